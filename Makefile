@@ -1,0 +1,30 @@
+# Each target is complete from a bare clone: it makes its own environment in .venv, installs, and runs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/quickstart
+# CONSTRAINTS=/dev/null takes the newest versions that pyproject.toml allows instead of the tested ones.
+CONSTRAINTS ?= constraints.txt
+
+.PHONY: quickstart test lint install clean
+
+quickstart: install
+	$(BIN)/jaxmoust study --config=experiments/quickstart.py --workdir=$(WORKDIR)
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed: make PYTHON=python3.11"'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
