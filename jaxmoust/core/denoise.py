@@ -1,0 +1,159 @@
+"""Denoisers: networks of every convention behind one contract, `denoise(x, sigma) -> x0`.
+
+x [B, H, W, C] = x0 + sigma * noise with sigma [B] > 0; the answer estimates E[x0 | x]. Loss, guidance and
+samplers know this contract only, so every generator is trained by one loss and sampled by every sampler.
+A network is `net(x, c) -> raw`, x and raw [B, H, W, C], c [B]; class labels, parameters and dropout keys are
+bound by the caller.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64
+
+Image = Float[Array, "B H W C"]
+PerExample = Float[Array, " B"]
+Denoiser = Callable[[Array, Array], Array]
+Net = Callable[[Array, Array], Array]
+
+
+def precondition_edm(net: Net, sigma_data: float = 0.5) -> Denoiser:
+    """Wraps a raw network so that its input and its target have unit variance at every sigma.
+
+    Args:
+        net: gets c = log(sigma) / 4.
+        sigma_data: standard deviation of the clean data, in units of the [-1, 1] range.
+    Raises: ValueError: sigma_data <= 0.
+    Source: Karras et al. 2022 (2206.00364), Table 1 and Eq. 7.
+    """
+    _check_sigma_data(sigma_data)
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        c_noise = jnp.log(sigma) / 4
+        sigma = _over_pixels(sigma)
+        variance = sigma**2 + sigma_data**2
+        c_skip = sigma_data**2 / variance
+        c_out = sigma * sigma_data / jnp.sqrt(variance)
+        c_in = 1 / jnp.sqrt(variance)
+        return c_skip * x + c_out * net(c_in * x, c_noise)
+
+    return denoise
+
+
+def precondition_eps(net: Net, table: Float64[np.ndarray, " T"]) -> Denoiser:
+    """Wraps a network that predicts the noise: x0 = x - sigma * eps.
+
+    Args:
+        net: gets x / sqrt(1 + sigma^2), which is DDPM's x_t, and c = the timestep in [0, T-1], fractional
+            between the table's levels.
+        table: noise level of each timestep, ascending (`noise.sigmas_from_betas`).
+    Source: Ho et al. 2020 (2006.11239), Eq. 11; in sigma coordinates Karras et al. 2022, Table 1 (VP).
+    """
+    timestep_of = _timesteps(table)
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        timestep = timestep_of(sigma)
+        sigma = _over_pixels(sigma)
+        return x - sigma * net(x / jnp.sqrt(1 + sigma**2), timestep)
+
+    return denoise
+
+
+def precondition_v(net: Net, table: Float64[np.ndarray, " T"]) -> Denoiser:
+    """Wraps a network that predicts v = alpha * eps - sin * x0, where (alpha, sin) = (1, sigma) / sqrt(1 + sigma^2).
+
+    Args: as `precondition_eps`.
+    Source: Salimans & Ho 2022 (2202.00512), appendix D: x0 = alpha * x_t - sin * v.
+    """
+    timestep_of = _timesteps(table)
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        timestep = timestep_of(sigma)
+        sigma = _over_pixels(sigma)
+        alpha = 1 / jnp.sqrt(1 + sigma**2)
+        return alpha**2 * x - sigma * alpha * net(alpha * x, timestep)
+
+    return denoise
+
+
+def gaussian_denoiser(mean: float | Array, std: float | Array) -> Denoiser:
+    """Returns the exact denoiser of data ~ N(mean, std^2), independent pixels: the ground truth of tests.
+
+    E[x0 | x] = mean + std^2 / (std^2 + sigma^2) * (x - mean).
+
+    Args:
+        mean, std: numbers, or arrays that broadcast against [H, W, C].
+    """
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        mu = jnp.broadcast_to(jnp.asarray(mean, x.dtype), x.shape)
+        variance = jnp.broadcast_to(jnp.square(jnp.asarray(std, x.dtype)), x.shape)
+        return mu + variance / (variance + _over_pixels(sigma) ** 2) * (x - mu)
+
+    return denoise
+
+
+def guide(denoise_cond: Denoiser, denoise_uncond: Denoiser, guidance: float) -> Denoiser:
+    """Moves from the unconditional estimate through the conditional one: uncond + guidance * (cond - uncond).
+
+    guidance 1 is off and returns `denoise_cond` itself, so that nothing is evaluated twice.
+
+    Source: Ho & Salimans 2022 (2207.12598), Eq. 6, with guidance = 1 + w.
+    """
+    if guidance == 1:
+        return denoise_cond
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        uncond = denoise_uncond(x, sigma)
+        return uncond + guidance * (denoise_cond(x, sigma) - uncond)
+
+    return denoise
+
+
+def clip_x0(denoise: Denoiser, limit: float = 1.0) -> Denoiser:
+    """Clips the estimate to [-limit, limit], as DDPM does when it samples. Not for latents, not for training."""
+    return lambda x, sigma: jnp.clip(denoise(x, sigma), -limit, limit)
+
+
+def edm_weight(sigma: PerExample, sigma_data: float = 0.5) -> PerExample:
+    """Weight of the x0 error under which EDM's network sees a unit-variance target: 1 / c_out^2."""
+    _check_sigma_data(sigma_data)
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+def eps_weight(sigma: PerExample) -> PerExample:
+    """Weight that turns the x0 error into |eps - eps_hat|^2, DDPM's simple loss (Ho et al. 2020, Eq. 14)."""
+    return 1 / sigma**2
+
+
+def v_weight(sigma: PerExample) -> PerExample:
+    """Weight that turns the x0 error into |v - v_hat|^2 (Salimans & Ho 2022, section 4: SNR + 1)."""
+    return (1 + sigma**2) / sigma**2
+
+
+def diffusion_loss(denoise: Denoiser, x0: Image, sigma: PerExample, noise: Image, weight: PerExample) -> PerExample:
+    """Computes weight * |denoise(x0 + sigma * noise, sigma) - x0|^2, averaged over the pixels of each example.
+
+    With `edm_weight`, `eps_weight` or `v_weight` this is the EDM, DDPM or v loss.
+    """
+    error = denoise(x0 + _over_pixels(sigma) * noise, sigma) - x0
+    return weight * jnp.mean(jnp.square(error), axis=(1, 2, 3))
+
+
+def _over_pixels(value: PerExample) -> Float[Array, "B 1 1 1"]:
+    return value[:, None, None, None]
+
+
+def _timesteps(table: Float64[np.ndarray, " T"]) -> Callable[[Array], Array]:
+    """Inverts the table: sigma -> fractional timestep, linear in log sigma, held constant beyond the ends."""
+    if not (len(table) > 1 and table[0] > 0 and np.all(np.diff(table) > 0)):
+        raise ValueError("the table of noise levels must hold at least 2 positive levels in ascending order")
+    log_table = np.log(table).astype(np.float32)
+    timesteps = np.arange(len(table), dtype=np.float32)
+    return lambda sigma: jnp.interp(jnp.log(sigma), log_table, timesteps)
+
+
+def _check_sigma_data(sigma_data: float) -> None:
+    if not sigma_data > 0:
+        raise ValueError(f"got sigma_data={sigma_data}; give the data's standard deviation, > 0 (0.5 for most images)")

@@ -1,0 +1,41 @@
+"""Classification losses and counts, per example, so that padding can be masked and sums taken exactly."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Int32
+
+
+def cross_entropy(
+    logits: Float[Array, "B K"], target: Float[Array, "B K"] | Int[Array, " B"], smoothing: float = 0.0
+) -> Float[Array, " B"]:
+    """Computes -sum_k target_k * log softmax(logits)_k, in float32.
+
+    Args:
+        target: class probabilities, or class labels in [0, K).
+        smoothing: share s of the target given to the uniform distribution: (1 - s) * target + s / K.
+    Raises: ValueError: smoothing outside [0, 1).
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"got smoothing={smoothing}; needs 0 <= smoothing < 1")
+    num_classes = logits.shape[-1]
+    if jnp.issubdtype(target.dtype, jnp.integer):
+        target = jax.nn.one_hot(target, num_classes)
+    target = (1 - smoothing) * target.astype(jnp.float32) + smoothing / num_classes
+    return -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
+
+
+def label_rank(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Int32[Array, " B"]:
+    """Counts the classes not scored below the true one; an example is Top-k correct when its rank < k.
+
+    Ties count against the model, and so does a NaN, so that constant or broken logits never look right.
+    """
+    true = jnp.take_along_axis(logits, label[:, None], axis=-1)
+    return jnp.sum(~(logits < true), axis=-1, dtype=jnp.int32) - 1  # the true class is not below itself
+
+
+def masked_sums(values: Float[Array, " B"], mask: Float[Array, " B"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sums values where mask is 1 and counts them: add both over batches, then divide once.
+
+    Values under mask 0 are padding and do not matter, not even when they are NaN.
+    """
+    return jnp.sum(jnp.where(mask > 0, values * mask, 0.0)), jnp.sum(mask)

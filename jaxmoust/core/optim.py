@@ -1,0 +1,105 @@
+"""Optimizers, learning-rate schedules and the average of weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from jaxmoust.core.tree import map_named
+
+
+def warmup_cosine(peak: float, num_steps: int, warmup_steps: int = 0, end_factor: float = 0.0) -> optax.Schedule:
+    """Rises linearly to `peak` at step `warmup_steps`, then falls by half a cosine to peak * end_factor.
+
+    The first update already has peak / (warmup_steps + 1): a step at rate 0 would be a step lost.
+
+    Args:
+        num_steps: updates of the whole run; the value at `num_steps` and beyond is peak * end_factor.
+    Raises: ValueError: not 0 <= warmup_steps < num_steps, or end_factor outside [0, 1].
+    """
+    if not 0 <= warmup_steps < num_steps or not 0 <= end_factor <= 1:
+        raise ValueError(
+            f"got warmup_steps={warmup_steps}, num_steps={num_steps}, end_factor={end_factor}; "
+            "needs 0 <= warmup_steps < num_steps and 0 <= end_factor <= 1"
+        )
+
+    def schedule(step: Int[Array, ""] | int) -> Float[Array, ""]:
+        step = jnp.asarray(step, jnp.float32)
+        rise = (step + 1) / (warmup_steps + 1)
+        progress = jnp.clip((step - warmup_steps) / (num_steps - warmup_steps), 0, 1)
+        fall = end_factor + (1 - end_factor) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+        return peak * jnp.where(step < warmup_steps, rise, fall)
+
+    return schedule
+
+
+def decay_mask(params: Any) -> Any:
+    """Marks what weight decay acts on: kernels of rank >= 2; no bias, no scale of a norm, no embedding table."""
+    return map_named(lambda name, leaf: name.split("/")[-1] == "kernel" and leaf.ndim >= 2, params)
+
+
+def make_optimizer(
+    name: str,
+    schedule: optax.Schedule,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    clip_norm: float = 0.0,
+) -> optax.GradientTransformation:
+    """Builds an optimizer with its schedule, decay and clipping.
+
+    Args:
+        name: "sgd" has Nesterov's momentum and adds weight_decay * w to the gradient (the field's L2, which the
+            momentum carries along); "adamw" decays the weights apart from the gradient, times the rate; "adam"
+            has no decay.
+        weight_decay: acts on `decay_mask` only.
+        clip_norm: largest global norm of the gradient, before the decay is added; 0 does not clip.
+    Raises: ValueError: unknown name, a negative number, or weight_decay with "adam".
+    """
+    if name not in ("adam", "adamw", "sgd"):
+        raise ValueError(f"got optimizer {name!r}; known: 'adam', 'adamw', 'sgd'")
+    if weight_decay < 0 or clip_norm < 0:
+        raise ValueError(f"got weight_decay={weight_decay}, clip_norm={clip_norm}; both must be >= 0")
+    if name == "adam" and weight_decay > 0:
+        raise ValueError(f"got weight_decay={weight_decay} with 'adam'; use 'adamw', or weight_decay=0")
+    stages = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    if name == "sgd":
+        stages += [
+            optax.add_decayed_weights(weight_decay, mask=decay_mask),
+            optax.sgd(schedule, momentum=momentum, nesterov=True),
+        ]
+    else:
+        stages += [optax.scale_by_adam(b1=b1, b2=b2)]
+        if name == "adamw":
+            stages += [optax.add_decayed_weights(weight_decay, mask=decay_mask)]
+        stages += [optax.scale_by_learning_rate(schedule)]
+    return optax.chain(*stages)
+
+
+def ema_decay(
+    step: Int[Array, ""] | int, batch_size: int, half_life_images: float, rampup: float | None = 0.05
+) -> Float[Array, ""]:
+    """Returns the factor by which one update's average keeps its old value: 0.5^(batch_size / half life).
+
+    Args:
+        step: completed updates before this one.
+        half_life_images: training images after which a weight's share in the average has halved.
+        rampup: early in training the half life is at most this share of the images seen, so that the average
+            forgets the initial weights (at step 0 it takes the new ones); None keeps it constant.
+    Raises: ValueError: half_life_images <= 0.
+    Source: Karras et al. 2022 (2206.00364), appendix F.
+    """
+    if not half_life_images > 0:
+        raise ValueError(f"got half_life_images={half_life_images}; needs > 0 (no average: leave the EMA out)")
+    half_life = jnp.asarray(half_life_images, jnp.float32)
+    if rampup is not None:
+        half_life = jnp.minimum(half_life, jnp.asarray(step, jnp.float32) * (batch_size * rampup))
+    return 0.5 ** (batch_size / jnp.maximum(half_life, 1e-8))
+
+
+def ema_update(ema: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
+    """Moves every leaf of the average towards the new value: decay * ema + (1 - decay) * new."""
+    return jax.tree.map(lambda old, value: value + decay * (old - value), ema, new)
