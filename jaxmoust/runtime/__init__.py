@@ -1,0 +1,1 @@
+"""The machine: devices, disks and clocks. Knows nothing of networks, losses or data sets."""

@@ -1,0 +1,321 @@
+"""A run's folder: what was asked for, on what machine, and what came out.
+
+`config.json` is the folder's identity: a folder is only ever opened with the config that it was made with.
+Every file appears whole or not at all. Knows nothing of what the run does.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# The packages whose version can change a number that a run reports.
+_PACKAGES = [
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "array-record",
+    "tensorflow-datasets",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "diffusers",
+    "transformers",
+]
+_ABSENT = object()
+
+
+class FolderMismatch(ValueError):
+    """The folder was made with another config. `differences` has one line a differing field."""
+
+    def __init__(self, path: Path, differences: list[str]):
+        self.path, self.differences = path, differences
+        super().__init__(
+            f"{path} holds a run of another config:\n  "
+            + "\n  ".join(differences)
+            + "\nGive the folder's own config, or another folder."
+        )
+
+
+def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
+    """Replaces the file whole: whoever reads it, and whenever the machine stops, finds the old or the new one.
+
+    Text is written as UTF-8. The file and then its folder's entry are forced to the disk.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def canonical_json(obj: Any) -> str:
+    """Writes an object so that equal objects give equal text: the form that is compared and digested.
+
+    Keys are sorted, tuples are lists, and a number is its value (`1.0` is `1`; `True` is not).
+    Raises: ValueError: something JSON cannot hold, or NaN or an infinity, with the field's name.
+    """
+    return json.dumps(_plain(obj, exact=False), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(obj: Any) -> str:
+    """The SHA-256 of `canonical_json(obj)`, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Names every field in which two nested configs differ, one line each, in the order of the names."""
+    old, new = dict(_fields(_plain(stored))), dict(_fields(_plain(given)))
+    lines = []
+    for path in sorted(old.keys() | new.keys()):
+        a, b = old.get(path, _ABSENT), new.get(path, _ABSENT)
+        if a is _ABSENT or b is _ABSENT or canonical_json(a) != canonical_json(b):
+            lines.append(f"{'.'.join(path)}: folder has {_show(a)}, given {_show(b)}")
+    return lines
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, opened with the config it belongs to.
+
+    Args:
+        path: the folder.
+        config: the config that the folder was made with.
+        primary: whether this process writes; the others of the run only read.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    primary: bool = True
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        primary: bool = True,
+    ) -> "RunFolder":
+        """Makes the folder, or opens it again for the same config; writes config.json and environment.json.
+
+        environment.json describes the process that opened the folder last; unlike ones from before are kept
+        in its list `earlier`.
+
+        Args:
+            path: the folder; its parents are made too.
+            config: nested dict of plain values (numbers, text, lists).
+            environment: what `environment` gave.
+            primary: whether this process writes. Every process compares the config, so all of them refuse.
+        Raises:
+            FolderMismatch: config.json differs from `config`.
+            ValueError: config.json is damaged or missing from a folder that holds a run; the folder cannot be
+                written; the config has a value JSON cannot hold.
+        """
+        path, config, environment = Path(path), _plain(config), _plain(environment)
+        stored = _stored_config(path)
+        if stored is not None and (lines := differences(stored, config)):
+            raise FolderMismatch(path, lines)
+        if primary:
+            with _writable(path):
+                path.mkdir(parents=True, exist_ok=True)
+                if stored is None:
+                    atomic_write(path / "config.json", _pretty(config))
+                atomic_write(path / "environment.json", _pretty(_with_earlier(path, environment)))
+        return cls(path, config, primary)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the run's checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes result.json, the sign that the run is done. Does nothing in a process that is not primary.
+
+        Raises: ValueError: a value JSON cannot hold, NaN and the infinities among them.
+        """
+        if self.primary:
+            atomic_write(self.path / "result.json", _pretty(result))
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Reads result.json; None while the run is not done. Raises ValueError when the file is damaged."""
+        return read_json(self.path / "result.json")
+
+
+def read_json(path: str | os.PathLike) -> Any | None:
+    """Reads a JSON file; None when there is none. Raises ValueError, with the place, when it is damaged."""
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is damaged: not JSON at line {error.lineno} column {error.colno} ({error.msg}). "
+            "Put back a whole copy, or remove the folder and run again."
+        ) from error
+
+
+def environment(device: str = "") -> dict[str, Any]:
+    """Describes what a run's numbers depend on besides its config.
+
+    Args:
+        device: the devices in words.
+    Returns: jaxmoust (version), python, platform, cpus, device, packages {name: version} of those installed,
+        and commit (of the source tree, "" if it is no git checkout) with dirty (whether tracked files differ).
+    """
+    commit, dirty = _commit()
+    return {
+        "jaxmoust": _version("jaxmoust") or "not installed",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "commit": commit,
+        "dirty": dirty,
+    }
+
+
+def _plain(value: Any, name: str = "", exact: bool = True) -> Any:
+    """Rebuilds a value from what JSON knows; `exact=False` also writes whole floats as integers."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{name or 'the value'} is {value}. Allowed: finite numbers.")
+        # Past 2**53 a float names a whole number that nobody wrote.
+        return int(value) if not exact and value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, list | tuple):
+        return [_plain(v, f"{name}[{i}]", exact) for i, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"{name or 'the value'} has the key {key!r}. Allowed: text keys.")
+        return {key: _plain(v, f"{name}.{key}" if name else key, exact) for key, v in value.items()}
+    raise ValueError(
+        f"{name or 'the value'} is a {type(value).__name__} ({value!r:.80}). "
+        "Allowed: None, bool, int, float, str, and lists and dicts of these."
+    )
+
+
+def _fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields (keys, value) of every leaf of nested dicts; a list and an empty dict are leaves."""
+    if isinstance(value, dict) and (value or not path):
+        for key, child in value.items():
+            yield from _fields(child, (*path, key))
+    else:
+        yield path, value
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is _ABSENT else json.dumps(value)
+
+
+def _pretty(obj: Any) -> str:
+    return json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"
+
+
+def _stored_config(path: Path) -> dict[str, Any] | None:
+    """Reads a folder's config; None for a folder that is new."""
+    stored = read_json(path / "config.json")
+    if stored is not None and not isinstance(stored, dict):
+        raise ValueError(f"{path / 'config.json'} is damaged: not a JSON object. Put back a whole copy.")
+    if stored is None:
+        for name in ("checkpoints", "metrics.jsonl", "result.json"):
+            if (path / name).exists():
+                raise ValueError(
+                    f"{path} has {name} but no config.json, so it cannot be told whose run it holds. "
+                    "Put config.json back, or give another folder."
+                )
+    return stored
+
+
+def _with_earlier(path: Path, environment: dict[str, Any]) -> dict[str, Any]:
+    """Adds to an environment the unlike ones that the folder was opened in before."""
+    try:
+        stored = read_json(path / "environment.json") or {}
+    except ValueError:
+        stored = {}  # a record of the past, not worth stopping a run for
+    earlier = stored.pop("earlier", [])
+    if stored and stored not in (environment, *earlier):
+        earlier.append(stored)
+    earlier = [e for e in earlier if e != environment]
+    return {**environment, "earlier": earlier} if earlier else environment
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Turns the ways in which a folder refuses to be written into one clear error."""
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+        raise ValueError(
+            f"cannot write in {path}: {error.strerror} ({error.filename}). "
+            "Give a folder that can be made and written by this user."
+        ) from error
+    except OSError as error:
+        if error.errno != getattr(os, "EROFS", 30):
+            raise
+        raise ValueError(f"cannot write in {path}: the file system is read-only. Give another folder.") from error
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@functools.cache
+def _commit() -> tuple[str, bool]:
+    """The commit of the source tree that this file belongs to, and whether its tracked files were changed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # an installed package: a repository further up is somebody else's
+        return "", False
+    command = ["git", "-C", os.fspath(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        run = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "", False
+    lines = run.stdout.splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid")), "")
+    return ("", False) if commit == "(initial)" else (commit, any(not line.startswith("#") for line in lines))

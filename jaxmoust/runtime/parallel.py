@@ -1,0 +1,184 @@
+"""The only file that knows devices: which there are, and how one program runs on all of them.
+
+Data parallelism by `pmap` over every device of every process. State and parameters are one logical copy,
+placed once as a replicated global array (`Machine.replicate`) and passed with `in_axes=None`; the batch is
+split. What a parallel function returns is either reduced over the devices (`mean`, `gather`) and so the same
+everywhere, or kept per device (`Machine.map`). Nothing else in the package names a device, an axis or a process.
+"""
+
+import functools
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "devices"
+
+
+def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Joins this process to the others of a multi-process run; call it before any other use of JAX.
+
+    Args:
+        coordinator: `host:port` of process 0, or "auto" where the platform knows (TPU pods, SLURM).
+        num_processes, process_id: the size of the run and this process's number; ignored with "auto".
+    Raises: ValueError: a coordinator with an impossible process number.
+    """
+    if coordinator == "auto":
+        jax.distributed.initialize()
+        return
+    if not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"process_id {process_id} of num_processes {num_processes}: give both, with "
+            "0 <= process_id < num_processes, or --coordinator=auto on a TPU pod or under SLURM."
+        )
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def enable_compilation_cache(folder: str | os.PathLike) -> None:
+    """Keeps compiled programs in `folder`, so that no process compiles again what an earlier one did.
+
+    A folder that JAX was already given (JAX_COMPILATION_CACHE_DIR) wins; one that cannot be made is no error.
+    """
+    if jax.config.jax_compilation_cache_dir:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def mean(tree: Any) -> Any:
+    """Averages every leaf over the devices; inside a function run by `Machine.parallel`."""
+    return jax.lax.pmean(tree, AXIS)
+
+
+def gather(tree: Any) -> Any:
+    """Joins every leaf [b, ...] of the devices to [D * b, ...], in device order; inside `Machine.parallel`."""
+    return jax.lax.all_gather(tree, AXIS, tiled=True)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A set of devices that runs one program in step. Hashable, so it can key a cache of compiled functions.
+
+    Args:
+        devices: the devices in order; of all processes (`Machine.all`) or of this one (`Machine.local`).
+    """
+
+    devices: tuple[jax.Device, ...]
+
+    @classmethod
+    def all(cls) -> "Machine":
+        """Every device of every process."""
+        return cls(tuple(jax.devices()))
+
+    @classmethod
+    def local(cls, num_devices: int = 0) -> "Machine":
+        """The first `num_devices` devices of this process alone (0: all of them); no other process takes part."""
+        devices = jax.local_devices()
+        if num_devices > len(devices):
+            raise ValueError(f"num_devices {num_devices}: this process has {len(devices)}. Ask for at most that.")
+        return cls(tuple(devices[: num_devices or None]))
+
+    @property
+    def num_devices(self) -> int:
+        """D, over all processes that take part."""
+        return len(self.devices)
+
+    @property
+    def local_devices(self) -> tuple[jax.Device, ...]:
+        """The devices of this process."""
+        return tuple(d for d in self.devices if d.process_index == jax.process_index())
+
+    @property
+    def process_count(self) -> int:
+        """How many processes take part."""
+        return len({d.process_index for d in self.devices})
+
+    @property
+    def process_index(self) -> int:
+        """This process's number among those that take part, from 0."""
+        return sorted({d.process_index for d in self.devices}).index(jax.process_index())
+
+    @property
+    def primary(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.process_index == 0
+
+    @property
+    def description(self) -> str:
+        """The devices in words, such as `4 x NVIDIA H200 (gpu)` or `1 x x86_64 (cpu, 2 cores)`."""
+        first = self.devices[0]
+        if first.platform == "cpu":
+            return f"{self.num_devices} x {platform.machine()} (cpu, {os.cpu_count()} cores)"
+        return f"{self.num_devices} x {first.device_kind} ({first.platform})"
+
+    def per_device(self, batch_size: int, what: str = "batch_size") -> int:
+        """The images of a global batch that one device gets. Raises ValueError when they do not come out even."""
+        if batch_size < 1 or batch_size % self.num_devices:
+            lower = max(1, batch_size // self.num_devices) * self.num_devices
+            raise ValueError(
+                f"{what} {batch_size} cannot be split over {self.num_devices} devices. "
+                f"Allowed: multiples of {self.num_devices}, such as {lower}."
+            )
+        return batch_size // self.num_devices
+
+    @functools.cached_property
+    def _replicated(self) -> NamedSharding:
+        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec())
+
+    def replicate(self, tree: Any) -> Any:
+        """Places a tree of host or device arrays as one replicated global array a leaf.
+
+        Always copies, so that the result may be donated while the argument lives on.
+        """
+        if self.process_count == 1:
+            return jax.tree.map(lambda x: jax.device_put(np.array(x), self._replicated), tree)
+        place = functools.partial(jax.make_array_from_process_local_data, self._replicated)
+        return jax.tree.map(lambda x: place(np.array(x)), tree)
+
+    def split(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Reshapes a process's slice of a batch, [b, ...], to one row a local device, [D_local, b / D_local, ...]."""
+        d = len(self.local_devices)
+        return {k: np.reshape(v, (d, v.shape[0] // d, *v.shape[1:])) for k, v in batch.items()}
+
+    def parallel(self, fn: Callable, num_replicated: int, donate: tuple[int, ...] = ()) -> Callable:
+        """Compiles `fn(*replicated, batch)` whose result is the same on every device.
+
+        Args:
+            fn: reduces what differs between devices itself, by `mean` or `gather`.
+            num_replicated: how many leading arguments are one logical copy (`replicate`); the last is split.
+            donate: which arguments give their memory to the result.
+        """
+        axes = (None,) * num_replicated + (0,)
+        return jax.pmap(fn, AXIS, in_axes=axes, out_axes=None, donate_argnums=donate, devices=list(self.devices))
+
+    def map(self, fn: Callable, num_replicated: int) -> Callable:
+        """Compiles `fn(*replicated, batch)` whose result [D_local, b, ...] each device keeps for its own rows."""
+        axes = (None,) * num_replicated + (0,)
+        return jax.pmap(fn, AXIS, in_axes=axes, out_axes=0, devices=list(self.devices))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; every process must ask at the same step."""
+        if self.process_count == 1:
+            return flag
+        return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
+
+    def barrier(self, name: str) -> None:
+        """Waits until every process that takes part is here."""
+        if self.process_count > 1:
+            multihost_utils.sync_global_devices(name)
+
+
+def to_host(tree: Any) -> Any:
+    """Fetches a tree of (replicated) device arrays as NumPy arrays."""
+    return jax.tree.map(np.asarray, jax.device_get(tree))
