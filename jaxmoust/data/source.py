@@ -1,0 +1,212 @@
+"""One data set as the rest of the house knows it.
+
+A `Source` gives labels at once, any image by its index, and a content address. Everything is checked when it
+is made, before any work starts. It knows nothing of where it came from (sources, synthetic), of mixing (pool),
+order (samplers) or batches (loader).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from jaxmoust.data.permutation import make_key, shuffled
+
+_FULL_DIGEST_BYTES = 1 << 30  # about a second to hash; beyond it, sizes and both ends of each file stand in
+_END_BYTES = 1 << 16
+
+
+class Records(Protocol):
+    """Encoded or decoded images, read one at a time from any thread."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Image i: uint8 [H, W, C]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled images that can be read in any order.
+
+    Attributes:
+        name: what tables and errors call it.
+        labels: int32 [N], in [0, K).
+        class_names: K names.
+        shape: (H, W, C) of every image, or None when they differ.
+        records: the images; a uint8 array [N, H, W, C] when they are in memory.
+        digest: content address of labels, class names and images.
+    """
+
+    name: str
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int] | None
+    records: Records = field(repr=False)
+    digest: str
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: no image, labels of another length or outside the classes, repeated classes."""
+        labels = np.asarray(self.labels)
+        if not len(self.records):
+            raise ValueError(f"Got no image in {self.name!r}, allowed is at least one: fill it or leave it out.")
+        if labels.shape != (len(self.records),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"Got labels of shape {labels.shape} and type {labels.dtype} for the {len(self.records)} images "
+                f"of {self.name!r}, allowed is one integer an image: correct the labels."
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"Got class names {list(self.class_names)} in {self.name!r}: make them unique.")
+        wrong = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
+        if wrong.size:
+            raise ValueError(
+                f"Got label {labels[wrong[0]]} at image {wrong[0]} of {self.name!r} ({wrong.size} such), allowed "
+                f"are 0 to {len(self.class_names) - 1}: correct the labels or name every class."
+            )
+        labels = labels.astype(np.int32)
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self) -> int:
+        """The number of images, N."""
+        return len(self.records)
+
+    def read(self, i: int) -> np.ndarray:
+        """Reads image i: uint8 [H, W, C]."""
+        return self.records[int(i)]
+
+    def images(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Reads several images of one shape: uint8 [B, H, W, C]; one gather when they are in memory.
+
+        Raises: ValueError: the images differ in shape.
+        """
+        if self.shape is None:
+            raise ValueError(
+                f"Got a request for a batch of {self.name!r}, whose images differ in size: read them one by one "
+                f"and resize (transforms.Resize)."
+            )
+        if isinstance(self.records, np.ndarray):
+            return self.records[np.asarray(keys, np.int64)]
+        return np.stack([self.read(i) for i in keys])
+
+    def subset(self, keys: np.ndarray, name: str | None = None) -> "Source":
+        """Keeps the images of these indices, in this order, as a source of its own."""
+        keys = np.asarray(keys, np.int64)
+        if keys.size and not (keys.min() >= 0 and keys.max() < len(self)):
+            raise ValueError(
+                f"Got indices from {keys.min()} to {keys.max()}, allowed are 0 to {len(self) - 1}, the images of "
+                f"{self.name!r}: correct them."
+            )
+        in_memory = isinstance(self.records, np.ndarray)
+        records = self.records[keys] if in_memory else _Selection(self.records, keys)
+        digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
+        return Source(name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
+
+    def __repr__(self) -> str:
+        """Says what it is without its arrays."""
+        return (
+            f"Source({self.name!r}, num_images={len(self)}, num_classes={len(self.class_names)}, "
+            f"shape={self.shape}, digest={self.digest!r})"
+        )
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Some of the records."""
+
+    records: Records
+    keys: np.ndarray
+
+    def __len__(self) -> int:
+        return self.keys.size
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.records[int(self.keys[i])]
+
+
+def digest_bytes(*parts: bytes) -> str:
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "little") + part)
+    return hasher.hexdigest()[:32]
+
+
+def digest_files(paths: Sequence[Path], *header: bytes) -> str:
+    """Makes a content address of files: all bytes up to 1 GiB in total, beyond it sizes and both ends of each.
+
+    An address of the second kind begins with "ends-", so that nobody takes it for the first.
+    """
+    sizes = [path.stat().st_size for path in paths]
+    whole = sum(sizes) <= _FULL_DIGEST_BYTES
+    hasher = hashlib.sha256(digest_bytes(*header, str(sizes).encode()).encode())
+    for path, size in zip(paths, sizes, strict=True):
+        with open(path, "rb") as file:
+            if whole:
+                hasher.update(hashlib.file_digest(file, "sha256").digest())
+            else:
+                hasher.update(file.read(_END_BYTES))
+                file.seek(max(0, size - _END_BYTES))
+                hasher.update(file.read(_END_BYTES))
+    return ("" if whole else "ends-") + hasher.hexdigest()[:32]
+
+
+def from_arrays(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None, name: str = "arrays"
+) -> Source:
+    """Makes a source of images in memory.
+
+    Args:
+        images: uint8 [N, H, W, C], C 1 or 3; or [N, H, W], grey.
+        labels: integers [N] in [0, K).
+        class_names: K names; by default "0", "1", ... up to the largest label.
+        name: what tables and errors call it.
+    Raises: ValueError: another type or shape, no image, labels outside the classes.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
+        raise ValueError(
+            f"Got images of shape {images.shape} and type {images.dtype} for {name!r}, allowed is uint8 [N, H, W, C] "
+            f"with C 1 or 3: convert them (0 is black, 255 is white)."
+        )
+    if class_names is None:
+        class_names = [str(c) for c in range(int(labels.max(initial=0)) + 1)]
+    header = [repr((images.shape, list(class_names))).encode(), labels.astype("<i4").tobytes()]
+    images = np.ascontiguousarray(images).view()
+    images.setflags(write=False)
+    digest = digest_bytes(*header, images.tobytes())
+    return Source(name, labels, tuple(class_names), images.shape[1:], images, digest)
+
+
+def base_keys(labels: np.ndarray, n_base: int, seed: int) -> np.ndarray:
+    """Chooses a base subset, stratified and nested: a prefix of one order that depends on the seed alone.
+
+    Each class is shuffled by itself; the j-th image of a class of n_c images takes rank j / n_c, and images
+    are ordered by rank. The first K images hold each class once, every prefix holds the classes in proportion
+    (equally, where classes are equally large), and a smaller subset is part of every larger one.
+
+    Args:
+        labels: integers [N].
+        n_base: number of images, from the number of classes present to N.
+        seed: 0 and up.
+    Returns: int64 [n_base] indices into labels.
+    Raises: ValueError: n_base out of range.
+    """
+    labels = np.asarray(labels)
+    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if not classes.size <= n_base <= labels.size:
+        raise ValueError(
+            f"Got n_base={n_base}, allowed is {classes.size} (the classes) to {labels.size} (the images): choose "
+            f"another size or a larger source."
+        )
+    order = shuffled(np.arange(labels.size), labels.size, make_key(seed, 3))
+    by_class = order[np.argsort(inverse[order], kind="stable")]
+    place = np.concatenate([np.arange(count) for count in counts])
+    rank = place / counts[inverse[by_class]]
+    tie = shuffled(np.arange(classes.size), classes.size, make_key(seed, 4))[inverse[by_class]]
+    return by_class[np.lexsort((tie, rank))[:n_base]].astype(np.int64)

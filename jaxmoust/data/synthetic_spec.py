@@ -1,0 +1,112 @@
+"""What a synthetic set is: everything that its writers and readers must agree on, and nothing of files."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SyntheticSpec:
+    """What a synthetic set is; everything that two writers of one folder must agree on.
+
+    Image j of the set has label j % K and index j // K: the index-th image of its class, which is what a
+    generator's key is made of (law 4). A set with unequal classes is ordered the same way, passing over the
+    classes that are used up.
+
+    Attributes:
+        name: of the TFDS data set: lower case letters, digits and _, beginning with a letter.
+        class_names: K names.
+        shape: (H, W, C) of every image, C 1 or 3.
+        num_images: N, of all classes together.
+        shard_images: images a shard, the last one excepted.
+        seed: the generator's.
+        generator: digest of the generator that made the images.
+        guidance: 1.0 is off.
+        steps: sampling steps.
+        prompts: one for each class, by class name or in the order of class_names; () for none.
+        created_by: the configuration of the job, as JSON can hold it.
+        class_counts: images of each class, or () for N / K each (up to one).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    num_images: int
+    shard_images: int
+    seed: int
+    generator: str
+    guidance: float = 1.0
+    steps: int = 0
+    prompts: tuple[str, ...] = ()
+    created_by: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    class_counts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: a field out of range, or prompts that do not fit the classes."""
+
+        def refuse(name: str, allowed: str) -> None:
+            raise ValueError(f"Got {name}={getattr(self, name)!r}, allowed is {allowed}: correct the set's spec.")
+
+        for name in ("class_names", "shape", "class_counts"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            refuse("name", "lower case letters, digits and _, beginning with a letter")
+        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
+            refuse("class_names", "one unique name for each class")
+        if len(self.shape) != 3 or min(self.shape) < 1 or self.shape[2] not in (1, 3):
+            refuse("shape", "(height, width, 1 or 3)")
+        if self.num_images < 1:
+            refuse("num_images", "1 and up")
+        if self.shard_images < 1:
+            refuse("shard_images", "1 and up")
+        if not -(2**63) <= self.seed < 2**63:
+            refuse("seed", "a 64-bit integer")
+        if self.class_counts and (
+            len(self.class_counts) != len(self.class_names)
+            or min(self.class_counts) < 0
+            or sum(self.class_counts) != self.num_images
+        ):
+            refuse("class_counts", f"one count for each class, {self.num_images} in all")
+        if isinstance(self.prompts, Mapping):
+            if set(self.prompts) != set(self.class_names):
+                refuse("prompts", f"one prompt for each of the classes {list(self.class_names)}")
+            object.__setattr__(self, "prompts", tuple(self.prompts[name] for name in self.class_names))
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+        if self.prompts and len(self.prompts) != len(self.class_names):
+            refuse("prompts", f"one prompt for each of the {len(self.class_names)} classes, or ()")
+        try:
+            plain = json.loads(json.dumps(dict(self.created_by)))
+        except (TypeError, ValueError):
+            refuse("created_by", "what JSON can hold")
+        object.__setattr__(self, "created_by", plain)
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards the set has."""
+        return -(-self.num_images // self.shard_images)
+
+    def labels_and_indices(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels int32 and indices int64 of the images start <= j < stop."""
+        num_classes = len(self.class_names)
+        if not self.class_counts:
+            j = np.arange(start, stop)
+            return (j % num_classes).astype(np.int32), j // num_classes
+        label = np.repeat(np.arange(num_classes, dtype=np.int32), self.class_counts)
+        index = np.concatenate([np.arange(count) for count in self.class_counts])
+        order = np.lexsort((label, index))[start:stop]
+        return label[order], index[order]
+
+    def shard_bounds(self, shard: int) -> tuple[int, int]:
+        """The images start <= j < stop of one shard."""
+        if not 0 <= shard < self.num_shards:
+            raise ValueError(f"Got shard {shard}, allowed are 0 to {self.num_shards - 1}: correct the number.")
+        return shard * self.shard_images, min((shard + 1) * self.shard_images, self.num_images)
+
+
+def shard_range(spec: SyntheticSpec, shard: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels int32 [n] and indices int64 [n] of the images that shard holds, in their order."""
+    return spec.labels_and_indices(*spec.shard_bounds(shard))

@@ -1,0 +1,54 @@
+"""One split of a prepared TFDS data set as random-access images: what tfds_source and open_synthetic share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxmoust.data.transforms import decode_image
+
+
+class TfdsRecords:
+    """Images of a prepared TFDS split, read at random and decoded here.
+
+    Only the asked feature of a record is parsed, and TFDS does not decode it: with nothing but numpy and PIL,
+    TFDS's own decoding takes twice as long, and its result depends on what else is installed.
+    """
+
+    def __init__(self, builder: Any, split: str, image_feature: str) -> None:
+        """Opens the split; builder is a tfds.core.DatasetBuilder.
+
+        Raises: whatever TFDS raises for a set that is not prepared as ArrayRecord, or has no such split.
+        """
+        import tensorflow_datasets as tfds
+
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._data_source = builder.as_data_source(split, deserialize_method=raw)
+        self._features = builder.info.features.get_serialized_info()
+        self._image_feature = image_feature
+        self._where = f"{builder.info.full_name}, split {split}, in {builder.data_dir}"
+        self._parse_image = self._parser(image_feature)
+
+    def _parser(self, feature: str) -> Callable[[bytes], dict[str, Any]]:
+        from tensorflow_datasets.core.example_parser import ExampleParserNp
+
+        return ExampleParserNp({feature: self._features[feature]}).parse_example
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._data_source)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Image i: uint8 [H, W, 1 or 3]."""
+        try:
+            data = self._parse_image(self._data_source[i])[self._image_feature]
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise ValueError(
+                f"Got an unreadable record, number {i} of {self._where}: {error}. Write that set again."
+            ) from error
+        return decode_image(data, f"record {i} of {self._where}")
+
+    def column(self, feature: str) -> np.ndarray:
+        """One scalar feature of every record, without decoding an image: [N]."""
+        parse = self._parser(feature)
+        return np.array([parse(self._data_source[i])[feature] for i in range(len(self))])
