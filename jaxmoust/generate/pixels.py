@@ -1,0 +1,193 @@
+"""Writes a synthetic set from a generator that works in pixels (DDPM, EDM).
+
+Image i of class c is a function of (generator, seed, c, i): its noise is keyed by them, whatever batch, device or
+process draws it and however often the work was interrupted. Only rounding depends on the number of images one device
+takes at a time, so that number is fixed, padded to, and recorded.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmoust.core import denoise, noise
+from jaxmoust.core.method import Method, class_denoiser
+from jaxmoust.core.sample import SAMPLERS
+from jaxmoust.core.tree import named_leaves
+from jaxmoust.data import synthetic
+from jaxmoust.runtime import parallel, stop
+from jaxmoust.runtime.progress import Progress
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A trained network and how to read it.
+
+    Args:
+        model: `model(x [B, H, W, C], c [B], label [B]) -> [B, H, W, C]`; label K means "no class".
+        method: EDM or DDPM, as in training.
+        params: the (averaged) parameters.
+        num_classes: K. image_shape: (H, W, C).
+    """
+
+    model: nn.Module
+    method: Method
+    params: Any
+    num_classes: int
+    image_shape: tuple[int, int, int]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """What this generator is: 16 hexadecimal digits over its structure and every parameter's bytes."""
+        content = hashlib.sha256(repr((self.model, self.method)).encode())
+        for name, leaf in sorted(named_leaves(self.params).items()):
+            array = np.asarray(leaf)
+            content.update(f"{name} {array.dtype} {array.shape}".encode())
+            content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn from a generator.
+
+    Args:
+        sampler: "euler" (= DDIM), "heun" (= EDM Alg. 2) or "ancestral" (= DDPM).
+        num_steps: N, levels of the method's grid.
+        guidance: uncond + g (cond - uncond); 1.0 is off and costs nothing.
+        clip: keeps every estimate of x0 in [-1, 1], as Ho et al. do.
+        per_device_batch: images one device draws at a time; part of the record, see the module's docstring.
+    """
+
+    sampler: str = "heun"
+    num_steps: int = 18
+    guidance: float = 1.0
+    clip: bool = False
+    per_device_batch: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be drawn, before any work starts."""
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sample.sampler {self.sampler!r}: allowed are {sorted(SAMPLERS)}.")
+        if self.num_steps < 1 or self.per_device_batch < 1:
+            raise ValueError(
+                f"sample.num_steps {self.num_steps}, sample.per_device_batch {self.per_device_batch}: "
+                "allowed are whole numbers from 1."
+            )
+        if self.guidance < 0:
+            raise ValueError(f"sample.guidance {self.guidance}: allowed are 0 and up; 1.0 is off.")
+
+
+def draw(
+    generator: Generator,
+    sampling: Sampling,
+    seed: int,
+    labels: np.ndarray,
+    indices: np.ndarray,
+    machine: parallel.Machine,
+) -> Iterator[np.ndarray]:
+    """Draws the images (class, index) in order, in blocks of the machine's fixed batch.
+
+    Args:
+        labels, indices: [N] class and number within the class of each image.
+        machine: devices of this process.
+    Yields: uint8 [n, H, W, C], n = D * per_device_batch but for the last block.
+    """
+    run = _sampler(generator.model, generator.method, sampling, generator.num_classes, generator.image_shape, machine)
+    params, seed_array = machine.replicate(generator.params), machine.replicate(np.uint32(seed))
+    block = machine.num_devices * sampling.per_device_batch
+    for start in range(0, len(labels), block):
+        rows = slice(start, start + block)
+        n = len(labels[rows])
+        batch = {
+            "label": np.resize(labels[rows], block).astype(np.int32),
+            "index": np.resize(indices[rows], block).astype(np.uint32),
+        }
+        images = np.asarray(run(params, seed_array, machine.split(batch)))
+        yield images.reshape(block, *generator.image_shape)[:n]
+
+
+@functools.lru_cache(maxsize=16)
+def _sampler(
+    model: nn.Module,
+    method: Method,
+    sampling: Sampling,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    machine: parallel.Machine,
+) -> Callable:
+    sigmas = method.grid(sampling.num_steps)
+
+    def key_of(seed: jax.Array, label: jax.Array, index: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), label), index)
+
+    def sample(params: Any, seed: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+        label = batch["label"]
+        keys = jax.vmap(functools.partial(key_of, seed))(label, batch["index"])
+        k_start, k_steps = jax.vmap(jax.random.split, out_axes=1)(keys)
+        denoiser = class_denoiser(method, model.apply, params, label)
+        if sampling.guidance != 1.0:
+            no_class = jnp.full_like(label, num_classes)
+            denoiser = denoise.guide(denoiser, class_denoiser(method, model.apply, params, no_class), sampling.guidance)
+        if sampling.clip:
+            denoiser = denoise.clip_x0(denoiser)
+        x = sigmas[0] * noise.normal_like(k_start, image_shape)
+        x = SAMPLERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
+        return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+    return machine.map(sample, num_replicated=2)
+
+
+def write_set(
+    generator: Generator,
+    sampling: Sampling,
+    spec: synthetic.SyntheticSpec,
+    path: Path,
+    machine: parallel.Machine,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> None:
+    """Fills in the shards of a synthetic set that are missing, and completes it when none is.
+
+    Processes that share the folder take every `process_count`-th shard.
+
+    Raises:
+        ValueError: a spec that does not fit the generator, or a folder that holds another set.
+        stop.Stopped: asked to stop; whole shards stay.
+    """
+    if (spec.shape, len(spec.class_names)) != (generator.image_shape, generator.num_classes):
+        raise ValueError(
+            f"The set wants images {spec.shape} of {len(spec.class_names)} classes, the generator draws "
+            f"{generator.image_shape} of {generator.num_classes}. Use a generator of the same data set."
+        )
+    mine = [s for s in synthetic.missing_shards(path, spec) if s % process_count == process_index]
+    if mine:
+        _write_shards(generator, sampling, spec, path, machine, mine)
+    if not synthetic.missing_shards(path, spec):
+        synthetic.finish(path, spec)
+
+
+def _write_shards(generator, sampling, spec, path, machine, shards) -> None:
+    ranges = [synthetic.shard_range(spec, shard) for shard in shards]
+    labels = np.concatenate([r[0] for r in ranges])
+    indices = np.concatenate([r[1] for r in ranges])
+    waiting: list[np.ndarray] = []
+    todo = list(zip(shards, [len(r[0]) for r in ranges], strict=True))
+    with Progress(len(labels), unit="images", title="sample") as bar:
+        for images in draw(generator, sampling, spec.seed, labels, indices, machine):
+            waiting.append(images)
+            bar.update(len(images))
+            while todo and sum(map(len, waiting)) >= todo[0][1]:
+                shard, count = todo.pop(0)
+                ready = np.concatenate(waiting)
+                synthetic.write_shard(path, spec, shard, ready[:count])
+                waiting = [ready[count:]]
+            if todo and stop.requested():
+                raise stop.Stopped(f"Stopped on request with {len(todo)} shards to go; the same command continues.")

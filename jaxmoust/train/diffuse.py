@@ -1,0 +1,105 @@
+"""The task of learning to denoise images: a generator trained from nothing inside the data set (DDPM, EDM)."""
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmoust.core import denoise, noise
+from jaxmoust.core.augment import Augment
+from jaxmoust.core.method import Method, class_denoiser
+from jaxmoust.core.state import TrainState
+from jaxmoust.runtime import parallel
+from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
+
+NUM_EVAL_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Diffuse:
+    """Trains `denoise(x, sigma) -> x0` by the method's noise and weight, conditional on the class.
+
+    Args:
+        model: `model(x [B, H, W, C], c [B], label [B], keys [B], train) -> [B, H, W, C]`; label K is "no class".
+        method: EDM or DDPM.
+        num_classes: K; 0 is an unconditional model.
+        image_shape: (H, W, C).
+        augment: what training images go through; it must not mix labels.
+        label_dropout: the share of examples trained as "no class", for classifier-free guidance
+            (Ho & Salimans 2022, 2207.12598); 0 is off.
+    """
+
+    model: nn.Module
+    method: Method
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    augment: Augment = Augment()
+    label_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses what could not mean anything, before any work starts."""
+        if not 0.0 <= self.label_dropout < 1.0:
+            raise ValueError(f"label_dropout {self.label_dropout}: allowed are 0 (off) up to, not including, 1.")
+        if self.augment.mixup or self.augment.cutmix:
+            raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        """Returns fresh (params, no statistics)."""
+        label = jnp.zeros((1,), jnp.int32)
+        variables = self.model.init(key, jnp.zeros((1, *self.image_shape)), jnp.zeros((1,)), label)
+        return variables["params"], {}
+
+    def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
+        """The method's weighted denoising error, its mean over the rows."""
+        k_augment, k_label, k_sigma, k_noise, k_dropout = jax.vmap(lambda k: jax.random.split(k, 5), out_axes=1)(keys)
+        target = jnp.zeros((batch["label"].shape[0], 1))
+        x0, _ = self.augment(k_augment, to_unit(batch["image"]), target)
+        label = batch["label"]
+        if self.label_dropout:
+            dropped = jax.vmap(lambda k: jax.random.bernoulli(k, self.label_dropout))(k_label)
+            label = jnp.where(dropped, self.num_classes, label)
+        sigma = self.method.draw(k_sigma)
+        x_noise = noise.normal_like(k_noise, self.image_shape)
+        denoiser = class_denoiser(self.method, self.model.apply, params, label, k_dropout, train=True)
+        loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.method.weight(sigma))
+        return loss.mean(), ({}, stats)
+
+    def evaluate(
+        self, state: TrainState, frozen: Any, data: dict[str, Iterable[Batch]], machine: parallel.Machine
+    ) -> Evaluation:
+        """The loss at fixed noise, for each named set of images.
+
+        A model that copies its training images loses less on them than on `heldout` ones: the gap is the first
+        sign of memorisation.
+
+        Args:
+            data: name -> padded batches with image, label, mask and index.
+        Returns: metrics `loss_NAME`, each the mean over images and `NUM_EVAL_DRAWS` fixed draws of noise.
+        """
+        params = state.ema["params"] if state.ema else state.params
+        run = _noised_loss(self, machine)
+        rows = {name: gather_rows(run, params, batches, machine) for name, batches in data.items()}
+        return Evaluation({f"loss_{k}": float(np.mean(v["loss"], dtype=np.float64)) for k, v in rows.items()})
+
+
+@functools.lru_cache(maxsize=32)
+def _noised_loss(task: Diffuse, machine: parallel.Machine) -> Callable:
+    def noised_loss(params: Any, batch: Batch) -> dict[str, jax.Array]:
+        denoiser = class_denoiser(task.method, task.model.apply, params, batch["label"])
+        x0 = to_unit(batch["image"])
+
+        def one_draw(draw: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(jax.random.key(0), draw)
+            keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(batch["index"])
+            sigma = task.method.draw(keys[0])
+            x_noise = noise.normal_like(keys[1], task.image_shape)
+            return denoise.diffusion_loss(denoiser, x0, sigma, x_noise, task.method.weight(sigma))
+
+        return {"loss": jax.lax.map(one_draw, jnp.arange(NUM_EVAL_DRAWS)).mean(0)}
+
+    return gathered(noised_loss, machine)
