@@ -1,0 +1,146 @@
+"""What an experiment runs: its arms, one training run for each arm and seed, and the stages these stand on.
+
+An experiment file names configuration files and says in nested `overrides` what differs. Equal work (every arm takes
+the same number of steps of the same batch size) is checked here, before anything runs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxmoust.study.stages import Stage
+
+Config = Mapping[str, Any]
+
+FIELDS = ("task", "name", "question", "baseline", "seeds", "data", "generators", "sets", "classifier", "arms")
+GENERATOR_FIELDS = ("config", "overrides")
+SET_FIELDS = ("generator", "config", "overrides")
+ARM_FIELDS = ("title", "description", "sets", "share", "overrides")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: its words, and the synthetic sets it mixes in."""
+
+    name: str
+    title: str
+    description: str
+    sets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of a study: an arm at a seed, and the stage that is its classifier."""
+
+    arm: Arm
+    seed: int
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment, laid out.
+
+    Args:
+        sets: name -> the sampling stage at the first seed, for pictures.
+        data: the data section that all of it shares.
+    """
+
+    name: str
+    question: str
+    baseline: str
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    runs: tuple[Run, ...]
+    sets: Mapping[str, Stage]
+    data: Config
+
+
+def expand(
+    config: Config,
+    load_config: Callable[[str], Config],
+    override: Callable[[Config, Config, str], Config],
+    data_digest: Callable[[Config], str],
+) -> Experiment:
+    """Lays out an experiment's configuration.
+
+    Seeds vary a classifier's initialisation and order and a synthetic set's noise; the base set, the generators
+    trained on it, and the test set stay.
+
+    Args:
+        load_config: reads `PATH[:arg]`. override: replaces nested leaves, refusing unknown ones.
+        data_digest: the content address of a data section's images, written into every stage.
+    Raises: ValueError: unknown or missing fields, names that refer to nothing, or arms of unequal work.
+    """
+    _check_fields("config", config, FIELDS)
+    seeds = tuple(config["seeds"])
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"config.seeds {seeds}: give at least one, each once, such as 0,1,2.")
+    if config["baseline"] not in config["arms"]:
+        raise ValueError(f"config.baseline is {config['baseline']!r}; the arms are {', '.join(config['arms'])}.")
+    data = {**config["data"], "digest": data_digest(config["data"])}
+
+    generators = {}
+    for name, fields in config["generators"].items():
+        _check_fields(f"config.generators.{name}", fields, GENERATOR_FIELDS)
+        job = override(load_config(fields["config"]), {"data": data}, f"{fields['config']}")
+        generators[name] = Stage("fit", override(job, fields["overrides"], f"config.generators.{name}.overrides"))
+
+    sets: dict[str, dict[int, Stage]] = {}
+    for name, fields in config["sets"].items():
+        _check_fields(f"config.sets.{name}", fields, SET_FIELDS)
+        generator = _find(f"config.sets.{name}.generator", generators, fields["generator"])
+        job = override(load_config(fields["config"]), fields["overrides"], f"config.sets.{name}.overrides")
+        job = {**job, "generator": generator.name, "name": name}
+        sets[name] = {seed: Stage("sample", {**job, "seed": seed}, (generator,)) for seed in seeds}
+
+    classifier = override(load_config(config["classifier"]), {"data": data}, config["classifier"])
+    arms, runs = [], []
+    for name, fields in config["arms"].items():
+        _check_fields(f"config.arms.{name}", fields, ARM_FIELDS)
+        arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]))
+        arms.append(arm)
+        job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
+        job = {**job, "sampler": _sampler(name, fields, job["sampler"])}
+        for seed in seeds:
+            needs = tuple(_find(f"config.arms.{name}.sets", sets, s)[seed] for s in arm.sets)
+            used = {**job["data"], "synthetic": tuple(n.name for n in needs)}
+            runs.append(Run(arm, seed, Stage("train", {**job, "seed": seed, "data": used}, needs)))
+    _check_equal_work(runs)
+    firsts = {name: by_seed[seeds[0]] for name, by_seed in sets.items()}
+    return Experiment(
+        config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data
+    )
+
+
+def _sampler(arm: str, fields: Config, default: Config) -> Config:
+    """The share sampler where an arm states a share of synthetic images, split evenly over its sets."""
+    share, sets = fields["share"], fields["sets"]
+    if share is None:
+        return default
+    if not sets or not 0.0 <= share <= 1.0:
+        raise ValueError(f"config.arms.{arm}: a share from 0 to 1 of at least one set; got {share} of {len(sets)}.")
+    return {"name": "share", "shares": {"real": 1.0 - share, **dict.fromkeys(sets, share / len(sets))}}
+
+
+def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> None:
+    unknown, missing = sorted(set(fields) - set(allowed)), sorted(set(allowed) - set(fields))
+    if unknown or missing:
+        raise ValueError(
+            f"{section} has unknown fields {unknown or 'none'} and lacks {missing or 'none'}. "
+            f"Allowed: {', '.join(allowed)}."
+        )
+
+
+def _find(what: str, table: Mapping[str, Any], name: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{what} names {name!r}; there are {', '.join(table) or 'none'}.")
+    return table[name]
+
+
+def _check_equal_work(runs: list[Run]) -> None:
+    work = {
+        run.arm.name: (run.stage.config["train"]["num_steps"], run.stage.config["train"]["batch_size"]) for run in runs
+    }
+    if len(set(work.values())) > 1:
+        raise ValueError(f"Arms of one comparison take the same (num_steps, batch_size); these differ: {work}.")

@@ -1,0 +1,160 @@
+"""Conducts an experiment: finds or computes every stage, writes results.csv, draws the page."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from jaxmoust.data.sources import Source
+from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.runtime import stop
+from jaxmoust.runtime.folder import atomic_write, environment
+from jaxmoust.study import report
+from jaxmoust.study.arms import Experiment, Run
+from jaxmoust.study.stages import Stage, Store, in_order
+
+NUM_GALLERY_IMAGES = 8
+
+
+def conduct(
+    experiment: Experiment, store: Store, folder: Path, real: tuple[Source, Source], command: str, say: Callable = print
+) -> report.Page:
+    """Runs every arm at every seed, skipping what the store holds, and leaves results.csv and report/ in the folder.
+
+    Args:
+        real: the base set and the test set, for pictures and per-class numbers.
+        command: how to run the study again. say: receives a line of text for each stage.
+    Raises: stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
+    """
+    stages = in_order([run.stage for run in experiment.runs])
+    todo = [stage for stage in stages if store.find(stage) is None]
+    say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
+    labels = {run.stage.name: f"train {run.arm.name}, seed {run.seed}" for run in experiment.runs}
+    computed = set()
+    for i, stage in enumerate(todo, 1):
+        if stop.requested():
+            raise stop.Stopped(f"Stopped on request before stage {i} of {len(todo)}; the same command continues.")
+        started = time.monotonic()
+        result = store.compute(stage)
+        computed.add(stage.name)
+        write_results(experiment, store, folder)
+        what = labels.get(stage.name) or _describe(stage)
+        top1 = f"  top1 {result['top1']:.2f}" if "top1" in result else ""
+        say(f"[{i}/{len(todo)}] {what}: {time.monotonic() - started:.1f} s{top1}")
+    write_results(experiment, store, folder)
+    page = make_page(experiment, store, stages, computed, real, command)
+    report.write_report(page, folder / "report")
+    return page
+
+
+def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
+    """Writes results.csv: one row for each finished run, in the experiment's order."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, report.COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for run in experiment.runs if (row := make_row(experiment, run, store)))
+    atomic_write(folder / "results.csv", text.getvalue())
+
+
+def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
+    """The row of a finished run, None for one that is not finished."""
+    result = store.find(run.stage)
+    if result is None:
+        return None
+    machine = store.environment(run.stage)
+    return {
+        "experiment": experiment.name,
+        "arm": run.arm.name,
+        "seed": run.seed,
+        "generator": "+".join(run.arm.sets) or "none",
+        "fine_tuning": "none",
+        "sampler": run.stage.config["sampler"]["name"],
+        "n_base": result["n_base"],
+        "n_synthetic": result["n_synthetic"],
+        "share": round(result["share"], 6),
+        "steps": result["steps"],
+        "top1": round(result["top1"], 6),
+        "top5": round(result["top5"], 6),
+        "n_test": result["n"],
+        "seconds": round(result["seconds"], 2),
+        "device": machine.get("device", ""),
+        "commit": machine.get("commit", ""),
+    }
+
+
+def make_page(
+    experiment: Experiment,
+    store: Store,
+    stages: list[Stage],
+    computed: set[str],
+    real: tuple[Source, Source],
+    command: str,
+) -> report.Page:
+    """Gathers everything the page shows from the store."""
+    base, test = real
+    labels = {run.stage.name: run for run in experiment.runs}
+    ranks: dict[str, dict[int, np.ndarray]] = {}
+    curves: dict[str, dict[int, list]] = {}
+    for run in experiment.runs:
+        folder = store.folder(run.stage)
+        ranks.setdefault(run.arm.name, {})[run.seed] = np.load(folder / "ranks.npy")
+        curves.setdefault(run.arm.name, {})[run.seed] = _read_curve(folder / "metrics.jsonl")
+    galleries = [report.Gallery("Real", f"The base set: {len(base)} images.", _pictures(base))]
+    for name, stage in experiment.sets.items():
+        made = open_synthetic(store.folder(stage))
+        caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
+        galleries.append(report.Gallery(name, caption, _pictures(made)))
+    return report.Page(
+        title=experiment.name,
+        question=experiment.question,
+        command=command,
+        baseline=experiment.baseline,
+        arms=[report.Arm(arm.name, arm.title, arm.description) for arm in experiment.arms],
+        rows=[make_row(experiment, run, store) for run in experiment.runs],
+        ranks=ranks,
+        labels=test.labels,
+        class_names=test.class_names,
+        curves=curves,
+        galleries=galleries,
+        provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages],
+        environment=environment(),
+    )
+
+
+def _describe(stage: Stage) -> str:
+    if stage.kind == "fit":
+        return f"fit {stage.config['method']['name']}"
+    return f"sample {stage.config['name']}, seed {stage.config['seed']}"
+
+
+def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """The training loss and the test accuracy over the steps of one run."""
+    shown = {"loss": "loss", "eval_top1": "top1"}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], {shown[k]: v for k, v in row.items() if k in shown}) for row in rows]
+
+
+def _pictures(source: Source) -> dict[str, np.ndarray]:
+    """The first images of each class, distinct keys of the source in order."""
+    chosen = {name: np.flatnonzero(source.labels == k) for k, name in enumerate(source.class_names)}
+    return {name: source.images(keys[:NUM_GALLERY_IMAGES]) for name, keys in chosen.items()}
+
+
+def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Run]) -> dict:
+    result, machine = store.find(stage), store.environment(stage)
+    run = labels.get(stage.name)
+    return {
+        "kind": stage.kind,
+        "digest": stage.name,
+        "seconds": result["seconds"],
+        "found": not computed,
+        "device": machine.get("device", ""),
+        "commit": machine.get("commit", ""),
+        "versions": machine.get("packages", {}),
+        "config": stage.config,
+        **({"arm": run.arm.name, "seed": run.seed} if run else {}),
+    }
