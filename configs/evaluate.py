@@ -1,0 +1,16 @@
+"""Judges a trained classifier; by default on the test split of the data set it was trained on.
+
+Run: jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: not used."""
+    config = ml_collections.ConfigDict()
+    config.task = "evaluate"
+    config.checkpoint = ""
+    config.data = dict(source="", path="", split="test")
+    config.eval = dict(batch_size=256)
+    return config

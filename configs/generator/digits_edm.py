@@ -1,0 +1,39 @@
+"""EDM on a base set of scikit-learn's digits, 8 x 8 grey (Karras et al. 2022, 2206.00364).
+
+Run: jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick" trains for seconds, to see that all parts meet."""
+    quick = arg == "quick"
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.task = "diffuse"
+    config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0, digest="")
+    config.model = dict(
+        name="unet",
+        base_channels=8 if quick else 32,
+        channel_multipliers=(1, 2),
+        num_blocks=1,
+        attention_px=(4,),
+        dropout=0.1,
+        dtype="float32",
+    )
+    config.method = dict(name="edm", sigma_data=0.5, label_dropout=0.0)
+    config.augment = dict(flip=False, translate_px=0, rotate_deg=0.0, scale=0.0, fill="constant")
+    config.optim = dict(
+        name="adam", learning_rate=2e-3, warmup_steps=0 if quick else 100, ema_half_life_images=10_000.0
+    )
+    config.train = dict(
+        batch_size=32 if quick else 128,
+        num_steps=20 if quick else 1500,
+        log_steps=10 if quick else 100,
+        eval_steps=0,
+        checkpoint_steps=0 if quick else 500,
+        best_metric="",
+    )
+    config.eval = dict(batch_size=128)
+    return config

@@ -1,0 +1,22 @@
+"""Draws a synthetic set as Karras et al. 2022 do (2206.00364, Alg. 2): Heun, 18 levels, 35 evaluations an image.
+
+Run: jaxmoust sample --config=configs/sample/edm.py --workdir=runs/edm_set --config.generator=runs/edm
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick" draws a few images, to see that all parts meet."""
+    quick = arg == "quick"
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.task = "sample"
+    config.generator = ""
+    config.name = ""
+    config.num_images = 40 if quick else 2000
+    config.shard_images = 20 if quick else 500
+    config.sample = dict(
+        sampler="heun", num_steps=4 if quick else 18, guidance=1.0, clip=False, per_device_batch=20 if quick else 250
+    )
+    return config

@@ -1,0 +1,51 @@
+"""Do images from a generator trained inside a set of 100 digits help a classifier trained on the same 100?
+
+Run: jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart   (or `make quickstart`)
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick" runs every part for seconds; its numbers mean nothing."""
+    quick = ":quick" if arg == "quick" else ""
+    config = ml_collections.ConfigDict()
+    config.task = "study"
+    config.name = "quickstart"
+    config.question = (
+        "With 100 real digits (10 a class), do images from a generator trained on those same 100 "
+        "help a classifier, against training longer, duplicating, or augmenting harder?"
+    )
+    config.baseline = "real"
+    config.seeds = (0, 1, 2)
+    config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0)
+    config.generators = dict(
+        edm=dict(config=f"configs/generator/digits_edm.py{quick}", overrides={}),
+        ddpm=dict(config=f"configs/generator/digits_ddpm.py{quick}", overrides={}),
+    )
+    config.sets = dict(
+        edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", overrides={}),
+        ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", overrides={}),
+    )
+    config.classifier = f"configs/classifier/digits_resnet.py{quick}"
+    config.arms = dict(
+        real=_arm("Real only", "The base set and nothing else."),
+        duplicated=_arm(
+            "Real, duplicated",
+            "The base set copied to the size of the mixed pool: what more draws of the same images give.",
+            overrides=dict(data=dict(copies=21)),
+        ),
+        augmented=_arm(
+            "Real, stronger augmentation",
+            "The base set under rotation, scaling, larger shifts and cutout: what classical augmentation gives.",
+            overrides=dict(augment=dict(translate_px=1, rotate_deg=15.0, scale=0.15, cutout_px=2)),
+        ),
+        edm_only=_arm("EDM only", "No real image at all: 2,000 images of the EDM.", sets=("edm",), share=1.0),
+        edm_mixed=_arm("Real + EDM", "Half of each batch real, half EDM.", sets=("edm",), share=0.5),
+        ddpm_mixed=_arm("Real + DDPM", "Half of each batch real, half DDPM.", sets=("ddpm",), share=0.5),
+    )
+    return config
+
+
+def _arm(title: str, description: str, sets: tuple = (), share: float | None = None, overrides: dict | None = None):
+    return dict(title=title, description=description, sets=sets, share=share, overrides=overrides or {})

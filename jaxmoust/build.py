@@ -1,0 +1,244 @@
+"""The composition root: turns the sections of a configuration into objects.
+
+Sections are unpacked as keyword arguments, so that a misspelt, missing or dead field is an error before any work
+starts. What a `name` in a configuration may be stands in the literal tables below.
+"""
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from jaxmoust.core.augment import Augment
+from jaxmoust.core.method import METHODS
+from jaxmoust.data import samplers, sources, synthetic
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.sources import Source
+from jaxmoust.models import resnet, unet
+from jaxmoust.runtime import parallel
+from jaxmoust.train.classify import Classify
+from jaxmoust.train.diffuse import Diffuse
+from jaxmoust.train.loop import Intervals, Recipe
+
+GENERATOR_MODELS = {"unet": unet.UNet}
+CLASSIFIER_MODELS = {"resnet": resnet.ResNet}
+SAMPLERS = {"random": samplers.Random, "share": samplers.Share}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+Config = Mapping[str, Any]
+
+
+def load_config(path: str) -> Config:
+    """Reads `PATH[:arg]`: runs the file's `get_config(arg)` and returns plain dicts and tuples.
+
+    Raises: ValueError: no such file, or one without `get_config`.
+    """
+    file, _, arg = path.partition(":")
+    if not Path(file).is_file():
+        raise ValueError(f"No configuration file {file!r}. Those of the project lie in configs/ and experiments/.")
+    spec = importlib.util.spec_from_file_location("config", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
+    return plain(module.get_config(arg))
+
+
+def plain(config: Any) -> Any:
+    """Turns a ConfigDict into plain dicts and tuples."""
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
+    if isinstance(config, Mapping):
+        return {k: plain(v) for k, v in config.items()}
+    return tuple(plain(v) for v in config) if isinstance(config, list | tuple) else config
+
+
+def override(config: Config, overrides: Mapping[str, Any], at: str = "config") -> Config:
+    """Returns a copy with the leaves of nested `overrides` replaced; a field that does not exist is an error."""
+    unknown = sorted(set(overrides) - set(config))
+    if unknown:
+        raise ValueError(f"{at} has no field {', '.join(unknown)} to override. Allowed: {', '.join(config)}.")
+    nested = {k: v for k, v in overrides.items() if isinstance(v, Mapping) and isinstance(config[k], Mapping)}
+    merged = {k: override(config[k], v, f"{at}.{k}") for k, v in nested.items()}
+    return {**config, **plain(overrides), **merged}
+
+
+def check_sections(config: Config, allowed: tuple[str, ...], task: str) -> None:
+    """Refuses a configuration of another task, or whose sections are not exactly this task's."""
+    if config.get("task") != task:
+        raise ValueError(f"config.task is {config.get('task')!r}, this verb runs {task!r}. Give it such a file.")
+    missing, unknown = sorted(set(allowed) - set(config)), sorted(set(config) - set(allowed))
+    if missing or unknown:
+        raise ValueError(
+            f"The configuration lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}. "
+            f"Sections of {task!r}: {', '.join(allowed)}."
+        )
+
+
+def unpack(section: str, make: Callable, fields: Config, **given: Any) -> Any:
+    """Calls `make(**fields, **given)`; an unknown or missing field is named with those allowed."""
+    parameters = inspect.signature(make).parameters
+    hidden = {"parent", "name"} if isinstance(make, type) and issubclass(make, nn.Module) else set()
+    allowed = [n for n in parameters if n not in given and n not in hidden]
+    unknown = sorted(set(fields) - set(allowed))
+    missing = [n for n in allowed if n not in fields and parameters[n].default is inspect.Parameter.empty]
+    if unknown or missing:
+        raise ValueError(
+            f"config.{section} has unknown fields {unknown or 'none'} and lacks {missing or 'none'}. "
+            f"Allowed: {', '.join(allowed) or 'none'}."
+        )
+    return make(**fields, **given)
+
+
+def choose(section: str, table: Mapping[str, Any], fields: Config) -> tuple[Any, dict]:
+    """Splits a section with a `name` into the table's entry of that name and the other fields."""
+    fields = dict(fields)
+    name = fields.pop("name", None)
+    if name not in table:
+        raise ValueError(f"config.{section}.name is {name!r}; allowed are {', '.join(sorted(table))}.")
+    return table[name], fields
+
+
+@dataclass(frozen=True)
+class RealData:
+    """The real images of one job.
+
+    Args:
+        base: what it learns from. unused: the rest of the training split, if any. test: what it is judged on.
+        shape: (H, W, C) that every image is brought to.
+        copies: how often `base` repeats each of its images.
+    """
+
+    base: Source
+    unused: Source | None
+    test: Source
+    shape: tuple[int, int, int]
+    copies: int
+
+
+def real_data(
+    source: str,
+    path: str = "",
+    n_base: int = 0,
+    base_seed: int = 0,
+    copies: int = 1,
+    image_px: int = 0,
+    channels: int = 0,
+    digest: str = "",
+) -> RealData:
+    """Opens a data set and cuts the base set out of its training split.
+
+    Args:
+        source: a name of `sources.open_source`. path: where it lies, if it is not built in.
+        n_base: size of the base set, stratified and nested; 0 is the whole training split.
+        base_seed: which base set of that size.
+        copies: how often each base image counts (the duplication control).
+        image_px, channels: what images are brought to; 0 is as they are.
+        digest: if given, the content address that the training split must have.
+    Raises: ValueError: no such data set, n_base too large, copies below 1, or other content than `digest` says.
+    """
+    if copies < 1:
+        raise ValueError(f"data.copies {copies}: allowed are whole numbers from 1.")
+    train, test = (sources.open_source(source, split, path) for split in ("train", "test"))
+    if digest and train.digest != digest:
+        raise ValueError(
+            f"The images of {source} {path} have changed: digest {train.digest}, expected {digest}. "
+            "Restore them, or start in a new folder."
+        )
+    keys = sources.base_keys(train.labels, n_base or len(train), base_seed)
+    rest = np.setdiff1d(np.arange(len(train)), keys)
+    base = train.subset(np.tile(np.sort(keys), copies), "real")
+    unused = train.subset(rest, "unused") if len(rest) else None
+    return RealData(base, unused, test, shape_of(train, image_px, channels), copies)
+
+
+def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:
+    """The shape that a source's images are brought to: its own, unless the configuration says otherwise."""
+    if channels not in (0, 1, 3) or image_px < 0:
+        raise ValueError(
+            f"data.image_px {image_px}, data.channels {channels}: allowed are 0 (as they are), or a "
+            "positive size and 1 or 3 channels."
+        )
+    height, width, depth = source.shape or (0, 1, 0)
+    if (height != width and not image_px) or not (channels or depth):
+        raise ValueError(
+            f"The images of {source.name} are not all square and of one size: set data.image_px and data.channels "
+            "(1 or 3) to what they shall be brought to."
+        )
+    side = image_px or height
+    return (side, side, channels or depth)
+
+
+def open_set(path: Path, real: Source, num_images: int = 0) -> Source:
+    """Opens a synthetic set that is to be mixed with real images of the same classes.
+
+    Args:
+        num_images: use the first so many; 0 is all.
+    Raises: ValueError: another set of classes, or more images wanted than there are.
+    """
+    made = synthetic.open_synthetic(path)
+    if made.class_names != real.class_names:
+        raise ValueError(
+            f"The synthetic set {path} has classes {made.class_names}, the real images {real.class_names}. "
+            "Mix sets of the same classes, in the same order."
+        )
+    if not 0 <= num_images <= len(made):
+        raise ValueError(
+            f"data.n_synthetic {num_images}: {path} holds {len(made)}. Sample more, or ask for fewer (0 is all)."
+        )
+    return made.subset(np.arange(num_images)) if num_images else made
+
+
+def make_sampler(section: Config, pool: Pool, seed: int) -> Any:
+    """Builds the sampler a configuration names; `shares` may be a mapping or a text such as "real=0.5,edm=0.5"."""
+    make, fields = choose("sampler", SAMPLERS, section)
+    if isinstance(fields.get("shares"), str):
+        try:
+            pairs = [pair.split("=") for pair in fields["shares"].split(",")]
+            fields["shares"] = {name.strip(): float(share) for name, share in pairs}
+        except ValueError as e:
+            raise ValueError(
+                f'config.sampler.shares {fields["shares"]!r}: write NAME=SHARE, such as "real=0.5,edm=0.5".'
+            ) from e
+    return unpack("sampler", make, fields, pool=pool, seed=seed)
+
+
+def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:
+    """Builds the network a configuration names, its `dtype` given as text."""
+    make, fields = choose("model", table, section)
+    dtype = fields.pop("dtype", "float32")
+    if dtype not in DTYPES:
+        raise ValueError(f"config.model.dtype is {dtype!r}; allowed are {', '.join(DTYPES)}.")
+    return unpack("model", make, fields, dtype=DTYPES[dtype], **given)
+
+
+def make_diffuse(config: Config, shape: tuple[int, int, int], num_classes: int) -> Diffuse:
+    """Builds the denoising task of a generator's configuration."""
+    method, fields = choose("method", METHODS, config["method"])
+    label_dropout = fields.pop("label_dropout", 0.0)
+    model = make_module(config["model"], GENERATOR_MODELS, out_channels=shape[-1], num_classes=num_classes)
+    augment = unpack("augment", Augment, config["augment"])
+    return Diffuse(model, unpack("method", method, fields), num_classes, shape, augment, label_dropout)
+
+
+def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int) -> Classify:
+    """Builds the classification task of a classifier's configuration."""
+    model = make_module(config["model"], CLASSIFIER_MODELS, num_classes=num_classes, axis_name=parallel.AXIS)
+    augment = unpack("augment", Augment, config["augment"])
+    given = {"model": model, "num_classes": num_classes, "image_shape": shape, "augment": augment}
+    return unpack("method", Classify, config["method"], **given)
+
+
+def make_recipe(config: Config) -> tuple[Recipe, Intervals, str]:
+    """Reads the sections optim and train: (recipe, intervals, best_metric)."""
+    train = dict(config["train"])
+    lengths = {k: train.pop(k) for k in ("batch_size", "num_steps") if k in train}
+    best_metric = train.pop("best_metric", "")
+    return unpack("optim", Recipe, config["optim"], **lengths), unpack("train", Intervals, train), best_metric

@@ -1,0 +1,313 @@
+"""The command line: `jaxmoust VERB --config=PATH[:arg] --workdir=DIR [--config.field=value ...]`.
+
+Exit codes: 0 done; 1 failed; 2 bad usage, configuration or input, with nothing written; 143 stopped on request, with
+everything a later start needs on disk. The heavy packages are imported once a command line has been understood.
+"""
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+
+DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 143
+
+
+class Usage(Exception):
+    """The command line asks for nothing that can be done; the message says what can."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing the program does.
+
+    Args:
+        run: does it, given the parsed flags and the words they were parsed from.
+        does: one line. help: what it reads and leaves, with an example.
+        define: defines the flags that it takes besides the common ones.
+        takes_config: whether it needs --config and --workdir.
+    """
+
+    run: Callable[[flags.FlagValues, list[str]], None]
+    does: str
+    help: str
+    define: Callable[[flags.FlagValues], None] | None = None
+    takes_config: bool = True
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program and exits."""
+    sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+
+
+def call(args: list[str]) -> int:
+    """Runs one command line and returns the exit code."""
+    try:
+        if not args or args[0] in ("-h", "--help", "help"):
+            print(_overview())
+            return DONE if args else BAD_USAGE
+        name, rest = args[0], args[1:]
+        if name == "data" and rest and not rest[0].startswith("-"):
+            name, rest = f"data {rest[0]}", rest[1:]
+        if name not in VERBS:
+            raise Usage(f"Unknown verb {name!r}. Allowed: {', '.join(VERBS)}. `jaxmoust --help` explains them.")
+        verb = VERBS[name]
+        if {"-h", "--help"} & set(rest):
+            print(f"jaxmoust {name}: {verb.does}\n\n{verb.help}")
+            return DONE
+        values = _parse(name, verb, rest)
+    except Usage as e:
+        return _complain(e, BAD_USAGE)
+    return _guarded(lambda: verb.run(values, rest))
+
+
+def _guarded(run: Callable[[], None]) -> int:
+    from jaxmoust.jobs import BadInput
+    from jaxmoust.runtime import stop
+    from jaxmoust.runtime.progress import NonFiniteError
+
+    stop.install()
+    try:
+        run()
+    except (BadInput, Usage) as e:
+        return _complain(e, BAD_USAGE)
+    except stop.Stopped as e:
+        return _complain(e, STOPPED)
+    except NonFiniteError as e:
+        return _complain(e, FAILED)
+    except KeyboardInterrupt:
+        return _complain("Interrupted; the same command continues from the last checkpoint.", 130)
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return DONE
+
+
+def _complain(message: object, code: int) -> int:
+    print(f"jaxmoust: {message}", file=sys.stderr)
+    return code
+
+
+def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
+    """Parses a verb's flags; --config may stand anywhere, its overrides too."""
+    args = sorted(args, key=lambda a: not (a == "--config" or a.startswith("--config=")))
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "the folder that receives the result", flag_values=values)
+    flags.DEFINE_string("coordinator", "", "host:port of process 0, or auto", flag_values=values)
+    flags.DEFINE_integer("num_processes", 0, "processes of the run", flag_values=values)
+    flags.DEFINE_integer("process_id", -1, "number of this process", flag_values=values)
+    argv = [f"jaxmoust {name}", *args]
+    if verb.define:
+        verb.define(values)
+    if verb.takes_config:
+        from ml_collections import config_flags
+
+        _check_config_file(args)
+        config_flags.DEFINE_config_file("config", None, "PATH[:arg]", flag_values=values, sys_argv=argv)
+    try:
+        left = values(argv)[1:]
+        config = values.config if verb.takes_config else None
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+        reason = str(e).strip("'\"") or type(e).__name__
+        raise Usage(f"{reason}\n`jaxmoust {name} --help` shows an example.") from e
+    if left:
+        raise Usage(f"Unexpected {' '.join(left)!r}: fields are set by --config.field=value.")
+    if verb.takes_config and config is None:
+        raise Usage(f"--config is missing.\n\n{verb.help}")
+    if verb.takes_config and values.workdir is None:
+        raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{verb.help}")
+    return values
+
+
+def _check_config_file(args: list[str]) -> None:
+    for i, arg in enumerate(args):
+        path = arg.removeprefix("--config=") if arg.startswith("--config=") else None
+        path = args[i + 1] if arg == "--config" and i + 1 < len(args) else path
+        if path is not None and not Path(path.partition(":")[0]).is_file():
+            near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))
+            raise Usage(f"No configuration file {path!r}. Here are: {', '.join(near) or 'none in configs/'}.")
+
+
+def _machine(values: flags.FlagValues) -> None:
+    from jaxmoust.runtime import parallel
+
+    if values.coordinator:
+        parallel.initialize(values.coordinator, values.num_processes, values.process_id)
+    cache = os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")
+    parallel.enable_compilation_cache(Path(cache) / "xla")
+
+
+def _job(name: str) -> Callable[[flags.FlagValues, list[str]], None]:
+    def run(values: flags.FlagValues, args: list[str]) -> None:
+        from jaxmoust import jobs
+
+        _machine(values)
+        result = jobs.run(jobs.JOBS[name], values.config.to_dict(), Path(values.workdir))
+        shown = {k: v for k, v in result.items() if isinstance(v, int | float | str) and k != "sampler"}
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
+        print(f"{values.workdir}/result.json")
+
+    return run
+
+
+def _study(values: flags.FlagValues, args: list[str]) -> None:
+    from jaxmoust import jobs
+
+    _machine(values)
+    workdir = Path(values.workdir)
+    command = shlex.join(["jaxmoust", "study", *args])
+    jobs.study(values.config.to_dict(), workdir, Path(values.store or workdir.parent / "stages"), command)
+
+
+def _store_flag(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("store", "", "where finished stages lie", flag_values=values)
+
+
+def _data_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("source", "", "a name, such as digits, fashion_mnist, folder, tfds:NAME", flag_values=values)
+    flags.DEFINE_string("path", "", "where the images lie", flag_values=values)
+    flags.DEFINE_string("split", "train", "train or test", flag_values=values)
+    flags.DEFINE_string("picture", "", "a PNG to draw, a row for each class", flag_values=values)
+
+
+def _inspect(values: flags.FlagValues, args: list[str]) -> None:
+    from jaxmoust.data import pictures, sources, synthetic
+    from jaxmoust.jobs import BadInput
+
+    try:
+        if values.source:
+            source = sources.open_source(values.source, values.split, values.path)
+        elif values.path:
+            source = synthetic.open_synthetic(Path(values.path))
+        else:
+            raise ValueError("Give --source=NAME (with --path=DIR for a folder), or --path=DIR of a synthetic set.")
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    shape = "images of several sizes" if source.shape is None else "x".join(map(str, source.shape))
+    print(f"{source.name}: {len(source):,} images, {shape}, {len(source.class_names)} classes, digest {source.digest}")
+    counts = source.class_counts()
+    width = max(map(len, source.class_names))
+    for name, count in zip(source.class_names, counts, strict=True):
+        print(f"  {name:<{width}}  {count:>8,}")
+    if values.picture:
+        pictures.contact_sheet(source).save(values.picture)
+        print(values.picture)
+
+
+def _prepare(values: flags.FlagValues, args: list[str]) -> None:
+    from jaxmoust.data import sources
+    from jaxmoust.jobs import BadInput
+
+    try:
+        folder = sources.prepare_tfds(values.source.removeprefix("tfds:"), values.path)
+    except (ValueError, OSError, ImportError) as e:
+        raise BadInput(str(e)) from e
+    print(folder)
+
+
+def _import(values: flags.FlagValues, args: list[str]) -> None:
+    from jaxmoust.data import synthetic
+    from jaxmoust.jobs import BadInput
+
+    if not values.path or not values.workdir:
+        raise Usage("Give --path=DIR, a folder of generated images, and --workdir=DIR, the set to write.")
+    try:
+        count = synthetic.import_images(Path(values.path), Path(values.workdir))
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    print(f"{count:,} images in {values.workdir}")
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {verb.does}" for name, verb in VERBS.items())
+    return f"""jaxmoust: will generated images help my classifier, and how many are worth one more real image?
+
+  jaxmoust VERB --config=PATH[:arg] --workdir=DIR [--config.field=value ...]
+
+{verbs}
+
+The whole question on a small data set, in minutes:
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
+
+Run a command again and it continues where it stopped, or finds what is done. Several processes: start the same
+command in each with --coordinator=HOST:PORT --num_processes=N --process_id=I (or --coordinator=auto on a TPU pod).
+`jaxmoust VERB --help` shows what a verb reads and leaves, with an example.
+Exit codes: 0 done, 1 failed, 2 bad usage or input (nothing written), 143 stopped on request with a checkpoint."""
+
+
+VERBS = {
+    "fit": Verb(
+        _job("fit"),
+        "trains a generator (DDPM, EDM) inside a data set",
+        """Leaves checkpoints/, metrics.jsonl, tensorboard/ and result.json in --workdir.
+
+  jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm
+  jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm500 --config.data.n_base=500
+
+The configuration file lists every field: seed, data, model, method, augment, optim, train, eval.""",
+    ),
+    "sample": Verb(
+        _job("sample"),
+        "writes a synthetic set from a generator",
+        """Leaves a TFDS data set in --workdir: `tfds.builder_from_directory(DIR).as_data_source()` opens it.
+
+  jaxmoust sample --config=configs/sample/edm.py --workdir=runs/edm_set --config.generator=runs/edm
+
+Image i of class c depends on (generator, seed, c, i) alone. Missing shards are filled in on a restart.""",
+    ),
+    "train": Verb(
+        _job("train"),
+        "trains a classifier on real and synthetic images",
+        """Leaves checkpoints/, metrics.jsonl, ranks.npy and result.json (top1, top5, n, per class) in --workdir.
+
+  jaxmoust train --config=configs/classifier/digits_resnet.py --workdir=runs/real
+  jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set,share=0.5 --workdir=runs/mixed
+
+Real images are the source "real" of the pool; a synthetic set goes by the name it was written with.""",
+    ),
+    "evaluate": Verb(
+        _job("evaluate"),
+        "judges a trained classifier on a test set",
+        """Every test image is counted once, at any batch size and number of devices.
+
+  jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real""",
+    ),
+    "study": Verb(
+        _study,
+        "runs an experiment: every arm at every seed, then the page",
+        """Leaves results.csv and report/index.html in --workdir; finished stages go to --store (default: stages/ beside
+--workdir), are named by what they depend on, and are found again by this study and the next.
+
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4""",
+        _store_flag,
+    ),
+    "data inspect": Verb(
+        _inspect,
+        "counts and shows the images of a data set or a synthetic set",
+        """  jaxmoust data inspect --source=digits
+  jaxmoust data inspect --source=folder --path=my_images --split=test --picture=sheet.png
+  jaxmoust data inspect --path=runs/edm_set --picture=sheet.png""",
+        _data_flags,
+        False,
+    ),
+    "data import": Verb(
+        _import,
+        "turns a folder of generated images (a subfolder for each class) into a synthetic set",
+        """  jaxmoust data import --path=generated --workdir=runs/imported""",
+        _data_flags,
+        False,
+    ),
+    "data prepare": Verb(
+        _prepare,
+        "downloads and prepares a data set of TFDS's own catalogue (needs the `tfds` extra)",
+        """  jaxmoust data prepare --source=tfds:cifar10 --path=datasets""",
+        _data_flags,
+        False,
+    ),
+}

@@ -1,0 +1,341 @@
+"""The jobs behind the verbs: one configuration in, one folder with a result out.
+
+A job is `job(config, resolve) -> work`: it checks everything it can on plain dicts before anything is written, and
+returns the work that is left, `work(folder) -> result`. `run` puts the two together. The same call continues what an
+earlier one was interrupted in, and finds what an earlier one finished. `resolve` turns a reference to another folder
+into its path: `Path` on the command line, a look-up in the store inside a study.
+"""
+
+import functools
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.analysis import accuracy
+from jaxmoust.build import Config, RealData
+from jaxmoust.core.state import TrainState
+from jaxmoust.data import loader, samplers, sources, synthetic
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.sources import Source
+from jaxmoust.generate import pixels
+from jaxmoust.runtime import checkpoint, parallel
+from jaxmoust.runtime.folder import RunFolder, atomic_write, environment, read_json
+from jaxmoust.study import arms, report
+from jaxmoust.study.run import conduct
+from jaxmoust.study.stages import Store
+from jaxmoust.train.loop import Recipe, fit
+
+Resolve = Callable[[str], Path]
+Work = Callable[[RunFolder], dict]
+
+GENERATOR_SECTIONS = ("seed", "task", "data", "model", "method", "augment", "optim", "train", "eval")
+SAMPLE_SECTIONS = ("seed", "task", "generator", "name", "num_images", "shard_images", "sample")
+CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
+EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
+
+# The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
+NUM_EVAL_IMAGES = 512
+
+
+class BadInput(ValueError):
+    """What was asked for cannot be done; said before anything was written."""
+
+
+def run(job: Callable[[Config, Resolve], Work], config: Config, workdir: Path, resolve: Resolve = Path) -> dict:
+    """Does a job in its folder, or returns the result that the folder already holds.
+
+    Raises: BadInput: the configuration, its data or the folder does not allow it; nothing was written.
+    """
+    machine = parallel.Machine.all()
+    config = build.plain(config)
+    try:
+        work = job(config, resolve)
+        folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    result = folder.read_result()
+    if result is None:
+        result = work(folder)
+        if machine.primary:
+            folder.write_result(result)
+        machine.barrier("finished")
+    return result
+
+
+def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
+    """Trains a generator inside a data set (verb `fit`)."""
+    build.check_sections(config, GENERATOR_SECTIONS, "diffuse")
+    machine = parallel.Machine.all()
+    real = build.unpack("data", build.real_data, config["data"])
+    class_names = real.base.class_names
+    task = build.make_diffuse(config, real.shape, len(class_names))
+    recipe, intervals, best_metric = build.make_recipe(config)
+    machine.per_device(recipe.batch_size, "train.batch_size")
+    judged_on = {"train": real.base, "heldout": real.unused}
+    eval_data = {
+        name: _eval_stream(_some_of_each_class(source), real.shape, config, machine)
+        for name, source in judged_on.items()
+        if source is not None
+    }
+    pool = Pool.from_sources([real.base])
+    sampler = samplers.Random(pool, config["seed"])
+
+    def work(folder: RunFolder) -> dict:
+        state, evaluation, seconds = fit(
+            task,
+            recipe,
+            _train_stream(pool, sampler, real.shape, recipe, machine),
+            folder=folder,
+            machine=machine,
+            seed=config["seed"],
+            intervals=intervals,
+            eval_data=eval_data,
+            best_metric=best_metric,
+            title=f"fit {config['method']['name']}",
+        )
+        params = parallel.to_host(state.ema["params"] if state.ema else state.params)
+        generator = pixels.Generator(task.model, task.method, params, len(class_names), real.shape)
+        return {
+            **evaluation.metrics,
+            "steps": recipe.num_steps,
+            "n_base": _n_base(real),
+            "data_digest": real.base.digest,
+            "image_shape": real.shape,
+            "class_names": class_names,
+            "generator": generator.digest,
+            "method": config["method"]["name"],
+            "seconds": seconds,
+        }
+
+    return work
+
+
+def load_generator(workdir: Path) -> tuple[pixels.Generator, Config, dict]:
+    """Opens what `fit` left in a folder: (the generator, the fit's configuration, its result).
+
+    Raises: ValueError: the folder holds no finished fit of a generator.
+    """
+    config, result = _finished(workdir, "diffuse", "fit")
+    shape, num_classes = tuple(result["image_shape"]), len(result["class_names"])
+    task = build.make_diffuse(config, shape, num_classes)
+    averaged = config["optim"].get("ema_half_life_images")
+    params, _ = checkpoint.restore_tree(workdir / "checkpoints", "ema" if averaged else "params")
+    params = params["params"] if averaged else params
+    return pixels.Generator(task.model, task.method, params, num_classes, shape), config, result
+
+
+def sample(config: Config, resolve: Resolve = Path) -> Work:
+    """Writes a synthetic set from a generator (verb `sample`)."""
+    build.check_sections(config, SAMPLE_SECTIONS, "sample")
+    if not config["generator"]:
+        raise ValueError("config.generator is empty: give the folder of a fitted generator, --config.generator=DIR.")
+    machine, everyone = parallel.Machine.local(), parallel.Machine.all()
+    generator, fit_config, fitted = load_generator(resolve(config["generator"]))
+    sampling = build.unpack("sample", pixels.Sampling, config["sample"])
+    if sampling.guidance != 1.0 and not fit_config["method"].get("label_dropout"):
+        raise ValueError(
+            f"sample.guidance {sampling.guidance} needs a generator that also learnt 'no class'. "
+            "Set method.label_dropout when fitting it, or guidance=1.0."
+        )
+    spec = synthetic.SyntheticSpec(
+        name=config["name"] or fitted["method"],
+        class_names=tuple(fitted["class_names"]),
+        shape=generator.image_shape,
+        num_images=config["num_images"],
+        shard_images=config["shard_images"],
+        seed=config["seed"],
+        generator=generator.digest,
+        guidance=sampling.guidance,
+        steps=sampling.num_steps,
+    )
+
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        pixels.write_set(
+            generator, sampling, spec, folder.path, machine, everyone.process_index, everyone.process_count
+        )
+        everyone.barrier("sampled")
+        return {
+            "n": spec.num_images,
+            "generator": generator.digest,
+            "method": fitted["method"],
+            "n_base": fitted["n_base"],
+            "class_names": spec.class_names,
+            "seconds": time.monotonic() - started,
+        }
+
+    return work
+
+
+def train(config: Config, resolve: Resolve = Path) -> Work:
+    """Trains a classifier on a pool of real and synthetic images (verb `train`)."""
+    build.check_sections(config, CLASSIFIER_SECTIONS, "classify")
+    machine = parallel.Machine.all()
+    data = dict(config["data"])
+    refs, n_synthetic = data.pop("synthetic", ()), data.pop("n_synthetic", 0)
+    real = build.unpack("data", build.real_data, data)
+    made = [build.open_set(resolve(r), real.base, n_synthetic) for r in ([refs] if isinstance(refs, str) else refs)]
+    pool = Pool.from_sources([real.base, *made])
+    sampler = build.make_sampler(config["sampler"], pool, config["seed"])
+    recipe, intervals, best_metric = build.make_recipe(config)
+    machine.per_device(recipe.batch_size, "train.batch_size")
+    task = build.make_classify(config, real.shape, len(real.base.class_names))
+    eval_data = _eval_stream(real.test, real.shape, config, machine)
+
+    def work(folder: RunFolder) -> dict:
+        _, evaluation, seconds = fit(
+            task,
+            recipe,
+            _train_stream(pool, sampler, real.shape, recipe, machine),
+            folder=folder,
+            machine=machine,
+            seed=config["seed"],
+            intervals=intervals,
+            eval_data=eval_data,
+            best_metric=best_metric,
+            title="train",
+        )
+        drawn = sampler.expected(0, recipe.num_steps * recipe.batch_size).sum(1)
+        return {
+            **_judged(evaluation, real.test, real.shape, folder, machine),
+            "steps": recipe.num_steps,
+            "n_base": _n_base(real),
+            "n_synthetic": sum(len(s) for s in made),
+            "share": float(drawn[1:].sum() / drawn.sum()),
+            "sampler": repr(sampler),
+            "data_digest": real.base.digest,
+            "seconds": seconds,
+        }
+
+    return work
+
+
+def evaluate(config: Config, resolve: Resolve = Path) -> Work:
+    """Judges a trained classifier on a split of a data set (verb `evaluate`)."""
+    build.check_sections(config, EVALUATE_SECTIONS, "evaluate")
+    if not config["checkpoint"]:
+        raise ValueError(
+            "config.checkpoint is empty: give the folder of a trained classifier, --config.checkpoint=DIR."
+        )
+    machine = parallel.Machine.all()
+    origin = resolve(config["checkpoint"])
+    trained, done = _finished(origin, "classify", "train")
+    data = dict(config["data"])
+    if not data.get("source"):
+        data |= {"source": trained["data"]["source"], "path": trained["data"].get("path", "")}
+    test = build.unpack("data", sources.open_source, {"name": data.pop("source"), **data})
+    if list(test.class_names) != list(done["class_names"]):
+        raise ValueError(f"{origin} was trained on classes {done['class_names']}, these are {list(test.class_names)}.")
+    shape = tuple(done["image_shape"])
+    task = build.make_classify(trained, shape, len(test.class_names))
+    eval_data = _eval_stream(test, shape, config, machine)
+
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        tree, _ = checkpoint.restore_tree(origin / "checkpoints")
+        state = TrainState(tree["step"], tree["params"], tree.get("stats") or {}, None, tree.get("ema") or None)
+        evaluation = task.evaluate(machine.replicate(state), None, eval_data, machine)
+        return {**_judged(evaluation, test, shape, folder, machine), "seconds": time.monotonic() - started}
+
+    return work
+
+
+JOBS = {"fit": fit_generator, "sample": sample, "train": train, "evaluate": evaluate}
+
+
+def study(config: Config, workdir: Path, store_path: Path, command: str) -> report.Page:
+    """Runs an experiment and prints its table (verb `study`).
+
+    Raises: BadInput: an experiment that cannot be laid out; nothing was written.
+    """
+    machine = parallel.Machine.all()
+    config = build.plain(config)
+    try:
+        experiment = arms.expand(config, build.load_config, build.override, _data_digest)
+        real = build.unpack("data", build.real_data, experiment.data)
+        folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+
+    def compute(kind: str, stage_config: Config, stage_folder: Path, resolve: Resolve) -> dict:
+        return run(JOBS[kind], stage_config, stage_folder, resolve)
+
+    page = conduct(experiment, Store(store_path, compute), folder.path, (real.base, real.test), command)
+    print(report.table_text(page))
+    print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
+    return page
+
+
+def _data_digest(data: Config) -> str:
+    return sources.open_source(data["source"], "train", data.get("path", "")).digest
+
+
+def _finished(workdir: Path, task: str, verb: str) -> tuple[Config, dict]:
+    config, result = read_json(workdir / "config.json"), read_json(workdir / "result.json")
+    if config is None or result is None or config.get("task") != task:
+        raise ValueError(f"{workdir} holds no finished {task!r} run. Run `jaxmoust {verb} --workdir={workdir}` first.")
+    return build.plain(config), result
+
+
+def _judged(evaluation, test: Source, shape: tuple, folder: RunFolder, machine: parallel.Machine) -> dict:
+    """Top-1 and Top-5 with intervals and per class; the rank of every test image goes to ranks.npy."""
+    rank = evaluation.arrays["rank"]
+    if machine.primary:
+        buffer = io.BytesIO()
+        np.save(buffer, rank)
+        atomic_write(folder.path / "ranks.npy", buffer.getvalue())
+    num_classes = len(test.class_names)
+    return {
+        "top1": accuracy.top_k(rank, 1),
+        "top1_interval": accuracy.wilson(int(np.sum(rank < 1)), len(rank)),
+        "top5": accuracy.top_k(rank, 5),
+        "n": len(rank),
+        "loss": evaluation.metrics["loss"],
+        "per_class": accuracy.per_class(rank, test.labels, num_classes).tolist(),
+        "class_names": test.class_names,
+        "image_shape": shape,
+    }
+
+
+def _some_of_each_class(source: Source) -> Source:
+    return source.subset(sources.base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
+
+
+def _n_base(real: RealData) -> int:
+    return len(real.base) // real.copies
+
+
+def _train_stream(pool, sampler, shape: tuple, recipe: Recipe, machine: parallel.Machine) -> Callable[[int], Iterator]:
+    return functools.partial(
+        _stream_from, pool, sampler, recipe.batch_size, shape, machine.process_index, machine.process_count
+    )
+
+
+def _stream_from(pool, sampler, batch_size, shape, process_index, process_count, start_step) -> Iterator:
+    return loader.train_stream(
+        pool,
+        sampler,
+        batch_size,
+        image_px=shape[0],
+        channels=shape[2],
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def _eval_stream(source: Source, shape: tuple, config: Config, machine: parallel.Machine):
+    batch_size = build.unpack("eval", lambda batch_size: batch_size, config["eval"])
+    machine.per_device(batch_size, "eval.batch_size")
+    return loader.eval_stream(
+        source,
+        batch_size,
+        image_px=shape[0],
+        channels=shape[2],
+        process_index=machine.process_index,
+        process_count=machine.process_count,
+    )
