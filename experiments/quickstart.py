@@ -28,24 +28,28 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", overrides={}),
     )
     config.classifier = f"configs/classifier/digits_resnet.py{quick}"
-    config.arms = dict(
-        real=_arm("Real only", "The base set and nothing else."),
-        duplicated=_arm(
+    config.arms = (
+        _arm("real", "Real only", "The base set and nothing else."),
+        _arm(
+            "duplicated",
             "Real, duplicated",
             "The base set copied to the size of the mixed pool: what more draws of the same images give.",
             overrides=dict(data=dict(copies=21)),
         ),
-        augmented=_arm(
+        _arm(
+            "augmented",
             "Real, stronger augmentation",
             "The base set under rotation, scaling, larger shifts and cutout: what classical augmentation gives.",
             overrides=dict(augment=dict(translate_px=1, rotate_deg=15.0, scale=0.15, cutout_px=2)),
         ),
-        edm_only=_arm("EDM only", "No real image at all: 2,000 images of the EDM.", sets=("edm",), share=1.0),
-        edm_mixed=_arm("Real + EDM", "Half of each batch real, half EDM.", sets=("edm",), share=0.5),
-        ddpm_mixed=_arm("Real + DDPM", "Half of each batch real, half DDPM.", sets=("ddpm",), share=0.5),
+        _arm("edm_only", "EDM only", "No real image at all: 2,000 images of the EDM.", sets=("edm",), share=1.0),
+        _arm("edm_mixed", "Real + EDM", "Half of each batch real, half EDM.", sets=("edm",), share=0.5),
+        _arm("ddpm_mixed", "Real + DDPM", "Half of each batch real, half DDPM.", sets=("ddpm",), share=0.5),
     )
     return config
 
 
-def _arm(title: str, description: str, sets: tuple = (), share: float | None = None, overrides: dict | None = None):
-    return dict(title=title, description=description, sets=sets, share=share, overrides=overrides or {})
+def _arm(
+    name: str, title: str, description: str, sets: tuple = (), share: float | None = None, overrides: dict | None = None
+):
+    return dict(name=name, title=title, description=description, sets=sets, share=share, overrides=overrides or {})

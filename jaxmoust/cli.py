@@ -135,6 +135,7 @@ def _check_config_file(args: list[str]) -> None:
 def _machine(values: flags.FlagValues) -> None:
     from jaxmoust.runtime import parallel
 
+    parallel.use_all_cores()
     if values.coordinator:
         parallel.initialize(values.coordinator, values.num_processes, values.process_id)
     cache = os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")

@@ -149,9 +149,13 @@ def _timesteps(table: Float64[np.ndarray, " T"]) -> Callable[[Array], Array]:
     """Inverts the table: sigma -> fractional timestep, linear in log sigma, held constant beyond the ends."""
     if not (len(table) > 1 and table[0] > 0 and np.all(np.diff(table) > 0)):
         raise ValueError("the table of noise levels must hold at least 2 positive levels in ascending order")
-    log_table = np.log(table).astype(np.float32)
-    timesteps = np.arange(len(table), dtype=np.float32)
-    return lambda sigma: jnp.interp(jnp.log(sigma), log_table, timesteps)
+    log_table, timesteps = np.log(table), np.arange(len(table))
+
+    def timestep_of(sigma: PerExample) -> PerExample:
+        levels, values = jnp.asarray(log_table, sigma.dtype), jnp.asarray(timesteps, sigma.dtype)
+        return jnp.interp(jnp.log(sigma), levels, values)
+
+    return timestep_of
 
 
 def _check_sigma_data(sigma_data: float) -> None:

@@ -7,7 +7,7 @@ slice of the global batch.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -103,6 +103,11 @@ def _read_all(images: _Images, source: Source) -> np.ndarray:
     return everything
 
 
+def _read_options(images: _Images, num_threads: int | None = None) -> grain.ReadOptions:
+    threads = num_threads if num_threads is not None else (1 if images.resident else _NUM_THREADS)
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_PREFETCH_STEPS, threads))
+
+
 def _check_slice(batch_size: int, process_index: int, process_count: int) -> int:
     """Returns the number of examples of this process."""
     if not 0 <= process_index < process_count:
@@ -147,7 +152,7 @@ def train_stream(
         start_step: the step of the first batch.
         process_index: p.
         process_count: P; divides B.
-        num_threads: threads that make batches; by default one for images in memory, else 16.
+        num_threads: threads that make batches, each a whole one; by default one for images in memory, else 16.
     Returns: an iterator of dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], source
         int32 [B/P] (place in pool.sources), slot int32 [B/P] (place in the global batch).
     Raises: ValueError: a pool without images, a sampler of another pool, a batch that P does not divide.
@@ -162,6 +167,7 @@ def train_stream(
     transform = train_transform or Resize(image_px, channels)
     images = _open_images(pool.sources, transform, (image_px, image_px, channels))
     slot = np.arange(process_index * num, (process_index + 1) * num, dtype=np.int32)
+    slot.setflags(write=False)  # every batch carries this one array
 
     def batch(step: int) -> Batch:
         start = step * batch_size + process_index * num
@@ -170,10 +176,8 @@ def train_stream(
         pixels = images.gather(source, keys - pool.offsets[source], sampler.seed, np.arange(start, start + num))
         return {"image": pixels, "label": pool.label(keys), "source": source, "slot": slot}
 
-    threads = num_threads if num_threads is not None else (1 if images.resident else _NUM_THREADS)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_PREFETCH_STEPS, threads))
     steps = grain.MapDataset.range(sys.maxsize // batch_size)  # the last position still fits into 63 bits
-    stream = iter(steps.map(batch).to_iter_dataset(options, allow_nones=False))
+    stream = iter(steps.map(batch).to_iter_dataset(_read_options(images, num_threads)))
     stream.set_state({"next_index": start_step})
     return stream
 
@@ -186,7 +190,7 @@ def eval_stream(
     channels: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
+) -> "EvalStream":
     """Lists the batches of an evaluation: every image exactly once, in order, the last batch padded.
 
     Every process has the same number of batches, so that collectives meet.
@@ -198,9 +202,8 @@ def eval_stream(
         channels: 1 or 3.
         process_index: p.
         process_count: P; divides B.
-    Returns: a Grain MapDataset (len, [i], iteration with prefetch) of ceil(N / B) dicts: image uint8
-        [B/P, image_px, image_px, channels], label int32 [B/P], mask float32 [B/P], index int32 [B/P] (place in
-        the source). Padding has mask 0, index -1, label 0 and a black image.
+    Returns: ceil(N / B) dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], mask float32
+        [B/P], index int32 [B/P] (place in the source). Padding has mask 0, index -1, label 0 and a black image.
     Raises: ValueError: a batch that P does not divide.
     """
     num = _check_slice(batch_size, process_index, process_count)
@@ -218,4 +221,28 @@ def eval_stream(
             "index": np.pad(index, (0, pad), constant_values=-1).astype(np.int32),
         }
 
-    return grain.MapDataset.range(-(-len(source) // batch_size)).map(batch)
+    batches = grain.MapDataset.range(-(-len(source) // batch_size)).map(batch)
+    return EvalStream(batches, _read_options(images))
+
+
+class EvalStream(Sequence[Batch]):
+    """The batches of one evaluation: a list that can be walked any number of times, with Grain's prefetch."""
+
+    def __init__(self, batches: grain.MapDataset, options: grain.ReadOptions) -> None:
+        """Made by `eval_stream`."""
+        self._batches = batches
+        self._options = options
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return len(self._batches)
+
+    def __getitem__(self, i: int) -> Batch:
+        """Batch i."""
+        if not 0 <= i < len(self):  # a Grain data set begins again at its end
+            raise IndexError(f"Got batch {i}, allowed are 0 to {len(self) - 1}.")
+        return self._batches[i]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Walks through the batches; a few are in the making ahead (Grain's default would be 500)."""
+        return iter(self._batches.to_iter_dataset(self._options))

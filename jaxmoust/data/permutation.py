@@ -41,7 +41,7 @@ def make_key(*words: int) -> int:
     """Derives one 64-bit key from integers, in their order; words are read modulo 2^64."""
     key = np.zeros(1, _U)
     for word in words:
-        key = mix(key + _U(_GOLDEN)) ^ mix(np.array([word & _WORD], _U))
+        key = mix(key + _U(_GOLDEN)) ^ mix(np.array([int(word) & _WORD], _U))
     return int(mix(key)[0])
 
 

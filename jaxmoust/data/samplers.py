@@ -110,8 +110,9 @@ class Share(_Draws):
     source walks through permutations of its own, so that its images come equally often, up to one.
 
     The sources are split off one at a time: of the first m draws that fall to sources k, k + 1, ..., source k
-    takes floor((m * r_k + phase_k)), r_k being its share of what is left. Each split is off by less than one
-    draw, hence the bound; and each is exact integer arithmetic, hence no drift at any position.
+    takes floor(m * r_k + phase_k), r_k being its share of what is left. Each split is off by less than one
+    draw, hence the bound. r_k is held as the nearest fraction with a denominator below 2^31 and the rest is
+    integer arithmetic, hence no drift at any position: 0.5 stays 1/2 and 0.333333333333 is taken for 1/3.
 
     Attributes:
         pool: the images.
@@ -153,8 +154,7 @@ class Share(_Draws):
         exact = {s: Fraction(share) for s, share in enumerate(self.shares.values()) if share > 0}
         left, splits = sum(exact.values()), []
         for s, share in exact.items():
-            # 1/3 comes as a float; the nearest small fraction is 1/3 again, and no fraction of this size is
-            # off by more than one draw in 2^62.
+            # A third comes as a float; the nearest fraction of a 31-bit denominator is 1/3 again.
             part = (share / left).limit_denominator(_MAX_DENOMINATOR)
             phase = make_key(self.seed, 1, s) % part.denominator
             splits.append((s, part.numerator, part.denominator, phase))

@@ -128,10 +128,12 @@ class _Selection:
         return self.records[int(self.keys[i])]
 
 
-def digest_bytes(*parts: bytes) -> str:
+def digest_bytes(*parts: bytes | memoryview) -> str:
+    """Makes a content address of byte strings; where one ends and the next begins counts too."""
     hasher = hashlib.sha256()
     for part in parts:
-        hasher.update(len(part).to_bytes(8, "little") + part)
+        hasher.update(len(part).to_bytes(8, "little"))
+        hasher.update(part)
     return hasher.hexdigest()[:32]
 
 
@@ -160,7 +162,7 @@ def from_arrays(
     """Makes a source of images in memory.
 
     Args:
-        images: uint8 [N, H, W, C], C 1 or 3; or [N, H, W], grey.
+        images: uint8 [N, H, W, C], C 1 or 3; or [N, H, W], grey. Not copied: leave the array as it is.
         labels: integers [N] in [0, K).
         class_names: K names; by default "0", "1", ... up to the largest label.
         name: what tables and errors call it.
@@ -179,7 +181,7 @@ def from_arrays(
     header = [repr((images.shape, list(class_names))).encode(), labels.astype("<i4").tobytes()]
     images = np.ascontiguousarray(images).view()
     images.setflags(write=False)
-    digest = digest_bytes(*header, images.tobytes())
+    digest = digest_bytes(*header, images.reshape(-1).data)
     return Source(name, labels, tuple(class_names), images.shape[1:], images, digest)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxmoust.data.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, base_keys, digest_files, from_arrays
 from jaxmoust.data.tfds_records import TfdsRecords
-from jaxmoust.data.transforms import decode_image, open_image
+from jaxmoust.data.transforms import decode_image, open_image, to_channels
 
 __all__ = [
     "SOURCES",
@@ -50,8 +50,7 @@ class _Files:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        image = decode_image(str(self.paths[i]), str(self.paths[i]))
-        return np.repeat(image, 3, axis=-1) if image.shape[-1] < self.channels else image
+        return to_channels(decode_image(str(self.paths[i]), str(self.paths[i])), self.channels)
 
 
 def digits(split: str) -> Source:
@@ -154,7 +153,7 @@ def image_folder(
     for label, name in enumerate(classes):
         files = _image_files((root / split if divided else root) / name)
         if not divided and split != "all":
-            files = _split_files(files, split, test_fraction, make_key(seed, label), root / name)
+            files = _split_files(files, split, test_fraction, make_key(seed, 5, label), root / name)
         paths += files
         labels += [label] * len(files)
     sizes = _headers(paths)
@@ -232,6 +231,10 @@ def tfds_source(name: str, split: str, data_dir: str = "") -> Source:
         features = builder.info.features
         image = _only(features, tfds.features.Image, name)
         label = _only(features, tfds.features.ClassLabel, name)
+        if features[image].shape[-1] not in (1, 3) or features[image].np_dtype != np.uint8:
+            raise ValueError(
+                f"its images are {features[image].np_dtype} {features[image].shape}, not uint8 [H, W, 1 or 3]"
+            )
         records = TfdsRecords(builder, split, image)
     except (NotImplementedError, AssertionError, FileNotFoundError, ImportError, LookupError, ValueError) as error:
         raise ValueError(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -112,7 +113,8 @@ def write_shard(
 def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, str] | None = None) -> None:
     """Turns the shards into a data set: writes TFDS's own files and provenance.json, once all are there.
 
-    Call it when no writer is at work: temporary files of killed writers are removed.
+    Call it when no writer is at work: temporary shards of killed writers are removed. Several processes may
+    call it at once; they write the same files.
 
     Args:
         path: the set's folder.
@@ -146,13 +148,16 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
     split = tfds.core.SplitInfo(name=_SPLIT, shard_lengths=lengths, num_bytes=num_bytes)
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     info.set_splits(tfds.core.splits.SplitDict([split]))
-    # dataset_info.json makes the folder a data set, so it comes last: features.json before it.
+    # dataset_info.json makes the folder a data set, so it comes last.
     provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": dict(versions or {})}
     _write_json(folder / _PROVENANCE_FILE, provenance)
-    info.features.save_config(folder)
+    with TemporaryDirectory(dir=folder, prefix=".") as temporary:
+        info.features.save_config(temporary)  # features.json and the class names, each to be moved whole
+        for file in Path(temporary).iterdir():
+            os.replace(file, folder / file.name)
     with _whole_or_absent(folder / "dataset_info.json") as temporary:
         temporary.write_text(info.as_json)
-    for leftover in folder.glob(".*.tmp"):
+    for leftover in folder.glob(f".{spec.name}-{_SPLIT}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 
@@ -170,7 +175,7 @@ def open_synthetic(path: str | os.PathLike) -> Source:
                 f"Got {folder}, which has no {name}, allowed is a finished synthetic set: finish writing it by "
                 f"running the same job again, or correct the path."
             )
-    spec = SyntheticSpec(**_read_json(folder / _PROVENANCE_FILE)["spec"])
+    spec = _read_spec(folder)
     faults = {s: fault for s in range(spec.num_shards) if (fault := _shard_fault(folder, spec, s))}
     if faults:
         raise ValueError(
@@ -332,6 +337,16 @@ def _whole_or_absent(target: Path):
 def _write_json(file: Path, content: Any) -> None:
     with _whole_or_absent(file) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _read_spec(folder: Path) -> SyntheticSpec:
+    try:
+        return SyntheticSpec(**_read_json(folder / _PROVENANCE_FILE)["spec"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"Got {folder / _PROVENANCE_FILE}, which does not describe a synthetic set ({error!r}), allowed is what "
+            f"`finish` writes: write the set again."
+        ) from error
 
 
 def _read_json(file: Path) -> Any:

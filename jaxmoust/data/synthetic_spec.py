@@ -41,7 +41,7 @@ class SyntheticSpec:
     generator: str
     guidance: float = 1.0
     steps: int = 0
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[str, ...] | Mapping[str, str] = ()
     created_by: Mapping[str, Any] = field(default_factory=dict, hash=False)
     class_counts: tuple[int, ...] = ()
 
@@ -51,8 +51,11 @@ class SyntheticSpec:
         def refuse(name: str, allowed: str) -> None:
             raise ValueError(f"Got {name}={getattr(self, name)!r}, allowed is {allowed}: correct the set's spec.")
 
-        for name in ("class_names", "shape", "class_counts"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        plain = {"class_names": tuple(self.class_names), "guidance": float(self.guidance)}
+        plain |= {name: tuple(map(int, getattr(self, name))) for name in ("shape", "class_counts")}
+        plain |= {name: int(getattr(self, name)) for name in ("num_images", "shard_images", "seed", "steps")}
+        for name, value in plain.items():  # what JSON gives back
+            object.__setattr__(self, name, value)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             refuse("name", "lower case letters, digits and _, beginning with a letter")
         if not self.class_names or len(set(self.class_names)) < len(self.class_names):
@@ -79,10 +82,9 @@ class SyntheticSpec:
         if self.prompts and len(self.prompts) != len(self.class_names):
             refuse("prompts", f"one prompt for each of the {len(self.class_names)} classes, or ()")
         try:
-            plain = json.loads(json.dumps(dict(self.created_by)))
+            object.__setattr__(self, "created_by", json.loads(json.dumps(dict(self.created_by))))
         except (TypeError, ValueError):
             refuse("created_by", "what JSON can hold")
-        object.__setattr__(self, "created_by", plain)
 
     @property
     def num_shards(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.data.transforms import decode_image
+from jaxmoust.data.transforms import decode_image, to_channels
 
 
 class TfdsRecords:
@@ -26,6 +26,7 @@ class TfdsRecords:
         self._data_source = builder.as_data_source(split, deserialize_method=raw)
         self._features = builder.info.features.get_serialized_info()
         self._image_feature = image_feature
+        self._channels = builder.info.features[image_feature].shape[-1]
         self._where = f"{builder.info.full_name}, split {split}, in {builder.data_dir}"
         self._parse_image = self._parser(image_feature)
 
@@ -39,14 +40,14 @@ class TfdsRecords:
         return len(self._data_source)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        """Image i: uint8 [H, W, 1 or 3]."""
+        """Image i: uint8 [H, W, C], C as the set announces it."""
         try:
             data = self._parse_image(self._data_source[i])[self._image_feature]
         except (RuntimeError, ValueError, LookupError) as error:
             raise ValueError(
                 f"Got an unreadable record, number {i} of {self._where}: {error}. Write that set again."
             ) from error
-        return decode_image(data, f"record {i} of {self._where}")
+        return to_channels(decode_image(data, f"record {i} of {self._where}"), self._channels)
 
     def column(self, feature: str) -> np.ndarray:
         """One scalar feature of every record, without decoding an image: [N]."""

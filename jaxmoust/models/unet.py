@@ -184,6 +184,9 @@ class Block(nn.Module):
         self, x: Float[Array, "B H W C"], emb: Float[Array, "B E"], keys: Key[Array, " B"] | None
     ) -> Float[Array, "B H W channels"]:
         """Maps x, [B, H, W, any number of channels], to `channels`."""
+        # Going backwards, a CPU would fuse the sum of all gradients of the residual stream so far into every
+        # reader and compute it anew each time; the barrier makes each block end in one array.
+        x = jax.lax.optimization_barrier(x)
         h = nn.silu(GroupNorm(dtype=self.dtype, name="norm0")(x))
         h = _conv(self.channels, self.dtype, name="conv0")(h)
         num_modulations = 2 if self.adaptive_scale else 1

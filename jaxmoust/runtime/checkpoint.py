@@ -58,7 +58,7 @@ class Checkpoints:
         self._folder, self._best, self._mode = Path(folder).absolute(), best, mode
         self._keep, self._primary = keep, primary
         self._orbax: ocp.AsyncCheckpointer | None = None
-        self._scores: dict[int, float] = {}  # of the checkpoints there are, read when first needed
+        self._scores: dict[int, float | None] = {}  # of the checkpoints there are, read when first needed
         self._whole: set[int] = set()  # saved or restored here
         self._broken: list[int] = []  # found by restore, and in the way of the steps to come
 
@@ -107,7 +107,7 @@ class Checkpoints:
             "extra": dict(extra or {}),
         }
         try:
-            record = json.loads(json.dumps(record, allow_nan=False))
+            record = json.loads(json.dumps(record, allow_nan=False))  # as it will be read
         except (TypeError, ValueError) as error:
             raise ValueError(f"extra or metrics cannot be kept as JSON: {error}.") from error
         self.wait()
@@ -119,7 +119,9 @@ class Checkpoints:
             _remove(self._folder, [s for s in self.steps if s == step])
         self._orbax.save(
             self._folder / str(step),
-            args=ocp.args.Composite(state=ocp.args.PyTreeSave(vectors), record=ocp.args.JsonSave(record)),
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave(vectors), record=ocp.args.JsonSave({**record, "sum": _sum(record)})
+            ),
         )
         self._whole.add(step)
 
@@ -179,14 +181,15 @@ class Checkpoints:
                     shutil.rmtree(path, ignore_errors=True)
         # A folder that cannot be made should be an error of `save` itself, not of a thread that waits for it.
         options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
-        self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=options)
+        items = ocp.CompositeCheckpointHandler(state=_pytree_handler(), record=ocp.JsonCheckpointHandler())
+        self._orbax = ocp.AsyncCheckpointer(items, async_options=options)
 
     def _score(self, step: int) -> float | None:
         """The metric `best` of a checkpoint; None where it has none, or is broken."""
         if step not in self._scores:
             try:
                 self._scores[step] = _read_record(self._folder / str(step))["metrics"].get(self._best)
-            except (OSError, ValueError, KeyError):
+            except Exception:  # damaged, which is for `restore` to say
                 self._scores[step] = None
         return self._scores[step]
 
@@ -302,12 +305,15 @@ def _group(name: str, dtype: str) -> str:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint's record, and checks that it is one."""
+    """Reads a checkpoint's record, checked against the sum in it."""
     record = ocp.JsonCheckpointHandler().restore(path / "record")
-    for key, kind in {"step": int, "leaves": dict, "crc32": dict, "metrics": dict, "extra": dict}.items():
-        if not isinstance(record[key], kind):
-            raise ValueError(f"its record has no {key}")
+    if record.pop("sum") != _sum(record):
+        raise ValueError("its record does not have the check sum it was written with")
     return record
+
+
+def _sum(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 def _read_leaves(path: Path, record: dict[str, Any], field: str) -> dict[str, np.ndarray]:
@@ -376,13 +382,9 @@ def _reason(error: Exception) -> str:
 
 
 def _pytree_handler() -> ocp.PyTreeCheckpointHandler:
+    _quiet_orbax()
     # Trained weights barely compress, and the time is taken from the training.
     return ocp.PyTreeCheckpointHandler(use_compression=False)
-
-
-def _handler() -> ocp.CompositeCheckpointHandler:
-    _quiet_orbax()
-    return ocp.CompositeCheckpointHandler(state=_pytree_handler(), record=ocp.JsonCheckpointHandler())
 
 
 @functools.cache

@@ -5,6 +5,7 @@ Every file appears whole or not at all. Knows nothing of what the run does.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -37,6 +38,7 @@ _PACKAGES = [
     "diffusers",
     "transformers",
 ]
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 _ABSENT = object()
 
 
@@ -171,7 +173,7 @@ def read_json(path: str | os.PathLike) -> Any | None:
     """Reads a JSON file; None when there is none. Raises ValueError, with the place, when it is damaged."""
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
@@ -249,26 +251,27 @@ def _pretty(obj: Any) -> str:
 
 def _stored_config(path: Path) -> dict[str, Any] | None:
     """Reads a folder's config; None for a folder that is new."""
-    stored = read_json(path / "config.json")
-    if stored is not None and not isinstance(stored, dict):
-        raise ValueError(f"{path / 'config.json'} is damaged: not a JSON object. Put back a whole copy.")
-    if stored is None:
-        for name in ("checkpoints", "metrics.jsonl", "result.json"):
-            if (path / name).exists():
-                raise ValueError(
-                    f"{path} has {name} but no config.json, so it cannot be told whose run it holds. "
-                    "Put config.json back, or give another folder."
-                )
-    return stored
+    if (path / "config.json").exists():
+        stored = read_json(path / "config.json")
+        if not isinstance(stored, dict):
+            raise ValueError(f"{path / 'config.json'} is damaged: not a JSON object. Put back a whole copy.")
+        return stored
+    for name in ("checkpoints", "metrics.jsonl", "result.json"):
+        if (path / name).exists():
+            raise ValueError(
+                f"{path} has {name} but no config.json, so it cannot be told whose run it holds. "
+                "Put config.json back, or give another folder."
+            )
+    return None
 
 
 def _with_earlier(path: Path, environment: dict[str, Any]) -> dict[str, Any]:
     """Adds to an environment the unlike ones that the folder was opened in before."""
     try:
-        stored = read_json(path / "environment.json") or {}
-    except ValueError:
-        stored = {}  # a record of the past, not worth stopping a run for
-    earlier = stored.pop("earlier", [])
+        stored = dict(read_json(path / "environment.json") or {})
+        earlier = list(stored.pop("earlier", []))
+    except (TypeError, ValueError):
+        stored, earlier = {}, []  # damaged: a record of the past, not worth stopping a run for
     if stored and stored not in (environment, *earlier):
         earlier.append(stored)
     earlier = [e for e in earlier if e != environment]
@@ -280,15 +283,13 @@ def _writable(path: Path) -> Iterator[None]:
     """Turns the ways in which a folder refuses to be written into one clear error."""
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+    except OSError as error:
+        if error.errno not in _REFUSALS:  # a full or a failing disk is no bad input
+            raise
         raise ValueError(
             f"cannot write in {path}: {error.strerror} ({error.filename}). "
             "Give a folder that can be made and written by this user."
         ) from error
-    except OSError as error:
-        if error.errno != getattr(os, "EROFS", 30):
-            raise
-        raise ValueError(f"cannot write in {path}: the file system is read-only. Give another folder.") from error
 
 
 def _version(package: str) -> str:

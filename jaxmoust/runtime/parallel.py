@@ -7,6 +7,7 @@ everywhere, or kept per device (`Machine.map`). Nothing else in the package name
 """
 
 import functools
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -54,6 +55,18 @@ def enable_compilation_cache(folder: str | os.PathLike) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def use_all_cores() -> None:
+    """Makes each core of a machine without accelerator one device (the largest power of two, at most 8).
+
+    XLA runs the small operations of a small network on one core, so a batch split over the cores is nearly as many
+    times faster. Call it before any other use of JAX. What was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS stays.
+    """
+    if jax.config.jax_num_cpu_devices > 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", 2 ** min(3, int(math.log2(cores))))
 
 
 def mean(tree: Any) -> Any:

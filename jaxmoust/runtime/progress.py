@@ -83,7 +83,7 @@ class MetricWriter:
             return
         path = Path(folder) / "metrics.jsonl"
         _drop_after(path, start_step)
-        self._file = path.open("a", buffering=1)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
         if tensorboard:
             from tensorboardX import SummaryWriter  # slow to import, and not every run wants it
 
@@ -205,7 +205,7 @@ def _drop_after(path: Path, step: int) -> None:
     """Drops the lines of later steps, and the one that a killed process left torn, in one atomic replacement."""
     if not path.exists():
         return
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for i, line in enumerate(lines) if _belongs(line, step, path, last=i == len(lines) - 1)]
     if len(kept) < len(lines):
         atomic_write(path, "".join(kept))

@@ -1,0 +1,1 @@
+"""Experiments: what to run, what was already computed, and the page that answers."""

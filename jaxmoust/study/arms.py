@@ -15,7 +15,7 @@ Config = Mapping[str, Any]
 FIELDS = ("task", "name", "question", "baseline", "seeds", "data", "generators", "sets", "classifier", "arms")
 GENERATOR_FIELDS = ("config", "overrides")
 SET_FIELDS = ("generator", "config", "overrides")
-ARM_FIELDS = ("title", "description", "sets", "share", "overrides")
+ARM_FIELDS = ("name", "title", "description", "sets", "share", "overrides")
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ def expand(
     seeds = tuple(config["seeds"])
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"config.seeds {seeds}: give at least one, each once, such as 0,1,2.")
-    if config["baseline"] not in config["arms"]:
-        raise ValueError(f"config.baseline is {config['baseline']!r}; the arms are {', '.join(config['arms'])}.")
+    names = [fields["name"] for fields in config["arms"]]
+    if config["baseline"] not in names or len(set(names)) != len(names):
+        raise ValueError(f"config.baseline is {config['baseline']!r}; it must be one of the arms {names}, each once.")
     data = {**config["data"], "digest": data_digest(config["data"])}
 
     generators = {}
@@ -96,7 +97,7 @@ def expand(
 
     classifier = override(load_config(config["classifier"]), {"data": data}, config["classifier"])
     arms, runs = [], []
-    for name, fields in config["arms"].items():
+    for name, fields in zip(names, config["arms"], strict=True):
         _check_fields(f"config.arms.{name}", fields, ARM_FIELDS)
         arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]))
         arms.append(arm)

@@ -68,7 +68,7 @@ def test_pool_refuses_two_sources_of_one_name():
 
 @pytest.mark.parametrize("empty", [{}, {"a": np.zeros(0, np.int32)}])
 def test_pool_refuses_to_be_empty(empty):
-    with pytest.raises(ValueError, match="Got .* allowed is"):
+    with pytest.raises(ValueError, match=r"Got .* allowed is"):
         Pool.from_labels(empty)
 
 

@@ -81,7 +81,15 @@ def test_open_keeps_the_environments_from_before(tmp_path):
     assert stored == {"device": "c", "earlier": [{"device": "b"}, {"device": "a"}]}
 
 
-@pytest.mark.parametrize("text", ["", '{"seed": 0, "opt', "[1, 2]", "\xff"])
+@pytest.mark.parametrize("text", ["[1]", '{"earlier": 3}', "{"])
+def test_open_replaces_a_damaged_environment(tmp_path, text):
+    RunFolder.open(tmp_path, CONFIG, HERE)
+    (tmp_path / "environment.json").write_text(text)
+    RunFolder.open(tmp_path, CONFIG, HERE)
+    assert json.loads((tmp_path / "environment.json").read_text()) == HERE
+
+
+@pytest.mark.parametrize("text", ["", '{"seed": 0, "opt', "[1, 2]", "null", "\xff"])
 def test_open_refuses_a_damaged_config(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"config\.json (is damaged|cannot be read)"):

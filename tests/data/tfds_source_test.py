@@ -1,0 +1,122 @@
+"""Any TFDS data set as a source: random access to a set that the test writes as TFDS lays it out."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from jaxmoust.data.sources import open_source, tfds_source
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (7, 6, 6, 3), dtype=np.uint8)
+LABELS = np.array([2, 0, 1, 1, 0, 2, 2])
+
+
+def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_set(folder, features, examples, splits, file_format=tfds.core.FileFormat.ARRAY_RECORD):
+    """Writes what `download_and_prepare(file_format="array_record")` leaves, without TensorFlow."""
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict(features)
+    serializer = ExampleSerializer(features.get_serialized_info())
+    infos, start = [], 0
+    for split, lengths in splits.items():
+        for shard, length in enumerate(lengths):
+            name = f"toy-{split}.{file_format.file_suffix}-{shard:05d}-of-{len(lengths):05d}"
+            writer = ArrayRecordWriter(str(folder / name), "group_size:1")
+            for example in examples[start : start + length]:
+                writer.write(serializer.serialize_example(features.encode_example(example)))
+            writer.close()
+            start += length
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=1))
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name="toy", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name="toy"
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description="toy")
+    info.set_file_format(file_format)
+    info.set_splits(tfds.core.splits.SplitDict(infos))
+    info.write_to_directory(folder)
+    return folder
+
+
+def toy(folder, shape=(6, 6, 3), **more):
+    features = {
+        "picture": tfds.features.Image(shape=shape, encoding_format="png"),
+        "kind": tfds.features.ClassLabel(names=["ant", "bee", "cow"]),
+        "id": tfds.features.Text(),
+    }
+    examples = [
+        {"picture": png(i), "kind": int(k), "id": f"{j}"} for j, (i, k) in enumerate(zip(IMAGES, LABELS, strict=True))
+    ]
+    return write_set(folder / "toy" / "1.0.0", features, examples, {"train": [3, 2], "test": [2]}, **more)
+
+
+def test_tfds_source_by_name_reads_images_and_labels(tmp_path):
+    toy(tmp_path)
+    train, test = (open_source("tfds/toy", split, str(tmp_path)) for split in ("train", "test"))
+    np.testing.assert_array_equal(train.images([4, 0, 3]), IMAGES[[4, 0, 3]])
+    np.testing.assert_array_equal(test.images([0, 1]), IMAGES[5:])
+    assert train.labels.tolist() == LABELS[:5].tolist() and train.class_names == ("ant", "bee", "cow")
+    assert train.shape == (6, 6, 3)
+
+
+def test_tfds_source_by_folder_and_part_of_a_split(tmp_path):
+    source = tfds_source(str(toy(tmp_path)), "train[1:4]")
+    np.testing.assert_array_equal(source.images(range(3)), IMAGES[1:4])
+
+
+def test_tfds_source_of_images_of_any_size_has_no_shape(tmp_path):
+    source = tfds_source(str(toy(tmp_path, shape=(None, None, 3))), "train")
+    assert source.shape is None
+    np.testing.assert_array_equal(source.read(2), IMAGES[2])
+
+
+def test_tfds_source_can_be_sent_to_a_worker_process(tmp_path):
+    source = pickle.loads(pickle.dumps(tfds_source(str(toy(tmp_path)), "train")))
+    np.testing.assert_array_equal(source.read(1), IMAGES[1])
+
+
+def test_tfds_source_digest_differs_between_splits_and_is_stable(tmp_path):
+    folder = str(toy(tmp_path))
+    digests = [tfds_source(folder, split).digest for split in ("train", "train", "test", "train[:4]", "train[1:]")]
+    assert digests[0] == digests[1] and len(set(digests)) == 4
+
+
+def test_tfds_source_brings_images_to_the_channels_that_the_set_announces(tmp_path):
+    features = {
+        "image": tfds.features.Image(shape=(6, 6, 3), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=["ant"]),
+    }
+    folder = write_set(tmp_path / "toy", features, [{"image": png(IMAGES[0, ..., 0]), "label": 0}], {"train": [1]})
+    np.testing.assert_array_equal(tfds_source(str(folder), "train").read(0), np.repeat(IMAGES[0, ..., :1], 3, -1))
+
+
+def test_tfds_source_refuses_a_set_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)TFDS set 'toy', split 'train'.*prepare it"):
+        tfds_source("toy", "train", str(tmp_path))
+
+
+def test_tfds_source_refuses_a_split_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)split 'valid'.*cannot be read"):
+        tfds_source(str(toy(tmp_path)), "valid")
+
+
+def test_tfds_source_refuses_files_without_random_access(tmp_path):
+    folder = toy(tmp_path, file_format=tfds.core.FileFormat.TFRECORD)
+    with pytest.raises(ValueError, match=r"(?s)prepared as ArrayRecord.*file_format='array_record'"):
+        tfds_source(str(folder), "train")
+
+
+def test_tfds_source_refuses_a_set_without_one_class_label(tmp_path):
+    features = {"image": tfds.features.Image(shape=(6, 6, 3), encoding_format="png")}
+    folder = write_set(tmp_path / "toy", features, [{"image": png(i)} for i in IMAGES], {"train": [7]})
+    with pytest.raises(ValueError, match="0 features of kind ClassLabel"):
+        tfds_source(str(folder), "train")
