@@ -151,13 +151,14 @@ def sample(config: Config, resolve: Resolve = Path) -> Work:
         generator=generator.digest,
         guidance=sampling.guidance,
         steps=sampling.num_steps,
+        created_by=config["sample"],
     )
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
-        pixels.write_set(
-            generator, sampling, spec, folder.path, machine, everyone.process_index, everyone.process_count
-        )
+        versions = environment()["packages"]
+        shared = (everyone.process_index, everyone.process_count)
+        pixels.write_set(generator, sampling, spec, folder.path, machine, *shared, versions)
         everyone.barrier("sampled")
         return {
             "n": spec.num_images,

@@ -15,11 +15,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0, digest="")
     config.model = dict(
         name="unet",
-        base_channels=8 if quick else 32,
+        base_channels=8 if quick else 24,
         channel_multipliers=(1, 2),
         num_blocks=1,
-        attention_px=(4,),
-        dropout=0.1,
+        attention_px=(),
+        middle_attention=False,
+        dropout=0.0,
         dtype="float32",
     )
     config.method = dict(name="ddpm", num_timesteps=1000, beta_start=1e-4, beta_end=0.02, label_dropout=0.0)

@@ -91,7 +91,8 @@ def warp(
     if min(translate_px, rotate_deg, scale) < 0:
         raise ValueError(f"got translate_px={translate_px}, rotate_deg={rotate_deg}, scale={scale}; all must be >= 0")
     height, width = image.shape[1:3]
-    rows, cols = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+    rows = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
+    cols = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
 
     def one_image(key: Array, one: Array) -> Array:
         angle, log_size, shift_rows, shift_cols = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)

@@ -80,7 +80,7 @@ def make_optimizer(
 
 
 def ema_decay(
-    step: Int[Array, ""] | int, batch_size: int, half_life_images: float, rampup: float | None = 0.05
+    step: Int[Array, ""] | int, batch_size: int, half_life_images: float | int, rampup: float | None = 0.05
 ) -> Float[Array, ""]:
     """Returns the factor by which one update's average keeps its old value: 0.5^(batch_size / half life).
 

@@ -75,6 +75,10 @@ class Source:
         """The number of images, N."""
         return len(self.records)
 
+    def class_counts(self) -> np.ndarray:
+        """Counts the images of each class: int64 [K]."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
     def read(self, i: int) -> np.ndarray:
         """Reads image i: uint8 [H, W, C]."""
         return self.records[int(i)]

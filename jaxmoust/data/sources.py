@@ -27,6 +27,7 @@ __all__ = [
     "from_arrays",
     "image_folder",
     "open_source",
+    "prepare_tfds",
     "read_idx",
     "tfds_source",
 ]
@@ -240,7 +241,7 @@ def tfds_source(name: str, split: str, data_dir: str = "") -> Source:
         raise ValueError(
             f"Got the TFDS set {name!r}, split {split!r}, data_dir {data_dir!r}, which cannot be read: {error}. "
             f"Allowed is a set prepared as ArrayRecord with one image and one class label: prepare it with "
-            f"download_and_prepare(file_format='array_record'), which needs TensorFlow."
+            f"`jaxmoust data prepare` (download_and_prepare with file_format='array_record')."
         ) from error
     labels = records.column(label).astype(np.int32)
     shape = tuple(features[image].shape)
@@ -250,6 +251,28 @@ def tfds_source(name: str, split: str, data_dir: str = "") -> Source:
     return Source(f"{name}/{split}", labels, tuple(features[label].names), fixed, records, digest)
 
 
+def prepare_tfds(name: str, data_dir: str = "") -> Path:
+    """Downloads and prepares a data set of TFDS's catalogue as ArrayRecord; needs TensorFlow, unlike reading it.
+
+    Args:
+        name: as TFDS calls it, "cifar10" for instance.
+        data_dir: where sets are kept; by default TFDS's own place.
+    Returns: the folder of the prepared set; one that is there already is left as it is.
+    Raises: ValueError: an unknown name, or no TensorFlow.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
+        builder.download_and_prepare()
+    except (ImportError, LookupError, ValueError) as error:
+        raise ValueError(
+            f"Got the TFDS set {name!r}, which cannot be prepared: {error}. Allowed is a name of TFDS's catalogue, "
+            f"with TensorFlow installed: pip install 'jaxmoust[tfds]'."
+        ) from error
+    return Path(builder.data_dir)
+
+
 def _only(features: Any, kind: type, name: str) -> str:
     found = [key for key, feature in features.items() if isinstance(feature, kind)]
     if len(found) != 1:
@@ -257,7 +280,7 @@ def _only(features: Any, kind: type, name: str) -> str:
     return found[0]
 
 
-# The sources that a config can name; "tfds/NAME" is open_source's own.
+# The sources that a config can name; "tfds:NAME" is open_source's own.
 SOURCES: dict[str, Callable[..., Source]] = {
     "digits": lambda split, path: digits(split),
     "fashion_mnist": fashion_mnist,
@@ -269,15 +292,15 @@ def open_source(name: str, split: str, path: str = "") -> Source:
     """Opens a source by its name.
 
     Args:
-        name: one of `SOURCES`, or "tfds/NAME".
+        name: one of `SOURCES`, or "tfds:NAME".
         split: "train" or "test"; for TFDS, any split it understands.
         path: the folder the source needs: images, IDX files, or TFDS's data_dir.
     Raises: ValueError: an unknown name, or whatever the source finds wrong.
     """
-    if name.startswith("tfds/"):
-        return tfds_source(name.removeprefix("tfds/"), split, path)
+    if name.startswith("tfds:"):
+        return tfds_source(name.removeprefix("tfds:"), split, path)
     if name not in SOURCES:
-        raise ValueError(f"Got source {name!r}, allowed are {', '.join(SOURCES)} and tfds/NAME: choose one.")
+        raise ValueError(f"Got source {name!r}, allowed are {', '.join(SOURCES)} and tfds:NAME: choose one.")
     return SOURCES[name](split, path)
 
 

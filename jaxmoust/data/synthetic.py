@@ -8,6 +8,7 @@ several processes may write different shards at the same time. How images are ma
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -201,23 +202,24 @@ def import_images(
     folder: str | os.PathLike,
     path: str | os.PathLike,
     *,
-    name: str,
-    generator: str,
+    name: str = "",
+    generator: str = "imported",
     shard_images: int = 1000,
     seed: int = 0,
     guidance: float = 1.0,
     steps: int = 0,
     prompts: Mapping[str, str] | Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
-) -> Source:
-    """Turns images made elsewhere (a folder of class folders) into a synthetic set, and opens it.
+) -> int:
+    """Turns images made elsewhere (a folder of class folders) into a synthetic set.
 
     Args:
         folder: FOLDER/CLASS/*.png (or another format); all images of one size.
         path: the set's folder; a set that is partly there is completed.
-        name: of the TFDS data set.
+        name: of the TFDS data set; by default made of the folder's name.
         generator: what made the images, as far as known.
         shard_images, seed, guidance, steps, prompts, versions: see `SyntheticSpec` and `finish`.
+    Returns: the number of images.
     Raises: ValueError: what `image_folder` refuses; images of different sizes; a folder of another set.
     """
     source = image_folder(str(folder), "all")
@@ -226,7 +228,7 @@ def import_images(
             f"Got images of different sizes in {folder}, allowed is one size for a synthetic set: resize them."
         )
     spec = SyntheticSpec(
-        name=name,
+        name=name or "set_" + re.sub(r"[^a-z0-9]+", "_", Path(folder).resolve().name.lower()).strip("_"),
         class_names=source.class_names,
         shape=source.shape,
         num_images=len(source),
@@ -237,14 +239,14 @@ def import_images(
         steps=steps,
         prompts=prompts,
         created_by={"imported": source.digest},
-        class_counts=tuple(np.bincount(source.labels).tolist()),
+        class_counts=source.class_counts(),
     )
     first = np.concatenate([[0], np.cumsum(spec.class_counts)[:-1]])  # image_folder sorts by class
     for shard in missing_shards(path, spec):
         labels, indices = shard_range(spec, shard)
         write_shard(path, spec, shard, source.images(first[labels] + indices))
     finish(path, spec, versions)
-    return open_synthetic(path)
+    return spec.num_images
 
 
 def _features(spec: SyntheticSpec) -> Any:

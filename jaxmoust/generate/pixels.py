@@ -7,7 +7,7 @@ takes at a time, so that number is fixed, padded to, and recorded.
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,12 @@ def write_set(
     machine: parallel.Machine,
     process_index: int = 0,
     process_count: int = 1,
+    versions: Mapping[str, str] | None = None,
 ) -> None:
     """Fills in the shards of a synthetic set that are missing, and completes it when none is.
 
-    Processes that share the folder take every `process_count`-th shard.
+    Processes that share the folder take every `process_count`-th shard. `versions` of the packages go into its
+    provenance.
 
     Raises:
         ValueError: a spec that does not fit the generator, or a folder that holds another set.
@@ -171,7 +173,7 @@ def write_set(
     if mine:
         _write_shards(generator, sampling, spec, path, machine, mine)
     if not synthetic.missing_shards(path, spec):
-        synthetic.finish(path, spec)
+        synthetic.finish(path, spec, versions)
 
 
 def _write_shards(generator, sampling, spec, path, machine, shards) -> None:

@@ -327,7 +327,7 @@ def to_unit(image: jax.Array) -> jax.Array:
 
 
 def gathered(fn: Callable, machine: parallel.Machine) -> Callable:
-    """Compiles `fn(variables, batch) -> {name: [b]}` to give the whole batch's rows, with mask and index, everywhere."""
+    """Compiles `fn(variables, batch) -> {name: [b]}` to give the whole batch, with mask and index, everywhere."""
 
     def run(variables: Any, batch: Batch) -> dict[str, jax.Array]:
         return parallel.gather({**fn(variables, batch), "mask": batch["mask"], "index": batch["index"]})

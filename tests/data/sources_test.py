@@ -230,7 +230,7 @@ def test_image_folder_refuses_a_test_fraction_out_of_range(tmp_path, fraction):
 
 
 def test_open_source_refuses_an_unknown_name():
-    with pytest.raises(ValueError, match=r"source 'digit', allowed are digits, fashion_mnist, folder and tfds/NAME"):
+    with pytest.raises(ValueError, match=r"source 'digit', allowed are digits, fashion_mnist, folder and tfds:NAME"):
         open_source("digit", "train")
 
 

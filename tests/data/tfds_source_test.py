@@ -10,7 +10,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from jaxmoust.data.sources import open_source, tfds_source
+from jaxmoust.data.sources import open_source, prepare_tfds, tfds_source
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 6, 6, 3), dtype=np.uint8)
 LABELS = np.array([2, 0, 1, 1, 0, 2, 2])
@@ -61,7 +61,7 @@ def toy(folder, shape=(6, 6, 3), **more):
 
 def test_tfds_source_by_name_reads_images_and_labels(tmp_path):
     toy(tmp_path)
-    train, test = (open_source("tfds/toy", split, str(tmp_path)) for split in ("train", "test"))
+    train, test = (open_source("tfds:toy", split, str(tmp_path)) for split in ("train", "test"))
     np.testing.assert_array_equal(train.images([4, 0, 3]), IMAGES[[4, 0, 3]])
     np.testing.assert_array_equal(test.images([0, 1]), IMAGES[5:])
     assert train.labels.tolist() == LABELS[:5].tolist() and train.class_names == ("ant", "bee", "cow")
@@ -120,3 +120,15 @@ def test_tfds_source_refuses_a_set_without_one_class_label(tmp_path):
     folder = write_set(tmp_path / "toy", features, [{"image": png(i)} for i in IMAGES], {"train": [7]})
     with pytest.raises(ValueError, match="0 features of kind ClassLabel"):
         tfds_source(str(folder), "train")
+
+
+def test_prepare_tfds_leaves_a_prepared_set_as_it_is(tmp_path):
+    folder = toy(tmp_path)
+    before = sorted((file.name, file.stat().st_mtime_ns) for file in folder.iterdir())
+    assert prepare_tfds("toy", str(tmp_path)) == folder
+    assert sorted((file.name, file.stat().st_mtime_ns) for file in folder.iterdir()) == before
+
+
+def test_prepare_tfds_refuses_a_name_that_tfds_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)TFDS set 'no_such_set'.*TensorFlow installed"):
+        prepare_tfds("no_such_set", str(tmp_path))

@@ -1,0 +1,120 @@
+"""Laws and published parameter counts of models/resnet.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmoust.core.tree import count_params, named_leaves
+from jaxmoust.models.resnet import DEPTHS, ResNet
+
+SMALL = ResNet(stage_sizes=(1, 1), block="basic", num_classes=5, width=8, stem="cifar")
+X = jax.random.normal(jax.random.key(0), (8, 8, 8, 3))
+
+
+def _shapes(model, size_px=32):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size_px, size_px, 3)))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Parameters and statistics moved off their initial values."""
+    fresh = jax.jit(SMALL.init)(jax.random.key(1), X)
+    leaves, tree = jax.tree.flatten(fresh)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [x + 0.1 * jnp.abs(jax.random.normal(key, x.shape)) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+@pytest.mark.parametrize(
+    ("depth", "count"),
+    [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032), (101, 44_549_160), (152, 60_192_808)],
+)
+def test_imagenet_resnet_has_torchvisions_number_of_parameters(depth, count):
+    assert count_params(_shapes(ResNet(num_classes=1000, **DEPTHS[depth]), 224)["params"]) == count
+
+
+def test_cifar_resnet18_has_the_usual_number_of_parameters():
+    # The 11.17 M of every CIFAR-10 ResNet-18: the ImageNet one with a 3x3 stem and 10 classes.
+    assert count_params(_shapes(ResNet(num_classes=10, stem="cifar", **DEPTHS[18]))["params"]) == 11_173_962
+
+
+@pytest.mark.parametrize(("stem", "size_px"), [("cifar", 8), ("imagenet", 32)])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_features_are_what_the_head_is_linear_in(stem, size_px, depth):
+    model = ResNet(num_classes=7, width=4, stem=stem, **{**DEPTHS[depth], "stage_sizes": (1, 1)})
+    x = jax.random.normal(jax.random.key(3), (2, size_px, size_px, 1))
+    variables = jax.jit(model.init)(jax.random.key(4), x)
+    features = model.apply(variables, x, method="features")
+    assert features.shape == (2, 8 if depth == 18 else 32)
+    head = variables["params"]["head"]
+    # Two orders of the same short sums.
+    np.testing.assert_allclose(model.apply(variables, x), features @ head["kernel"] + head["bias"], atol=1e-5)
+
+
+def test_block_starts_as_its_shortcut():
+    # The last norm's scale is 0, so a block without projection is relu of its input, which is not negative.
+    model = SMALL.clone(stage_sizes=(3,))
+    variables = jax.jit(model.init)(jax.random.key(5), X)
+    stem = SMALL.clone(stage_sizes=())
+    only_stem = {name: {k: v for k, v in tree.items() if "stage" not in k} for name, tree in variables.items()}
+    np.testing.assert_array_equal(model.apply(variables, X), stem.apply(only_stem, X))
+
+
+def test_strided_convolution_pads_as_torch_does():
+    # With padding 1 on both sides the 3x3 kernel's centre falls on even pixels: 0, 2, 4, ...
+    model = ResNet(stage_sizes=(0, 1), block="basic", num_classes=2, width=4, stem="cifar")
+    variables = jax.jit(model.init)(jax.random.key(6), X)
+    kernel = jnp.zeros((3, 3, 4, 8)).at[1, 1].set(1.0)
+    variables["params"]["stage1_block0"]["conv0"]["kernel"] = kernel
+    _, state = model.apply(variables, X, capture_intermediates=True, mutable=["intermediates"])
+    inner = state["intermediates"]
+    stem = jax.nn.relu(inner["stem_norm"]["__call__"][0])
+    expected = jnp.broadcast_to(stem[:, ::2, ::2].sum(axis=-1, keepdims=True), (8, 4, 4, 8))
+    np.testing.assert_allclose(inner["stage1_block0"]["conv0"]["__call__"][0], expected, rtol=1e-5)
+
+
+def test_training_updates_the_statistics_and_evaluation_uses_them(variables):
+    logits, new = SMALL.apply(variables, X, train=True, mutable=["batch_stats"])
+    for name, old in named_leaves(variables["batch_stats"]).items():
+        assert np.abs(named_leaves(new["batch_stats"])[name] - old).max() > 1e-4, name
+    assert np.abs(SMALL.apply(variables, X) - logits).max() > 1e-3
+
+
+def test_statistics_move_a_tenth_of_the_way(variables):
+    _, new = SMALL.apply(variables, X, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True)
+    stem = new["intermediates"]["stem_conv"]["__call__"][0]
+    old_mean = variables["batch_stats"]["stem_norm"]["mean"]
+    expected = 0.9 * old_mean + 0.1 * stem.mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(new["batch_stats"]["stem_norm"]["mean"], expected, atol=1e-6)
+
+
+def test_evaluation_of_an_image_does_not_depend_on_its_batch(variables):
+    evaluate = jax.jit(SMALL.apply)
+    np.testing.assert_allclose(evaluate(variables, X[:4]), evaluate(variables, X)[:4], atol=1e-5)  # sums' order
+
+
+def test_synchronised_norm_over_an_axis_is_that_of_the_whole_batch(variables):
+    whole, new_whole = SMALL.apply(variables, X, train=True, mutable=["batch_stats"])
+    synced = SMALL.clone(axis_name="replica")
+    parts, new_parts = jax.vmap(
+        lambda x: synced.apply(variables, x, train=True, mutable=["batch_stats"]), axis_name="replica"
+    )(X.reshape(4, 2, 8, 8, 3))
+    # Means of four means against one mean: rounding.
+    np.testing.assert_allclose(parts.reshape(whole.shape), whole, atol=1e-4)
+    for one, four in zip(jax.tree.leaves(new_whole), jax.tree.leaves(new_parts), strict=True):
+        np.testing.assert_allclose(four, jnp.broadcast_to(one, four.shape), atol=1e-5)
+
+
+def test_half_precision_keeps_parameters_statistics_and_logits_in_float32():
+    model = SMALL.clone(dtype=jnp.bfloat16)
+    variables = _shapes(model, 8)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    assert jax.eval_shape(model.apply, variables, X).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("fields", [{"block": "preact"}, {"stem": "svhn"}])
+def test_unknown_parts_are_refused(fields):
+    (name, value) = next(iter(fields.items()))
+    with pytest.raises(ValueError, match=f"{name}='{value}'"):
+        _shapes(SMALL.clone(**fields), 8)

@@ -1,0 +1,186 @@
+"""Laws of models/unet.py, and the parameter count of the published DDPM."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxmoust.core.tree import count_params, named_leaves
+from jaxmoust.models import unet
+from jaxmoust.models.unet import UNet
+
+SMALL = UNet(
+    out_channels=1,
+    num_classes=3,
+    base_channels=8,
+    channel_multipliers=(1, 2),
+    num_blocks=1,
+    attention_px=(4,),
+    head_channels=8,
+    dropout=0.5,
+)
+KEYS = jax.random.split(jax.random.key(0), 8)
+X = jax.random.normal(jax.random.key(1), (8, 8, 8, 1))
+C_NOISE = jnp.linspace(-1.5, 1.0, 8)
+LABEL = jnp.arange(8) % 3
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """Parameters as initialised."""
+    return jax.jit(SMALL.init)(jax.random.key(2), X, C_NOISE, LABEL)
+
+
+@pytest.fixture(scope="module")
+def params(fresh):
+    """Parameters moved off their zeros, as training moves them."""
+    leaves, tree = jax.tree.flatten(fresh)
+    keys = jax.random.split(jax.random.key(3), len(leaves))
+    moved = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+@jax.jit
+def _evaluate(params, x=X, c_noise=C_NOISE, label=LABEL):
+    return SMALL.apply(params, x, c_noise, label)
+
+
+@jax.jit
+def _train(params, keys, x=X, c_noise=C_NOISE, label=LABEL):
+    return SMALL.apply(params, x, c_noise, label, keys, train=True)
+
+
+def _shapes(model, size, label=None):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, *size)), jnp.zeros(2), label)
+
+
+def test_ddpm_has_the_published_number_of_parameters():
+    # Ho et al. 2020, appendix B: 35.7 million on CIFAR-10.
+    model = UNet(out_channels=3, adaptive_scale=False, skip_scale=1.0, dropout=0.1)
+    assert count_params(_shapes(model, (32, 32, 3))) == 35_746_307
+
+
+def test_unet_starts_as_the_zero_function(fresh):
+    out = _evaluate(fresh)
+    assert out.shape == X.shape and out.dtype == jnp.float32
+    np.testing.assert_array_equal(out, 0)
+
+
+@pytest.mark.parametrize("field", [{"resample": "pool"}, {"embedding": "fourier"}, {"dtype": jnp.bfloat16}])
+def test_unet_answers_in_float32_at_the_resolution_it_got(field):
+    model = SMALL.clone(out_channels=4, **field)
+    variables = _shapes(model, (12, 8, 3), jnp.zeros(2, jnp.int32))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    out = jax.eval_shape(model.apply, variables, jnp.zeros((2, 12, 8, 3)), jnp.zeros(2), jnp.zeros(2, jnp.int32))
+    assert out.shape == (2, 12, 8, 4) and out.dtype == jnp.float32
+
+
+def test_every_parameter_learns(params):
+    # Weights off zero, so a zero gradient means a parameter that does not reach the answer. A shift that is equal
+    # over a group's pixels is taken out again by the norm that follows: conv0's bias and `conv_in`'s are kept by
+    # having more than one channel in each group.
+    grads = jax.jit(jax.grad(lambda params: jnp.sum(SMALL.apply(params, X, C_NOISE, LABEL) * X)))(params)
+    dead = [name for name, grad in named_leaves(grads).items() if not np.abs(grad).max() > 1e-7]
+    assert dead == []
+
+
+def test_label_and_null_class_change_the_answer(params):
+    answers = [_evaluate(params, label=jnp.full(8, label)) for label in range(4)]
+    for i in range(4):
+        for j in range(i):
+            assert np.abs(answers[i] - answers[j]).max() > 1e-3
+
+
+def test_noise_level_changes_the_answer(params):
+    assert np.abs(_evaluate(params, c_noise=C_NOISE + 0.5) - _evaluate(params)).max() > 1e-3
+
+
+def test_image_does_not_depend_on_its_place_in_the_batch(params):
+    order = np.array([5, 2, 7, 0, 1, 6, 3, 4])
+    moved = _evaluate(params, X[order], C_NOISE[order], LABEL[order])
+    np.testing.assert_array_equal(moved, _evaluate(params)[order])
+
+
+def test_dropout_is_a_function_of_each_key(params):
+    dropped = _train(params, KEYS)
+    np.testing.assert_array_equal(dropped, _train(params, KEYS))
+    other = KEYS.at[0].set(jax.random.key(9))
+    changed = np.abs(_train(params, other) - dropped).max(axis=(1, 2, 3))
+    assert changed[0] > 1e-3 and np.all(changed[1:] == 0)
+    assert np.abs(dropped - _evaluate(params)).max() > 1e-3
+
+
+def test_dropout_does_not_depend_on_the_layout_over_devices(params):
+    halves = [_train(params, KEYS[h], X[h], C_NOISE[h], LABEL[h]) for h in (slice(0, 4), slice(4, 8))]
+    # The same numbers are dropped; sums may be taken in another order: rounding of answers of about 1.
+    np.testing.assert_allclose(np.concatenate(halves), _train(params, KEYS), atol=1e-5)
+
+
+def test_dropout_keeps_the_mean():
+    x = jnp.ones((8, 64, 64))
+    out = unet.dropout(KEYS, x, 0.3)
+    assert set(np.unique(out)) == {np.float32(0), np.float32(1 / np.float32(0.7))}
+    assert abs(out.mean() - 1) < 4 * np.sqrt(0.3 / 0.7 / x.size)  # 4 standard errors
+
+
+def test_attention_stands_where_it_is_named():
+    def places(**fields):
+        variables = _shapes(SMALL.clone(**fields), (8, 8, 1), jnp.zeros(2, jnp.int32))
+        return {name for name in variables["params"] if name.endswith("_attention")}
+
+    assert places(attention_px=(), middle_attention=False) == set()
+    assert places(attention_px=()) == {"middle_block0_attention"}
+    assert places(attention_px=(8,), middle_attention=False) == {
+        "down0_block0_attention",
+        "up0_block0_attention",
+        "up0_block1_attention",
+    }
+
+
+def test_group_norm_is_flax_group_norm():
+    x = 3 + 2 * jax.random.normal(jax.random.key(4), (2, 4, 4, 24))
+    ours, flax_norm = unet.GroupNorm(dtype=jnp.float32), nn.GroupNorm(num_groups=6, epsilon=1e-6)
+    variables = jax.tree.map(lambda p: p + 0.3, ours.init(jax.random.key(5), x))
+    np.testing.assert_allclose(ours.apply(variables, x), flax_norm.apply(variables, x), atol=1e-5)  # float32 sums
+    scale, shift = jax.random.normal(jax.random.key(6), (2, 2, 24))
+    expected = flax_norm.apply(variables, x) * (1 + scale[:, None, None]) + shift[:, None, None]
+    np.testing.assert_allclose(ours.apply(variables, x, scale, shift), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("embed", [unet.positional, unet.fourier])
+def test_embedding_tells_noise_levels_apart(embed):
+    # c_noise of EDM: ln(sigma) / 4 for sigma in 0.002 ... 80, in steps of 10 %.
+    features = np.asarray(embed(jnp.linspace(-1.55, 1.1, 106), 16))
+    assert features.shape == (106, 16) and np.abs(features).max() <= 1
+    np.testing.assert_allclose((features**2).sum(axis=1), 8, rtol=1e-5)  # pairs of sine and cosine
+    distance = np.linalg.norm(features[:, None] - features[None], axis=-1) + 9 * np.eye(106)
+    assert distance.min() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("fields", "size", "message"),
+    [
+        ({"channel_multipliers": (1, 1, 1)}, (8, 10, 1), "divisible by 4"),
+        ({"num_heads": 3, "head_channels": 0}, (8, 8, 1), "3 attention heads on 16"),
+        ({"embedding": "sine"}, (8, 8, 1), "embedding='sine'"),
+        ({"resample": "fir"}, (8, 8, 1), "resample='fir'"),
+        ({"base_channels": 7}, (8, 8, 1), "base_channels=7"),
+        ({"dropout": 1.0}, (8, 8, 1), "dropout=1.0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(fields, size, message):
+    with pytest.raises(ValueError, match=message):
+        _shapes(SMALL.clone(**fields), size, jnp.zeros(2, jnp.int32))
+
+
+def test_labels_are_given_exactly_where_there_are_classes():
+    with pytest.raises(ValueError, match="null class is 3"):
+        _shapes(SMALL, (8, 8, 1), None)
+    with pytest.raises(ValueError, match="num_classes=0"):
+        _shapes(SMALL.clone(num_classes=0), (8, 8, 1), jnp.zeros(2, jnp.int32))
+
+
+def test_training_with_dropout_needs_keys(fresh):
+    with pytest.raises(ValueError, match="one key per example"):
+        SMALL.apply(fresh, X, C_NOISE, LABEL, train=True)
