@@ -39,8 +39,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         _arm(
             "augmented",
             "Real, stronger augmentation",
-            "The base set under rotation, scaling, larger shifts and cutout: what classical augmentation gives.",
-            overrides=dict(augment=dict(translate_px=1, rotate_deg=15.0, scale=0.15, cutout_px=2)),
+            "The base set under rotation, scaling and cutout besides the shifts: what classical augmentation gives.",
+            overrides=dict(augment=dict(rotate_deg=10.0, scale=0.1, cutout_px=2)),
         ),
         _arm("edm_only", "EDM only", "No real image at all: 2,000 images of the EDM.", sets=("edm",), share=1.0),
         _arm("edm_mixed", "Real + EDM", "Half of each batch real, half EDM.", sets=("edm",), share=0.5),

@@ -4,6 +4,7 @@ Sections are unpacked as keyword arguments, so that a misspelt, missing or dead 
 starts. What a `name` in a configuration may be stands in the literal tables below.
 """
 
+import functools
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,20 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from jaxmoust.core.augment import Augment
-from jaxmoust.core.method import METHODS
+from jaxmoust.core.method import METHODS, Method
 from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
+from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models import resnet, unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Intervals, Recipe
+from jaxmoust.train.loop import Intervals, Recipe, Task, init_state, make_step
 
 GENERATOR_MODELS = {"unet": unet.UNet}
 CLASSIFIER_MODELS = {"resnet": resnet.ResNet}
@@ -189,11 +192,16 @@ def open_set(path: Path, real: Source, num_images: int = 0) -> Source:
             f"The synthetic set {path} has classes {made.class_names}, the real images {real.class_names}. "
             "Mix sets of the same classes, in the same order."
         )
-    if not 0 <= num_images <= len(made):
-        raise ValueError(
-            f"data.n_synthetic {num_images}: {path} holds {len(made)}. Sample more, or ask for fewer (0 is all)."
-        )
+    check_set_size(str(path), num_images, len(made))
     return made.subset(np.arange(num_images)) if num_images else made
+
+
+def check_set_size(name: str, num_images: int, held: int) -> None:
+    """Refuses to use more images of a synthetic set than it holds."""
+    if not 0 <= num_images <= held:
+        raise ValueError(
+            f"data.n_synthetic {num_images}: {name} holds {held}. Sample more, or ask for fewer (0 is all)."
+        )
 
 
 def make_sampler(section: Config, pool: Pool, seed: int) -> Any:
@@ -236,9 +244,71 @@ def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int)
     return unpack("method", Classify, config["method"], **given)
 
 
-def make_recipe(config: Config) -> tuple[Recipe, Intervals, str]:
-    """Reads the sections optim and train: (recipe, intervals, best_metric)."""
+@dataclass(frozen=True)
+class Training:
+    """A training run that can start.
+
+    Args:
+        task: what is learnt. recipe: how parameters move, and for how long. intervals: when else something is done.
+        best_metric: the metric whose highest value marks a checkpoint to keep; "": none.
+    """
+
+    task: Task
+    recipe: Recipe
+    intervals: Intervals
+    best_metric: str
+
+
+def make_training(
+    make_task: Callable[[Config, tuple[int, int, int], int], Task],
+    config: Config,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    metrics: tuple[str, ...],
+    machine: parallel.Machine,
+) -> Training:
+    """Builds what a generator's or a classifier's configuration describes, and rehearses one step of it.
+
+    Args:
+        make_task: `make_diffuse` or `make_classify`. shape: (H, W, C). metrics: those that it will measure.
+    Raises: ValueError: whatever the sections, the network on such images or the devices refuse.
+    """
     train = dict(config["train"])
     lengths = {k: train.pop(k) for k in ("batch_size", "num_steps") if k in train}
     best_metric = train.pop("best_metric", "")
-    return unpack("optim", Recipe, config["optim"], **lengths), unpack("train", Intervals, train), best_metric
+    recipe, intervals = unpack("optim", Recipe, config["optim"], **lengths), unpack("train", Intervals, train)
+    parallel.check_seed(config["seed"])
+    machine.per_device(recipe.batch_size, "train.batch_size")
+    if best_metric and (best_metric not in metrics or not intervals.eval_steps):
+        raise ValueError(
+            f"train.best_metric {best_metric!r} with train.eval_steps {intervals.eval_steps}: allowed are "
+            f"{', '.join(metrics)}, measured every so many steps; or '' to keep the last checkpoint only."
+        )
+    task = make_task(config, shape, num_classes)
+    _rehearse(task, recipe, machine, shape)
+    return Training(task, recipe, intervals, best_metric)
+
+
+@functools.lru_cache(maxsize=64)
+def _rehearse(task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int]) -> None:
+    """Traces one step on shapes alone, so that what a network or an augmentation refuses it refuses now."""
+    rows = (len(machine.local_devices), recipe.batch_size // machine.num_devices)
+    batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "slot")}
+    batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
+    state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
+    jax.eval_shape(make_step(task, recipe, machine), state, None, jax.ShapeDtypeStruct((), np.uint32), batch)
+
+
+def make_sampling(section: Config, method: Method, label_dropout: float) -> Sampling:
+    """Reads the section sample, for a generator of this method that was trained with this label dropout.
+
+    Raises: ValueError: guidance of a generator that never learnt "no class", or a grid that its method has not.
+    """
+    sampling = unpack("sample", Sampling, section)
+    if sampling.guidance != 1.0 and not label_dropout:
+        raise ValueError(
+            f"sample.guidance {sampling.guidance} needs a generator that also learnt 'no class'. "
+            "Set method.label_dropout when fitting it, or guidance=1.0."
+        )
+    method.grid(sampling.num_steps)
+    return sampling

@@ -53,11 +53,14 @@ def call(args: list[str]) -> int:
         name, rest = args[0], args[1:]
         if name == "data" and rest and not rest[0].startswith("-"):
             name, rest = f"data {rest[0]}", rest[1:]
+        if name == "data" and {"-h", "--help"} & set(rest):
+            print("\n\n".join(_explained(n) for n in VERBS if n.startswith("data ")))
+            return DONE
         if name not in VERBS:
             raise Usage(f"Unknown verb {name!r}. Allowed: {', '.join(VERBS)}. `jaxmoust --help` explains them.")
         verb = VERBS[name]
         if {"-h", "--help"} & set(rest):
-            print(f"jaxmoust {name}: {verb.does}\n\n{verb.help}")
+            print(_explained(name))
             return DONE
         values = _parse(name, verb, rest)
     except Usage as e:
@@ -68,6 +71,7 @@ def call(args: list[str]) -> int:
 def _guarded(run: Callable[[], None]) -> int:
     from jaxmoust.jobs import BadInput
     from jaxmoust.runtime import stop
+    from jaxmoust.runtime.checkpoint import BrokenCheckpoint
     from jaxmoust.runtime.progress import NonFiniteError
 
     stop.install()
@@ -77,7 +81,7 @@ def _guarded(run: Callable[[], None]) -> int:
         return _complain(e, BAD_USAGE)
     except stop.Stopped as e:
         return _complain(e, STOPPED)
-    except NonFiniteError as e:
+    except (NonFiniteError, BrokenCheckpoint) as e:
         return _complain(e, FAILED)
     except KeyboardInterrupt:
         return _complain("Interrupted; the same command continues from the last checkpoint.", 130)
@@ -94,7 +98,7 @@ def _complain(message: object, code: int) -> int:
 
 def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     """Parses a verb's flags; --config may stand anywhere, its overrides too."""
-    args = sorted(args, key=lambda a: not (a == "--config" or a.startswith("--config=")))
+    args = _config_first(args)
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "the folder that receives the result", flag_values=values)
     flags.DEFINE_string("coordinator", "", "host:port of process 0, or auto", flag_values=values)
@@ -111,25 +115,55 @@ def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     try:
         left = values(argv)[1:]
         config = values.config if verb.takes_config else None
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-        reason = str(e).strip("'\"") or type(e).__name__
+    except Exception as e:  # a configuration file is a program: it may raise anything
+        known = isinstance(e, flags.Error | AttributeError | KeyError | TypeError | ValueError)
+        reason = _unknown_field(args) or (f"{e}" if known else f"The configuration cannot be read: {e!r}.")
         raise Usage(f"{reason}\n`jaxmoust {name} --help` shows an example.") from e
     if left:
         raise Usage(f"Unexpected {' '.join(left)!r}: fields are set by --config.field=value.")
     if verb.takes_config and config is None:
         raise Usage(f"--config is missing.\n\n{verb.help}")
-    if verb.takes_config and values.workdir is None:
+    if verb.takes_config and not values.workdir:
         raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{verb.help}")
+    if not values.coordinator and (values.num_processes or values.process_id >= 0):
+        raise Usage("--num_processes and --process_id need --coordinator=HOST:PORT, the same in every process.")
     return values
 
 
+def _config_first(args: list[str]) -> list[str]:
+    """Puts --config before its overrides, as `--config=PATH` wherever it was two words."""
+    words, left = [], iter(args)
+    for word in left:
+        path = next(left, None) if word == "--config" else None
+        words.append(word if path is None else f"--config={path}")
+    return sorted(words, key=lambda word: not word.startswith("--config="))
+
+
 def _check_config_file(args: list[str]) -> None:
-    for i, arg in enumerate(args):
-        path = arg.removeprefix("--config=") if arg.startswith("--config=") else None
-        path = args[i + 1] if arg == "--config" and i + 1 < len(args) else path
-        if path is not None and not Path(path.partition(":")[0]).is_file():
+    paths = [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
+    for path in paths:
+        if not Path(path.partition(":")[0]).is_file():
             near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))
             raise Usage(f"No configuration file {path!r}. Here are: {', '.join(near) or 'none in configs/'}.")
+
+
+def _unknown_field(args: list[str]) -> str:
+    """Names the first override of a field that the configuration does not have, and those it has; "" for none."""
+    from jaxmoust.build import load_config
+
+    try:
+        config = load_config(next(arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")))
+    except Exception:  # said by the caller, who tried the same
+        return ""
+    for arg in args:
+        node, at = config, "config"
+        for key in arg.partition("=")[0].split(".")[1:] if arg.startswith("--config.") else ():
+            if not isinstance(node, dict) or "[" in key:
+                break
+            if key not in node:
+                return f"{at} has no field {key!r}. Allowed: {', '.join(node) or 'none'}."
+            node, at = node[key], f"{at}.{key}"
+    return ""
 
 
 def _machine(values: flags.FlagValues) -> None:
@@ -137,7 +171,10 @@ def _machine(values: flags.FlagValues) -> None:
 
     parallel.use_all_cores()
     if values.coordinator:
-        parallel.initialize(values.coordinator, values.num_processes, values.process_id)
+        try:
+            parallel.initialize(values.coordinator, values.num_processes, values.process_id)
+        except ValueError as e:
+            raise Usage(e) from e
     cache = os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")
     parallel.enable_compilation_cache(Path(cache) / "xla")
 
@@ -186,6 +223,8 @@ def _inspect(values: flags.FlagValues, args: list[str]) -> None:
             source = synthetic.open_synthetic(Path(values.path))
         else:
             raise ValueError("Give --source=NAME (with --path=DIR for a folder), or --path=DIR of a synthetic set.")
+        if values.picture:
+            pictures.contact_sheet(source).save(values.picture)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
     shape = "images of several sizes" if source.shape is None else "x".join(map(str, source.shape))
@@ -195,7 +234,6 @@ def _inspect(values: flags.FlagValues, args: list[str]) -> None:
     for name, count in zip(source.class_names, counts, strict=True):
         print(f"  {name:<{width}}  {count:>8,}")
     if values.picture:
-        pictures.contact_sheet(source).save(values.picture)
         print(values.picture)
 
 
@@ -203,6 +241,8 @@ def _prepare(values: flags.FlagValues, args: list[str]) -> None:
     from jaxmoust.data import sources
     from jaxmoust.jobs import BadInput
 
+    if not values.source:
+        raise Usage("Give --source=tfds:NAME, a name of TFDS's catalogue.")
     try:
         folder = sources.prepare_tfds(values.source.removeprefix("tfds:"), values.path)
     except (ValueError, OSError, ImportError) as e:
@@ -221,6 +261,10 @@ def _import(values: flags.FlagValues, args: list[str]) -> None:
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
     print(f"{count:,} images in {values.workdir}")
+
+
+def _explained(name: str) -> str:
+    return f"jaxmoust {name}: {VERBS[name].does}\n\n{VERBS[name].help}"
 
 
 def _overview() -> str:

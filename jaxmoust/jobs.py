@@ -6,7 +6,7 @@ earlier one was interrupted in, and finds what an earlier one finished. `resolve
 into its path: `Path` on the command line, a look-up in the store inside a study.
 """
 
-import functools
+import dataclasses
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
 from jaxmoust.generate import pixels
 from jaxmoust.runtime import checkpoint, parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write, environment, read_json
+from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, digest, environment, read_json
 from jaxmoust.study import arms, report
 from jaxmoust.study.run import conduct
-from jaxmoust.study.stages import Store
+from jaxmoust.study.stages import Stage, Store, in_order
 from jaxmoust.train.loop import Recipe, fit
 
 Resolve = Callable[[str], Path]
@@ -36,6 +36,7 @@ GENERATOR_SECTIONS = ("seed", "task", "data", "model", "method", "augment", "opt
 SAMPLE_SECTIONS = ("seed", "task", "generator", "name", "num_images", "shard_images", "sample")
 CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
+SET_FIELDS = ("synthetic", "n_synthetic")
 
 # The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
 NUM_EVAL_IMAGES = 512
@@ -53,55 +54,44 @@ def run(job: Callable[[Config, Resolve], Work], config: Config, workdir: Path, r
     machine = parallel.Machine.all()
     config = build.plain(config)
     try:
+        if (result := _result_of(config, workdir)) is not None:
+            return result
         work = job(config, resolve)
         folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
-    result = folder.read_result()
-    if result is None:
-        result = work(folder)
-        if machine.primary:
-            folder.write_result(result)
-        machine.barrier("finished")
+    result = work(folder)
+    folder.write_result(result)
+    machine.barrier("finished")
     return result
+
+
+def _result_of(config: Config, workdir: Path) -> dict | None:
+    """What an earlier call with the same configuration left in the folder, if it finished."""
+    stored = read_json(workdir / "config.json")
+    return None if stored is None or differences(stored, config) else read_json(workdir / "result.json")
 
 
 def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
     """Trains a generator inside a data set (verb `fit`)."""
-    build.check_sections(config, GENERATOR_SECTIONS, "diffuse")
     machine = parallel.Machine.all()
-    real = build.unpack("data", build.real_data, config["data"])
-    class_names = real.base.class_names
-    task = build.make_diffuse(config, real.shape, len(class_names))
-    recipe, intervals, best_metric = build.make_recipe(config)
-    machine.per_device(recipe.batch_size, "train.batch_size")
-    judged_on = {"train": real.base, "heldout": real.unused}
+    real, training = _plan_fit(config, machine)
+    task, class_names = training.task, real.base.class_names
     eval_data = {
         name: _eval_stream(_some_of_each_class(source), real.shape, config, machine)
-        for name, source in judged_on.items()
-        if source is not None
+        for name, source in _judged_on(real).items()
     }
     pool = Pool.from_sources([real.base])
-    sampler = samplers.Random(pool, config["seed"])
+    stream_from = _train_stream(pool, samplers.Random(pool, config["seed"]), real.shape, training.recipe, machine)
 
     def work(folder: RunFolder) -> dict:
-        state, evaluation, seconds = fit(
-            task,
-            recipe,
-            _train_stream(pool, sampler, real.shape, recipe, machine),
-            folder=folder,
-            machine=machine,
-            seed=config["seed"],
-            intervals=intervals,
-            eval_data=eval_data,
-            best_metric=best_metric,
-            title=f"fit {config['method']['name']}",
-        )
+        title = f"fit {config['method']['name']}"
+        state, evaluation, seconds = _fit(training, stream_from, eval_data, folder, machine, config["seed"], title)
         params = parallel.to_host(state.ema["params"] if state.ema else state.params)
         generator = pixels.Generator(task.model, task.method, params, len(class_names), real.shape)
         return {
             **evaluation.metrics,
-            "steps": recipe.num_steps,
+            "steps": training.recipe.num_steps,
             "n_base": _n_base(real),
             "data_digest": real.base.digest,
             "image_shape": real.shape,
@@ -114,8 +104,8 @@ def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
     return work
 
 
-def load_generator(workdir: Path) -> tuple[pixels.Generator, Config, dict]:
-    """Opens what `fit` left in a folder: (the generator, the fit's configuration, its result).
+def load_generator(workdir: Path) -> tuple[pixels.Generator, float, dict]:
+    """Opens what `fit` left in a folder: (the generator, the label dropout it was trained with, the fit's result).
 
     Raises: ValueError: the folder holds no finished fit of a generator.
     """
@@ -125,7 +115,7 @@ def load_generator(workdir: Path) -> tuple[pixels.Generator, Config, dict]:
     averaged = config["optim"].get("ema_half_life_images")
     params, _ = checkpoint.restore_tree(workdir / "checkpoints", "ema" if averaged else "params")
     params = params["params"] if averaged else params
-    return pixels.Generator(task.model, task.method, params, num_classes, shape), config, result
+    return pixels.Generator(task.model, task.method, params, num_classes, shape), task.label_dropout, result
 
 
 def sample(config: Config, resolve: Resolve = Path) -> Work:
@@ -134,25 +124,10 @@ def sample(config: Config, resolve: Resolve = Path) -> Work:
     if not config["generator"]:
         raise ValueError("config.generator is empty: give the folder of a fitted generator, --config.generator=DIR.")
     machine, everyone = parallel.Machine.local(), parallel.Machine.all()
-    generator, fit_config, fitted = load_generator(resolve(config["generator"]))
-    sampling = build.unpack("sample", pixels.Sampling, config["sample"])
-    if sampling.guidance != 1.0 and not fit_config["method"].get("label_dropout"):
-        raise ValueError(
-            f"sample.guidance {sampling.guidance} needs a generator that also learnt 'no class'. "
-            "Set method.label_dropout when fitting it, or guidance=1.0."
-        )
-    spec = synthetic.SyntheticSpec(
-        name=config["name"] or fitted["method"],
-        class_names=tuple(fitted["class_names"]),
-        shape=generator.image_shape,
-        num_images=config["num_images"],
-        shard_images=config["shard_images"],
-        seed=config["seed"],
-        generator=generator.digest,
-        guidance=sampling.guidance,
-        steps=sampling.num_steps,
-        created_by=config["sample"],
-    )
+    generator, label_dropout, fitted = load_generator(resolve(config["generator"]))
+    sampling = build.make_sampling(config["sample"], generator.method, label_dropout)
+    spec = _spec(config, sampling, fitted["method"], tuple(fitted["class_names"]), generator.image_shape)
+    spec = dataclasses.replace(spec, generator=generator.digest)
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
@@ -174,32 +149,18 @@ def sample(config: Config, resolve: Resolve = Path) -> Work:
 
 def train(config: Config, resolve: Resolve = Path) -> Work:
     """Trains a classifier on a pool of real and synthetic images (verb `train`)."""
-    build.check_sections(config, CLASSIFIER_SECTIONS, "classify")
     machine = parallel.Machine.all()
-    data = dict(config["data"])
-    refs, n_synthetic = data.pop("synthetic", ()), data.pop("n_synthetic", 0)
-    real = build.unpack("data", build.real_data, data)
+    real, training = _plan_train(config, machine)
+    refs, n_synthetic = config["data"]["synthetic"], config["data"]["n_synthetic"]
     made = [build.open_set(resolve(r), real.base, n_synthetic) for r in ([refs] if isinstance(refs, str) else refs)]
     pool = Pool.from_sources([real.base, *made])
     sampler = build.make_sampler(config["sampler"], pool, config["seed"])
-    recipe, intervals, best_metric = build.make_recipe(config)
-    machine.per_device(recipe.batch_size, "train.batch_size")
-    task = build.make_classify(config, real.shape, len(real.base.class_names))
+    recipe = training.recipe
     eval_data = _eval_stream(real.test, real.shape, config, machine)
+    stream_from = _train_stream(pool, sampler, real.shape, recipe, machine)
 
     def work(folder: RunFolder) -> dict:
-        _, evaluation, seconds = fit(
-            task,
-            recipe,
-            _train_stream(pool, sampler, real.shape, recipe, machine),
-            folder=folder,
-            machine=machine,
-            seed=config["seed"],
-            intervals=intervals,
-            eval_data=eval_data,
-            best_metric=best_metric,
-            title="train",
-        )
+        _, evaluation, seconds = _fit(training, stream_from, eval_data, folder, machine, config["seed"], "train")
         drawn = sampler.expected(0, recipe.num_steps * recipe.batch_size).sum(1)
         return {
             **_judged(evaluation, real.test, real.shape, folder, machine),
@@ -234,10 +195,10 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
     shape = tuple(done["image_shape"])
     task = build.make_classify(trained, shape, len(test.class_names))
     eval_data = _eval_stream(test, shape, config, machine)
+    tree, _ = checkpoint.restore_tree(origin / "checkpoints")
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
-        tree, _ = checkpoint.restore_tree(origin / "checkpoints")
         state = TrainState(tree["step"], tree["params"], tree.get("stats") or {}, None, tree.get("ema") or None)
         evaluation = task.evaluate(machine.replicate(state), None, eval_data, machine)
         return {**_judged(evaluation, test, shape, folder, machine), "seconds": time.monotonic() - started}
@@ -253,26 +214,124 @@ def study(config: Config, workdir: Path, store_path: Path, command: str) -> repo
 
     Raises: BadInput: an experiment that cannot be laid out; nothing was written.
     """
-    machine = parallel.Machine.all()
-    config = build.plain(config)
-    try:
-        experiment = arms.expand(config, build.load_config, build.override, _data_digest)
-        real = build.unpack("data", build.real_data, experiment.data)
-        folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
-    except (ValueError, OSError) as e:
-        raise BadInput(str(e)) from e
 
     def compute(kind: str, stage_config: Config, stage_folder: Path, resolve: Resolve) -> dict:
         return run(JOBS[kind], stage_config, stage_folder, resolve)
 
-    page = conduct(experiment, Store(store_path, compute), folder.path, (real.base, real.test), command)
+    machine, store = parallel.Machine.all(), Store(store_path, compute)
+    config = build.plain(config)
+    try:
+        experiment = arms.expand(config, build.load_config, build.override, _data_digest)
+        real = build.unpack("data", build.real_data, experiment.data)
+        stages = in_order([run.stage for run in experiment.runs])
+        _check_stages([stage for stage in stages if store.find(stage) is None], machine)
+        folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+
+    page = conduct(experiment, store, folder.path, (real.base, real.test), command)
     print(report.table_text(page))
     print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
     return page
 
 
+def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
+    """Refuses now what a stage's job would refuse only when its turn comes, which may be hours later."""
+    opened: dict[str, RealData] = {}
+
+    def open_real(data: Config) -> RealData:
+        name = digest(data)
+        if name not in opened:
+            opened[name] = _open_real(data)
+        return opened[name]
+
+    for stage in stages:
+        config = stage.config
+        if stage.kind == "fit":
+            _plan_fit(config, machine, open_real)
+        elif stage.kind == "sample":
+            build.check_sections(config, SAMPLE_SECTIONS, "sample")
+            real, fitted = _plan_fit(stage.needs[0].config, machine, open_real)
+            sampling = build.make_sampling(config["sample"], fitted.task.method, fitted.task.label_dropout)
+            _spec(config, sampling, "", real.base.class_names, real.shape)
+        else:
+            real, _ = _plan_train(config, machine, open_real)
+            n_synthetic, num_classes = config["data"]["n_synthetic"], len(real.base.class_names)
+            labels = {"real": real.base.labels}
+            for made in stage.needs:
+                build.check_set_size(made.config["name"], n_synthetic, made.config["num_images"])
+                labels[made.config["name"]] = np.arange(made.config["num_images"]) % num_classes
+            build.make_sampler(config["sampler"], Pool.from_labels(labels, real.base.class_names), config["seed"])
+
+
+def _plan_fit(
+    config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData] | None = None
+) -> tuple[RealData, build.Training]:
+    """Opens the data of a generator's configuration and builds its training; refuses another verb's."""
+    build.check_sections(config, GENERATOR_SECTIONS, "diffuse")
+    real = (open_real or _open_real)(config["data"])
+    metrics = tuple(f"loss_{name}" for name in _judged_on(real))
+    num_classes = len(real.base.class_names)
+    return real, build.make_training(build.make_diffuse, config, real.shape, num_classes, metrics, machine)
+
+
+def _plan_train(
+    config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData] | None = None
+) -> tuple[RealData, build.Training]:
+    """The same for a classifier's configuration, without the sets that its data section refers to."""
+    build.check_sections(config, CLASSIFIER_SECTIONS, "classify")
+    real = (open_real or _open_real)({k: v for k, v in config["data"].items() if k not in SET_FIELDS})
+    if missing := sorted(set(SET_FIELDS) - set(config["data"])):
+        raise ValueError(f"config.data lacks {missing}: name the synthetic sets to mix in, () and 0 for none.")
+    num_classes = len(real.base.class_names)
+    metrics = ("top1", "loss", "top5") if num_classes > 5 else ("top1", "loss")
+    return real, build.make_training(build.make_classify, config, real.shape, num_classes, metrics, machine)
+
+
+def _open_real(data: Config) -> RealData:
+    return build.unpack("data", build.real_data, data)
+
+
 def _data_digest(data: Config) -> str:
-    return sources.open_source(data["source"], "train", data.get("path", "")).digest
+    return sources.open_source(data.get("source", ""), "train", data.get("path", "")).digest
+
+
+def _judged_on(real: RealData) -> dict[str, Source]:
+    sets = {"train": real.base, "heldout": real.unused}
+    return {name: source for name, source in sets.items() if source is not None}
+
+
+def _fit(training: build.Training, stream_from, eval_data, folder: RunFolder, machine, seed: int, title: str) -> tuple:
+    return fit(
+        training.task,
+        training.recipe,
+        stream_from,
+        folder=folder,
+        machine=machine,
+        seed=seed,
+        intervals=training.intervals,
+        eval_data=eval_data,
+        best_metric=training.best_metric,
+        title=title,
+    )
+
+
+def _spec(
+    config: Config, sampling: pixels.Sampling, default_name: str, class_names: tuple, shape: tuple
+) -> synthetic.SyntheticSpec:
+    parallel.check_seed(config["seed"])
+    return synthetic.SyntheticSpec(
+        name=config["name"] or default_name,
+        class_names=class_names,
+        shape=shape,
+        num_images=config["num_images"],
+        shard_images=config["shard_images"],
+        seed=config["seed"],
+        generator="",
+        guidance=sampling.guidance,
+        steps=sampling.num_steps,
+        created_by=config["sample"],
+    )
 
 
 def _finished(workdir: Path, task: str, verb: str) -> tuple[Config, dict]:
@@ -311,22 +370,22 @@ def _n_base(real: RealData) -> int:
 
 
 def _train_stream(pool, sampler, shape: tuple, recipe: Recipe, machine: parallel.Machine) -> Callable[[int], Iterator]:
-    return functools.partial(
-        _stream_from, pool, sampler, recipe.batch_size, shape, machine.process_index, machine.process_count
-    )
-
-
-def _stream_from(pool, sampler, batch_size, shape, process_index, process_count, start_step) -> Iterator:
-    return loader.train_stream(
+    """Opens the stream (images that fit into memory are read, and refused, here) and returns what seeks in it."""
+    stream = loader.train_stream(
         pool,
         sampler,
-        batch_size,
+        recipe.batch_size,
         image_px=shape[0],
         channels=shape[2],
-        start_step=start_step,
-        process_index=process_index,
-        process_count=process_count,
+        process_index=machine.process_index,
+        process_count=machine.process_count,
     )
+
+    def stream_from(step: int) -> Iterator:
+        stream.set_state({"next_index": step})
+        return stream
+
+    return stream_from
 
 
 def _eval_stream(source: Source, shape: tuple, config: Config, machine: parallel.Machine):

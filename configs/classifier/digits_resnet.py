@@ -33,21 +33,21 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model = dict(
         name="resnet",
         block="basic",
-        stage_sizes=(1, 1) if quick else (1, 1, 1),
-        width=8 if quick else 32,
+        stage_sizes=(1,) if quick else (1, 1),
+        width=4 if quick else 24,
         stem="cifar",
         dtype="float32",
     )
-    config.augment = dict(translate_px=1, rotate_deg=0.0, scale=0.0, cutout_px=0, fill="constant")
-    config.method = dict(smoothing=0.0)
+    config.augment = dict(translate_px=1.0, rotate_deg=0.0, scale=0.0, cutout_px=0, fill="constant")
+    config.method = dict(smoothing=0.1)
     config.optim = dict(
         name="adamw", learning_rate=2e-3, warmup_steps=0 if quick else 50, weight_decay=0.05, ema_half_life_images=0.0
     )
     config.train = dict(
-        batch_size=32 if quick else 128,
-        num_steps=10 if quick else 600,
+        batch_size=32 if quick else 64,
+        num_steps=10 if quick else 500,
         log_steps=5 if quick else 50,
-        eval_steps=0 if quick else 200,
+        eval_steps=0 if quick else 100,
         checkpoint_steps=0,
         best_metric="",
     )

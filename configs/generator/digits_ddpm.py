@@ -15,25 +15,26 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0, digest="")
     config.model = dict(
         name="unet",
-        base_channels=8 if quick else 24,
+        base_channels=8 if quick else 20,
         channel_multipliers=(1, 2),
         num_blocks=1,
         attention_px=(),
         middle_attention=False,
-        dropout=0.0,
+        resample="pool",
+        dropout=0.1,
         dtype="float32",
     )
     config.method = dict(name="ddpm", num_timesteps=1000, beta_start=1e-4, beta_end=0.02, label_dropout=0.0)
-    config.augment = dict(flip=False, translate_px=0, rotate_deg=0.0, scale=0.0, fill="constant")
+    config.augment = dict(flip=False, translate_px=0.5, rotate_deg=6.0, scale=0.06, fill="constant")
     config.optim = dict(
         name="adam", learning_rate=2e-3, warmup_steps=0 if quick else 100, ema_half_life_images=10_000.0
     )
     config.train = dict(
         batch_size=32 if quick else 128,
-        num_steps=20 if quick else 1500,
+        num_steps=20 if quick else 800,
         log_steps=10 if quick else 100,
-        eval_steps=0,
-        checkpoint_steps=0 if quick else 500,
+        eval_steps=0 if quick else 200,
+        checkpoint_steps=0 if quick else 200,
         best_metric="",
     )
     config.eval = dict(batch_size=128)

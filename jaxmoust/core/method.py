@@ -7,7 +7,7 @@ Everything else (the network, the loss, the samplers) is shared, because both sp
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxmoust.core import denoise, noise
 
 
+@runtime_checkable
 class Method(Protocol):
     """What `train/diffuse.py` and `generate/` ask of a method."""
 
@@ -48,6 +49,14 @@ class EDM:
     sigma_max: float = 80.0
     rho: float = 7.0
 
+    def __post_init__(self) -> None:
+        """Refuses numbers that are no noise, before any work starts."""
+        if not (self.sigma_data > 0 and self.log_std > 0 and 0 < self.sigma_min < self.sigma_max and self.rho > 0):
+            raise ValueError(
+                f"{self}: allowed are sigma_data, log_std and rho above 0, and 0 < sigma_min < sigma_max. "
+                "Set them in config.method; the defaults are the paper's."
+            )
+
     def denoiser(self, net: Callable) -> denoise.Denoiser:
         """Eq. 7: c_skip x + c_out net(c_in x, ln(sigma) / 4)."""
         return denoise.precondition_edm(net, self.sigma_data)
@@ -77,12 +86,17 @@ class DDPM:
     num_timesteps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
-    prediction: Literal["eps", "v"] = "eps"
+    prediction: str = "eps"
 
     def __post_init__(self) -> None:
-        """Refuses an unknown prediction before any work starts."""
+        """Refuses an unknown prediction and an impossible schedule, before any work starts."""
         if self.prediction not in ("eps", "v"):
             raise ValueError(f"method.prediction {self.prediction!r}: allowed are 'eps' and 'v'.")
+        if not (self.num_timesteps > 1 and 0 < self.beta_start <= self.beta_end < 1):
+            raise ValueError(
+                f"{self}: allowed are num_timesteps from 2 and 0 < beta_start <= beta_end < 1. "
+                "Set them in config.method; the defaults are the paper's."
+            )
 
     @functools.cached_property
     def table(self) -> np.ndarray:

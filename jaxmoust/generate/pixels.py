@@ -161,7 +161,8 @@ def write_set(
     provenance.
 
     Raises:
-        ValueError: a spec that does not fit the generator, or a folder that holds another set.
+        ValueError: a spec that does not fit the generator or the sampling, a seed that is no uint32, or a folder that
+            holds another set.
         stop.Stopped: asked to stop; whole shards stay.
     """
     if (spec.shape, len(spec.class_names)) != (generator.image_shape, generator.num_classes):
@@ -169,6 +170,11 @@ def write_set(
             f"The set wants images {spec.shape} of {len(spec.class_names)} classes, the generator draws "
             f"{generator.image_shape} of {generator.num_classes}. Use a generator of the same data set."
         )
+    made = {"generator": generator.digest, "guidance": sampling.guidance, "steps": sampling.num_steps}
+    false = [f"{k} {getattr(spec, k)!r}, not {v!r}" for k, v in made.items() if getattr(spec, k) != v]
+    if false:
+        raise ValueError(f"The set's spec would say of its images: {'; '.join(false)}. Make the spec of what is drawn.")
+    parallel.check_seed(spec.seed)
     mine = [s for s in synthetic.missing_shards(path, spec) if s % process_count == process_index]
     if mine:
         _write_shards(generator, sampling, spec, path, machine, mine)

@@ -31,6 +31,8 @@ def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = 
         num_processes, process_id: the size of the run and this process's number; ignored with "auto".
     Raises: ValueError: a coordinator with an impossible process number.
     """
+    # JAX's own preemption service would take SIGTERM away from runtime/stop.py, whatever is installed first.
+    jax.config.update("jax_enable_preemption_service", False)
     if coordinator == "auto":
         jax.distributed.initialize()
         return
@@ -55,6 +57,12 @@ def enable_compilation_cache(folder: str | os.PathLike) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def check_seed(seed: int) -> None:
+    """Refuses a seed that does not fit what devices make keys of. Raises ValueError."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed {seed}: allowed are whole numbers from 0 to 2^32 - 1.")
 
 
 def use_all_cores() -> None:

@@ -27,7 +27,7 @@ class Diffuse:
     Args:
         model: `model(x [B, H, W, C], c [B], label [B], keys [B], train) -> [B, H, W, C]`; label K is "no class".
         method: EDM or DDPM.
-        num_classes: K; 0 is an unconditional model.
+        num_classes: K >= 1. A model of one class is an unconditional one.
         image_shape: (H, W, C).
         augment: what training images go through; it must not mix labels.
         label_dropout: the share of examples trained as "no class", for classifier-free guidance
@@ -43,6 +43,8 @@ class Diffuse:
 
     def __post_init__(self) -> None:
         """Refuses what could not mean anything, before any work starts."""
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes {self.num_classes}: allowed are 1 (images of one kind) and up.")
         if not 0.0 <= self.label_dropout < 1.0:
             raise ValueError(f"label_dropout {self.label_dropout}: allowed are 0 (off) up to, not including, 1.")
         if self.augment.mixup or self.augment.cutmix:

@@ -81,22 +81,31 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
-        if self.num_steps < 1:
-            raise ValueError(f"train.num_steps {self.num_steps}: allowed are whole numbers from 1.")
-        if not 0 <= self.warmup_steps <= self.num_steps:
+        if self.batch_size < 1 or self.num_steps < 1:
             raise ValueError(
-                f"optim.warmup_steps {self.warmup_steps}: allowed are 0 to train.num_steps {self.num_steps}."
+                f"train.batch_size {self.batch_size}, train.num_steps {self.num_steps}: "
+                "allowed are whole numbers from 1."
             )
-        if self.ema_half_life_images < 0:
-            raise ValueError(f"optim.ema_half_life_images {self.ema_half_life_images}: allowed are 0 (off) and up.")
+        if not 0 <= self.warmup_steps < self.num_steps:
+            raise ValueError(
+                f"optim.warmup_steps {self.warmup_steps}: allowed are 0 up to, not including, "
+                f"train.num_steps {self.num_steps}."
+            )
+        if not self.learning_rate > 0:
+            raise ValueError(f"optim.learning_rate {self.learning_rate}: allowed are numbers above 0.")
+        if not (self.ema_half_life_images >= 0 and self.ema_rampup > 0):
+            raise ValueError(
+                f"optim.ema_half_life_images {self.ema_half_life_images}, optim.ema_rampup {self.ema_rampup}: "
+                "allowed are a half-life of 0 (off) and up, and a share above 0."
+            )
+        _ = self.tx  # refuses an optimizer that cannot be made
 
     @property
     def schedule(self) -> optax.Schedule:
         """The learning rate as a function of completed steps."""
         if self.decay:
             return optim.warmup_cosine(self.learning_rate, self.num_steps, self.warmup_steps)
-        warmup = max(1, self.warmup_steps)
-        return lambda step: self.learning_rate * jnp.minimum(1.0, (step + 1) / warmup)
+        return lambda step: self.learning_rate * jnp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
 
     @property
     def tx(self) -> optax.GradientTransformation:
@@ -163,7 +172,7 @@ def make_step(task: Task, recipe: Recipe, machine: parallel.Machine) -> Callable
         if ema is not None:
             decay = optim.ema_decay(state.step, recipe.batch_size, recipe.ema_half_life_images, recipe.ema_rampup)
             ema = optim.ema_update(ema, {"params": params, "stats": stats}, decay)
-        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": schedule(state.step)}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
         return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
     return machine.parallel(step, num_replicated=3, donate=(0,))
@@ -190,20 +199,22 @@ def fit(
         folder: receives checkpoints/, metrics.jsonl and tensorboard/.
         frozen: parameters that are used and not trained; an argument of every step, never checkpointed.
         eval_data: handed to `task.evaluate` at `intervals.eval_steps` and at the end; None: no evaluation.
-        best_metric: also keep the checkpoint with the highest value of this metric. It selects on whatever
-            `eval_data` is: name it only where that is a validation set.
+        best_metric: also keep the checkpoint with the highest value of this metric; every evaluation then saves
+            one. It selects on whatever `eval_data` is: name it only where that is a validation set.
     Returns: (the final state, its evaluation, seconds of work summed over restarts).
     Raises:
-        ValueError: a batch that the devices cannot share, or a best_metric that is never measured.
+        ValueError: a batch that the devices cannot share, a seed that is no uint32, or a best_metric that is never
+            measured.
         NonFiniteError: the loss stopped being a number; the last good checkpoint stays.
         stop.Stopped: asked to stop; a checkpoint was written.
     """
     intervals = intervals or Intervals()
     machine.per_device(recipe.batch_size)
-    if best_metric and not (intervals.eval_steps and intervals.checkpoint_steps):
+    parallel.check_seed(seed)
+    if best_metric and (eval_data is None or not intervals.eval_steps):
         raise ValueError(
-            f"best_metric {best_metric!r} needs evaluations and checkpoints while training: "
-            "set eval_steps and checkpoint_steps, or leave best_metric empty."
+            f"best_metric {best_metric!r} needs evaluations while training: "
+            "give eval_data and set eval_steps, or leave best_metric empty."
         )
     run = _Run(task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed)
     try:
@@ -271,7 +282,7 @@ class _Run:
         if _due(self.step, self.intervals.eval_steps):
             self._flush()
             metrics = self._evaluate().metrics
-        if _due(self.step, self.intervals.checkpoint_steps):
+        if _due(self.step, self.intervals.checkpoint_steps) or (self.best_metric and metrics):
             self._save(metrics)
         # Several processes must agree to stop at the same step, and asking costs a message: ask when logging.
         if (log or self.machine.process_count == 1) and self.machine.any(stop.requested()):
@@ -298,7 +309,8 @@ class _Run:
             raise ValueError(
                 f"best_metric {self.best_metric!r} is not measured. Allowed: {sorted(evaluation.metrics)}."
             )
-        if self.writer:
+        # A step that was restored was written before it was saved.
+        if self.writer and self.step != self.saved_step:
             self.writer.write(self.step, {f"eval_{k}": v for k, v in evaluation.metrics.items()})
         return evaluation
 

@@ -1,6 +1,7 @@
 """Laws of core/sample.py: orders of convergence, exact equivalences, keyed noise."""
 
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def test_sampler_is_exact_on_a_point_mass(name):
 def _variance_by_recursion(sigmas, std):
     """Variance of ancestral sampling on N(0, std^2): each step is linear, so its variance has a closed form."""
     variance = sigmas[0] ** 2
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         shrink = std**2 / (std**2 + sigma**2)
         ratio = (sigma_next / sigma) ** 2
         variance = (shrink + ratio * (1 - shrink)) ** 2 * variance + sigma_next**2 * (1 - ratio)

@@ -1,0 +1,55 @@
+"""A small ResNet on Fashion-MNIST (60,000 + 10,000 images, 28 x 28 grey), alone or mixed with a synthetic set.
+
+Run: jaxmoust train --config=configs/classifier/fashion_resnet.py --workdir=runs/fashion
+     (the files come with Debian's package dataset-fashion-mnist, or lie in --config.data.path=DIR)
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
+    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
+    quick = "quick" in words
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.task = "classify"
+    config.data = dict(
+        source="fashion_mnist",
+        path="",
+        n_base=200 if quick else 0,
+        base_seed=0,
+        copies=1,
+        image_px=0,
+        channels=0,
+        digest="",
+        synthetic=(words["synthetic"],) if "synthetic" in words else (),
+        n_synthetic=0,
+    )
+    config.sampler = dict(name="random")
+    if "synthetic" in words:
+        share = float(words.get("share", 0.5))
+        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
+    config.model = dict(
+        name="resnet",
+        block="basic",
+        stage_sizes=(1,) if quick else (1, 1, 1),
+        width=4 if quick else 16,
+        stem="cifar",
+        dtype="float32",
+    )
+    config.augment = dict(flip=True, crop_px=2, cutout_px=0, fill="constant")
+    config.method = dict(smoothing=0.0)
+    config.optim = dict(
+        name="sgd", learning_rate=0.1, warmup_steps=0 if quick else 200, weight_decay=5e-4, ema_half_life_images=0.0
+    )
+    config.train = dict(
+        batch_size=32 if quick else 128,
+        num_steps=4 if quick else 5600,
+        log_steps=2 if quick else 100,
+        eval_steps=0 if quick else 1400,
+        checkpoint_steps=0 if quick else 1400,
+        best_metric="",
+    )
+    config.eval = dict(batch_size=1000)
+    return config

@@ -1,0 +1,184 @@
+"""Laws of train/diffuse.py: the loss is the papers', it falls, and neither devices nor batch sizes matter."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmoust.core import noise
+from jaxmoust.core.augment import Augment
+from jaxmoust.core.method import DDPM, EDM
+from jaxmoust.core.state import TrainState
+from jaxmoust.data.loader import eval_stream
+from jaxmoust.data.sources import from_arrays
+from jaxmoust.models.unet import dropout
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.parallel import Machine
+from jaxmoust.train.diffuse import Diffuse
+from jaxmoust.train.loop import Recipe, fit
+
+SHAPE, K = (2, 2, 1), 3
+
+
+class Net(nn.Module):
+    """One hidden layer that knows noise level and class, with dropout; it does not start at zero."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, c, label, keys=None, train=False):
+        level = jnp.stack([jnp.sin(c), jnp.cos(c), jnp.sin(c / 100), jnp.cos(c / 100)], -1)
+        h = nn.Dense(32)(x.reshape(len(x), -1)) + nn.Dense(32)(level) + nn.Embed(K + 1, 32)(label)
+        h = nn.silu(h)
+        if train and self.dropout:
+            h = dropout(keys, h, self.dropout)
+        return nn.Dense(x[0].size)(h).reshape(x.shape)
+
+
+def make_source(num):
+    images = np.random.default_rng(num).integers(0, 256, (num, *SHAPE), dtype=np.uint8)
+    return from_arrays(images, np.arange(num) % K, ["a", "b", "c"], "real")
+
+
+def batches(num, batch_size):
+    return eval_stream(make_source(num), batch_size, image_px=2, channels=1)
+
+
+def init(task, seed=0):
+    params, stats = task.init(jax.random.key(seed))
+    return TrainState(np.int32(0), params, stats, None, None)
+
+
+def evaluate(task, state, data, num_devices=4):
+    machine = Machine.local(num_devices)
+    return task.evaluate(machine.replicate(state), None, data, machine).metrics
+
+
+def train(path, task, num_steps, num_devices=4, batch_size=16):
+    source, slot = make_source(16), np.arange(batch_size, dtype=np.int32)
+    keys = slot % 16
+    batch = {"image": source.images(keys), "label": source.labels[keys], "slot": slot}
+
+    def stream_from(start):
+        while True:
+            yield batch
+
+    state, _, _ = fit(
+        task,
+        Recipe(batch_size=batch_size, num_steps=num_steps, learning_rate=0.01),
+        stream_from,
+        folder=RunFolder.open(path, {}, {}),
+        machine=Machine.local(num_devices),
+        seed=0,
+    )
+    return state
+
+
+@pytest.mark.parametrize("method", [EDM(), DDPM(), DDPM(prediction="v")], ids=["edm", "eps", "v"])
+def test_loss_falls_on_sixteen_images(tmp_path, method):
+    """What the network predicts has variance 1: knowing nothing costs about 1, and learning brings it down."""
+    task, data = Diffuse(Net(), method, K, SHAPE), {"train": batches(16, 16)}
+    before = evaluate(task, init(task), data)["loss_train"]
+    after = evaluate(task, train(tmp_path, task, 200), data)["loss_train"]
+    assert after < 0.7 * before and after < 0.7
+
+
+def test_one_device_trains_as_four(tmp_path):
+    """Noise, noise level, dropout, the dropped classes and augmentation are drawn by example."""
+    task = Diffuse(Net(dropout=0.3), EDM(), K, SHAPE, Augment(flip=True), label_dropout=0.3)
+    one, four = (train(tmp_path / str(n), task, 5, num_devices=n) for n in (1, 4))
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
+        # Sums in another order are 6e-8 apart; Adam divides by the gradient's size, and moves 0.01 a step.
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+
+
+def loss_of(task, params, batch, seed=0):
+    """The task's loss of one batch, by its own random draws."""
+    keys = jax.random.split(jax.random.key(seed), len(batch["label"]))
+    loss, (metrics, stats) = jax.jit(lambda p: task.loss(p, {}, None, batch, keys))(params)
+    assert metrics == {} and stats == {}
+    return float(loss)
+
+
+@dataclass(frozen=True)
+class At(DDPM):
+    """DDPM that trains at one timestep."""
+
+    timestep: int = 0
+
+    def draw(self, keys):
+        return jnp.full(keys.shape, self.table[self.timestep], jnp.float32)
+
+
+@pytest.mark.parametrize("timestep", [0, 400, 999])
+def test_ddpm_loss_is_the_error_of_the_noise(monkeypatch, timestep):
+    """|eps - eps_hat(sqrt(abar) x0 + sqrt(1 - abar) eps, t)|^2 (Ho et al. 2020, Eq. 14), in NumPy, at fixed noise."""
+    source = make_source(8)
+    task = Diffuse(Net(), At(timestep=timestep), K, SHAPE)
+    params = init(task).params
+    eps = np.random.default_rng(1).normal(size=(8, *SHAPE))
+    monkeypatch.setattr(noise, "normal_like", lambda keys, shape: jnp.asarray(eps, jnp.float32))
+    found = loss_of(task, params, {"image": source.images(np.arange(8)), "label": source.labels})
+
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[timestep]
+    x0 = source.images(np.arange(8)) / 127.5 - 1
+    x_t = np.sqrt(abar) * x0 + np.sqrt(1 - abar) * eps
+    eps_hat = Net().apply({"params": params}, x_t.astype(np.float32), np.full(8, timestep, np.float32), source.labels)
+    # x = x0 + sigma eps loses 6e-8 of its size, and sigma = 0.01 at timestep 0 divides by it: 6e-6 of an error of 1.
+    assert found == pytest.approx(np.mean((eps - eps_hat) ** 2), rel=1e-4)
+
+
+class Tell(nn.Module):
+    """Answers 100 for the null class, and 0 for any other."""
+
+    @nn.compact
+    def __call__(self, x, c, label, keys=None, train=False):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return jnp.where(label == K, 100.0, 0.0)[:, None, None, None] * scale * jnp.ones_like(x)
+
+
+def test_label_dropout_turns_its_share_into_the_null_class():
+    """The loss is |eps|^2, about 1, where the class is kept, and 100^2 more where it is dropped."""
+    num = 2000
+    batch = {"image": np.zeros((num, *SHAPE), np.uint8), "label": np.arange(num, dtype=np.int32) % K}
+    shares = [
+        loss_of(Diffuse(Tell(), DDPM(), K, SHAPE, label_dropout=share), {"scale": jnp.ones(())}, batch) / 1e4
+        for share in (0.0, 0.25)
+    ]
+    assert shares[0] < 1e-3
+    assert shares[1] == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / num) ** 0.5)  # 4 standard errors
+
+
+@pytest.mark.parametrize(("batch_size", "num_devices"), [(4, 4), (16, 4), (11, 1)])
+def test_evaluation_does_not_depend_on_the_batch_size(batch_size, num_devices):
+    task = Diffuse(Net(dropout=0.5), EDM(), K, SHAPE, Augment(flip=True), label_dropout=0.5)
+    state = init(task)
+    found = evaluate(task, state, {"one": batches(11, batch_size), "two": batches(7, 4)}, num_devices)
+    expected = evaluate(task, state, {"one": batches(11, 4), "two": batches(7, 4)})
+    assert set(found) == {"loss_one", "loss_two"} and found["loss_one"] != found["loss_two"]
+    assert found == pytest.approx(expected, rel=1e-6)  # matrices of other sizes are multiplied in another order
+
+
+def test_evaluation_judges_the_average_where_there_is_one():
+    task, data = Diffuse(Net(), EDM(), K, SHAPE), {"real": batches(7, 4)}
+    state, other = init(task), init(task, seed=1)
+    averaged = state.replace(ema={"params": other.params, "stats": {}})
+    assert evaluate(task, averaged, data) == evaluate(task, other, data) != evaluate(task, state, data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment": Augment(mixup=0.2)}, "mixup"),
+        ({"augment": Augment(cutmix=0.2)}, "cutmix"),
+        ({"label_dropout": 1.0}, "label_dropout 1.0: allowed"),
+        ({"label_dropout": -0.1}, "label_dropout -0.1: allowed"),
+        ({"num_classes": 0}, "num_classes 0: allowed"),
+    ],
+)
+def test_diffuse_refuses_what_means_nothing(options, message):
+    with pytest.raises(ValueError, match=message):
+        Diffuse(**{"model": Net(), "method": EDM(), "num_classes": K, "image_shape": SHAPE, **options})
