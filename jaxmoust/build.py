@@ -67,7 +67,7 @@ def override(config: Config, overrides: Mapping[str, Any], at: str = "config") -
     """Returns a copy with the leaves of nested `overrides` replaced; a field that does not exist is an error."""
     unknown = sorted(set(overrides) - set(config))
     if unknown:
-        raise ValueError(f"{at} has no field {', '.join(unknown)} to override. Allowed: {', '.join(config)}.")
+        raise ValueError(f"{at} has no field {', '.join(unknown)} to override. Allowed: {', '.join(config) or 'none'}.")
     nested = {k: v for k, v in overrides.items() if isinstance(v, Mapping) and isinstance(config[k], Mapping)}
     merged = {k: override(config[k], v, f"{at}.{k}") for k, v in nested.items()}
     return {**config, **plain(overrides), **merged}

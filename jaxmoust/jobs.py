@@ -6,7 +6,6 @@ earlier one was interrupted in, and finds what an earlier one finished. `resolve
 into its path: `Path` on the command line, a look-up in the store inside a study.
 """
 
-import dataclasses
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -68,8 +67,9 @@ def run(job: Callable[[Config, Resolve], Work], config: Config, workdir: Path, r
 
 def _result_of(config: Config, workdir: Path) -> dict | None:
     """What an earlier call with the same configuration left in the folder, if it finished."""
-    stored = read_json(workdir / "config.json")
-    return None if stored is None or differences(stored, config) else read_json(workdir / "result.json")
+    if not (workdir / "result.json").is_file() or not (workdir / "config.json").is_file():
+        return None
+    return None if differences(read_json(workdir / "config.json"), config) else read_json(workdir / "result.json")
 
 
 def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
@@ -126,8 +126,8 @@ def sample(config: Config, resolve: Resolve = Path) -> Work:
     machine, everyone = parallel.Machine.local(), parallel.Machine.all()
     generator, label_dropout, fitted = load_generator(resolve(config["generator"]))
     sampling = build.make_sampling(config["sample"], generator.method, label_dropout)
-    spec = _spec(config, sampling, fitted["method"], tuple(fitted["class_names"]), generator.image_shape)
-    spec = dataclasses.replace(spec, generator=generator.digest)
+    class_names = tuple(fitted["class_names"])
+    spec = _spec(config, sampling, fitted["method"], class_names, generator.image_shape, generator.digest)
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
@@ -199,7 +199,8 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
-        state = TrainState(tree["step"], tree["params"], tree.get("stats") or {}, None, tree.get("ema") or None)
+        averaged = {"stats": {}, **tree["ema"]} if "ema" in tree else None  # a checkpoint has no empty branches
+        state = TrainState(tree["step"], tree["params"], tree.get("stats", {}), None, averaged)
         evaluation = task.evaluate(machine.replicate(state), None, eval_data, machine)
         return {**_judged(evaluation, test, shape, folder, machine), "seconds": time.monotonic() - started}
 
@@ -317,7 +318,7 @@ def _fit(training: build.Training, stream_from, eval_data, folder: RunFolder, ma
 
 
 def _spec(
-    config: Config, sampling: pixels.Sampling, default_name: str, class_names: tuple, shape: tuple
+    config: Config, sampling: pixels.Sampling, default_name: str, class_names: tuple, shape: tuple, generator: str = ""
 ) -> synthetic.SyntheticSpec:
     parallel.check_seed(config["seed"])
     return synthetic.SyntheticSpec(
@@ -327,7 +328,7 @@ def _spec(
         num_images=config["num_images"],
         shard_images=config["shard_images"],
         seed=config["seed"],
-        generator="",
+        generator=generator,
         guidance=sampling.guidance,
         steps=sampling.num_steps,
         created_by=config["sample"],

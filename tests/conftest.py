@@ -1,10 +1,95 @@
-"""The machine the tests see: four CPU devices in one process, and programs compiled once across runs."""
+"""The machine the tests see: four CPU devices in one process, and programs compiled once across runs.
 
+And what several of them start from: a study that was run once, in its quick variant.
+"""
+
+import contextlib
+import json
 import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "tests"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one command line did: its exit code, and what it wrote to the two streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Runs a command line (after `jaxmoust`) in this process, from the root of the repository."""
+    from jaxmoust.cli import call
+
+    monkeypatch.chdir(ROOT)
+
+    def run(line: str, **values: object) -> Outcome:
+        capsys.readouterr()
+        code = call(shlex.split(line.format(**values)))
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@dataclass(frozen=True)
+class QuickStudy:
+    """The quick variant of experiments/quickstart.py with two seeds, done.
+
+    Args:
+        workdir: holds results.csv and report/. store: holds the stages.
+    """
+
+    workdir: Path
+    store: Path
+
+    def stage(self, kind: str, **fields: object) -> Path:
+        """The folder of the first stage of a kind whose configuration has these top-level fields, or a method."""
+        for path in sorted(self.store.glob(f"{kind}-*")):
+            config = json.loads((path / "config.json").read_text())
+            config |= {"method": config.get("method", {}).get("name"), "sampler": config.get("sampler", {}).get("name")}
+            if all(config[name] == value for name, value in fields.items()):
+                return path
+        raise LookupError(f"no {kind} stage with {fields} in {self.store}")
+
+    @property
+    def generator(self) -> Path:
+        """A fitted EDM."""
+        return self.stage("fit", method="edm")
+
+    @property
+    def made(self) -> Path:
+        """A synthetic set called edm: 40 images of the ten digits."""
+        return self.stage("sample", name="edm", seed=0)
+
+    @property
+    def classifier(self) -> Path:
+        """A classifier trained on real images alone."""
+        return self.stage("train", sampler="random", seed=0)
+
+
+@pytest.fixture(scope="session")
+def quick_study(tmp_path_factory: pytest.TempPathFactory) -> QuickStudy:
+    """Runs the quick study through the command line, once for all tests."""
+    from jaxmoust.cli import call
+
+    folder = tmp_path_factory.mktemp("quick")
+    study = QuickStudy(folder / "study", folder / "stages")
+    with contextlib.chdir(ROOT):
+        args = ["--config=experiments/quickstart.py:quick", "--config.seeds=0,1"]
+        assert call(["study", *args, f"--workdir={study.workdir}"]) == 0
+    return study

@@ -17,6 +17,9 @@ GENERATOR_FIELDS = ("config", "overrides")
 SET_FIELDS = ("generator", "config", "overrides")
 ARM_FIELDS = ("name", "title", "description", "sets", "share", "overrides")
 
+# What the real images are called in every pool.
+REAL = "real"
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -42,7 +45,7 @@ class Experiment:
     """An experiment, laid out.
 
     Args:
-        sets: name -> the sampling stage at the first seed, for pictures.
+        sets: name -> the sampling stage at the first seed, for pictures; of the sets that some arm mixes in.
         data: the data section that all of it shares.
     """
 
@@ -76,6 +79,8 @@ def expand(
     seeds = tuple(config["seeds"])
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"config.seeds {seeds}: give at least one, each once, such as 0,1,2.")
+    for i, fields in enumerate(config["arms"]):
+        _check_fields(f"config.arms[{i}]", fields, ARM_FIELDS)
     names = [fields["name"] for fields in config["arms"]]
     if config["baseline"] not in names or len(set(names)) != len(names):
         raise ValueError(f"config.baseline is {config['baseline']!r}; it must be one of the arms {names}, each once.")
@@ -84,31 +89,37 @@ def expand(
     generators = {}
     for name, fields in config["generators"].items():
         _check_fields(f"config.generators.{name}", fields, GENERATOR_FIELDS)
-        job = override(load_config(fields["config"]), {"data": data}, f"{fields['config']}")
+        job = _load(load_config, fields["config"], "diffuse")
+        job = override(job, {"data": data}, fields["config"])
         generators[name] = Stage("fit", override(job, fields["overrides"], f"config.generators.{name}.overrides"))
 
     sets: dict[str, dict[int, Stage]] = {}
     for name, fields in config["sets"].items():
         _check_fields(f"config.sets.{name}", fields, SET_FIELDS)
+        if name == REAL:
+            raise ValueError(f"config.sets.{name}: {name!r} is what the real images are called. Choose another name.")
         generator = _find(f"config.sets.{name}.generator", generators, fields["generator"])
-        job = override(load_config(fields["config"]), fields["overrides"], f"config.sets.{name}.overrides")
+        job = _load(load_config, fields["config"], "sample")
+        job = override(job, fields["overrides"], f"config.sets.{name}.overrides")
         job = {**job, "generator": generator.name, "name": name}
         sets[name] = {seed: Stage("sample", {**job, "seed": seed}, (generator,)) for seed in seeds}
 
-    classifier = override(load_config(config["classifier"]), {"data": data}, config["classifier"])
+    classifier = override(_load(load_config, config["classifier"], "classify"), {"data": data}, config["classifier"])
     arms, runs = [], []
     for name, fields in zip(names, config["arms"], strict=True):
-        _check_fields(f"config.arms.{name}", fields, ARM_FIELDS)
+        if len(set(fields["sets"])) < len(fields["sets"]):
+            raise ValueError(f"config.arms.{name}.sets {fields['sets']}: name each set once; its share says how much.")
         arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]))
         arms.append(arm)
         job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
         job = {**job, "sampler": _sampler(name, fields, job["sampler"])}
         for seed in seeds:
             needs = tuple(_find(f"config.arms.{name}.sets", sets, s)[seed] for s in arm.sets)
-            used = {**job["data"], "synthetic": tuple(n.name for n in needs)}
-            runs.append(Run(arm, seed, Stage("train", {**job, "seed": seed, "data": used}, needs)))
+            mixed = {**job["data"], "synthetic": tuple(n.name for n in needs)}
+            runs.append(Run(arm, seed, Stage("train", {**job, "seed": seed, "data": mixed}, needs)))
     _check_equal_work(runs)
-    firsts = {name: by_seed[seeds[0]] for name, by_seed in sets.items()}
+    used = {name for arm in arms for name in arm.sets}
+    firsts = {name: by_seed[seeds[0]] for name, by_seed in sets.items() if name in used}
     return Experiment(
         config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data
     )
@@ -121,7 +132,7 @@ def _sampler(arm: str, fields: Config, default: Config) -> Config:
         return default
     if not sets or not 0.0 <= share <= 1.0:
         raise ValueError(f"config.arms.{arm}: a share from 0 to 1 of at least one set; got {share} of {len(sets)}.")
-    return {"name": "share", "shares": {"real": 1.0 - share, **dict.fromkeys(sets, share / len(sets))}}
+    return {"name": "share", "shares": {REAL: 1.0 - share, **dict.fromkeys(sets, share / len(sets))}}
 
 
 def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> None:
@@ -131,6 +142,13 @@ def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> Non
             f"{section} has unknown fields {unknown or 'none'} and lacks {missing or 'none'}. "
             f"Allowed: {', '.join(allowed)}."
         )
+
+
+def _load(load_config: Callable[[str], Config], path: str, task: str) -> Config:
+    job = load_config(path)
+    if job.get("task") != task:
+        raise ValueError(f"{path} is a configuration of task {job.get('task')!r}; one of task {task!r} belongs here.")
+    return job
 
 
 def _find(what: str, table: Mapping[str, Any], name: str) -> Any:

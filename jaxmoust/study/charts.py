@@ -94,7 +94,9 @@ def interval_chart(
         parts.append(f'<path d="M{x:.1f} 4V{bottom}" class="grid"/>')
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="{anchor}" class="tick">{number(tick)}</text>')
     if reference is not None:
-        parts.append(f'<path d="M{at(reference):.1f} 4V{bottom}" class="reference"/>')
+        # Beside the marks only: a line through the numbers above them would be read as part of them.
+        rows = "".join(f"M{at(reference):.1f} {ROW * i + 20}v25" for i in range(len(lines)))
+        parts.append(f'<path d="{rows}" class="reference"/>')
     parts += [_dots(line, y=4 + ROW * i, at=at) for i, line in enumerate(lines)]
     parts.append(f'<text x="{WIDTH / 2}" y="{bottom + 32}" text-anchor="middle" class="axis">{escape(label)}</text>')
     alt = "; ".join(f"{line.title} {line.text}" for line in lines)

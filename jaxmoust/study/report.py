@@ -231,28 +231,35 @@ def answer(page: Page, lines: Sequence[Line]) -> list[str]:
     alone = [x for x in tested if x.verdict == "open" and x.difference.p < LEVEL]
     said = []
     if better:
-        said.append(f"{better[0].arm.title} beats {base} by {_evidence(better[0], len(tested))}.")
-        said += [f"So {'do' if better[2:] else 'does'} {_listed(better[1:])}."] if better[1:] else []
+        best, *others = better
+        said += [f"{best.arm.title} beats {base} by {best.difference.mean:.2f} points of Top-1{_errors(best)}."]
+        said += [f"{_evidence(best, len(tested))}."]
+        said += [f"So {'do' if others[1:] else 'does'} {_listed(others)}."] if others else []
     else:
-        said.append(
-            f"No arm beats {base} significantly. The largest difference is {tested[0].arm.title}'s: "
-            f"{_evidence(tested[0], len(tested))}."
-        )
+        said += [f"No arm beats {base} significantly."]
+        what = "largest gain" if tested[0].difference.mean > 0 else "smallest loss"
+        said += [
+            f"The {what} is {tested[0].arm.title}'s, {points(tested[0].difference.mean)} points of Top-1"
+            f"{_errors(tested[0])}. {_evidence(tested[0], len(tested))}."
+        ]
     said += [f"Significantly worse than {base}: {_listed(worse)}."] if worse else []
     said += [f"Significant alone but not after the correction, so not claimed: {_listed(alone)}."] if alone else []
     return said + _caution(tested)
 
 
+def _errors(line: Line) -> str:
+    fewer = line.fewer_errors
+    if fewer is None or abs(fewer) < 0.5:
+        return ""
+    return f", {abs(fewer):.0f} % {'fewer' if fewer > 0 else 'more'} errors"
+
+
 def _evidence(line: Line, family: int) -> str:
-    d, fewer = line.difference, line.fewer_errors
+    d = line.difference
     low, high = (points(x) for x in d.interval)
-    errors = f", {abs(fewer):.0f} % {'fewer' if fewer > 0 else 'more'} errors" if fewer and abs(fewer) >= 0.5 else ""
     after = f" after Holm over {family} comparisons" if family > 1 else ""
-    images = f" on {d.num_images:,} test images" if d.num_images else ""
-    return (
-        f"{points(d.mean)} points of Top-1{errors} (95 % interval {low} to {high}; {_p_equals(line.holm_p)}{after}; "
-        f"n = {d.num_seeds} seeds{images})"
-    )
+    images = f", {d.num_images:,} test images" if d.num_images else ""
+    return f"95 % interval {low} to {high}; {_p_equals(line.holm_p)}{after}; n = {d.num_seeds} seeds{images}"
 
 
 def _listed(lines: Sequence[Line]) -> str:
@@ -266,15 +273,16 @@ def _listed(lines: Sequence[Line]) -> str:
 
 def _caution(tested: Sequence[Line]) -> list[str]:
     """What few seeds cannot see. Half a typical interval is the smallest difference that stands out of it."""
-    fewest = min(x.difference.num_seeds for x in tested)
+    counts = [x.difference.num_seeds for x in tested]
+    fewest, few = min(counts), f"{'As few as ' if min(counts) < max(counts) else ''}{min(counts)} seeds are few"
     unsure = [x.difference.interval for x in tested if x.verdict == "open"]
     if fewest >= FEW_SEEDS:
         return []
     if not unsure:
-        return [f"{fewest} seeds are few: the sizes of these differences are rough."]
+        return [f"{few}: the sizes of these differences are rough."]
     unseen = float(np.median([(high - low) / 2 for low, high in unsure]))
     return [
-        f"{fewest} seeds are few: differences of less than about {unseen:.1f} points cannot be told from chance here, "
+        f"{few}: differences of less than about {unseen:.1f} points cannot be told from chance here, "
         "so “not significant” does not mean “no effect”."
     ]
 
@@ -375,7 +383,7 @@ def _context(page: Page) -> dict[str, Any]:
         "num_classes_pictured": len(pictured),
         "sheet": charts.image_sheet,
         "classes": classes,
-        "class_sizes": np.bincount(page.labels, minlength=len(page.class_names)).tolist(),
+        "class_sizes": np.bincount(np.asarray(page.labels, int), minlength=len(page.class_names)).tolist(),
         "shades": charts.shades(classes),
         "worst": {name: accuracy.worst_class(values) for name, values in classes.items()},
         "title_of": {arm.name: arm.title for arm in page.arms},

@@ -87,7 +87,9 @@ def test_replicate_keeps_the_tree_and_the_types():
 
 @pytest.mark.parametrize(("batch_size", "remedy"), [(10, 8), (3, 4), (0, 4), (-4, 4)])
 def test_per_device_refuses_what_does_not_come_out_even(batch_size, remedy):
-    with pytest.raises(ValueError, match=rf"size {batch_size} .* 4 devices\. Allowed: multiples of 4, such as {remedy}"):
+    with pytest.raises(
+        ValueError, match=rf"size {batch_size} .* 4 devices\. Allowed: multiples of 4, such as {remedy}"
+    ):
         Machine.local(4).per_device(batch_size, "size")
 
 

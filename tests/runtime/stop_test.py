@@ -1,6 +1,7 @@
 """Laws of runtime/stop.py."""
 
 import os
+import runpy
 import signal
 
 import pytest
@@ -24,7 +25,9 @@ def test_sigterm_becomes_a_request(unasked):
     assert stop.requested()
 
 
-def test_importing_leaves_sigterm_to_python():
+def test_importing_leaves_sigterm_to_python(unasked):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    runpy.run_path(stop.__file__)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -104,23 +104,36 @@ def test_evaluation_judges_the_average_where_there_is_one():
     assert judged.metrics["loss"] != evaluate(task, plain, source, 16, 1).metrics["loss"]
 
 
-def test_loss_is_the_cross_entropy_of_the_batch():
-    source, state = make_source(8), make_state(3)
-    batch = {"image": source.images(np.arange(8)), "label": source.labels}
-    task, machine = Classify(Net(3), 3, SHAPE, smoothing=0.1), Machine.local(4)
+def loss_of(task, state, batch):
+    """What the task's loss returns for a batch, over four devices."""
+    machine = Machine.local(4)
 
     def loss(state, batch):
         keys = jax.random.split(jax.random.key(0), len(batch["label"]))
         value, (metrics, stats) = task.loss(state.params, state.stats, None, batch, keys)
         return parallel.mean({"loss": value, **metrics, "stats": stats})
 
-    found = machine.parallel(loss, 1)(machine.replicate(state), machine.split(batch))
+    return machine.parallel(loss, 1)(machine.replicate(state), machine.split(batch))
+
+
+def test_loss_is_the_cross_entropy_of_the_batch():
+    source, state = make_source(8), make_state(3)
+    batch = {"image": source.images(np.arange(8)), "label": source.labels}
+    found = loss_of(Classify(Net(3), 3, SHAPE, smoothing=0.1), state, batch)
     logits = logits_by_hand(state.params, state.stats, batch["image"], train=True)
     everywhere = np.mean([cross_entropy_by_hand(logits, np.full(8, k)).mean() for k in range(3)])
     expected = 0.9 * cross_entropy_by_hand(logits, batch["label"]).mean() + 0.1 * everywhere
     assert float(found["loss"]) == pytest.approx(expected, rel=1e-5)  # float32 against float64
     assert float(found["accuracy"]) == np.mean(logits.argmax(1) == batch["label"])
     assert not np.allclose(found["stats"]["BatchNorm_0"]["mean"], state.stats["BatchNorm_0"]["mean"])
+
+
+def test_training_images_are_augmented_and_test_images_are_not():
+    source, state = make_source(8), make_state(3)
+    batch = {"image": source.images(np.arange(8)), "label": source.labels}
+    plain, flipped = Classify(Net(3), 3, SHAPE), Classify(Net(3), 3, SHAPE, Augment(flip=True))
+    assert loss_of(plain, state, batch)["loss"] != loss_of(flipped, state, batch)["loss"]
+    assert evaluate(plain, state, source, 8).metrics == evaluate(flipped, state, source, 8).metrics
 
 
 def stream_from(source, batch_size):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxmoust.core import augment, losses
-from jaxmoust.runtime import checkpoint, parallel, stop
+from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import Checkpoints, restore_tree
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
@@ -302,7 +302,8 @@ def test_best_metric_that_is_not_measured_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("intervals", "eval_data"), [(Intervals(checkpoint_steps=1), {}), (Intervals(eval_steps=1, checkpoint_steps=1), None)]
+    ("intervals", "eval_data"),
+    [(Intervals(checkpoint_steps=1), {}), (Intervals(eval_steps=1, checkpoint_steps=1), None)],
 )
 def test_best_metric_without_evaluations_is_refused_before_any_work(tmp_path, intervals, eval_data):
     with pytest.raises(ValueError, match="'score' needs evaluations while training"):
@@ -311,7 +312,8 @@ def test_best_metric_without_evaluations_is_refused_before_any_work(tmp_path, in
 
 
 @pytest.mark.parametrize(
-    ("num_devices", "options", "message"), [(3, {}, "batch_size 8 cannot be split over 3"), (1, {"seed": -1}, "seed -1")]
+    ("num_devices", "options", "message"),
+    [(3, {}, "batch_size 8 cannot be split over 3"), (1, {"seed": -1}, "seed -1")],
 )
 def test_fit_refuses_what_cannot_run_before_any_work(tmp_path, num_devices, options, message):
     with pytest.raises(ValueError, match=message):

@@ -1,0 +1,438 @@
+"""The command line as a user meets it: what it refuses, in what words, with what exit code, and what it leaves."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmoust.cli import VERBS
+from jaxmoust.data import sources
+
+EDM = "--config=configs/generator/digits_edm.py:quick"
+RESNET = "--config=configs/classifier/digits_resnet.py:quick"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder with its bytes: what "nothing was written" is judged by."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
+
+
+def assert_refused(outcome, *words: str) -> None:
+    """Bad usage or input: exit code 2, one clear message with these words, and no traceback."""
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("jaxmoust: ") and "Traceback" not in outcome.err, outcome.err
+    for word in words:
+        assert word in outcome.err, f"{word!r} is not in {outcome.err}"
+
+
+def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: str = "0123456789") -> Path:
+    """Writes FOLDER/CLASS/*.png from the digits."""
+    digits = sources.digits("train")
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for i, key in enumerate(np.flatnonzero(digits.labels == int(name))[:per_class]):
+            image = Image.fromarray(digits.read(key)[..., 0]).resize((size_px, size_px))
+            image.save(folder / name / f"{i:02}.png")
+    return folder
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("bogus --workdir={work}", ["'bogus'", "fit, sample, train, evaluate, study", "jaxmoust --help"]),
+        ("data bogus --workdir={work}", ["'data bogus'", "data inspect, data import"]),
+        ("fit --config=configs/nope.py --workdir={work}", ["'configs/nope.py'", "configs/generator/digits_edm.py"]),
+        ("fit --config={empty} --workdir={work}", ["get_config"]),
+        ("fit --config={broken} --workdir={work}", ["cannot be read", "SyntaxError"]),
+        (f"fit {EDM} --workdir={{work}} --config.data.n_bse=3", ["config.data", "'n_bse'", "n_base, path"]),
+        (f"fit {EDM} --workdir={{work}} --config.dta.n_base=3", ["'dta'", "augment, data, eval"]),
+        (f"fit {EDM} --workdir={{work}} --config.seed.x=3", ["seed"]),
+        (f"fit {EDM} --workdir={{work}} --config.data.n_base=three", ["n_base=three", "int"]),
+        (f"fit {EDM} --workdir={{work}} --config.model.dropout=none", ["dropout=none", "float"]),
+        (f"fit {EDM} --workdir={{work}} --config.train.num_steps=1.5", ["num_steps=1.5", "int"]),
+        (f"fit {EDM} --workdir={{work}} --bogus=3", ["bogus"]),
+        (f"fit {EDM} --workdir={{work}} extra", ["'extra'", "--config.field=value"]),
+        (f"fit {EDM}", ["--workdir is missing", "jaxmoust fit --config="]),
+        (f"fit {EDM} --workdir=", ["--workdir is missing"]),
+        ("fit --workdir={work}", ["--config is missing", "jaxmoust fit --config="]),
+        ("study --workdir={work}", ["--config is missing", "jaxmoust study --config="]),
+        (f"fit {EDM} --workdir={{work}} --num_processes=2 --process_id=0", ["--coordinator"]),
+        (
+            f"fit {EDM} --workdir={{work}} --coordinator=localhost:1 --num_processes=2",
+            ["process_id -1", "0 <= process"],
+        ),
+        ("data import --path={work}", ["--path=DIR", "--workdir=DIR"]),
+        ("data prepare --path={work}", ["--source=tfds:NAME"]),
+        ("data inspect", ["--source=NAME", "--path=DIR"]),
+    ],
+)
+def test_usage_is_refused_with_a_remedy(cli, tmp_path, line, words):
+    empty, broken = tmp_path / "empty.py", tmp_path / "broken.py"
+    empty.write_text("x = 1\n")
+    broken.write_text("def get_config(:\n")
+    before = contents(tmp_path)
+    assert_refused(cli(line, work=tmp_path / "work", empty=empty, broken=broken), *words)
+    assert contents(tmp_path) == before
+
+
+def test_usage_without_a_verb_is_explained(cli):
+    outcome = cli("")
+    assert outcome.code == 2
+    assert all(name in outcome.out for name in VERBS)
+
+
+def test_usage_config_may_be_two_words_anywhere(cli, tmp_path):
+    """The override is read, and refused: so the file before it was found."""
+    line = "fit --config.optim.name=bogus --workdir={work} --config configs/generator/digits_edm.py:quick"
+    assert_refused(cli(line, work=tmp_path / "work"), "'bogus'", "adam")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_shows_commands_whose_files_exist(cli, verb):
+    outcome = cli(f"{verb} --help")
+    assert outcome.code == 0
+    examples = [line for line in outcome.out.splitlines() if line.startswith(f"  jaxmoust {verb} --")]
+    assert examples
+    for path in re.findall(r"--config=([^\s:]+)", outcome.out):
+        assert Path(path).is_file()
+
+
+def test_help_of_the_program_and_of_data_names_every_verb(cli):
+    assert all(f"  {name} " in cli("--help").out for name in VERBS)
+    shown = cli("data --help")
+    assert shown.code == 0
+    assert all(f"jaxmoust {name}:" in shown.out for name in VERBS if name.startswith("data "))
+
+
+def test_console_script_starts():
+    """The one test of the installed program; everything else calls the same function in this process."""
+    script = Path(sys.executable).with_name("jaxmoust")
+    command = [script] if script.exists() else [sys.executable, "-c", "from jaxmoust.cli import main; main()"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "jaxmoust VERB --config=PATH" in done.stdout
+
+
+# --- configurations that cannot run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (f"fit {EDM} --config.train.batch_size=30", ["train.batch_size 30", "4 devices", "28"]),
+        (f"fit {EDM} --config.eval.batch_size=30", ["eval.batch_size 30", "multiples of 4"]),
+        (f"fit {EDM} --config.data.n_base=1001", ["n_base=1001", "1000"]),
+        (f"fit {EDM} --config.data.n_base=-1", ["n_base=-1", "1000"]),
+        (f"fit {EDM} --config.data.source=bogus", ["'bogus'", "digits", "tfds:NAME"]),
+        (f"fit {EDM} --config.data.channels=2", ["channels 2", "1 or 3"]),
+        (f"fit {EDM} --config.data.digest=0123", ["expected 0123", "have changed"]),
+        (f"fit {EDM} --config.data.image_px=9", ["9"]),
+        (f"fit {EDM} --config.model.name=bogus", ["config.model.name", "'bogus'", "unet"]),
+        (f"fit {EDM} --config.model.dtype=float8", ["config.model.dtype", "'float8'", "bfloat16"]),
+        (f"fit {EDM} --config.model.base_channels=7", ["base_channels=7", "even"]),
+        (f"fit {EDM} --config.method.name=bogus", ["config.method.name", "'bogus'", "edm"]),
+        (f"fit {EDM} --config.method.label_dropout=1.0", ["label_dropout 1.0"]),
+        (f"fit {EDM} --config.method.sigma_data=-1.0", ["sigma_data"]),
+        (f"fit {EDM} --config.augment.fill=bogus", ["fill='bogus'", "constant"]),
+        (f"fit {EDM} --config.optim.name=bogus", ["'bogus'", "adamw"]),
+        (f"fit {EDM} --config.optim.warmup_steps=21", ["warmup_steps 21", "20"]),
+        (f"fit {EDM} --config.optim.learning_rate=0", ["learning_rate 0", "above 0"]),
+        (f"fit {EDM} --config.train.num_steps=0", ["num_steps 0"]),
+        (f"fit {EDM} --config.train.log_steps=0", ["log_steps"]),
+        (f"fit {EDM} --config.train.best_metric=loss_heldout", ["loss_heldout", "eval_steps 0"]),
+        (f"fit {EDM} --config.train.best_metric=bogus --config.train.eval_steps=5", ["'bogus'", "loss_train"]),
+        (f"fit {EDM} --config.seed=-1", ["seed -1"]),
+        (f"fit {EDM} --config.seed=4294967296", ["seed 4294967296", "2^32"]),
+        (f"fit {RESNET}", ["'classify'", "'diffuse'"]),
+        (f"train {EDM}", ["'diffuse'", "'classify'"]),
+        (f"train {RESNET} --config.sampler.name=bogus", ["config.sampler.name", "'bogus'", "random, share"]),
+        (f"train {RESNET} --config.model.stem=bogus", ["stem='bogus'", "cifar"]),
+        (f"train {RESNET} --config.data.copies=0", ["copies 0"]),
+        (f"train {RESNET} --config.eval.batch_size=30", ["eval.batch_size 30", "multiples of 4"]),
+        (f"train {RESNET} --config.method.smoothing=-1.0", ["smoothing"]),
+        ("study --config=configs/evaluate.py", ["unknown fields", "arms"]),
+        ("study --config=experiments/quickstart.py:quick --config.baseline=bogus", ["'bogus'", "'real'"]),
+        ("study --config=experiments/quickstart.py:quick --config.seeds=0,0", ["(0, 0)", "each once"]),
+        ("study --config=experiments/quickstart.py:quick --config.classifier=configs/nope.py", ["configs/nope.py"]),
+        ("study --config=experiments/quickstart.py:quick --config.data.n_base=2000", ["n_base=2000", "1000"]),
+        ("sample --config=configs/sample/edm.py:quick", ["config.generator is empty", "--config.generator=DIR"]),
+        ("evaluate --config=configs/evaluate.py", ["config.checkpoint is empty", "--config.checkpoint=DIR"]),
+    ],
+)
+def test_config_that_cannot_run_is_refused_before_anything_is_written(cli, tmp_path, line, words):
+    assert_refused(cli(line + " --workdir={work}", work=tmp_path / "work"), *words)
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ('["arms"][-1]["overrides"] = {"augment": {"cutout_px": -2}}', ["cutout_px=-2"]),
+        ('["arms"][-1]["overrides"] = {"data": {"n_synthetic": 41}}', ["n_synthetic 41", "ddpm holds 40"]),
+        ('["arms"][-1]["share"] = 1.5', ["ddpm_mixed", "1.5"]),
+        ('["sets"]["ddpm"]["overrides"] = {"sample": {"guidance": 2.0}}', ["guidance 2.0", "label_dropout"]),
+        ('["sets"]["ddpm"]["overrides"] = {"num_images": 0}', ["num_images=0"]),
+        ('["generators"]["ddpm"]["overrides"] = {"optim": {"name": "bogus"}}', ["'bogus'", "adamw"]),
+        ('["generators"]["ddpm"]["config"] = "configs/sample/edm.py"', ["'sample'", "'diffuse'"]),
+    ],
+)
+def test_config_of_a_study_is_refused_for_its_last_stage_before_the_first_runs(cli, tmp_path, change, words):
+    """Nothing else would say so until every stage before it is done."""
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(f"""import runpy
+import ml_collections
+
+def get_config(arg=""):
+    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
+    config{change}
+    return ml_collections.ConfigDict(config)
+""")
+    outcome = cli("study --config={e} --workdir={w}", e=experiment, w=tmp_path / "work" / "study")
+    assert_refused(outcome, *words)
+    assert set(contents(tmp_path)) == {"experiment.py"}
+
+
+def test_workdir_under_a_file_is_refused(cli, tmp_path):
+    """What a folder without write permission does too; but tests may run as root, whom no mode stops."""
+    (tmp_path / "file").write_text("x")
+    outcome = cli(f"train {RESNET} --workdir={{work}}", work=tmp_path / "file" / "work")
+    assert_refused(outcome, str(tmp_path / "file" / "work"), "can be made and written")
+    assert contents(tmp_path) == {"file": b"x"}
+
+
+def test_workdir_of_another_config_is_refused_with_the_difference(cli, quick_study):
+    work = quick_study.generator
+    before = contents(work)
+    outcome = cli("fit --config=configs/generator/digits_ddpm.py:quick --config.seed=7 --workdir={work}", work=work)
+    assert_refused(outcome, str(work), "seed: folder has 0, given 7", 'method.name: folder has "edm", given "ddpm"')
+    assert contents(work) == before
+
+
+# --- data that cannot be used ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train_on_folder(cli, tmp_path):
+    """Trains on tmp_path/images; returns the outcome, having checked that a refusal wrote nothing."""
+
+    def run(overrides: str = "", config: str = RESNET):
+        before = contents(tmp_path)
+        line = f"train {config} --config.data.source=folder --config.data.path={{path}} --config.data.n_base=0 "
+        outcome = cli(line + overrides + " --workdir={work}", path=tmp_path / "images", work=tmp_path / "work")
+        if outcome.code:
+            assert contents(tmp_path) == before
+        return outcome
+
+    return run
+
+
+def test_data_folder_missing_or_empty_is_refused(train_on_folder, tmp_path):
+    assert_refused(train_on_folder(), str(tmp_path / "images"), "existing folder")
+    (tmp_path / "images").mkdir()
+    assert_refused(train_on_folder(), str(tmp_path / "images"), "no class folder", "fill the folder")
+    write_images(tmp_path / "images", per_class=0)
+    assert_refused(train_on_folder(), str(tmp_path / "images" / "0"), "no image")
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 20, 60], ids=["empty", "half a header", "half the pixels"])
+def test_data_unreadable_image_is_named(train_on_folder, tmp_path, kept_bytes):
+    """Whether its header or its pixels are gone, and before anything is written."""
+    broken = write_images(tmp_path / "images") / "3" / "02.png"
+    broken.write_bytes(broken.read_bytes()[:kept_bytes])
+    assert_refused(train_on_folder(), str(broken))
+
+
+def test_data_of_several_sizes_is_refused_without_image_px(train_on_folder, tmp_path):
+    images = write_images(tmp_path / "images")
+    Image.new("L", (9, 7)).save(images / "4" / "odd.png")
+    assert_refused(train_on_folder(), "not all square and of one size", "data.image_px")
+    assert train_on_folder("--config.data.image_px=8 --config.data.channels=1").code == 0
+
+
+@pytest.fixture
+def train_mixed(cli, tmp_path):
+    """Trains on half digits and half a synthetic set; checks that a refusal wrote nothing."""
+
+    def run(made: Path, overrides: str = "", name: str = "edm"):
+        before = contents(tmp_path)
+        config = f"configs/classifier/digits_resnet.py:quick,synthetic={made},share=0.5,name={name}"
+        outcome = cli(f"train --config={config} {overrides} --workdir={{work}}", work=tmp_path / "work")
+        if outcome.code:
+            assert contents(tmp_path) == before
+        return outcome
+
+    return run
+
+
+def test_data_synthetic_set_of_other_classes_is_refused(cli, train_mixed, tmp_path):
+    images = write_images(tmp_path / "seven", classes="0123456")
+    assert cli("data import --path={a} --workdir={b}", a=images, b=tmp_path / "set").code == 0
+    assert_refused(
+        train_mixed(tmp_path / "set", name="set_seven"), str(tmp_path / "set"), "'6')", "'9')", "same classes"
+    )
+
+
+def test_data_synthetic_set_that_is_none_is_refused(train_mixed, quick_study, tmp_path):
+    assert_refused(train_mixed(tmp_path / "nowhere"), str(tmp_path / "nowhere"), "finished synthetic set")
+    assert_refused(train_mixed(quick_study.generator), str(quick_study.generator), "finished synthetic set")
+
+
+def test_data_truncated_shard_is_named(train_mixed, quick_study, tmp_path):
+    made = shutil.copytree(quick_study.made, tmp_path / "set")
+    shard = sorted(made.glob("*array_record-00001*"))[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert_refused(train_mixed(made), shard.name, "run the job that wrote the set again")
+
+
+def test_data_more_synthetic_images_than_there_are_is_refused(train_mixed, quick_study):
+    assert_refused(train_mixed(quick_study.made, "--config.data.n_synthetic=41"), "n_synthetic 41", "holds 40")
+
+
+def test_data_shares_that_do_not_fit_the_pool_are_refused(train_mixed, quick_study):
+    sets = quick_study.made
+    assert_refused(train_mixed(sets, "--config.sampler.shares.edm=0.6"), "sum to 1.1", "sum of 1")
+    assert_refused(train_mixed(sets, name="ddpm"), "['ddpm', 'real']", "['edm', 'real']")
+    assert_refused(train_mixed(sets, "--config.sampler.shares.edm=half"), "half")
+
+
+def test_generator_that_cannot_be_used_is_refused(cli, quick_study, tmp_path):
+    line = "sample --config=configs/sample/{sample}.py:quick --config.generator={generator} --workdir={work} "
+
+    def sample(generator, overrides="", sample="edm"):
+        return cli(line + overrides, generator=generator, work=tmp_path / "work", sample=sample)
+
+    edm, ddpm = quick_study.generator, quick_study.stage("fit", method="ddpm")
+    assert_refused(sample(tmp_path / "none"), str(tmp_path / "none"), "no finished", "jaxmoust fit")
+    assert_refused(sample(quick_study.classifier), "no finished", "jaxmoust fit")
+    assert_refused(sample(edm, "--config.sample.guidance=2.0"), "guidance 2.0", "method.label_dropout", "guidance=1.0")
+    assert_refused(sample(edm, "--config.sample.sampler=bogus"), "'bogus'", "euler")
+    assert_refused(sample(edm, "--config.num_images=0"), "num_images=0")
+    assert_refused(sample(edm, "--config.name=Upper"), "name='Upper'", "lower case")
+    assert_refused(sample(edm, "--config.seed=-1"), "seed -1")
+    assert_refused(sample(ddpm, "--config.sample.num_steps=1001", "ddim"), "1001", "1000")
+    assert contents(tmp_path) == {}
+
+
+def test_evaluate_refuses_a_folder_without_a_finished_classifier(cli, quick_study, tmp_path):
+    line = "evaluate --config=configs/evaluate.py --config.checkpoint={origin} --workdir={work} "
+    for origin in (tmp_path / "none", quick_study.generator):
+        assert_refused(cli(line, origin=origin, work=tmp_path / "work"), str(origin), "no finished", "jaxmoust train")
+    write_images(tmp_path / "images", classes="01")
+    other = "--config.data.source=folder --config.data.path={path}"
+    outcome = cli(line + other, origin=quick_study.classifier, work=tmp_path / "work", path=tmp_path / "images")
+    assert_refused(outcome, "'9'", "['0', '1']")
+    assert not (tmp_path / "work").exists()
+
+
+def test_inspect_refuses_what_it_cannot_show(cli, tmp_path):
+    assert_refused(cli("data inspect --source=digits --split=bogus"), "'bogus'", "train, test")
+    assert_refused(cli("data inspect --path={path}", path=tmp_path), str(tmp_path), "finished synthetic set")
+    assert_refused(cli("data inspect --source=digits --picture={path}", path=tmp_path / "a" / "b.png"), "b.png")
+    assert_refused(cli("data inspect --source=digits --picture={path}", path=tmp_path / "b.bogus"), ".bogus")
+    assert contents(tmp_path) == {}
+
+
+# --- runs that fail --------------------------------------------------------------------------------------------------
+
+
+def test_run_that_diverges_fails_and_names_its_step(cli, tmp_path):
+    outcome = cli(f"train {RESNET} --config.optim.learning_rate=1e30 --workdir={{work}}", work=tmp_path / "work")
+    assert outcome.code == 1
+    assert re.search(r"jaxmoust: step \d+: \w+ is (nan|inf)", outcome.err)
+    assert "learning rate" in outcome.err and "Traceback" not in outcome.err
+    assert not (tmp_path / "work" / "result.json").exists()
+
+
+def test_run_whose_only_checkpoint_is_truncated_fails_and_names_it(cli, tmp_path):
+    line = f"train {RESNET} --workdir={{work}}"
+    work = tmp_path / "work"
+    assert cli(line, work=work).code == 0
+    (work / "result.json").unlink()
+    for file in (work / "checkpoints").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    outcome = cli(line, work=work)
+    assert outcome.code == 1
+    assert str(work / "checkpoints") in outcome.err and "step 10" in outcome.err and "Traceback" not in outcome.err
+
+
+# --- what is done ----------------------------------------------------------------------------------------------------
+
+
+def test_train_finished_is_not_trained_again(cli, quick_study):
+    """The same command gives the stored result at once; not even the time of a file changes."""
+    work = quick_study.generator
+    config = json.loads((work / "config.json").read_text())
+    times = {p: p.stat().st_mtime_ns for p in work.rglob("*")}
+    line = f"fit {EDM} --config.data.digest={config['data']['digest']} --workdir={{work}}"
+    outcome = cli(line, work=work)
+    assert outcome.code == 0
+    assert json.loads((work / "result.json").read_text())["generator"] in outcome.out
+    assert outcome.err == ""
+    assert {p: p.stat().st_mtime_ns for p in work.rglob("*")} == times
+
+
+def test_evaluate_equals_what_train_found(cli, tmp_path):
+    """On the averaged parameters, which is what `train` judges when it keeps an average."""
+    line = f"train {RESNET} --config.optim.ema_half_life_images=100 --workdir={{work}}"
+    assert cli(line, work=tmp_path / "trained").code == 0
+    line = "evaluate --config=configs/evaluate.py --config.checkpoint={origin} --workdir={work} "
+    for batch_size in (256, 52):
+        work = tmp_path / f"judged{batch_size}"
+        outcome = cli(line + f"--config.eval.batch_size={batch_size}", origin=tmp_path / "trained", work=work)
+        assert outcome.code == 0
+        trained, judged = (json.loads((f / "result.json").read_text()) for f in (tmp_path / "trained", work))
+        same = ("top1", "top5", "n", "per_class", "top1_interval")
+        assert {k: judged[k] for k in same} == {k: trained[k] for k in same}
+        np.testing.assert_array_equal(np.load(work / "ranks.npy"), np.load(tmp_path / "trained" / "ranks.npy"))
+
+
+def test_train_on_an_imported_folder_mixes_half_of_it(cli, train_mixed, tmp_path):
+    images = write_images(tmp_path / "generated")
+    outcome = cli("data import --path={a} --workdir={b}", a=images, b=tmp_path / "set")
+    assert outcome.code == 0 and "60 images" in outcome.out
+    assert train_mixed(tmp_path / "set", name="set_generated").code == 0
+    result = json.loads((tmp_path / "work" / "result.json").read_text())
+    assert (result["n_synthetic"], result["share"], result["n"]) == (60, 0.5, 797)
+
+
+def test_inspect_counts_the_classes_of_every_kind_of_set(cli, quick_study, tmp_path):
+    write_images(tmp_path / "images", per_class=5, classes="012")
+    folder = "--source=folder --path={path} --split=train"
+    for line, shown in (
+        ("--source=digits --split=test", "digits/test: 797 images, 8x8x1, 10 classes"),
+        (folder, "images/train: 12 images, 8x8x1, 3 classes"),
+        ("--path={made}", "edm: 40 images, 8x8x1, 10 classes"),
+    ):
+        picture = tmp_path / "sheet.png"
+        outcome = cli(f"data inspect {line} --picture={picture}", path=tmp_path / "images", made=quick_study.made)
+        assert outcome.code == 0
+        assert shown in outcome.out and str(picture) in outcome.out
+        counts = [int(n) for n in re.findall(r"^  \S+ +(\d+)$", outcome.out, re.MULTILINE)]
+        assert sum(counts) == int(re.search(r": (\d+) images", outcome.out)[1])
+        with Image.open(picture) as image:
+            assert image.width > image.height / len(counts) > 8
+        picture.unlink()
+
+
+def test_sample_opens_in_plain_tfds(quick_study):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(quick_study.made))
+    examples = builder.as_data_source(split="train")
+    assert len(examples) == 40
+    assert builder.info.features["label"].names == [str(k) for k in range(10)]
+    for i in (0, 25, 39):
+        example = examples[i]
+        assert example["image"].shape == (8, 8, 1) and example["image"].dtype == np.uint8
+        assert (example["label"], example["index"], example["seed"]) == (i % 10, i // 10, 0)
+        assert example["generator"].decode() == json.loads((quick_study.made / "result.json").read_text())["generator"]

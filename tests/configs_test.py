@@ -1,0 +1,190 @@
+"""Every configuration file: it loads, is what its job wants, teaches a command that parses, and runs when quick."""
+
+import dataclasses
+import gzip
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import pytest
+
+from jaxmoust import cli as command_line
+from jaxmoust import jobs
+from jaxmoust.study import arms
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experiments/*.py")])
+SECTIONS = {
+    "diffuse": ("fit", jobs.GENERATOR_SECTIONS),
+    "sample": ("sample", jobs.SAMPLE_SECTIONS),
+    "classify": ("train", jobs.CLASSIFIER_SECTIONS),
+    "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),
+    "study": ("study", arms.FIELDS),
+}
+# An arm of an experiment says `share=None` for "no share: draw from the union".
+MAY_BE_NONE = {"share"}
+
+
+def load(path: str):
+    spec = importlib.util.spec_from_file_location("config", ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def leaves(value: object, name: str = ""):
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from leaves(child, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from leaves(child, name)
+    else:
+        yield name, value
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """The command lines in a text: (verb, flags)."""
+    found = re.findall(r"jaxmoust ((?:data )?[a-z]+)((?: --\S+)+)", text)
+    return [(verb, shlex.split(flags)) for verb, flags in found]
+
+
+@pytest.fixture
+def parsed(cli, monkeypatch, tmp_path):
+    """Parses a command line as the program does, and returns the configuration it would run."""
+
+    def parse(verb: str, flags: list[str]) -> ml_collections.ConfigDict:
+        seen = []
+        entry = dataclasses.replace(command_line.VERBS[verb], run=lambda values, args: seen.append(values.config))
+        monkeypatch.setitem(command_line.VERBS, verb, entry)
+        assert cli(shlex.join([verb, *flags])).code == 0
+        return seen[0]
+
+    return parse
+
+
+@pytest.mark.parametrize("arg", ["", "quick"])
+@pytest.mark.parametrize("path", FILES)
+def test_config_has_its_jobs_sections_and_every_field_a_value(path, arg):
+    config = load(path).get_config(arg)
+    assert isinstance(config, ml_collections.ConfigDict)
+    verb, sections = SECTIONS[config.task]
+    assert set(config) == set(sections)
+    empty = {name for name, value in leaves(config.to_dict()) if value is None}
+    assert {name.rpartition(".")[2] for name in empty} <= MAY_BE_NONE
+    json.dumps(config.to_dict())  # what config.json will hold
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_config_on_the_command_line_is_locked_and_typed(parsed, path):
+    verb, _ = SECTIONS[load(path).get_config().task]
+    config = parsed(verb, [f"--config={path}", "--workdir=w"])
+    assert config.is_locked
+    with pytest.raises(AttributeError, match="bogus"):
+        config.bogus = 1
+    with pytest.raises(TypeError, match="task"):
+        config.task = 1
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_config_docstring_names_a_command_of_its_own_that_parses(parsed, path):
+    module = load(path)
+    shown = commands(module.__doc__)
+    assert shown and "Run:" in module.__doc__
+    verb, _ = SECTIONS[module.get_config().task]
+    for named, flags in shown:
+        assert named == verb
+        assert any(flag.partition(":")[0] == f"--config={path}" for flag in flags)
+        assert parsed(verb, flags).task == module.get_config().task
+
+
+@pytest.mark.parametrize("verb", command_line.VERBS)
+def test_help_examples_parse(parsed, cli, verb):
+    shown = [flags for named, flags in commands(cli(f"{verb} --help").out) if named == verb]
+    assert shown
+    for flags in shown:
+        if command_line.VERBS[verb].takes_config:
+            parsed(verb, flags)
+
+
+# --- the quick variants ----------------------------------------------------------------------------------------------
+
+
+def result(work: Path) -> dict:
+    return json.loads((work / "result.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["edm", "ddpm"])
+def test_quick_generator_and_its_sampling_run(cli, tmp_path, quick_study, name):
+    """Alone, they give what the study's stages gave: the same generator to the last bit."""
+    fit, made = tmp_path / "fit", tmp_path / "set"
+    assert cli(f"fit --config=configs/generator/digits_{name}.py:quick --workdir={fit}").code == 0
+    assert result(fit)["generator"] == result(quick_study.stage("fit", method=name))["generator"]
+    assert 0 < result(fit)["loss_train"] and 0 < result(fit)["loss_heldout"]
+    sampling = {"edm": "edm", "ddpm": "ddim"}[name]
+    line = f"sample --config=configs/sample/{sampling}.py:quick --config.generator={fit} --workdir={made}"
+    assert cli(line).code == 0
+    expected = quick_study.stage("sample", name=name, seed=0)
+    shards = sorted(p.name for p in made.glob("*array_record*"))
+    assert len(shards) == 2
+    for shard in shards:
+        assert (made / shard).read_bytes() == (expected / shard).read_bytes()
+
+
+def test_quick_classifier_runs_alone_and_mixed_and_is_evaluated(cli, tmp_path, quick_study):
+    config = "configs/classifier/digits_resnet.py:quick"
+    assert cli(f"train --config={config} --workdir={tmp_path}/real").code == 0
+    assert result(tmp_path / "real")["n"] == 797
+    mixed = f"{config},synthetic={quick_study.made},share=0.25"
+    assert cli(f"train --config={mixed} --workdir={tmp_path}/mixed").code == 0
+    assert (result(tmp_path / "mixed")["share"], result(tmp_path / "mixed")["n_synthetic"]) == (0.25, 40)
+    line = f"evaluate --config=configs/evaluate.py --config.checkpoint={tmp_path}/mixed --workdir={tmp_path}/judged"
+    assert cli(line).code == 0
+    assert result(tmp_path / "judged")["top1"] == result(tmp_path / "mixed")["top1"]
+
+
+def write_fashion(folder: Path) -> None:
+    """Writes the four IDX files of a Fashion-MNIST of 400 + 100 random images."""
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 400), ("t10k", 100)):
+        images, labels = rng.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+            with gzip.open(folder / f"{prefix}-{kind}-ubyte.gz", "wb", 1) as file:
+                file.write(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fashion")
+    write_fashion(folder)
+    return folder
+
+
+@pytest.mark.parametrize("verb, name", [("train", "classifier/fashion_resnet"), ("fit", "generator/fashion_edm")])
+def test_quick_fashion_runs_on_small_files_of_its_format(cli, tmp_path, fashion, verb, name):
+    """So that it needs no package of the system."""
+    line = f"{verb} --config=configs/{name}.py:quick --config.data.path={fashion} --config.eval.batch_size=100"
+    assert cli(f"{line} --workdir={tmp_path}/work").code == 0
+    assert result(tmp_path / "work")["n_base"] in (100, 200)
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if "/classifier/" in f or "/generator/" in f])
+def test_full_variant_is_accepted_by_its_job(path, fashion):
+    """Data opened, network built, a step traced on shapes: everything but the training."""
+    config = load(path).get_config().to_dict()
+    if config["data"]["source"] == "fashion_mnist":
+        config["data"]["path"] = str(fashion)
+    verb, _ = SECTIONS[config["task"]]
+    assert callable(jobs.JOBS[verb](config))
+
+
+def test_quick_experiment_runs_every_arm(quick_study):
+    rows = (quick_study.workdir / "results.csv").read_text().splitlines()
+    num_arms = len(load("experiments/quickstart.py").get_config().arms)
+    assert len(rows) == 1 + 2 * num_arms
+    assert (quick_study.workdir / "report" / "index.html").stat().st_size > 10_000

@@ -1,0 +1,153 @@
+"""Laying out an experiment: which runs there are, what they stand on, and what is refused before anything runs."""
+
+import copy
+
+import pytest
+
+from jaxmoust.build import override
+from jaxmoust.study.arms import expand
+
+TRAIN = {"num_steps": 10, "batch_size": 8}
+FILES = {
+    "fit.py": {"seed": 5, "task": "diffuse", "data": {"source": "", "digest": ""}, "train": TRAIN},
+    "sample.py": {"seed": 5, "task": "sample", "generator": "", "name": "", "num_images": 40},
+    "train.py": {
+        "seed": 5,
+        "task": "classify",
+        "data": {"source": "", "digest": "", "synthetic": ()},
+        "sampler": {"name": "random"},
+        "train": TRAIN,
+    },
+}
+
+
+def arm(name, sets=(), share=None, **overrides):
+    return {"name": name, "title": "", "description": "", "sets": sets, "share": share, "overrides": overrides}
+
+
+@pytest.fixture
+def config():
+    return copy.deepcopy(
+        {
+            "task": "study",
+            "name": "toy",
+            "question": "?",
+            "baseline": "real",
+            "seeds": (0, 1),
+            "data": {"source": "digits"},
+            "generators": {"g": {"config": "fit.py", "overrides": {}}},
+            "sets": {
+                "a": {"generator": "g", "config": "sample.py", "overrides": {}},
+                "b": {"generator": "g", "config": "sample.py", "overrides": {"num_images": 80}},
+                "unused": {"generator": "g", "config": "sample.py", "overrides": {}},
+            },
+            "classifier": "train.py",
+            "arms": (arm("real"), arm("mixed", ("a",), 0.5), arm("both", ("a", "b"), 0.5), arm("union", ("a",))),
+        }
+    )
+
+
+def lay_out(config):
+    def load_config(path):
+        if path not in FILES:
+            raise ValueError(f"no {path}")
+        return copy.deepcopy(FILES[path])
+
+    return expand(config, load_config, override, lambda data: f"digest of {data['source']}")
+
+
+def test_runs_are_every_arm_at_every_seed_in_order(config):
+    runs = lay_out(config).runs
+    names = [(run.arm.name, run.seed) for run in runs]
+    assert names == [(name, seed) for name in ("real", "mixed", "both", "union") for seed in (0, 1)]
+    assert len({run.stage.name for run in runs}) == len(runs)
+
+
+def test_seeds_vary_classifiers_and_sets_and_leave_the_generator(config):
+    mixed = [run.stage for run in lay_out(config).runs if run.arm.name == "mixed"]
+    assert [stage.config["seed"] for stage in mixed] == [0, 1]
+    sets = [stage.needs[0] for stage in mixed]
+    assert [made.config["seed"] for made in sets] == [0, 1]
+    generators = {made.needs[0].name for made in sets}
+    assert len(generators) == 1
+    assert sets[0].needs[0].config["seed"] == 5
+
+
+def test_stages_refer_to_what_they_need_by_name(config):
+    stage = next(run.stage for run in lay_out(config).runs if run.arm.name == "both")
+    assert stage.config["data"]["synthetic"] == tuple(need.name for need in stage.needs)
+    assert [need.config["name"] for need in stage.needs] == ["a", "b"]
+    assert all(need.config["generator"] == need.needs[0].name for need in stage.needs)
+
+
+def test_share_is_split_evenly_over_an_arms_sets(config):
+    samplers = {run.arm.name: run.stage.config["sampler"] for run in lay_out(config).runs}
+    assert samplers["real"] == samplers["union"] == {"name": "random"}
+    assert samplers["mixed"] == {"name": "share", "shares": {"real": 0.5, "a": 0.5}}
+    assert samplers["both"] == {"name": "share", "shares": {"real": 0.5, "a": 0.25, "b": 0.25}}
+
+
+def test_content_address_of_the_images_is_in_every_stage_that_reads_them(config):
+    runs = lay_out(config).runs
+    fits = [made.needs[0] for run in runs for made in run.stage.needs]
+    for stage in [run.stage for run in runs] + fits:
+        assert stage.config["data"]["digest"] == "digest of digits"
+
+
+def test_sets_for_pictures_are_those_that_an_arm_uses(config):
+    """A declared set that no arm mixes in is never written, so nobody may open it."""
+    experiment = lay_out(config)
+    assert list(experiment.sets) == ["a", "b"]
+    assert {stage.config["seed"] for stage in experiment.sets.values()} == {0}
+
+
+def test_overrides_of_one_arm_leave_the_others(config):
+    config["arms"] = (arm("real"), arm("bright", sampler={"name": "other"}))
+    names = {run.arm.name: run.stage.config["sampler"]["name"] for run in lay_out(config).runs}
+    assert names == {"real": "random", "bright": "other"}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"seeds": ()}, r"seeds \(\).*at least one"),
+        ({"seeds": (0, 1, 0)}, r"seeds \(0, 1, 0\).*each once"),
+        ({"baseline": "bogus"}, r"baseline is 'bogus'.*'real', 'mixed'"),
+        ({"arms": (arm("real"), arm("real"))}, r"each once"),
+        ({"arms": (arm("real"), arm("x", ("bogus",)))}, r"arms\.x\.sets names 'bogus'; there are a, b"),
+        ({"arms": (arm("real"), arm("x", ("a", "a"), 0.5))}, r"arms\.x\.sets .*each set once"),
+        ({"arms": (arm("real"), arm("x", (), 0.5))}, r"arms\.x: a share .*got 0\.5 of 0"),
+        ({"arms": (arm("real"), arm("x", ("a",), 1.5))}, r"arms\.x: a share from 0 to 1.*got 1\.5"),
+        ({"arms": (arm("real"), arm("x", bogus=1))}, r"arms\.x\.overrides has no field bogus"),
+        ({"arms": (arm("real"), {"name": "x"})}, r"arms\[1\].*lacks \['description', 'overrides'"),
+        ({"arms": (arm("real"), {**arm("x"), "bogus": 1})}, r"arms\[1\] has unknown fields \['bogus'\]"),
+        ({"arms": (arm("real"), arm("x", train={"num_steps": 11}))}, r"these differ.*'x': \(11, 8\)"),
+        ({"arms": (arm("real"), arm("x", train={"batch_size": 16}))}, r"these differ.*'x': \(10, 16\)"),
+        ({"classifier": "bogus.py"}, "no bogus.py"),
+        ({"classifier": "fit.py"}, "fit.py is a configuration of task 'diffuse'; one of task 'classify'"),
+        ({"data": {"source": "digits", "bogus": 1}}, "has no field bogus"),
+        ({"bogus": 1}, r"config has unknown fields \['bogus'\]"),
+        ({"generators": {"g": {"config": "fit.py"}}}, r"generators\.g has .* lacks \['overrides'\]"),
+        ({"generators": {"g": {"config": "sample.py", "overrides": {}}}}, "of task 'sample'; one of task 'diffuse'"),
+        (
+            {"generators": {"g": {"config": "fit.py", "overrides": {"x": 1}}}},
+            r"generators\.g\.overrides has no field x",
+        ),
+        ({"sets": {"a": {"config": "sample.py", "overrides": {}}}}, r"sets\.a has .* lacks \['generator'\]"),
+        (
+            {"sets": {"a": {"generator": "bogus", "config": "sample.py", "overrides": {}}}},
+            r"sets\.a\.generator names 'bogus'; there are g",
+        ),
+        ({"sets": {"a": {"generator": "g", "config": "fit.py", "overrides": {}}}}, "of task 'diffuse'; one of task 's"),
+        ({"sets": {"real": {"generator": "g", "config": "sample.py", "overrides": {}}}}, "what the real images are"),
+    ],
+)
+def test_experiment_that_cannot_be_laid_out_is_refused(config, change, words):
+    with pytest.raises(ValueError, match=words):
+        lay_out({**config, **change})
+
+
+def test_experiment_without_a_field_is_refused(config):
+    for field in config:
+        with pytest.raises(ValueError, match=rf"lacks \['{field}'\]"):
+            lay_out({k: v for k, v in config.items() if k != field})

@@ -1,0 +1,334 @@
+"""Laws of the page: it says what the numbers say, says what is missing, and needs nothing but itself."""
+
+import base64
+import csv
+import io
+import re
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmoust.study import charts, report
+
+CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
+NUM_IMAGES = 240
+
+
+class Links(HTMLParser):
+    """Collects what a page loads or links to, and the sorting and alternative texts it offers."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.loads, self.sorts, self.alts, self.tags = [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.loads += [attrs[name] for name in ("src", "href", "srcset", "poster", "data") if name in attrs]
+        self.sorts += [attrs["data-sort"]] if "data-sort" in attrs else []
+        if tag == "img" or attrs.get("role") == "img":
+            self.alts.append(attrs.get("alt") or attrs.get("aria-label") or "")
+
+
+def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
+    """Arms that get `gains` more images right than the baseline's 180 of 240, give or take a few by seed."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(NUM_IMAGES) % len(CLASSES)
+    order, arms, rows, ranks, curves = rng.permutation(NUM_IMAGES), [], [], {}, {}
+    for i, gain in enumerate(gains):
+        name = f"arm{i}"
+        arms.append(report.Arm(name, f"Arm {i}", f"What arm {i} does."))
+        for seed in range(num_seeds):
+            wrong = order[180 + gain + int(rng.integers(-seed_noise, seed_noise + 1)) :]
+            rank = np.zeros(NUM_IMAGES, np.int32)
+            rank[wrong] = rng.integers(1, len(CLASSES), len(wrong))
+            ranks.setdefault(name, {})[seed] = rank
+            top1, top5 = (100.0 * np.mean(rank < k) for k in (1, 5))
+            rows.append(
+                dict(zip(report.COLUMNS, ("trial", name, seed, "edm", "none", "share", 100, 2000, 0.5), strict=False))
+                | {"steps": 500, "top1": round(top1, 6), "top5": round(top5, 6), "n_test": NUM_IMAGES}
+                | {"seconds": 12.5 + i + seed / 8, "device": "2 CPU cores", "commit": "abcdef0"}
+            )
+            curves.setdefault(name, {})[seed] = [
+                (step, {"loss": 2.0 / step, "eval_top1": top1 - 30 / step}) for step in range(1, 201)
+            ]
+    pictures = {name: rng.integers(0, 256, (8, 8, 8, 1), np.uint8) for name in CLASSES}
+    stage = {"kind": "train", "name": "train-0123", "computed": True, "config": {"lr": 0.25}, "seconds": 12.5}
+    fields = {
+        "title": "A trial",
+        "question": "Does it help?",
+        "command": "jaxmoust study --config=trial.py",
+        "baseline": "arm0",
+        "arms": arms,
+        "rows": rows,
+        "ranks": ranks,
+        "labels": labels,
+        "class_names": CLASSES,
+        "curves": curves,
+        "galleries": [report.Gallery(t, "Eight a class.", pictures) for t in ("Real", "EDM")],
+        "provenance": [stage, {**stage, "kind": "fit", "name": "fit-4567", "what": "fit edm", "computed": False}],
+        "environment": {"python": "3.11"},
+    }
+    return report.Page(**(fields | changes))
+
+
+def without(page, arm, seed=None):
+    """The fields of a page that lost the runs of an arm (of one seed)."""
+    keep = [r for r in page.rows if r["arm"] != arm or (seed is not None and r["seed"] != seed)]
+    ranks = {
+        a: {s: r for s, r in of.items() if a != arm or (seed is not None and s != seed)} for a, of in page.ranks.items()
+    }
+    return {"rows": keep, "ranks": ranks}
+
+
+def written(page, folder):
+    return report.write_report(page, folder).read_text(encoding="utf-8")
+
+
+def said(page):
+    return " ".join(report.answer(page, report.tabulate(page)))
+
+
+def test_page_is_one_file_that_loads_nothing(tmp_path):
+    path = report.write_report(make_page(), tmp_path / "report")
+    html = path.read_text(encoding="utf-8")
+    assert [p.name for p in (tmp_path / "report").iterdir()] == ["index.html"] and path.name == "index.html"
+    assert all(link.startswith(("data:", "#")) for link in Links(html).loads)
+    assert not re.search(r"https?://|url\(|@import|<link rel=.stylesheet", html)
+
+
+def test_page_shows_every_number_of_every_row(tmp_path):
+    page = make_page()
+    text = re.sub(r"<svg.*?</svg>", "", written(page, tmp_path), flags=re.S)
+    for row in page.rows:
+        for value in row.values():
+            assert f">{value}</td>" in text
+
+
+def test_page_carries_results_csv_whole(tmp_path):
+    page = make_page(num_seeds=2)
+    (link,) = (x for x in Links(written(page, tmp_path)).loads if x.startswith("data:text/csv"))
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(link.split(",")[1]).decode())))
+    assert list(rows[0]) == list(report.COLUMNS)
+    assert rows == [{k: str(v) for k, v in row.items()} for row in page.rows]
+
+
+def test_page_made_from_results_csv_is_the_page_of_the_rows(tmp_path):
+    page = make_page()
+    read = list(csv.DictReader(io.StringIO(report.csv_text(page.rows))))
+    assert report.table_text(make_page(rows=read)) == report.table_text(page)
+    assert written(make_page(rows=read), tmp_path / "a") == written(page, tmp_path / "b")
+
+
+def test_page_describes_every_picture_and_sorts_every_column(tmp_path):
+    html = written(make_page(), tmp_path)
+    links = Links(html)
+    assert len(links.alts) == 3 + 2 * 3 + 2 * len(CLASSES)  # charts, panels of two metrics, sheets
+    assert all(len(alt) > 10 for alt in links.alts)
+    assert set(links.sorts) == {"number", "text"}
+    # The record of a stage is a fold, which has no order.
+    assert len(links.sorts) == links.tags.count("th") - html.count('scope="row"') - html.count(">Record</th>")
+
+
+def test_page_escapes_what_it_is_given(tmp_path):
+    evil = "<script>alert('x')</script>&\""
+    page = make_page(
+        title=evil,
+        question=evil,
+        command=evil,
+        arms=[report.Arm(f"arm{i}", evil, evil) for i in range(3)],
+        class_names=[f"{evil}{k}" for k in range(6)],
+        galleries=[report.Gallery(evil, evil, {evil: np.zeros((1, 8, 8, 3), np.uint8)})],
+        provenance=[{"kind": evil, "digest": evil, "config": {evil: evil}}],
+        environment={evil: evil},
+    )
+    page.rows = [{**row, "generator": evil} for row in page.rows]
+    html = written(page, tmp_path)
+    assert evil not in html and "alert(" in html
+    assert Links(html).tags.count("script") == 1
+
+
+def test_page_of_a_usual_study_is_small_and_quick(tmp_path):
+    page = make_page(gains=(0, 10, 20, -10, 5, -30, 15))
+    started = time.perf_counter()
+    path = report.write_report(page, tmp_path)
+    # 21 runs take about 0.2 s; the bound is for a busy machine.
+    assert time.perf_counter() - started < 5.0
+    assert path.stat().st_size < 2e6
+
+
+def test_answer_names_the_winner_with_its_evidence():
+    page = make_page()
+    lines = report.tabulate(page)
+    best = lines[1]
+    text = said(page)
+    assert text.startswith(f"Arm 1 beats Arm 0 by {best.difference.mean:.2f} points of Top-1")
+    low, high = best.difference.interval
+    assert f"95 % interval {low:+.2f} to {high:+.2f}" in text
+    assert "after Holm over 2 comparisons" in text and "n = 3 seeds, 240 test images" in text
+    assert "Significantly worse than Arm 0: Arm 2 (" in text
+    assert [line.verdict for line in lines] == ["open", "better", "worse"]
+
+
+def test_answer_lists_further_winners_by_size():
+    text = said(make_page(gains=(0, 40, 50, 30)))
+    assert re.search(r"Arm 2 beats Arm 0 .* So do Arm 1 \(.*\) and Arm 3 \(", text)
+
+
+def test_answer_claims_nothing_that_is_not_significant():
+    page = make_page(gains=(0, 1, -1), seed_noise=8)
+    text = said(page)
+    assert text.startswith("No arm beats Arm 0 significantly.")
+    assert not re.search(r"Arm \d beats", text)
+    assert "3 seeds are few" in text and "does not mean" in text
+
+
+def test_answer_does_not_claim_what_only_the_correction_takes_away():
+    gains = (0, 14, *[0] * 9)
+    page = make_page(gains=gains, seed_noise=6)
+    lines = report.tabulate(page)
+    # The case itself: alone below 5 %, among ten not.
+    assert lines[1].difference.p < 0.05 < lines[1].holm_p
+    text = said(page)
+    assert text.startswith("No arm beats Arm 0 significantly.")
+    assert "not after the correction, so not claimed: Arm 1" in text
+
+
+def test_answer_from_one_seed_claims_nothing(tmp_path):
+    page = make_page(num_seeds=1)
+    assert said(page).startswith("Nothing can be claimed from one seed.")
+    assert "no interval" in written(page, tmp_path)
+
+
+def test_answer_with_enough_seeds_does_not_call_them_few():
+    assert "few" not in said(make_page(num_seeds=5)).replace("fewer", "")
+
+
+def test_missing_seed_is_said_and_the_shared_seeds_are_compared(tmp_path):
+    full = make_page()
+    page = make_page(**without(full, "arm1", seed=2))
+    assert "Arm 1: no run of seed 2" in written(page, tmp_path)
+    assert "8 of 9" in written(page, tmp_path)
+    assert [line.difference and line.difference.num_seeds for line in report.tabulate(page)] == [None, 2, 3]
+
+
+def test_missing_arm_is_said(tmp_path):
+    page = make_page(**without(make_page(), "arm2"))
+    assert "Arm 2: no finished run." in written(page, tmp_path)
+    assert report.tabulate(page)[2].difference is None
+
+
+def test_missing_baseline_is_said(tmp_path):
+    page = make_page(**without(make_page(), "arm0"))
+    assert said(page) == "No run of Arm 0 has finished, so there is nothing to compare with yet."
+    written(page, tmp_path)
+
+
+def test_missing_everything_is_said(tmp_path):
+    page = make_page(rows=[], ranks={}, curves={}, galleries=(), provenance=(), environment={})
+    html = written(page, tmp_path)
+    assert html.count("no finished run") == 3
+    assert "NaN" not in html and "nan" not in html
+
+
+def test_missing_ranks_leave_a_test_over_seeds_and_are_said():
+    page = make_page(ranks={})
+    lines = report.tabulate(page)
+    assert (lines[1].difference.method, lines[1].difference.num_images) == ("seeds", None)
+    assert "tested over seeds alone" in " ".join(report.gaps(page, lines))
+
+
+def test_missing_accuracy_of_a_failed_run_is_said():
+    page = make_page(ranks={})
+    page.rows[4] = {**page.rows[4], "top1": float("nan"), "top5": ""}
+    lines = report.tabulate(page)
+    assert "Arm 1: seed 1 has no Top-1." in report.gaps(page, lines)
+    assert lines[1].difference.num_seeds == 2
+
+
+def test_unequal_work_is_said():
+    page = make_page()
+    page.rows[-1] = {**page.rows[-1], "steps": 1000}
+    assert "not at equal work" in " ".join(report.gaps(page, report.tabulate(page)))
+
+
+def test_relative_errors_are_those_of_the_shared_seeds():
+    line = report.tabulate(make_page())[1]
+    base = [100 - row["top1"] for row in make_page().rows[:3]]
+    ours = [100 - row["top1"] for row in make_page().rows[3:6]]
+    assert line.fewer_errors == pytest.approx(100 * (1 - np.mean(ours) / np.mean(base)))
+
+
+def test_table_text_is_aligned_and_plain():
+    rows = report.table_text(make_page()).splitlines()
+    starts = [m.start() for m in re.finditer(r"-+", rows[1])]
+    assert len(rows) == 1 + 1 + 3 + 1 and len(starts) == 6
+    for row in (rows[0], *rows[2:5]):
+        padded = row.ljust(starts[-1] + 1)
+        assert all(start == 0 or padded[start - 2 : start] == "  " for start in starts)
+    assert re.search(r"Arm 1 +\d\d\.\d\d \[\d\d\.\d\d, \d\d\.\d\d\] +\+\d+\.\d\d \[\+.*\] +< 0\.001 \*", rows[3])
+    assert "\n".join(rows).isascii()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: {"baseline": "real"}, "baseline: got 'real'; allowed .*'arm0'"),
+        (lambda p: {"arms": [p.arms[0], p.arms[0]]}, "arms: got .* allowed each name once"),
+        (lambda p: {"arms": p.arms[:2]}, "rows: got arm 'arm2'"),
+        (lambda p: {"rows": [*p.rows, dict(p.rows[0])]}, "arm 'arm0' seed 0 twice"),
+        (lambda p: {"rows": [{k: v for k, v in p.rows[0].items() if k != "top1"}]}, r"without \['top1'\]"),
+        (lambda p: {"labels": p.labels[:-1]}, r"ranks\['arm0'\]\[0\]: got shape \(240,\); allowed \(239,\)"),
+        (lambda p: {"labels": p.labels + 1}, r"labels: .* inside 0\.\.5"),
+        (lambda p: {"rows": [{**p.rows[0], "top1": 12.0}]}, r"from the ranks and 12\.00 in the row"),
+    ],
+)
+def test_contradictions_are_refused(change, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        make_page(**change(make_page()))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (91.3, 97.9), (-3.2, 12.0), (0.001, 0.0042), (0, 50_000)])
+def test_ticks_are_round_and_inside(low, high):
+    got = charts.ticks(low, high)
+    assert 3 <= len(got) <= 6 and low <= got[0] and got[-1] <= high
+    steps = np.diff(got)
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-6)  # rounded to ten digits
+    assert f"{steps[0]:.3e}"[:4] in ("1.00", "2.00", "2.50", "5.00")
+
+
+@pytest.mark.parametrize(("shape", "crisp"), [((5, 8, 8, 1), True), ((9, 32, 32, 3), True), ((2, 224, 100, 3), False)])
+def test_image_sheet_keeps_the_pixels_of_small_images_and_reduces_large_ones(shape, crisp):
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    sheet = charts.image_sheet(images, columns=4)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheet["uri"].split(",")[1]))))
+    assert (picture.shape[1], picture.shape[0]) == (sheet["width"], sheet["height"])
+    assert (sheet["count"], sheet["crisp"]) == (shape[0], crisp)
+    if crisp:
+        np.testing.assert_array_equal(picture[: shape[1], : shape[2], :-1], images[0])
+    else:
+        assert picture.shape[0] == charts.THUMB_PX
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((1, 8, 8, 1)), np.zeros((8, 8, 1), np.uint8), np.zeros((1, 8, 8, 2), np.uint8)]
+)
+def test_image_sheet_refuses_what_is_not_pixels(images):
+    with pytest.raises(ValueError, match=r"gallery images: got .* allowed uint8"):
+        charts.image_sheet(images)
+
+
+def test_thin_keeps_the_mean_of_a_curve_and_its_bound():
+    curve = [(step, float(step % 7)) for step in range(1, 801)]
+    thinned = charts.thin(curve)
+    assert len(thinned) == charts.MAX_POINTS
+    assert np.mean(thinned, axis=0) == pytest.approx(np.mean(curve, axis=0))  # groups of equal size
+
+
+def test_mean_curve_takes_the_steps_that_all_have():
+    assert charts.mean_curve([[(1, 2.0), (2, 4.0)], [(2, 6.0), (3, 1.0)]]) == [(2, 5.0)]
+    assert charts.mean_curve([]) == []

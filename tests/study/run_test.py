@@ -1,0 +1,142 @@
+"""Conducting a study: what is computed and what found, results.csv, and what a stopped study leaves."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from jaxmoust import build
+from jaxmoust.runtime import stop
+
+# DESIGN: one row a run, exactly these columns, in this order.
+COLUMNS = (
+    "experiment,arm,seed,generator,fine_tuning,sampler,n_base,n_synthetic,share,steps,top1,top5,n_test,seconds,device,"
+    "commit"
+)
+LINE = "study --config=experiments/quickstart.py:quick --config.seeds=0,1"
+
+
+def rows_of(folder):
+    with open(folder / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(rows):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def times(folder):
+    """When each file was last written, but for what says that a folder was opened again."""
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != "environment.json" and p.is_file()}
+
+
+def test_results_have_the_columns_that_others_rely_on(quick_study):
+    text = (quick_study.workdir / "results.csv").read_text()
+    assert text.splitlines()[0] == COLUMNS
+    assert text.endswith("\n") and "\r" not in text
+
+
+def test_results_have_a_row_for_every_arm_and_seed_in_the_experiments_order(quick_study, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
+    named = [(row["arm"], row["seed"]) for row in rows_of(quick_study.workdir)]
+    assert named == [(arm["name"], seed) for arm in arms for seed in ("0", "1")]
+
+
+def test_results_say_what_each_run_was(quick_study):
+    rows = {row["arm"]: row for row in rows_of(quick_study.workdir) if row["seed"] == "0"}
+    said = ("experiment", "generator", "fine_tuning", "sampler", "n_base", "n_synthetic", "share", "steps", "n_test")
+    expected = {
+        "real": ("quickstart", "none", "none", "random", "100", "0", "0.0", "10", "797"),
+        "duplicated": ("quickstart", "none", "none", "random", "100", "0", "0.0", "10", "797"),
+        "augmented": ("quickstart", "none", "none", "random", "100", "0", "0.0", "10", "797"),
+        "edm_only": ("quickstart", "edm", "none", "share", "100", "40", "1.0", "10", "797"),
+        "edm_mixed": ("quickstart", "edm", "none", "share", "100", "40", "0.5", "10", "797"),
+        "ddpm_mixed": ("quickstart", "ddpm", "none", "share", "100", "40", "0.5", "10", "797"),
+    }
+    assert {arm: tuple(row[k] for k in said) for arm, row in rows.items()} == expected
+
+
+def test_results_are_those_of_the_stages(quick_study):
+    """Top-1 of a row, of the stage's result.json and of its ranks are one number."""
+    found = sorted(json.loads((p / "result.json").read_text())["top1"] for p in quick_study.store.glob("train-*"))
+    ranks = sorted(100 * float(np.mean(np.load(p / "ranks.npy") < 1)) for p in quick_study.store.glob("train-*"))
+    written = sorted(float(row["top1"]) for row in rows_of(quick_study.workdir))
+    np.testing.assert_allclose(found, ranks, rtol=1e-12)  # float64, summed in another order
+    np.testing.assert_allclose(written, found, atol=5e-7)  # written with six decimals
+    assert all(float(row["top5"]) >= float(row["top1"]) for row in rows_of(quick_study.workdir))
+    assert all(float(row["seconds"]) > 0 and row["device"] for row in rows_of(quick_study.workdir))
+
+
+def test_study_again_finds_everything(cli, quick_study):
+    before, rows = times(quick_study.store), rows_of(quick_study.workdir)
+    outcome = cli(f"{LINE} --workdir={quick_study.workdir}")
+    assert outcome.code == 0
+    assert "18 stages, 18 found, 0 to compute" in outcome.out
+    assert times(quick_study.store) == before
+    assert rows_of(quick_study.workdir) == rows
+
+
+def test_second_study_in_the_store_finds_what_the_first_computed(cli, quick_study, tmp_path):
+    """Another study with a subset of the seeds: not a stage is computed, and its rows are the first one's."""
+    before = times(quick_study.store)
+    line = "study --config=experiments/quickstart.py:quick --config.seeds=1, --config.name=second"
+    outcome = cli(f"{line} --workdir={tmp_path}/second --store={quick_study.store}")
+    assert outcome.code == 0
+    assert "second: 10 stages, 10 found, 0 to compute" in outcome.out
+    assert times(quick_study.store) == before
+    expected = [{**row, "experiment": "second"} for row in rows_of(quick_study.workdir) if row["seed"] == "1"]
+    assert rows_of(tmp_path / "second") == expected
+
+
+def test_study_in_the_folder_of_another_is_refused(cli, quick_study):
+    before = (quick_study.workdir / "results.csv").read_bytes()
+    outcome = cli(f"{LINE} --config.name=other --workdir={quick_study.workdir}")
+    assert outcome.code == 2
+    assert 'name: folder has "quickstart", given "other"' in outcome.err
+    assert (quick_study.workdir / "results.csv").read_bytes() == before
+
+
+def test_study_asked_to_stop_keeps_what_is_done_and_goes_on(cli, quick_study, tmp_path):
+    """Stopped after the second stage; the same command ends with the rows of a study that was not stopped."""
+    line = f"study --config=experiments/quickstart.py:quick --config.seeds=0, --workdir={tmp_path}/study"
+
+    def num_done():
+        return len(list((tmp_path / "stages").glob("*/result.json")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stop, "requested", lambda: num_done() >= 2)
+        outcome = cli(line)
+    assert outcome.code == 143
+    assert "before stage 3 of 10; the same command continues" in outcome.err
+    assert num_done() == 2
+    assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real", "duplicated"]
+    outcome = cli(line)
+    assert outcome.code == 0
+    assert "10 stages, 2 found, 8 to compute" in outcome.out
+    expected = [row for row in rows_of(quick_study.workdir) if row["seed"] == "0"]
+    assert without_seconds(rows_of(tmp_path / "study")) == without_seconds(expected)
+
+
+def test_study_whose_run_fails_keeps_what_is_done(cli, tmp_path):
+    """A learning rate no loss survives, in an arm that comes second."""
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text("""import ml_collections, runpy
+
+def get_config(arg=""):
+    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
+    config["seeds"] = (0,)
+    config["arms"] = config["arms"][:2]
+    config["arms"][1]["overrides"] = {"optim": {"learning_rate": 1e30}}
+    return ml_collections.ConfigDict(config)
+""")
+    outcome = cli(f"study --config={experiment} --workdir={tmp_path}/study")
+    assert outcome.code == 1
+    assert "step" in outcome.err and "Traceback" not in outcome.err
+    assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real"]
+
+
+def test_page_gives_the_provenance_of_every_stage(quick_study):
+    page = (quick_study.workdir / "report" / "index.html").read_text()
+    assert [p.name for p in quick_study.store.iterdir() if p.name not in page] == []
