@@ -23,7 +23,7 @@ from jaxmoust.data.sources import Source
 from jaxmoust.generate import pixels
 from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, digest, environment, read_json
-from jaxmoust.study import arms, report
+from jaxmoust.study import arms, findings
 from jaxmoust.study.run import conduct
 from jaxmoust.study.stages import Stage, Store, in_order
 from jaxmoust.train.loop import Recipe, fit
@@ -210,7 +210,7 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
 JOBS = {"fit": fit_generator, "sample": sample, "train": train, "evaluate": evaluate}
 
 
-def study(config: Config, workdir: Path, store_path: Path, command: str) -> report.Page:
+def study(config: Config, workdir: Path, store_path: Path, command: str) -> findings.Page:
     """Runs an experiment and prints its table (verb `study`).
 
     Raises: BadInput: an experiment that cannot be laid out; nothing was written.
@@ -231,7 +231,7 @@ def study(config: Config, workdir: Path, store_path: Path, command: str) -> repo
         raise BadInput(str(e)) from e
 
     page = conduct(experiment, store, folder.path, (real.base, real.test), command)
-    print(report.table_text(page))
+    print(findings.table_text(page))
     print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
     return page
 

@@ -45,7 +45,7 @@ class Experiment:
     """An experiment, laid out.
 
     Args:
-        sets: name -> the sampling stage at the first seed, for pictures; of the sets that some arm mixes in.
+        sets: name -> the sampling stage at the first seed, for pictures; in the order in which arms mix them in.
         data: the data section that all of it shares.
     """
 
@@ -118,8 +118,7 @@ def expand(
             mixed = {**job["data"], "synthetic": tuple(n.name for n in needs)}
             runs.append(Run(arm, seed, Stage("train", {**job, "seed": seed, "data": mixed}, needs)))
     _check_equal_work(runs)
-    used = {name for arm in arms for name in arm.sets}
-    firsts = {name: by_seed[seeds[0]] for name, by_seed in sets.items() if name in used}
+    firsts = {name: sets[name][seeds[0]] for arm in arms for name in arm.sets}
     return Experiment(
         config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data
     )

@@ -13,7 +13,7 @@ from jaxmoust.data.sources import Source
 from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.folder import atomic_write, environment
-from jaxmoust.study import report
+from jaxmoust.study import findings, report
 from jaxmoust.study.arms import Experiment, Run
 from jaxmoust.study.stages import Stage, Store, in_order
 
@@ -22,7 +22,7 @@ NUM_GALLERY_IMAGES = 8
 
 def conduct(
     experiment: Experiment, store: Store, folder: Path, real: tuple[Source, Source], command: str, say: Callable = print
-) -> report.Page:
+) -> findings.Page:
     """Runs every arm at every seed, skipping what the store holds, and leaves results.csv and report/ in the folder.
 
     Args:
@@ -54,7 +54,7 @@ def conduct(
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
     """Writes results.csv: one row for each finished run, in the experiment's order."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, report.COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, findings.COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row for run in experiment.runs if (row := make_row(experiment, run, store)))
     atomic_write(folder / "results.csv", text.getvalue())
@@ -93,7 +93,7 @@ def make_page(
     computed: set[str],
     real: tuple[Source, Source],
     command: str,
-) -> report.Page:
+) -> findings.Page:
     """Gathers everything the page shows from the store."""
     base, test = real
     labels = {run.stage.name: run for run in experiment.runs}
@@ -103,17 +103,17 @@ def make_page(
         folder = store.folder(run.stage)
         ranks.setdefault(run.arm.name, {})[run.seed] = np.load(folder / "ranks.npy")
         curves.setdefault(run.arm.name, {})[run.seed] = _read_curve(folder / "metrics.jsonl")
-    galleries = [report.Gallery("Real", f"The base set: {len(base)} images.", _pictures(base))]
+    galleries = [findings.Gallery("Real", f"The base set: {len(base)} images.", _pictures(base))]
     for name, stage in experiment.sets.items():
         made = open_synthetic(store.folder(stage))
         caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
-        galleries.append(report.Gallery(name, caption, _pictures(made)))
-    return report.Page(
+        galleries.append(findings.Gallery(name, caption, _pictures(made)))
+    return findings.Page(
         title=experiment.name,
         question=experiment.question,
         command=command,
         baseline=experiment.baseline,
-        arms=[report.Arm(arm.name, arm.title, arm.description) for arm in experiment.arms],
+        arms=[findings.Arm(arm.name, arm.title, arm.description) for arm in experiment.arms],
         rows=[make_row(experiment, run, store) for run in experiment.runs],
         ranks=ranks,
         labels=test.labels,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmoust.study import charts, report
+from jaxmoust.study import charts, findings, report
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 NUM_IMAGES = 240
@@ -41,7 +41,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
     order, arms, rows, ranks, curves = rng.permutation(NUM_IMAGES), [], [], {}, {}
     for i, gain in enumerate(gains):
         name = f"arm{i}"
-        arms.append(report.Arm(name, f"Arm {i}", f"What arm {i} does."))
+        arms.append(findings.Arm(name, f"Arm {i}", f"What arm {i} does."))
         for seed in range(num_seeds):
             wrong = order[180 + gain + int(rng.integers(-seed_noise, seed_noise + 1)) :]
             rank = np.zeros(NUM_IMAGES, np.int32)
@@ -49,7 +49,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
             ranks.setdefault(name, {})[seed] = rank
             top1, top5 = (100.0 * np.mean(rank < k) for k in (1, 5))
             rows.append(
-                dict(zip(report.COLUMNS, ("trial", name, seed, "edm", "none", "share", 100, 2000, 0.5), strict=False))
+                dict(zip(findings.COLUMNS, ("trial", name, seed, "edm", "none", "share", 100, 2000, 0.5), strict=False))
                 | {"steps": 500, "top1": round(top1, 6), "top5": round(top5, 6), "n_test": NUM_IMAGES}
                 | {"seconds": 12.5 + i + seed / 8, "device": "2 CPU cores", "commit": "abcdef0"}
             )
@@ -69,11 +69,11 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
         "labels": labels,
         "class_names": CLASSES,
         "curves": curves,
-        "galleries": [report.Gallery(t, "Eight a class.", pictures) for t in ("Real", "EDM")],
+        "galleries": [findings.Gallery(t, "Eight a class.", pictures) for t in ("Real", "EDM")],
         "provenance": [stage, {**stage, "kind": "fit", "name": "fit-4567", "what": "fit edm", "computed": False}],
         "environment": {"python": "3.11"},
     }
-    return report.Page(**(fields | changes))
+    return findings.Page(**(fields | changes))
 
 
 def without(page, arm, seed=None):
@@ -90,7 +90,7 @@ def written(page, folder):
 
 
 def said(page):
-    return " ".join(report.answer(page, report.tabulate(page)))
+    return " ".join(findings.answer(page, findings.tabulate(page)))
 
 
 def test_page_is_one_file_that_loads_nothing(tmp_path):
@@ -113,14 +113,14 @@ def test_page_carries_results_csv_whole(tmp_path):
     page = make_page(num_seeds=2)
     (link,) = (x for x in Links(written(page, tmp_path)).loads if x.startswith("data:text/csv"))
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(link.split(",")[1]).decode())))
-    assert list(rows[0]) == list(report.COLUMNS)
+    assert list(rows[0]) == list(findings.COLUMNS)
     assert rows == [{k: str(v) for k, v in row.items()} for row in page.rows]
 
 
 def test_page_made_from_results_csv_is_the_page_of_the_rows(tmp_path):
     page = make_page()
-    read = list(csv.DictReader(io.StringIO(report.csv_text(page.rows))))
-    assert report.table_text(make_page(rows=read)) == report.table_text(page)
+    read = list(csv.DictReader(io.StringIO(findings.csv_text(page.rows))))
+    assert findings.table_text(make_page(rows=read)) == findings.table_text(page)
     assert written(make_page(rows=read), tmp_path / "a") == written(page, tmp_path / "b")
 
 
@@ -140,9 +140,9 @@ def test_page_escapes_what_it_is_given(tmp_path):
         title=evil,
         question=evil,
         command=evil,
-        arms=[report.Arm(f"arm{i}", evil, evil) for i in range(3)],
+        arms=[findings.Arm(f"arm{i}", evil, evil) for i in range(3)],
         class_names=[f"{evil}{k}" for k in range(6)],
-        galleries=[report.Gallery(evil, evil, {evil: np.zeros((1, 8, 8, 3), np.uint8)})],
+        galleries=[findings.Gallery(evil, evil, {evil: np.zeros((1, 8, 8, 3), np.uint8)})],
         provenance=[{"kind": evil, "digest": evil, "config": {evil: evil}}],
         environment={evil: evil},
     )
@@ -163,7 +163,7 @@ def test_page_of_a_usual_study_is_small_and_quick(tmp_path):
 
 def test_answer_names_the_winner_with_its_evidence():
     page = make_page()
-    lines = report.tabulate(page)
+    lines = findings.tabulate(page)
     best = lines[1]
     text = said(page)
     assert text.startswith(f"Arm 1 beats Arm 0 by {best.difference.mean:.2f} points of Top-1")
@@ -190,7 +190,7 @@ def test_answer_claims_nothing_that_is_not_significant():
 def test_answer_does_not_claim_what_only_the_correction_takes_away():
     gains = (0, 14, *[0] * 9)
     page = make_page(gains=gains, seed_noise=6)
-    lines = report.tabulate(page)
+    lines = findings.tabulate(page)
     # The case itself: alone below 5 %, among ten not.
     assert lines[1].difference.p < 0.05 < lines[1].holm_p
     text = said(page)
@@ -213,13 +213,13 @@ def test_missing_seed_is_said_and_the_shared_seeds_are_compared(tmp_path):
     page = make_page(**without(full, "arm1", seed=2))
     assert "Arm 1: no run of seed 2" in written(page, tmp_path)
     assert "8 of 9" in written(page, tmp_path)
-    assert [line.difference and line.difference.num_seeds for line in report.tabulate(page)] == [None, 2, 3]
+    assert [line.difference and line.difference.num_seeds for line in findings.tabulate(page)] == [None, 2, 3]
 
 
 def test_missing_arm_is_said(tmp_path):
     page = make_page(**without(make_page(), "arm2"))
     assert "Arm 2: no finished run." in written(page, tmp_path)
-    assert report.tabulate(page)[2].difference is None
+    assert findings.tabulate(page)[2].difference is None
 
 
 def test_missing_baseline_is_said(tmp_path):
@@ -237,34 +237,34 @@ def test_missing_everything_is_said(tmp_path):
 
 def test_missing_ranks_leave_a_test_over_seeds_and_are_said():
     page = make_page(ranks={})
-    lines = report.tabulate(page)
+    lines = findings.tabulate(page)
     assert (lines[1].difference.method, lines[1].difference.num_images) == ("seeds", None)
-    assert "tested over seeds alone" in " ".join(report.gaps(page, lines))
+    assert "tested over seeds alone" in " ".join(findings.gaps(page, lines))
 
 
 def test_missing_accuracy_of_a_failed_run_is_said():
     page = make_page(ranks={})
     page.rows[4] = {**page.rows[4], "top1": float("nan"), "top5": ""}
-    lines = report.tabulate(page)
-    assert "Arm 1: seed 1 has no Top-1." in report.gaps(page, lines)
+    lines = findings.tabulate(page)
+    assert "Arm 1: seed 1 has no Top-1." in findings.gaps(page, lines)
     assert lines[1].difference.num_seeds == 2
 
 
 def test_unequal_work_is_said():
     page = make_page()
     page.rows[-1] = {**page.rows[-1], "steps": 1000}
-    assert "not at equal work" in " ".join(report.gaps(page, report.tabulate(page)))
+    assert "not at equal work" in " ".join(findings.gaps(page, findings.tabulate(page)))
 
 
 def test_relative_errors_are_those_of_the_shared_seeds():
-    line = report.tabulate(make_page())[1]
+    line = findings.tabulate(make_page())[1]
     base = [100 - row["top1"] for row in make_page().rows[:3]]
     ours = [100 - row["top1"] for row in make_page().rows[3:6]]
     assert line.fewer_errors == pytest.approx(100 * (1 - np.mean(ours) / np.mean(base)))
 
 
 def test_table_text_is_aligned_and_plain():
-    rows = report.table_text(make_page()).splitlines()
+    rows = findings.table_text(make_page()).splitlines()
     starts = [m.start() for m in re.finditer(r"-+", rows[1])]
     assert len(rows) == 1 + 1 + 3 + 1 and len(starts) == 6
     for row in (rows[0], *rows[2:5]):

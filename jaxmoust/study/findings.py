@@ -1,0 +1,373 @@
+"""What an experiment found: its runs as a table of arms, and the sentences that follow from the numbers.
+
+Every claim in words is computed from the numbers beside it. Knows nothing of HTML, and reads no run's folder.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxmoust.analysis import accuracy
+
+COLUMNS = (
+    *("experiment", "arm", "seed", "generator", "fine_tuning", "sampler", "n_base", "n_synthetic", "share"),
+    *("steps", "top1", "top5", "n_test", "seconds", "device", "commit"),
+)
+TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit")
+LEVEL = 0.05  # of the family of comparisons, after Holm
+FEW_SEEDS = 5  # below this the page says that seeds are few
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One treatment: the name used in rows and ranks, a title for people, what it does in a sentence."""
+
+    name: str
+    title: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images of one source by class: uint8 [n, H, W, C], C 1 or 3. Galleries stand side by side."""
+
+    title: str
+    caption: str
+    images: Mapping[str, NDArray[np.uint8]]
+
+
+@dataclass
+class Page:
+    """Everything an experiment's page shows.
+
+    Missing runs are allowed, and said on the page; contradictions are not.
+
+    Args:
+        title, question: what the page is called and answers.
+        command: the line that makes it again.
+        baseline: name of the arm that others are compared with.
+        arms: in the order of the table.
+        rows: results.csv, one dict a run with the keys COLUMNS; numbers may be text, as csv gives them.
+        ranks: {arm: {seed: integers [N]}}, the number of classes scored above the true one, per test image;
+            an arm whose ranks were not kept is compared by its Top-1 per seed.
+        labels: integers [N]; class_names: K names.
+        curves: {arm: {seed: [(step, {metric: value})]}}.
+        galleries: shown side by side, a row per class.
+        provenance: one dict a stage with kind, name or digest, config, computed (False when it was found), and,
+            at the top or under "environment" or "result", seconds, device, commit and versions or packages;
+            "what" may say in words what it did.
+        environment: what ran it.
+    Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
+        labels of different lengths, labels outside the classes, a row whose accuracy is not that of its ranks.
+    """
+
+    title: str
+    question: str
+    command: str
+    baseline: str
+    arms: Sequence[Arm]
+    rows: Sequence[Mapping[str, Any]]
+    ranks: Mapping[str, Mapping[int, NDArray]]
+    labels: NDArray
+    class_names: Sequence[str]
+    curves: Mapping[str, Mapping[int, Sequence[tuple[int, Mapping[str, float]]]]] = field(default_factory=dict)
+    galleries: Sequence[Gallery] = ()
+    provenance: Sequence[Mapping[str, Any]] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms: got {names}; allowed each name once")
+        if self.baseline not in names:
+            raise ValueError(f"baseline: got {self.baseline!r}; allowed {names}; name one of the arms")
+        labels = np.asarray(self.labels)
+        if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.class_names)):
+            raise ValueError(f"labels: got shape {labels.shape}; allowed [N], inside 0..{len(self.class_names) - 1}")
+        runs = {}
+        for row in self.rows:
+            if missing := [c for c in COLUMNS if c not in row]:
+                raise ValueError(f"rows: got a row without {missing}; allowed rows with {list(COLUMNS)}")
+            if row["arm"] not in names:
+                raise ValueError(f"rows: got arm {row['arm']!r}; allowed {names}; describe it by an Arm")
+            if runs.setdefault((row["arm"], int(row["seed"])), row) is not row:
+                raise ValueError(f"rows: got arm {row['arm']!r} seed {row['seed']} twice; allowed one row a run")
+        for arm, of_seeds in self.ranks.items():
+            for seed, ranks in of_seeds.items():
+                self._check_ranks(f"ranks[{arm!r}][{seed}]", np.asarray(ranks), runs.get((arm, seed)))
+
+    def _check_ranks(self, name: str, ranks: NDArray, row: Mapping[str, Any] | None) -> None:
+        if ranks.shape != np.shape(self.labels):
+            raise ValueError(
+                f"{name}: got shape {ranks.shape}; allowed {np.shape(self.labels)}, one rank per label; "
+                "pass the whole test set, in the source's order"
+            )
+        for k, column in ((1, "top1"), (5, "top5")):
+            said, found = row and number_of(row[column]), accuracy.top_k(ranks, k)
+            # Rows may be rounded to one decimal, hence half of that.
+            if said is not None and abs(said - found) > 0.051:
+                raise ValueError(
+                    f"{name}: got Top-{k} {found:.2f} from the ranks and {said:.2f} in the row; allowed the same "
+                    "run's; write the page from the runs that wrote results.csv"
+                )
+
+    @property
+    def seeds(self) -> list[int]:
+        """Every seed that some arm has."""
+        return sorted({int(row["seed"]) for row in self.rows})
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm's line of the table. None is what cannot be said: no run, one seed, or the baseline itself."""
+
+    arm: Arm
+    runs: Mapping[int, Mapping[str, Any]]
+    difference: accuracy.Difference | None = None
+    holm_p: float | None = None
+    fewer_errors: float | None = None
+
+    def of_seeds(self, column: str) -> dict[int, float]:
+        """The column's numbers by seed, without the missing."""
+        numbers = {seed: number_of(row[column]) for seed, row in self.runs.items()}
+        return {seed: x for seed, x in numbers.items() if x is not None}
+
+    def summary(self, column: str) -> accuracy.Summary | None:
+        """Mean and interval of the column over seeds."""
+        numbers = self.of_seeds(column)
+        return accuracy.summary(list(numbers.values())) if numbers else None
+
+    def setting(self, column: str) -> str:
+        """The column's value when all seeds share it, else all values."""
+        return " / ".join(dict.fromkeys(str(row[column]) for row in self.runs.values() if row[column] is not None))
+
+    @property
+    def verdict(self) -> str:
+        """'better', 'worse', or 'open' when chance may be all there is."""
+        if self.holm_p is None or self.holm_p >= LEVEL:
+            return "open"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+def tabulate(page: Page) -> list[Line]:
+    """Returns one line per arm, in the page's order, each compared with the baseline.
+
+    The comparison is paired over the seeds that both arms have; p values are Holm's over the arms that have one.
+    """
+    runs = {arm.name: {} for arm in page.arms}
+    for row in page.rows:
+        runs[row["arm"]][int(row["seed"])] = row
+    lines = [Line(arm, dict(sorted(runs[arm.name].items()))) for arm in page.arms]
+    reference = line_of(page.baseline, lines)
+    lines = [line if line is reference else _compared(page, line, reference) for line in lines]
+    tested = [i for i, line in enumerate(lines) if line.difference and line.difference.p is not None]
+    for i, p in zip(tested, accuracy.holm([lines[i].difference.p for i in tested]), strict=True):
+        lines[i] = replace(lines[i], holm_p=p)
+    return lines
+
+
+def _compared(page: Page, line: Line, reference: Line) -> Line:
+    ours, theirs = line.of_seeds("top1"), reference.of_seeds("top1")
+    seeds = [seed for seed in ours if seed in theirs]
+    if not seeds:
+        return line
+    kept = [page.ranks.get(name, {}) for name in (line.arm.name, page.baseline)]
+    if all(seed in ranks for ranks in kept for seed in seeds):
+        difference = accuracy.paired_difference(*([ranks[seed] for seed in seeds] for ranks in kept))
+    else:
+        difference = accuracy.seed_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
+    base = float(np.mean([theirs[s] for s in seeds]))
+    fewer = accuracy.relative_error_reduction(base + difference.mean, base)
+    return replace(line, difference=difference, fewer_errors=fewer)
+
+
+def line_of(name: str, lines: Sequence[Line]) -> Line:
+    """The line of the arm of that name."""
+    return next(line for line in lines if line.arm.name == name)
+
+
+def answer(page: Page, lines: Sequence[Line]) -> list[str]:
+    """Returns the answer in sentences, computed from the lines: who beats the baseline, by how much, how surely.
+
+    A claim is made only for p < 0.05 after Holm; what the seeds cannot show is said as well.
+    """
+    reference = line_of(page.baseline, lines)
+    base = reference.arm.title
+    compared = sorted((x for x in lines if x.difference), key=lambda x: -x.difference.mean)
+    tested = [x for x in compared if x.holm_p is not None]
+    if not reference.of_seeds("top1"):
+        return [f"No run of {base} has finished, so there is nothing to compare with yet."]
+    if not compared:
+        return [f"No other arm has finished a seed that {base} has, so no difference can be given yet."]
+    if not tested:
+        return [
+            f"Nothing can be claimed from one seed. The largest difference from {base} is "
+            f"{points(compared[0].difference.mean)} points of Top-1 ({compared[0].arm.title}); "
+            "only more seeds can tell how much of it is chance."
+        ]
+    better = [x for x in tested if x.verdict == "better"]
+    worse = [x for x in reversed(tested) if x.verdict == "worse"]
+    alone = [x for x in tested if x.verdict == "open" and x.difference.p < LEVEL]
+    said = []
+    if better:
+        best, *others = better
+        said += [f"{best.arm.title} beats {base} by {best.difference.mean:.2f} points of Top-1{_errors(best)}."]
+        said += [f"{_evidence(best, len(tested))}."]
+        said += [f"So {'do' if others[1:] else 'does'} {_listed(others)}."] if others else []
+    else:
+        said += [f"No arm beats {base} significantly."]
+        what = "largest gain" if tested[0].difference.mean > 0 else "smallest loss"
+        said += [
+            f"The {what} is {tested[0].arm.title}'s, {points(tested[0].difference.mean)} points of Top-1"
+            f"{_errors(tested[0])}. {_evidence(tested[0], len(tested))}."
+        ]
+    said += [f"Significantly worse than {base}: {_listed(worse)}."] if worse else []
+    said += [f"Significant alone but not after the correction, so not claimed: {_listed(alone)}."] if alone else []
+    return said + _caution(tested)
+
+
+def _errors(line: Line) -> str:
+    fewer = line.fewer_errors
+    if fewer is None or abs(fewer) < 0.5:
+        return ""
+    return f", {abs(fewer):.0f} % {'fewer' if fewer > 0 else 'more'} errors"
+
+
+def _evidence(line: Line, family: int) -> str:
+    d = line.difference
+    low, high = (points(x) for x in d.interval)
+    after = f" after Holm over {family} comparisons" if family > 1 else ""
+    images = f", {d.num_images:,} test images" if d.num_images else ""
+    return f"95 % interval {low} to {high}; {_p_equals(line.holm_p)}{after}; n = {d.num_seeds} seeds{images}"
+
+
+def _listed(lines: Sequence[Line]) -> str:
+    items = [
+        f"{x.arm.title} ({points(x.difference.mean)}, {points(x.difference.interval[0])} to "
+        f"{points(x.difference.interval[1])}, {_p_equals(x.holm_p)})"
+        for x in lines
+    ]
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _caution(tested: Sequence[Line]) -> list[str]:
+    """What few seeds cannot see. Half a typical interval is the smallest difference that stands out of it."""
+    counts = [x.difference.num_seeds for x in tested]
+    fewest, few = min(counts), f"{'As few as ' if min(counts) < max(counts) else ''}{min(counts)} seeds are few"
+    unsure = [x.difference.interval for x in tested if x.verdict == "open"]
+    if fewest >= FEW_SEEDS:
+        return []
+    if not unsure:
+        return [f"{few}: the sizes of these differences are rough."]
+    unseen = float(np.median([(high - low) / 2 for low, high in unsure]))
+    return [
+        f"{few}: differences of less than about {unseen:.1f} points cannot be told from chance here, "
+        "so “not significant” does not mean “no effect”."
+    ]
+
+
+def gaps(page: Page, lines: Sequence[Line]) -> list[str]:
+    """Returns what is missing or unequal, in words: seeds, arms, ranks, work. Empty when nothing is."""
+    said = []
+    reference = line_of(page.baseline, lines)
+    every = set(page.seeds)
+    for line in lines:
+        title, have = line.arm.title, set(line.runs)
+        if not have:
+            said.append(f"{title}: no finished run.")
+            continue
+        if absent := sorted(every - have):
+            said.append(f"{title}: no run of seed {', '.join(map(str, absent))}; the seeds it has are compared.")
+        if blank := [seed for seed, row in line.runs.items() if number_of(row["top1"]) is None]:
+            said.append(f"{title}: seed {', '.join(map(str, blank))} has no Top-1.")
+        if no_ranks := sorted(have - set(page.ranks.get(line.arm.name, ()))):
+            said.append(
+                f"{title}: the answers to single images were not kept for seed {', '.join(map(str, no_ranks))}; "
+                "its difference is tested over seeds alone, for this test set, and it has no accuracy per class."
+            )
+        if reference.runs and line.setting("steps") != reference.setting("steps"):
+            said.append(
+                f"{title}: {line.setting('steps')} steps beside {reference.setting('steps')} of "
+                f"{reference.arm.title}; its difference is not at equal work."
+            )
+    return said
+
+
+def table_text(page: Page) -> str:
+    """Returns the table for a terminal: aligned plain text, a star where the difference is significant."""
+    lines = tabulate(page)
+    base = line_of(page.baseline, lines).arm.title
+    cells = [("arm", "Top-1 %", f"points v {base}", "p (Holm)", "Top-5 %", "seeds")]
+    for line in lines:
+        d, star = line.difference, "" if line.verdict == "open" else " *"
+        p = "" if line.holm_p is None else p_text(line.holm_p) + star
+        points_v = "" if d is None else interval_text(d.mean, d.interval, signed=True)
+        tops = [interval_text(s.mean, s.interval) if (s := line.summary(c)) else "-" for c in ("top1", "top5")]
+        cells.append((line.arm.title, tops[0], points_v, p, tops[1], str(len(line.runs))))
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    cells.insert(1, tuple("-" * width for width in widths))
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    note = "[95 % interval]; * significant at 5 % after Holm's correction"
+    return "\n".join([*table, note]).replace(MINUS, "-") + "\n"
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """COLUMNS, then whatever else the rows have."""
+    return [*COLUMNS, *dict.fromkeys(c for row in rows for c in row if c not in COLUMNS)]
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns results.csv: COLUMNS first, then whatever else the rows have."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def points(value: float) -> str:
+    """Returns a difference with its sign and two decimals; what rounds to nothing has no sign."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
+
+
+def p_text(p: float) -> str:
+    """Returns a p value to two digits or so: 0.31, 0.012, < 0.001."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _p_equals(p: float) -> str:
+    return f"p {p_text(p)}" if p < 0.001 else f"p = {p_text(p)}"
+
+
+def interval_text(mean: float, interval: tuple[float, float] | None, signed: bool = False) -> str:
+    """Returns "91.30 [90.12, 92.48]"; the mean alone without an interval; percents are cut at 0 and 100."""
+    show = points if signed else lambda x: f"{min(max(x, 0.0), 100.0):.2f}"
+    return show(mean) if interval is None else f"{show(mean)} [{show(interval[0])}, {show(interval[1])}]"
+
+
+def seconds_text(seconds: float) -> str:
+    """Returns 0.4 s, 38 s, 4 min 05 s or 2 h 07 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number_of(value: Any) -> float | None:
+    """A row's number, or None where there is none: empty text, None, NaN."""
+    if value is None or value == "":
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
