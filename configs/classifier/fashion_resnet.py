@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.train = dict(
         batch_size=32 if quick else 128,
-        num_steps=4 if quick else 5600,
+        num_steps=4 if quick else 4200,
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 1400,
         checkpoint_steps=0 if quick else 1400,

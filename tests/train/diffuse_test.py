@@ -77,7 +77,7 @@ def train(path, task, num_steps, num_devices=4, batch_size=16):
     return state
 
 
-@pytest.mark.parametrize("method", [EDM(), DDPM(), DDPM(prediction="v")], ids=["edm", "eps", "v"])
+@pytest.mark.parametrize("method", [EDM(), DDPM()], ids=["edm", "ddpm"])
 def test_loss_falls_on_sixteen_images(tmp_path, method):
     task, data = Diffuse(Net(), method, K, SHAPE), {"train": batches(16, 16)}
     before = evaluate(task, init(task), data)["loss_train"]
