@@ -71,9 +71,7 @@ def test_unpack_names_unknown_and_missing_fields():
         return needed, given, optional
 
     assert build.unpack("part", make, {"needed": 1}, given=2) == (1, 2, 1)
-    with pytest.raises(
-        ValueError, match=r"config\.part has unknown fields \['bogus'\] and lacks \['needed'\].*optional"
-    ):
+    with pytest.raises(ValueError, match=r"config\.part has unknown fields \['bogus'\] and lacks \['needed'\]"):
         build.unpack("part", make, {"bogus": 1}, given=2)
     with pytest.raises(ValueError, match=r"unknown fields \['given'\]"):
         build.unpack("part", make, {"needed": 1, "given": 3}, given=2)
@@ -92,7 +90,7 @@ def test_every_section_refuses_a_field_that_nobody_would_read(verb, quick_study)
     config |= {"generator": quick_study.generator} if verb == "sample" else {}
     config |= {"checkpoint": quick_study.classifier} if verb == "evaluate" else {}
     jobs.JOBS[verb](config)  # as it is, it is accepted
-    with pytest.raises(ValueError, match="unknown .*'bogus'"):
+    with pytest.raises(ValueError, match=r"unknown .*'bogus'"):
         jobs.JOBS[verb]({**config, "bogus": {}})
     for section in (name for name, value in config.items() if isinstance(value, dict)):
         with pytest.raises(ValueError, match=rf"config\.{section} has unknown fields \['bogus'\]"):
@@ -105,7 +103,7 @@ def test_every_section_is_needed(verb):
     for section in set(config) - {"task"}:
         with pytest.raises(ValueError, match=rf"lacks \['{section}'\]"):
             jobs.JOBS[verb]({k: v for k, v in config.items() if k != section})
-    with pytest.raises(ValueError, match="config.task is None"):
+    with pytest.raises(ValueError, match=r"config\.task is None"):
         jobs.JOBS[verb]({k: v for k, v in config.items() if k != "task"})
 
 
@@ -218,7 +216,7 @@ def test_make_training_refuses_images_that_the_network_cannot_take():
     config = build.load_config(CONFIGS["fit"])
     machine = parallel.Machine.all()
     build.make_training(build.make_diffuse, config, (8, 8, 1), 10, (), machine)
-    with pytest.raises(ValueError, match="9x9 px.*divisible by 2"):
+    with pytest.raises(ValueError, match=r"9x9 px.*divisible by 2"):
         build.make_training(build.make_diffuse, config, (9, 9, 1), 10, (), machine)
 
 
@@ -227,7 +225,7 @@ def test_make_training_refuses_blocks_that_label_mixing_cannot_share_over_device
     config = build.load_config(CONFIGS["train"])
     config["augment"] = {"mixup": 0.2}
     config["train"] = {**config["train"], "batch_size": 16}
-    with pytest.raises(ValueError, match="got 4 examples on a device.*multiple of 8"):
+    with pytest.raises(ValueError, match=r"got 4 examples on a device.*multiple of 8"):
         build.make_training(build.make_classify, config, (8, 8, 1), 10, (), parallel.Machine.all())
 
 

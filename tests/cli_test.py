@@ -68,7 +68,7 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
         (f"fit {EDM} --workdir={{work}} --num_processes=2 --process_id=0", ["--coordinator"]),
         (
             f"fit {EDM} --workdir={{work}} --coordinator=localhost:1 --num_processes=2",
-            ["process_id -1", "0 <= process"],
+            ["process_id -1", "0 <= proc"],
         ),
         ("data import --path={work}", ["--path=DIR", "--workdir=DIR"]),
         ("data prepare --path={work}", ["--source=tfds:NAME"]),
