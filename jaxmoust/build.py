@@ -38,8 +38,8 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 Config = Mapping[str, Any]
 
 
-def load_config(path: str) -> Config:
-    """Reads `PATH[:arg]`: runs the file's `get_config(arg)` and returns plain dicts and tuples.
+def read_config(path: str) -> ml_collections.ConfigDict:
+    """Reads `PATH[:arg]`: runs the file's `get_config(arg)`.
 
     Raises: ValueError: no such file, or one without `get_config`.
     """
@@ -51,7 +51,12 @@ def load_config(path: str) -> Config:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
-    return plain(module.get_config(arg))
+    return module.get_config(arg)
+
+
+def load_config(path: str) -> Config:
+    """`read_config` as plain dicts and tuples."""
+    return plain(read_config(path))
 
 
 def plain(config: Any) -> Any:

@@ -98,7 +98,7 @@ def _complain(message: object, code: int) -> int:
 
 def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     """Parses a verb's flags; --config may stand anywhere, its overrides too."""
-    args = _config_first(args)
+    path, args = _config_path(args)
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "the folder that receives the result", flag_values=values)
     flags.DEFINE_string("coordinator", "", "host:port of process 0, or auto", flag_values=values)
@@ -108,21 +108,15 @@ def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     if verb.define:
         verb.define(values)
     if verb.takes_config:
-        from ml_collections import config_flags
-
-        _check_config_file(args)
-        config_flags.DEFINE_config_file("config", None, "PATH[:arg]", flag_values=values, sys_argv=argv)
+        if path is None:
+            raise Usage(f"--config is missing.\n\n{verb.help}")
+        _define_config(path, argv, values)
     try:
         left = values(argv)[1:]
-        config = values.config if verb.takes_config else None
-    except Exception as e:  # a configuration file is a program: it may raise anything
-        known = isinstance(e, flags.Error | AttributeError | KeyError | TypeError | ValueError)
-        reason = _unknown_field(args) or (f"{e}" if known else f"The configuration cannot be read: {e!r}.")
-        raise Usage(f"{reason}\n`jaxmoust {name} --help` shows an example.") from e
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
+        raise Usage(f"{e}\n`jaxmoust {name} --help` shows an example.") from e
     if left:
         raise Usage(f"Unexpected {' '.join(left)!r}: fields are set by --config.field=value.")
-    if verb.takes_config and config is None:
-        raise Usage(f"--config is missing.\n\n{verb.help}")
     if verb.takes_config and not values.workdir:
         raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{verb.help}")
     if not values.coordinator and (values.num_processes or values.process_id >= 0):
@@ -130,31 +124,41 @@ def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     return values
 
 
-def _config_first(args: list[str]) -> list[str]:
-    """Puts --config before its overrides, as `--config=PATH` wherever it was two words."""
-    words, left = [], iter(args)
+def _config_path(args: list[str]) -> tuple[str | None, list[str]]:
+    """Takes `--config=PATH` or `--config PATH` out of the words: (the path or None, the other words)."""
+    path, words, left = None, [], iter(args)
     for word in left:
-        path = next(left, None) if word == "--config" else None
-        words.append(word if path is None else f"--config={path}")
-    return sorted(words, key=lambda word: not word.startswith("--config="))
+        if word == "--config":
+            path = next(left, None)
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+        else:
+            words.append(word)
+    return path, words
 
 
-def _check_config_file(args: list[str]) -> None:
-    paths = [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
-    for path in paths:
-        if not Path(path.partition(":")[0]).is_file():
-            near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))
-            raise Usage(f"No configuration file {path!r}. Here are: {', '.join(near) or 'none in configs/'}.")
+def _define_config(path: str, argv: list[str], values: flags.FlagValues) -> None:
+    """Reads the configuration file and defines a flag for each field that a word overrides."""
+    from ml_collections import config_flags
 
+    from jaxmoust.build import read_config
 
-def _unknown_field(args: list[str]) -> str:
-    """Names the first override of a field that the configuration does not have, and those it has; "" for none."""
-    from jaxmoust.build import load_config
-
+    if not Path(path.partition(":")[0]).is_file():
+        near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))
+        raise Usage(f"No configuration file {path!r}. Here are: {', '.join(near) or 'none in configs/'}.")
     try:
-        config = load_config(next(arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")))
-    except Exception:  # said by the caller, who tried the same
-        return ""
+        config = read_config(path)
+        reason = _unknown_field(config.to_dict(), argv)
+        if not reason:
+            config_flags.DEFINE_config_dict("config", config, "fields", flag_values=values, sys_argv=argv)
+    except Exception as e:  # a configuration file is a program: it may raise anything
+        raise Usage(f"{e}" if isinstance(e, ValueError) else f"The configuration cannot be read: {e!r}.") from e
+    if reason:
+        raise Usage(reason)
+
+
+def _unknown_field(config: dict, args: list[str]) -> str:
+    """Names the first override of a field that the configuration does not have, and those it has; "" for none."""
     for arg in args:
         node, at = config, "config"
         for key in arg.partition("=")[0].split(".")[1:] if arg.startswith("--config.") else ():
