@@ -230,7 +230,7 @@ def study(config: Config, workdir: Path, store_path: Path, command: str) -> find
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
 
-    page = conduct(experiment, store, folder.path, (real.base, real.test), command)
+    page = conduct(experiment, store, folder.path, (real.base, real.test, real.shape), command)
     print(findings.table_text(page))
     print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
     return page

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxmoust.data.sources import Source
 from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.data.transforms import Resize
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.folder import atomic_write, environment
 from jaxmoust.study import findings, report
@@ -21,12 +22,17 @@ NUM_GALLERY_IMAGES = 8
 
 
 def conduct(
-    experiment: Experiment, store: Store, folder: Path, real: tuple[Source, Source], command: str, say: Callable = print
+    experiment: Experiment,
+    store: Store,
+    folder: Path,
+    real: tuple[Source, Source, tuple],
+    command: str,
+    say: Callable = print,
 ) -> findings.Page:
     """Runs every arm at every seed, skipping what the store holds, and leaves results.csv and report/ in the folder.
 
     Args:
-        real: the base set and the test set, for pictures and per-class numbers.
+        real: the base set, the test set and the shape images are brought to; for pictures and per-class numbers.
         command: how to run the study again. say: receives a line of text for each stage.
     Raises: stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
     """
@@ -91,11 +97,11 @@ def make_page(
     store: Store,
     stages: list[Stage],
     computed: set[str],
-    real: tuple[Source, Source],
+    real: tuple[Source, Source, tuple],
     command: str,
 ) -> findings.Page:
     """Gathers everything the page shows from the store."""
-    base, test = real
+    base, test, shape = real
     labels = {run.stage.name: run for run in experiment.runs}
     ranks: dict[str, dict[int, np.ndarray]] = {}
     curves: dict[str, dict[int, list]] = {}
@@ -103,11 +109,11 @@ def make_page(
         folder = store.folder(run.stage)
         ranks.setdefault(run.arm.name, {})[run.seed] = np.load(folder / "ranks.npy")
         curves.setdefault(run.arm.name, {})[run.seed] = _read_curve(folder / "metrics.jsonl")
-    galleries = [findings.Gallery("Real", f"The base set: {len(base)} images.", _pictures(base))]
+    galleries = [findings.Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
         made = open_synthetic(store.folder(stage))
         caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
-        galleries.append(findings.Gallery(name, caption, _pictures(made)))
+        galleries.append(findings.Gallery(name, caption, _pictures(made, shape)))
     return findings.Page(
         title=experiment.name,
         question=experiment.question,
@@ -138,10 +144,15 @@ def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
     return [(row["step"], {shown[k]: v for k, v in row.items() if k in shown}) for row in rows]
 
 
-def _pictures(source: Source) -> dict[str, np.ndarray]:
-    """The first images of each class, distinct keys of the source in order."""
+def _pictures(source: Source, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """The first images of each class, distinct keys of the source in order, as the networks see them."""
+    resize = Resize(shape[0], shape[2])
     chosen = {name: np.flatnonzero(source.labels == k) for k, name in enumerate(source.class_names)}
-    return {name: source.images(keys[:NUM_GALLERY_IMAGES]) for name, keys in chosen.items()}
+    return {
+        name: np.stack([resize.map(source.read(int(key))) for key in keys[:NUM_GALLERY_IMAGES]])
+        for name, keys in chosen.items()
+        if len(keys)
+    }
 
 
 def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Run]) -> dict:

@@ -105,6 +105,7 @@ def test_open_refuses_a_run_without_its_config(tmp_path):
 def test_open_accepts_a_folder_with_other_files(tmp_path):
     (tmp_path / "run.log").touch()
     RunFolder.open(tmp_path, CONFIG, HERE)
+    assert {"run.log", "config.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_open_where_a_file_is_in_the_way_says_so(tmp_path):

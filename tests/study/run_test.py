@@ -5,9 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxmoust import build
+from jaxmoust.data import sources
 from jaxmoust.runtime import stop
+from jaxmoust.study import run as study_run
 
 # DESIGN: one row a run, exactly these columns, in this order.
 COLUMNS = (
@@ -140,3 +143,12 @@ def get_config(arg=""):
 def test_page_gives_the_provenance_of_every_stage(quick_study):
     page = (quick_study.workdir / "report" / "index.html").read_text()
     assert [p.name for p in quick_study.store.iterdir() if p.name not in page] == []
+
+
+def test_pictures_of_images_of_several_sizes_have_the_networks_shape(tmp_path):
+    for k, name in enumerate(("cat", "owl")):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.new("RGB", (20 + i, 30 + k)).save(tmp_path / name / f"{i}.png")
+    pictures = study_run._pictures(sources.image_folder(str(tmp_path), "all"), (8, 8, 3))
+    assert {name: image.shape for name, image in pictures.items()} == {"cat": (3, 8, 8, 3), "owl": (3, 8, 8, 3)}
