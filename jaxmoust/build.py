@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.method import METHODS, Method
+from jaxmoust.core.state import TrainState
 from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
@@ -28,7 +29,7 @@ from jaxmoust.models import resnet, unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Intervals, Recipe, Task, init_state, make_step
+from jaxmoust.train.loop import Intervals, Recipe, Task, init_state
 
 GENERATOR_MODELS = {"unet": unet.UNet}
 CLASSIFIER_MODELS = {"resnet": resnet.ResNet}
@@ -272,7 +273,7 @@ def make_training(
     metrics: tuple[str, ...],
     machine: parallel.Machine,
 ) -> Training:
-    """Builds what a generator's or a classifier's configuration describes, and rehearses one step of it.
+    """Builds what a generator's or a classifier's configuration describes, and rehearses a step of it.
 
     Args:
         make_task: `make_diffuse` or `make_classify`. shape: (H, W, C). metrics: those that it will measure.
@@ -296,12 +297,17 @@ def make_training(
 
 @functools.lru_cache(maxsize=64)
 def _rehearse(task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int]) -> None:
-    """Traces one step on shapes alone, so that what a network or an augmentation refuses it refuses now."""
+    """Traces the loss of one step on shapes alone: what a network or an augmentation refuses, it refuses now."""
     rows = (len(machine.local_devices), recipe.batch_size // machine.num_devices)
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "slot")}
     batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
+
+    def loss(state: TrainState, batch: dict) -> jax.Array:
+        keys = jax.vmap(jax.random.key)(batch["slot"])
+        return parallel.mean(task.loss(state.params, state.stats, None, batch, keys)[0])
+
     state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
-    jax.eval_shape(make_step(task, recipe, machine), state, None, jax.ShapeDtypeStruct((), np.uint32), batch)
+    jax.eval_shape(machine.parallel(loss, num_replicated=1), state, batch)
 
 
 def make_sampling(section: Config, method: Method, label_dropout: float) -> Sampling:

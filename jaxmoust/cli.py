@@ -6,6 +6,7 @@ everything a later start needs on disk. The heavy packages are imported once a c
 
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ def _guarded(run: Callable[[], None]) -> int:
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
     from jaxmoust.runtime.progress import NonFiniteError
 
+    before = signal.getsignal(signal.SIGTERM)
     stop.install()
     try:
         run()
@@ -88,6 +90,8 @@ def _guarded(run: Callable[[], None]) -> int:
     except Exception:
         traceback.print_exc()
         return FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)  # for a notebook or a test that goes on
     return DONE
 
 

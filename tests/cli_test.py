@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -339,6 +340,12 @@ def test_inspect_refuses_what_it_cannot_show(cli, tmp_path):
     assert_refused(cli("data inspect --source=digits --picture={path}", path=tmp_path / "a" / "b.png"), "b.png")
     assert_refused(cli("data inspect --source=digits --picture={path}", path=tmp_path / "b.bogus"), ".bogus")
     assert contents(tmp_path) == {}
+
+
+def test_call_gives_sigterm_back_to_the_program_it_was_made_in(cli):
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli("data inspect --source=digits").code == 0
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # --- runs that fail --------------------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def test_quick_fashion_classifier_runs_on_small_files_of_its_format(cli, tmp_pat
 @pytest.mark.parametrize("arg", ["", "quick"])
 @pytest.mark.parametrize("path", [f for f in FILES if "/classifier/" in f or "/generator/" in f])
 def test_config_is_accepted_by_its_job(path, arg, fashion):
-    """Data opened, network built, a step traced on shapes: everything but compiling and training."""
+    """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
     config = load(path).get_config(arg).to_dict()
     if config["data"]["source"] == "fashion_mnist":
         config["data"]["path"] = str(fashion)
