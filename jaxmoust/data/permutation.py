@@ -13,6 +13,7 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: the increment of splitmix64
 _WORD = (1 << 64) - 1
 _NUM_ROUNDS = 8  # half-rounds; each half is re-keyed four times
 _SORTED_BELOW = 4096  # smaller sets are ordered by their hashes, see `shuffled`
+_TINY = 64  # orders of even smaller sets are not worth keeping
 _CHUNK = 1 << 14  # positions worked on at a time: the temporaries stay in the cache
 
 
@@ -36,49 +37,94 @@ def fold(key: np.ndarray | int, data: np.ndarray | int) -> np.ndarray:
     return mix(np.atleast_1d(np.asarray(key, _U)) + step + _U(_GOLDEN))
 
 
-@lru_cache(maxsize=1024)
 def make_key(*words: int) -> int:
     """Derives one 64-bit key from integers, in their order; words are read modulo 2^64."""
-    key = np.zeros(1, _U)
+    key = 0
     for word in words:
-        key = mix(key + _U(_GOLDEN)) ^ mix(np.array([int(word) & _WORD], _U))
-    return int(mix(key)[0])
+        key = _mix_int((key + _GOLDEN) & _WORD) ^ _mix_int(int(word) & _WORD)
+    return _mix_int(key)
 
 
-def _feistel(place: np.ndarray, low_bits: int, num_high: int, round_keys: np.ndarray) -> np.ndarray:
+def _mix_int(x: int) -> int:
+    """`mix` of one word; for a few of them numpy's overhead is the larger part."""
+    x ^= x >> 30
+    x = x * 0xBF58476D1CE4E5B9 & _WORD
+    x ^= x >> 27
+    x = x * 0x94D049BB133111EB & _WORD
+    return x ^ (x >> 31)
+
+
+def _feistel(place: np.ndarray, low_bits: np.ndarray, num_high: np.ndarray, round_keys: np.ndarray) -> np.ndarray:
     """Permutes [0, num_high * 2^low_bits): low and high part, in turns, are shifted by a hash of the other.
 
     The low part is XORed; the high part is moved modulo num_high, by the product of a 32-bit hash and
     num_high, so that no division is needed. Each half-round can be undone, so the whole is a bijection.
     """
-    low, high = place & _U((1 << low_bits) - 1), place >> _U(low_bits)
+    low_mask = (_U(1) << low_bits) - _U(1)
+    low, high = place & low_mask, place >> low_bits
     for i in range(0, _NUM_ROUNDS, 2):
-        low ^= mix(high ^ round_keys[i]) & _U((1 << low_bits) - 1)
-        high += ((mix(low ^ round_keys[i + 1]) >> _U(32)) * _U(num_high)) >> _U(32)
-        np.minimum(high, high - _U(num_high), out=high)  # below num_high the difference wraps and is huge
-    return (high << _U(low_bits)) | low
+        low ^= mix(high ^ round_keys[i]) & low_mask
+        high += ((mix(low ^ round_keys[i + 1]) >> _U(32)) * num_high) >> _U(32)
+        np.minimum(high, high - num_high, out=high)  # below num_high the difference wraps and is huge
+    return (high << low_bits) | low
 
 
-def _walk(place: np.ndarray, size: int, round_keys: np.ndarray) -> np.ndarray:
+def _walk(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.ndarray:
     """Permutes [0, size) by cycle walking: a place thrown out of range is permuted again until it returns.
 
     The network's domain is size rounded up to a multiple of about its square root, so that fewer than one
-    place in sqrt(size) walks at all.
+    place in sqrt(size) walks at all. size and epoch_key are [n] or [1].
     """
-    low_bits = (size.bit_length() + 1) // 2
-    num_high = -(-size >> low_bits)
+    low_bits = ((np.frexp(size.astype(np.float64))[1] + 1) // 2).astype(_U)  # frexp counts the bits
+    num_high = (size + (_U(1) << low_bits) - _U(1)) >> low_bits
+    round_keys = fold(epoch_key[None, :], np.arange(_NUM_ROUNDS)[:, None])
     out = _feistel(place, low_bits, num_high, round_keys)
-    astray = np.flatnonzero(out >= _U(size))
+    astray = np.flatnonzero(out >= size)
     while astray.size:
-        keys = round_keys if round_keys.shape[1] == 1 else round_keys[:, astray]
-        again = _feistel(out[astray], low_bits, num_high, keys)
+        bits, high, limit = (_of(values, astray) for values in (low_bits, num_high, size))
+        again = _feistel(out[astray], bits, high, _of(round_keys, astray))
         out[astray] = again
-        astray = astray[again >= _U(size)]
+        astray = astray[again >= limit]
     return out
 
 
-def shuffled(position: np.ndarray, size: int, key: int) -> np.ndarray:
-    """Reads positions of an endless sequence of epochs, each one a permutation of [0, size) of its own.
+def _of(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+    return values if values.shape[-1] == 1 else values[..., which]
+
+
+@lru_cache(maxsize=8192)  # at most 8 KiB each
+def _order(epoch_key: int, size: int) -> np.ndarray:
+    """One epoch of a small set, as a table: uint16 [size]."""
+    return np.argsort(fold(epoch_key, np.arange(size))).astype(np.uint16)
+
+
+def _look_up(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.ndarray:
+    """Permutes [0, size), size below 4,096, by the hashes of its members; arguments as `_walk`.
+
+    mix is a bijection, so no two members of an epoch tie and every sorting algorithm agrees.
+    """
+    if epoch_key.size == 1:
+        return _order(int(epoch_key[0]), int(size[0]))[place].astype(np.int64)
+    epochs, first, which = np.unique(epoch_key, return_index=True, return_inverse=True)
+    sizes = np.broadcast_to(size, epoch_key.shape)[first]
+    out = np.empty(place.shape, np.int64)
+    if sizes.max() < _TINY:  # many epochs of few images: all orders of one size at once
+        for one in np.unique(sizes):
+            rows = np.flatnonzero(sizes == one)
+            orders = np.argsort(fold(epochs[rows, None], np.arange(one)), axis=1)
+            mine = np.flatnonzero(sizes[which] == one)
+            out[mine] = orders[np.searchsorted(rows, which[mine]), place[mine]]
+        return out
+    by_epoch = np.argsort(which, kind="stable")
+    bounds = np.searchsorted(which[by_epoch], np.arange(epochs.size + 1))
+    for e, (key, one) in enumerate(zip(epochs.tolist(), sizes.tolist(), strict=True)):
+        mine = by_epoch[bounds[e] : bounds[e + 1]]
+        out[mine] = _order(key, one)[place[mine]]
+    return out
+
+
+def shuffled(position: np.ndarray, size: np.ndarray | int, key: np.ndarray | int) -> np.ndarray:
+    """Reads positions of endless sequences of epochs, each one a permutation of [0, size) of its own.
 
     Any position costs the same: nothing before it is computed. Sets below 4,096 are ordered by the hashes
     of their members (each order equally likely; a Feistel network is visibly uneven on a handful of items);
@@ -86,28 +132,28 @@ def shuffled(position: np.ndarray, size: int, key: int) -> np.ndarray:
 
     Args:
         position: int64 [n], >= 0, below 2^63; epoch = position // size.
-        size: number of members, 1 <= size < 2^62.
-        key: see `make_key`.
+        size: number of members, 1 <= size < 2^62; one for all positions, or [n].
+        key: see `make_key`; one for all positions, or uint64 [n]: positions of several sequences at once.
     Returns: int64 [n] in [0, size).
     Source: Black and Rogaway 2002, Ciphers with arbitrary finite domains (cycle walking; the mixed-radix
     Feistel network).
     """
     position = np.asarray(position, np.int64).astype(_U)
+    size, key = np.atleast_1d(np.asarray(size, _U)), np.atleast_1d(np.asarray(key, _U))
     out = np.empty(position.shape, np.int64)
     for start in range(0, position.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        epoch = position[part] // _U(size)
-        place = position[part] - epoch * _U(size)
-        if epoch.min() == epoch.max():
-            epochs, which = epoch[:1], None
+        sizes, keys = (values if values.size == 1 else values[part] for values in (size, key))
+        epoch = position[part] // sizes
+        place = position[part] - epoch * sizes
+        if keys.size == 1 and epoch.min() == epoch.max():
+            epoch = epoch[:1]
+        epoch_key = fold(keys, epoch.astype(np.int64))
+        small = sizes < _SORTED_BELOW
+        if small.all() or not small.any():
+            permute = _look_up if small[0] else _walk
+            out[part] = permute(place, sizes, epoch_key)
         else:
-            epochs, which = np.unique(epoch, return_inverse=True)
-        epoch_keys = fold(key, epochs.astype(np.int64))
-        if size < _SORTED_BELOW:
-            # mix is a bijection, so no two members tie and every sorting algorithm agrees.
-            order = np.argsort(fold(epoch_keys[:, None], np.arange(size)), axis=1)
-            out[part] = order[0 if which is None else which, place.astype(np.int64)]
-        else:
-            round_keys = fold(epoch_keys[None, :], np.arange(_NUM_ROUNDS)[:, None])
-            out[part] = _walk(place, size, round_keys if which is None else round_keys[:, which])
+            for permute, mine in ((_look_up, np.flatnonzero(small)), (_walk, np.flatnonzero(~small))):
+                out[start + mine] = permute(place[mine], sizes[mine], _of(epoch_key, mine))
     return out

@@ -1,13 +1,15 @@
 """The union of the sources that one classifier trains on.
 
 A pool gives every image of every source one key in [0, N) and knows, without reading any image, which source
-and class a key belongs to. It knows nothing about order (samplers) or batches (loader).
+and class a key belongs to, and whether a filter let it through. It knows nothing about order (samplers) or
+batches (loader).
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,10 @@ from jaxmoust.data.source import Source
 class Pool:
     """The images of several sources under one numbering: the sources in order, each in its own order.
 
-    Two pools are equal when they hold the same names, classes and labels. Make one by `Pool.from_sources` or,
-    where no image will be read, by `Pool.from_labels`.
+    Two pools are equal when they hold the same names, classes, labels and kept keys. Make one by
+    `Pool.from_sources` or, where no image will be read, by `Pool.from_labels`. A filter (`keep`, `drop_lowest`)
+    gives a pool over the same keys: a key goes on to mean the same image, and arrays over the keys (scores,
+    weights) go on to fit; what was filtered out is never drawn.
 
     Attributes:
         source_names: S names, unique.
@@ -27,6 +31,7 @@ class Pool:
         offsets: int64 [S + 1]; source s holds the keys offsets[s] <= key < offsets[s + 1].
         labels: [N] in [0, K), held once in the smallest unsigned integers that fit.
         sources: the S sources, or () for a pool made from labels.
+        kept: the keys that may be drawn, ascending; None: all of them.
     """
 
     source_names: tuple[str, ...]
@@ -34,6 +39,7 @@ class Pool:
     offsets: np.ndarray
     labels: np.ndarray
     sources: tuple[Source, ...] = field(default=(), repr=False)
+    kept: np.ndarray | None = field(default=None, repr=False)
 
     @classmethod
     def from_sources(cls, sources: Sequence[Source]) -> "Pool":
@@ -94,8 +100,16 @@ class Pool:
         return cls(tuple(arrays), tuple(class_names), offsets, joined)
 
     def __len__(self) -> int:
-        """The number of images, N."""
-        return self.labels.size
+        """The number of images that may be drawn; N less what filters dropped."""
+        return self.labels.size if self.kept is None else self.kept.size
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """Reads one image, as a data source of Grain: image uint8 [H, W, C], label, source."""
+        if not self.sources:
+            raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
+        source = self.source(np.int64(key))
+        image = self.sources[source].read(int(key - self.offsets[source]))
+        return {"image": image, "label": self.label(np.int64(key)), "source": source}
 
     def source(self, keys: np.ndarray) -> np.ndarray:
         """Says which source each key belongs to: int32, of the shape of keys."""
@@ -105,20 +119,128 @@ class Pool:
         """Says which class each key belongs to: int32, of the shape of keys."""
         return self.labels[keys].astype(np.int32)
 
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """Where each source begins among the keys that may be drawn: int64 [S + 1], last the number of them."""
+        return self.offsets if self.kept is None else np.searchsorted(self.kept, self.offsets).astype(np.int64)
+
+    def at(self, place: np.ndarray) -> np.ndarray:
+        """The keys at places 0 <= place < len(pool) among those that may be drawn: int64, of the shape of place."""
+        return place if self.kept is None else self.kept[place]
+
     def counts(self) -> np.ndarray:
-        """Counts the images of each source and class: int64 [S, K]."""
-        parts = [self.labels[a:b] for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
-        return np.stack([np.bincount(part, minlength=len(self.class_names)) for part in parts])
+        """Counts the images of each source and class that may be drawn: int64 [S, K]."""
+        return self._counts.copy()
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        labels = self.labels if self.kept is None else self.labels[self.kept]
+        parts = [labels[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+        return np.stack([np.bincount(part, minlength=len(self.class_names)) for part in parts]).astype(np.int64)
+
+    @cached_property
+    def by_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lists the keys that may be drawn by class, and by source within a class; made once a pool.
+
+        Returns: (keys [len(pool)], bounds int64 [K, S + 1]): images of class c and source s are
+            keys[bounds[c, s] : bounds[c, s + 1]], ascending; those of class c in every source
+            keys[bounds[c, 0] : bounds[c, S]].
+        """
+        labels = self.labels if self.kept is None else self.labels[self.kept]
+        order = np.argsort(labels, kind="stable")  # a radix sort up to 65,536 classes
+        order = order.astype(np.int32) if self.labels.size < 2**31 else order
+        starts = np.concatenate([[0], np.cumsum(self._counts.T)])  # sources are in order within a class
+        num_sources, num_classes = self._counts.shape
+        bounds = starts[np.arange(num_classes)[:, None] * num_sources + np.arange(num_sources + 1)]
+        return self.at(order), bounds.astype(np.int64)
+
+    def spread(self, values: Any, name: str) -> np.ndarray:
+        """Turns values (scores, weights) into one for each key.
+
+        Args:
+            values: numbers [N], or {source: a number, or numbers [images of that source]}; a source that is not
+                named gets NaN.
+            name: what errors call them.
+        Returns: [N], read-only; float32 where that is what was given, else float64.
+        Raises: ValueError: an unknown source, or an array of another length.
+        """
+        if not isinstance(values, Mapping):
+            return self._numbers(values, self.labels.size, name)
+        if unknown := sorted(set(values) - set(self.source_names)):
+            raise ValueError(
+                f"Got {name} for {unknown}, allowed are {list(self.source_names)}: name sources of the pool."
+            )
+        spread = np.full(self.labels.size, np.nan)
+        for s, source in enumerate(self.source_names):
+            if source in values:
+                part = spread[self.offsets[s] : self.offsets[s + 1]]
+                given = values[source]
+                part[:] = given if np.ndim(given) == 0 else self._numbers(given, part.size, f"{name} of {source!r}")
+        spread.setflags(write=False)
+        return spread
+
+    def _numbers(self, values: Any, size: int, name: str) -> np.ndarray:
+        values = np.asarray(values)
+        values = values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
+        if values.shape != (size,):
+            raise ValueError(f"Got {name} of shape {values.shape}, allowed is ({size},): one number for each image.")
+        values = values.view()
+        values.setflags(write=False)
+        return values
+
+    def keep(self, mask: np.ndarray) -> "Pool":
+        """Keeps the images for which mask [N] is true, of those that may be drawn; keys stay what they are.
+
+        Raises: ValueError: a mask that is not one boolean for each key, or that leaves nothing.
+        """
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != self.labels.shape:
+            raise ValueError(
+                f"Got a mask of shape {mask.shape} and type {mask.dtype}, allowed is one boolean for each of the "
+                f"{self.labels.size} keys: compare the scores of all keys."
+            )
+        kept = np.flatnonzero(mask) if self.kept is None else self.kept[mask[self.kept]]
+        if not kept.size:
+            raise ValueError("Got a filter that leaves no image, allowed is at least one: loosen it.")
+        kept.setflags(write=False)
+        return replace(self, kept=None if kept.size == self.labels.size else kept)
+
+    def drop_lowest(self, scores: Any, fraction: float, *, per_class: bool = False) -> "Pool":
+        """Drops the lowest-scored part of each scored source; of equal scores the later keys go first.
+
+        Args:
+            scores: see `spread`; a source that is not named, and a single NaN, is not judged and stays.
+            fraction: 0 <= fraction < 1; floor(fraction * n) of n images are dropped.
+            per_class: take the part of each class of a source by itself, so that the classes keep their
+                proportions.
+        Raises: ValueError: scores that do not fit, or a fraction out of range.
+        """
+        if not 0.0 <= fraction < 1.0:
+            raise ValueError(f"Got fraction={fraction}, allowed is 0 <= fraction < 1: correct it.")
+        scores = self.spread(scores, "scores")
+        keys = np.flatnonzero(~np.isnan(scores)) if self.kept is None else self.kept[~np.isnan(scores[self.kept])]
+        group = self.source(keys).astype(np.int64)
+        if per_class:
+            group = group * len(self.class_names) + self.label(keys)
+        order = np.lexsort((-keys, scores[keys], group))
+        _, start, size = np.unique(group[order], return_index=True, return_counts=True)
+        # To the nearest ten-thousandth of an image, so that 0.29 of 100 is 29 and not 28.
+        dropped = np.floor(np.round(size * fraction, 4)).astype(np.int64)
+        rank = np.arange(keys.size) - np.repeat(start, size)
+        mask = np.ones(self.labels.size, bool)
+        mask[keys[order[rank < np.repeat(dropped, size)]]] = False
+        return self.keep(mask)
 
     @cached_property
     def digest(self) -> str:
-        """A content address of the names, classes and labels (not of the images)."""
+        """A content address of the names, classes, labels and kept keys (not of the images)."""
         header = repr((self.source_names, self.class_names, self.offsets.tolist(), str(self.labels.dtype)))
-        return hashlib.sha256(header.encode() + self.labels.tobytes()).hexdigest()[:16]
+        kept = b"" if self.kept is None else self.kept.astype("<i8").tobytes()
+        return hashlib.sha256(header.encode() + self.labels.tobytes() + kept).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
         """Pools are equal when their digests are."""
-        return isinstance(other, Pool) and self.digest == other.digest
+        return self is other or (isinstance(other, Pool) and self.digest == other.digest)
 
     def __hash__(self) -> int:
         """Follows the digest."""
@@ -127,4 +249,5 @@ class Pool:
     def __repr__(self) -> str:
         """Names every source with its size, the number of classes and the digest of the labels."""
         sizes = {n: int(s) for n, s in zip(self.source_names, np.diff(self.offsets), strict=True)}
-        return f"Pool({sizes}, num_classes={len(self.class_names)}, digest={self.digest!r})"
+        kept = "" if self.kept is None else f", kept={self.kept.size}"
+        return f"Pool({sizes}{kept}, num_classes={len(self.class_names)}, digest={self.digest!r})"

@@ -1,0 +1,165 @@
+"""How a mixture changes over training, as tables of stages: the synthetic share, and the part that is easy enough.
+
+A smooth schedule is cut into equal stages that each hold one value, so that any position is found in a table and
+nothing before it is replayed. Values are rounded to 2^-20, which makes a table the same on every machine, whatever
+its mathematical library does in the last bit.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_ONE = 1 << 20
+
+# Progress 0..1 -> how much of the way from start to end is done.
+RAMPS: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda t: t,
+    "cosine": lambda t: 0.5 - 0.5 * math.cos(math.pi * t),
+    "steps": lambda t: t,
+}
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """The synthetic share over training, from `start` to `end`; afterwards it stays.
+
+    Attributes:
+        num_draws: the length of training.
+        start, end: the share at either end, 0 to 1; start above end ramps down.
+        shape: "linear", "cosine" (slow at both ends), or "steps" (equal steps, the first at start, the last at end).
+        num_stages: how many stages the table has; of "steps", how many plateaus.
+        real: the source that is not synthetic. Synthetic sources share in proportion to their images.
+    """
+
+    num_draws: int
+    start: float
+    end: float
+    shape: str = "linear"
+    num_stages: int = 100
+    real: str = "real"
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: a length, share or shape out of range."""
+        check_length("num_draws", self.num_draws)
+        check_length("num_stages", self.num_stages)
+        for name in ("start", "end"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(
+                    f"Got {name}={getattr(self, name)!r} of a ramp, allowed is a share from 0 to 1: correct it."
+                )
+        if self.shape not in RAMPS:
+            raise ValueError(f"Got shape={self.shape!r} of a ramp, allowed are {', '.join(RAMPS)}: choose one.")
+
+    def table(self) -> list[tuple[int, float]]:
+        """Lists (first position, synthetic share) of each stage and of what comes after the last."""
+        starts = equal_starts(self.num_draws, self.num_stages)
+        n = len(starts)
+        # The middle of a stage, so that a linear ramp holds its integral; plateaus reach both ends instead.
+        times = [k / max(1, n - 1) if self.shape == "steps" else (k + 0.5) / n for k in range(n)]
+        values = [self.start + (self.end - self.start) * RAMPS[self.shape](t) for t in times]
+        return [*zip(starts, map(rounded, values), strict=True), (self.num_draws, float(self.end))]
+
+
+# Progress 0..1 and the part at the start -> the part of the images that is easy enough.
+PACES: Mapping[str, Callable[[float, float], float]] = {
+    "linear": lambda t, c: c + (1 - c) * t,
+    "root": lambda t, c: math.sqrt(c**2 + (1 - c**2) * t),
+    "geometric": lambda t, c: c ** (1 - t),
+}
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """The easiest part of the images that may be drawn, growing over training; afterwards it is all of them.
+
+    Attributes:
+        num_draws: the length of training.
+        start: the part at the beginning, above 0, up to 1.
+        full_at: when in training all images are in, above 0, up to 1.
+        shape: "linear"; "root" (square-root competence: each image added stays in the mix equally long); or
+            "geometric" (equal factors).
+        num_stages: how many stages the growth has; the last stage holds everything.
+    Source: Hacohen and Weinshall 2019 (1904.03626), pacing functions; Platanios et al. 2019 (1903.09848), Eq. 8, root.
+    """
+
+    num_draws: int
+    start: float = 0.2
+    full_at: float = 0.8
+    shape: str = "linear"
+    num_stages: int = 20
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError: a length, part or shape out of range."""
+        check_length("num_draws", self.num_draws)
+        check_length("num_stages", self.num_stages)
+        for name in ("start", "full_at"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(
+                    f"Got {name}={getattr(self, name)!r} of a pacing, allowed is above 0, up to 1: correct it."
+                )
+        if self.shape not in PACES:
+            raise ValueError(f"Got shape={self.shape!r} of a pacing, allowed are {', '.join(PACES)}: choose one.")
+
+    def table(self) -> list[tuple[int, float]]:
+        """Lists (first position, easiest part) of each stage; the last one is 1."""
+        growth = max(1, round(self.num_draws * self.full_at))
+        starts = equal_starts(growth, self.num_stages)
+        parts = [rounded(PACES[self.shape](k / len(starts), self.start)) for k in range(len(starts))]
+        return [*zip(starts, parts, strict=True), (growth, 1.0)]
+
+
+Stage = tuple[int, Mapping[str, float]]
+
+
+def levels(num_draws: int, order: Sequence[str], real_part: float = 0.5, real: str = "real") -> tuple[Stage, ...]:
+    """Lays out DisCL's curriculum: one group of synthetic images after the other, then real images only.
+
+    Args:
+        num_draws: the length of training.
+        order: the synthetic sources, one a level, from the one that comes first.
+        real_part: the part of training, at its end, that is real.
+        real: the real source.
+    Returns: stages for `Curriculum`: (draws, {source: 1.0}), the levels equally long.
+    Raises: ValueError: no level, one named twice, a part out of range, or a stage that would have no draw.
+    Source: Liang et al. 2025, DisCL (ICCV).
+    """
+    check_length("num_draws", num_draws)
+    if not order or len(set(order)) < len(order) or real in order:
+        raise ValueError(f"Got the levels {list(order)}, allowed are synthetic sources, each once: correct them.")
+    if not 0.0 <= real_part < 1.0:
+        raise ValueError(f"Got real_part={real_part!r}, allowed is 0 <= real_part < 1: correct it.")
+    made = num_draws - round(num_draws * real_part)
+    edges = [made * k // len(order) for k in range(len(order) + 1)]
+    stages = [(b - a, {name: 1.0}) for a, b, name in zip(edges, edges[1:], order, strict=False)]
+    return (*stages, (num_draws - made, {real: 1.0})) if num_draws > made else tuple(stages)
+
+
+def fractions(num_draws: int, stages: Sequence[tuple[float, Mapping[str, float]]]) -> tuple[Stage, ...]:
+    """Turns stages given as parts of training, which sum to 1, into stages of whole draws.
+
+    Raises: ValueError: parts that are not positive numbers or do not sum to 1.
+    """
+    check_length("num_draws", num_draws)
+    parts = [float(part) for part, _ in stages]
+    if not parts or not all(part > 0 for part in parts) or abs(sum(parts) - 1.0) > 1e-6:
+        raise ValueError(f"Got stages of {parts} of training, allowed are parts above 0 that sum to 1: correct them.")
+    edges = [round(num_draws * sum(parts[:k])) for k in range(len(parts))] + [num_draws]
+    return tuple((b - a, dict(row)) for a, b, (_, row) in zip(edges, edges[1:], stages, strict=False))
+
+
+def equal_starts(num_draws: int, num_stages: int) -> list[int]:
+    """The first positions of stages as equal as whole draws allow, none of them empty."""
+    n = min(num_stages, num_draws)
+    return [num_draws * k // n for k in range(n)]
+
+
+def rounded(value: float) -> float:
+    """Rounds to a multiple of 2^-20."""
+    return round(value * _ONE) / _ONE
+
+
+def check_length(name: str, value: Any) -> None:
+    """Raises: ValueError: not a whole number from 1 (2^62 at most, where positions end)."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value < 2**62:
+        raise ValueError(f"Got {name}={value!r}, allowed is a whole number from 1: correct it.")
