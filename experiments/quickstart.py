@@ -31,6 +31,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", overrides={}),
         ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", overrides={}),
     )
+    config.scores = {}
     config.classifier = f"configs/classifier/digits_resnet.py{quick}"
     config.arms = (
         _arm("real", "Real only", "The base set and nothing else."),
@@ -46,14 +47,32 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "The base set under rotation, scaling and cutout besides the shifts: what classical augmentation gives.",
             overrides=dict(augment=dict(rotate_deg=10.0, scale=0.1, cutout_px=2)),
         ),
-        _arm("edm_only", "EDM only", "No real image at all: 2,000 images of the EDM.", sets=("edm",), share=1.0),
-        _arm("edm_mixed", "Real + EDM", "Half of each batch real, half EDM.", sets=("edm",), share=0.5),
-        _arm("ddpm_mixed", "Real + DDPM", "Half of each batch real, half DDPM.", sets=("ddpm",), share=0.5),
+        _arm(
+            "edm_only",
+            "EDM only",
+            "No real image at all: 2,000 images of the EDM.",
+            sets=("edm",),
+            sampler=_share(edm=1.0),
+        ),
+        _arm("edm_mixed", "Real + EDM", "Half of each batch real, half EDM.", sets=("edm",), sampler=_share(edm=0.5)),
+        _arm(
+            "ddpm_mixed", "Real + DDPM", "Half of each batch real, half DDPM.", sets=("ddpm",), sampler=_share(ddpm=0.5)
+        ),
     )
     return config
 
 
+def _share(**sets: float) -> dict:
+    return dict(name="share", shares={"real": 1.0 - sum(sets.values()), **sets})
+
+
 def _arm(
-    name: str, title: str, description: str, sets: tuple = (), share: float | None = None, overrides: dict | None = None
+    name: str,
+    title: str,
+    description: str,
+    sets: tuple = (),
+    sampler: dict | None = None,
+    overrides: dict | None = None,
 ):
-    return dict(name=name, title=title, description=description, sets=sets, share=share, overrides=overrides or {})
+    overrides = overrides or {}
+    return dict(name=name, title=title, description=description, sets=sets, sampler=sampler, overrides=overrides)

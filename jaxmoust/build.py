@@ -22,6 +22,7 @@ from jaxmoust.core.augment import Augment
 from jaxmoust.core.method import METHODS, Method
 from jaxmoust.core.state import TrainState
 from jaxmoust.data import samplers, sources, synthetic
+from jaxmoust.data.base import base_set
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
 from jaxmoust.generate.pixels import Sampling
@@ -33,7 +34,19 @@ from jaxmoust.train.loop import Intervals, Recipe, Task, init_state
 
 GENERATOR_MODELS = {"unet": unet.UNet}
 CLASSIFIER_MODELS = {"resnet": resnet.ResNet}
-SAMPLERS = {"random": samplers.Random, "share": samplers.Share}
+SAMPLERS = {
+    "random": samplers.Random,
+    "share": samplers.Share,
+    "class_power": samplers.ClassPower,
+    "effective_number": samplers.EffectiveNumber,
+    "progressive": samplers.Progressive,
+    "weighted": samplers.Weighted,
+    "ramp": samplers.Curriculum.ramp,
+    "levels": samplers.Curriculum.levels,
+    "stages": samplers.Curriculum.parts,
+    "easy_to_hard": samplers.EasyToHard.paced,
+}
+SCORES = "scores"  # as the weight of a source: that of each image is its score
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 Config = Mapping[str, Any]
@@ -141,27 +154,43 @@ def real_data(
     image_px: int = 0,
     channels: int = 0,
     digest: str = "",
+    n_per_class: int = 0,
+    imbalance: str = "",
+    imbalance_ratio: float = 0.0,
+    classes: str = "",
 ) -> RealData:
     """Opens a data set and cuts the base set out of its training split.
 
     Args:
         source: a name of `sources.open_source`. path: where it lies, if it is not built in.
         n_base: size of the base set, stratified and nested; 0 is the whole training split.
+        n_per_class: size of the base set in each class, instead of n_base; 0 is off.
         base_seed: which base set of that size.
+        imbalance, imbalance_ratio: "step" or "exponential" cuts classes of that base set down, until the largest
+            is so many times the smallest; see `base.base_set`.
+        classes: a text file with the classes to use, one a line, in the order of their labels; "" is all.
         copies: how often each base image counts (the duplication control).
         image_px, channels: what images are brought to; 0 is as they are.
         digest: if given, the content address that the training split must have.
-    Raises: ValueError: no such data set, n_base too large, copies below 1, or other content than `digest` says.
+    Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, or other content
+        than `digest` says.
     """
     if copies < 1:
         raise ValueError(f"data.copies {copies}: allowed are whole numbers from 1.")
-    train, test = (sources.open_source(source, split, path) for split in ("train", "test"))
+    train, test = (sources.open_source(source, split, path, classes) for split in ("train", "test"))
     if digest and train.digest != digest:
         raise ValueError(
             f"The images of {source} {path} have changed: digest {train.digest}, expected {digest}. "
             "Restore them, or start in a new folder."
         )
-    keys = sources.base_keys(train.labels, n_base or len(train), base_seed)
+    keys = base_set(
+        train.labels,
+        n_base=n_base,
+        n_per_class=n_per_class,
+        seed=base_seed,
+        imbalance=imbalance,
+        imbalance_ratio=imbalance_ratio,
+    )
     rest = np.setdiff1d(np.arange(len(train)), keys)
     base = train.subset(np.tile(np.sort(keys), copies), "real")
     unused = train.subset(rest, "unused") if len(rest) else None
@@ -210,8 +239,36 @@ def check_set_size(name: str, num_images: int, held: int) -> None:
         )
 
 
-def make_sampler(section: Config, pool: Pool, seed: int) -> Any:
-    """Builds the sampler a configuration names; `shares` may be a mapping or a text such as "real=0.5,edm=0.5"."""
+def filtered(pool: Pool, drop_lowest: float, per_class: bool, scores: Mapping[str, np.ndarray]) -> Pool:
+    """Drops the lowest-scored part of each synthetic set.
+
+    Args:
+        drop_lowest: the part, 0 for none. per_class: of each class by itself.
+        scores: source -> numbers [images of that source].
+    Raises: ValueError: a part to be dropped and no scores, or a part out of range.
+    """
+    if not drop_lowest:
+        return pool
+    if not scores:
+        raise ValueError(
+            f"data.drop_lowest {drop_lowest} needs scores and data.scores names none: give the folder that "
+            "`jaxmoust score` wrote."
+        )
+    return pool.drop_lowest(scores, drop_lowest, per_class=per_class)
+
+
+def make_sampler(
+    section: Config, pool: Pool, seed: int, num_draws: int, scores: Mapping[str, np.ndarray] | None = None
+) -> samplers.Sampler:
+    """Builds the sampler a configuration names.
+
+    `shares` may be a mapping or a text such as "real=0.5,edm=0.5". Of "weighted", a source's weight may be "scores",
+    and `power` is what scores are raised to.
+
+    Args:
+        num_draws: the length of training, for samplers that follow it.
+        scores: source -> numbers [images of that source]; empty where data.scores names none.
+    """
     make, fields = choose("sampler", SAMPLERS, section)
     if isinstance(fields.get("shares"), str):
         try:
@@ -221,7 +278,31 @@ def make_sampler(section: Config, pool: Pool, seed: int) -> Any:
             raise ValueError(
                 f'config.sampler.shares {fields["shares"]!r}: write NAME=SHARE, such as "real=0.5,edm=0.5".'
             ) from e
-    return unpack("sampler", make, fields, pool=pool, seed=seed)
+    if section["name"] == "weighted":
+        fields = _weights_of_scores(fields, scores or {})
+    parameters = inspect.signature(make).parameters
+    given = {"num_draws": num_draws, "scores": scores}
+    given = {name: value for name, value in given.items() if name in parameters}
+    if "scores" in given and not scores:
+        raise ValueError(
+            f"config.sampler.name {section['name']!r} needs scores and config.data.scores names none: give the folder "
+            "that `jaxmoust score` wrote."
+        )
+    return unpack("sampler", make, fields, pool=pool, seed=seed, **given)
+
+
+def _weights_of_scores(fields: dict, scores: Mapping[str, np.ndarray]) -> dict:
+    """Puts score ** power where the weight of a source is "scores"."""
+    weights, power = fields.get("weights"), fields.pop("power", 1.0)
+    if not isinstance(weights, Mapping):
+        return fields
+    wanted = [name for name, weight in weights.items() if weight == SCORES]
+    if unscored := sorted(set(wanted) - set(scores)):
+        raise ValueError(
+            f"config.sampler.weights wants the scores of {unscored}; config.data.scores gives those of "
+            f"{sorted(scores) or 'no source'}. Give the folder that `jaxmoust score` wrote."
+        )
+    return {**fields, "weights": {**weights, **{name: scores[name] ** power for name in wanted}}}
 
 
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:

@@ -7,6 +7,8 @@ into its path: `Path` on the command line, a look-up in the store inside a study
 """
 
 import io
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.analysis import accuracy
+from jaxmoust.analysis.scores import SCORES
 from jaxmoust.build import Config, RealData
 from jaxmoust.core.state import TrainState
 from jaxmoust.data import loader, samplers, sources, synthetic
@@ -26,7 +29,8 @@ from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, digest
 from jaxmoust.study import arms, findings
 from jaxmoust.study.run import conduct
 from jaxmoust.study.stages import Stage, Store, in_order
-from jaxmoust.train.loop import Recipe, fit
+from jaxmoust.train import predict
+from jaxmoust.train.loop import Recipe, Task, fit
 
 Resolve = Callable[[str], Path]
 Work = Callable[[RunFolder], dict]
@@ -35,7 +39,12 @@ GENERATOR_SECTIONS = ("seed", "task", "data", "model", "method", "augment", "opt
 SAMPLE_SECTIONS = ("seed", "task", "generator", "name", "num_images", "shard_images", "sample")
 CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
-SET_FIELDS = ("synthetic", "n_synthetic")
+SCORE_SECTIONS = ("task", "checkpoint", "set", "score", "eval")
+SET_FIELDS = ("synthetic", "n_synthetic", "scores", "drop_lowest", "drop_per_class")
+
+# Into how many windows of steps the record of what was drawn is cut, and how many draws of each are counted at most.
+NUM_WINDOWS = 32
+NUM_COUNTED = 1 << 18
 
 # The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
 NUM_EVAL_IMAGES = 512
@@ -151,22 +160,23 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
     """Trains a classifier on a pool of real and synthetic images (verb `train`)."""
     machine = parallel.Machine.all()
     real, training = _plan_train(config, machine)
-    refs, n_synthetic = config["data"]["synthetic"], config["data"]["n_synthetic"]
-    made = [build.open_set(resolve(r), real.base, n_synthetic) for r in ([refs] if isinstance(refs, str) else refs)]
-    pool = Pool.from_sources([real.base, *made])
-    sampler = build.make_sampler(config["sampler"], pool, config["seed"])
+    pool, scores = _open_pool(config["data"], real.base, resolve)
     recipe = training.recipe
+    num_draws = recipe.num_steps * recipe.batch_size
+    sampler = build.make_sampler(config["sampler"], pool, config["seed"], num_draws, scores)
     eval_data = _eval_stream(real.test, real.shape, config, machine)
     stream_from = _train_stream(pool, sampler, real.shape, recipe, machine)
 
     def work(folder: RunFolder) -> dict:
         _, evaluation, seconds = _fit(training, stream_from, eval_data, folder, machine, config["seed"], "train")
-        drawn = sampler.expected(0, recipe.num_steps * recipe.batch_size).sum(1)
+        if machine.primary:
+            atomic_write(folder.path / "draws.json", json.dumps(_draws(sampler, recipe)))
+        drawn = sampler.expected(0, num_draws).sum(1)
         return {
             **_judged(evaluation, real.test, real.shape, folder, machine),
             "steps": recipe.num_steps,
             "n_base": _n_base(real),
-            "n_synthetic": sum(len(s) for s in made),
+            "n_synthetic": int(pool.counts()[1:].sum()),
             "share": float(drawn[1:].sum() / drawn.sum()),
             "sampler": repr(sampler),
             "data_digest": real.base.digest,
@@ -174,6 +184,110 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
         }
 
     return work
+
+
+def _open_pool(data: Config, base: Source, resolve: Resolve) -> tuple[Pool, dict[str, np.ndarray]]:
+    """Joins the real images and the synthetic sets that a data section names, filtered; and reads the sets' scores.
+
+    Raises: ValueError: what does not fit together; scores of other sets or images.
+    """
+    refs, score_refs = (_as_tuple(data[name]) for name in ("synthetic", "scores"))
+    made = [build.open_set(resolve(ref), base, data["n_synthetic"]) for ref in refs]
+    if score_refs and len(score_refs) not in (1, len(refs)):
+        raise ValueError(
+            f"data.scores names {len(score_refs)} for {len(refs)} synthetic sets: name one for each set, or one name "
+            "that every set has in its folder scores/."
+        )
+    pool, scores = Pool.from_sources([base, *made]), {}
+    for i, source in enumerate(made if score_refs else ()):
+        set_folder = resolve(refs[i])
+        scores[source.name] = _read_scores(score_refs[i % len(score_refs)], set_folder, resolve)[: len(source)]
+    return build.filtered(pool, data["drop_lowest"], data["drop_per_class"], scores), scores
+
+
+def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
+    """Opens what `score` left: a folder, or the name of one in the set's own folder scores/."""
+    beside = set_folder / "scores" / ref
+    folder = beside if beside.is_dir() else resolve(ref)
+    _, result = _finished(folder, "score", "score")
+    held = synthetic.open_synthetic(set_folder).digest
+    if result["set_digest"] != held:
+        raise ValueError(
+            f"The scores {folder} are of a set with digest {result['set_digest']}, {set_folder} has {held}. "
+            "Score this set."
+        )
+    return np.load(folder / "scores.npy")
+
+
+def _as_tuple(refs: str | tuple) -> tuple:
+    return ((refs,) if refs else ()) if isinstance(refs, str) else tuple(refs)
+
+
+def _draws(sampler: samplers.Sampler, recipe: Recipe) -> dict:
+    """Counts what the sampler draws of each source and class over training, in windows of whole steps.
+
+    Of a long window its first draws are counted, as many as take a moment.
+    """
+    edges = [recipe.num_steps * w // NUM_WINDOWS for w in range(NUM_WINDOWS + 1)]
+    edges = sorted(set(edges))
+    pool, counts = sampler.pool, []
+    shape = len(pool.source_names), len(pool.class_names)
+    for a, b in itertools.pairwise(edge * recipe.batch_size for edge in edges):
+        keys = sampler.keys(a, min(b, a + NUM_COUNTED))
+        counts.append(np.bincount(pool.cell(keys), minlength=shape[0] * shape[1]).reshape(shape).tolist())
+    return {
+        "step_edges": edges,
+        "source_names": pool.source_names,
+        "class_names": pool.class_names,
+        "counts": counts,
+    }
+
+
+def score(config: Config, resolve: Resolve = Path) -> Work:
+    """Scores every image of a synthetic set by a trained classifier (verb `score`)."""
+    build.check_sections(config, SCORE_SECTIONS, "score")
+    if not config["checkpoint"] or not config["set"]:
+        raise ValueError(
+            "config.checkpoint or config.set is empty: give the folders of a trained classifier and of a set, "
+            "--config.checkpoint=DIR --config.set=DIR."
+        )
+    if config["score"] not in SCORES:
+        raise ValueError(f"config.score is {config['score']!r}; allowed are {', '.join(SCORES)}.")
+    machine = parallel.Machine.all()
+    origin = resolve(config["checkpoint"])
+    trained, done = _finished(origin, "classify", "train")
+    made = synthetic.open_synthetic(resolve(config["set"]))
+    task, state, shape = _load_classifier(origin, trained, done, made)
+    data = _eval_stream(made, shape, config, machine)
+
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        logits = predict.logits(task, state, data, machine)
+        values = SCORES[config["score"]](logits, made.labels).astype(np.float32)
+        _write_array(folder.path / "scores.npy", values, machine)
+        return {
+            "n": len(values),
+            "score": config["score"],
+            "mean": float(values.mean(dtype=np.float64)),
+            "quantiles": np.quantile(values, (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)).tolist(),
+            "set_digest": made.digest,
+            "seconds": time.monotonic() - started,
+        }
+
+    return work
+
+
+def _load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -> tuple[Task, TrainState, tuple]:
+    """Opens what `train` left in a folder, to judge images of the same classes: (task, state, image shape)."""
+    if list(judged.class_names) != list(done["class_names"]):
+        raise ValueError(
+            f"{origin} was trained on classes {done['class_names']}, these are {list(judged.class_names)}."
+        )
+    shape = tuple(done["image_shape"])
+    task = build.make_classify(trained, shape, len(judged.class_names))
+    tree, _ = checkpoint.restore_tree(origin / "checkpoints")
+    averaged = {"stats": {}, **tree["ema"]} if "ema" in tree else None  # a checkpoint has no empty branches
+    return task, TrainState(tree["step"], tree["params"], tree.get("stats", {}), None, averaged), shape
 
 
 def evaluate(config: Config, resolve: Resolve = Path) -> Work:
@@ -190,24 +304,18 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
     if not data.get("source"):
         data |= {"source": trained["data"]["source"], "path": trained["data"].get("path", "")}
     test = build.unpack("data", sources.open_source, {"name": data.pop("source"), **data})
-    if list(test.class_names) != list(done["class_names"]):
-        raise ValueError(f"{origin} was trained on classes {done['class_names']}, these are {list(test.class_names)}.")
-    shape = tuple(done["image_shape"])
-    task = build.make_classify(trained, shape, len(test.class_names))
+    task, state, shape = _load_classifier(origin, trained, done, test)
     eval_data = _eval_stream(test, shape, config, machine)
-    tree, _ = checkpoint.restore_tree(origin / "checkpoints")
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
-        averaged = {"stats": {}, **tree["ema"]} if "ema" in tree else None  # a checkpoint has no empty branches
-        state = TrainState(tree["step"], tree["params"], tree.get("stats", {}), None, averaged)
         evaluation = task.evaluate(machine.replicate(state), None, eval_data, machine)
         return {**_judged(evaluation, test, shape, folder, machine), "seconds": time.monotonic() - started}
 
     return work
 
 
-JOBS = {"fit": fit_generator, "sample": sample, "train": train, "evaluate": evaluate}
+JOBS = {"fit": fit_generator, "sample": sample, "train": train, "evaluate": evaluate, "score": score}
 
 
 def study(config: Config, workdir: Path, store_path: Path, command: str) -> findings.Page:
@@ -255,14 +363,26 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             real, fitted = _plan_fit(stage.needs[0].config, machine, open_real)
             sampling = build.make_sampling(config["sample"], fitted.task.method, fitted.task.label_dropout)
             _spec(config, sampling, "", real.base.class_names, real.shape)
+        elif stage.kind == "score":
+            build.check_sections(config, SCORE_SECTIONS, "score")
         else:
-            real, _ = _plan_train(config, machine, open_real)
-            n_synthetic, num_classes = config["data"]["n_synthetic"], len(real.base.class_names)
-            labels = {"real": real.base.labels}
-            for made in stage.needs:
-                build.check_set_size(made.config["name"], n_synthetic, made.config["num_images"])
-                labels[made.config["name"]] = np.arange(made.config["num_images"]) % num_classes
-            build.make_sampler(config["sampler"], Pool.from_labels(labels, real.base.class_names), config["seed"])
+            _check_train(stage, *_plan_train(config, machine, open_real))
+
+
+def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:
+    """Builds the sampler of a training stage over the labels that its sets will have, with scores made up."""
+    config, recipe = stage.config, training.recipe
+    n_synthetic, num_classes = config["data"]["n_synthetic"], len(real.base.class_names)
+    labels, made_up = {"real": real.base.labels}, {}
+    for made in (need for need in stage.needs if need.kind == "sample"):
+        name, size = made.config["name"], made.config["num_images"]
+        build.check_set_size(name, n_synthetic, size)
+        labels[name] = np.arange(n_synthetic or size) % num_classes
+        if config["data"]["scores"]:
+            made_up[name] = np.linspace(0.1, 0.9, labels[name].size)
+    pool = Pool.from_labels(labels, real.base.class_names)
+    pool = build.filtered(pool, config["data"]["drop_lowest"], config["data"]["drop_per_class"], made_up)
+    build.make_sampler(config["sampler"], pool, config["seed"], recipe.num_steps * recipe.batch_size, made_up)
 
 
 def _plan_fit(
@@ -345,10 +465,7 @@ def _finished(workdir: Path, task: str, verb: str) -> tuple[Config, dict]:
 def _judged(evaluation, test: Source, shape: tuple, folder: RunFolder, machine: parallel.Machine) -> dict:
     """Top-1 and Top-5 with intervals and per class; the rank of every test image goes to ranks.npy."""
     rank = evaluation.arrays["rank"]
-    if machine.primary:
-        buffer = io.BytesIO()
-        np.save(buffer, rank)
-        atomic_write(folder.path / "ranks.npy", buffer.getvalue())
+    _write_array(folder.path / "ranks.npy", rank, machine)
     num_classes = len(test.class_names)
     return {
         "top1": accuracy.top_k(rank, 1),
@@ -360,6 +477,13 @@ def _judged(evaluation, test: Source, shape: tuple, folder: RunFolder, machine: 
         "class_names": test.class_names,
         "image_shape": shape,
     }
+
+
+def _write_array(path: Path, array: np.ndarray, machine: parallel.Machine) -> None:
+    if machine.primary:
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        atomic_write(path, buffer.getvalue())
 
 
 def _some_of_each_class(source: Source) -> Source:

@@ -145,6 +145,26 @@ def test_real_data_copies_repeat_every_base_image():
     np.testing.assert_array_equal(thrice.base.images(np.arange(40, 60)), once.base.images(np.arange(20)))
 
 
+def test_real_data_imbalanced_is_a_part_of_the_balanced_base_set():
+    whole = build.real_data("digits", n_per_class=50)
+    cut = build.real_data("digits", n_per_class=50, imbalance="step", imbalance_ratio=5.0)
+    assert cut.base.class_counts().tolist() == [50] * 5 + [10] * 5
+    assert whole.base.class_counts().tolist() == [50] * 10
+    images = [set(map(bytes, real.base.images(np.arange(len(real.base))))) for real in (cut, whole)]
+    assert images[0] < images[1] and len(cut.base) + len(cut.unused) == 1000
+
+
+def test_real_data_without_the_fields_of_imbalance_means_what_it_did():
+    """The address of a base set that published runs on digits stand on."""
+    assert build.real_data("digits", n_base=100).base.digest == GOLDEN_BASE
+    assert build.real_data("digits", n_per_class=10).base.digest == GOLDEN_BASE
+
+
+def test_real_data_refuses_two_sizes():
+    with pytest.raises(ValueError, match="n_base=100 and n_per_class=10, allowed is one"):
+        build.real_data("digits", n_base=100, n_per_class=10)
+
+
 def test_real_data_of_the_whole_split_leaves_nothing_unused():
     assert build.real_data("digits").unused is None
 
@@ -184,13 +204,13 @@ def test_open_set_takes_the_first_images(quick_study):
 
 def test_make_sampler_reads_shares_as_a_mapping_or_a_text():
     pool = Pool.from_labels({"real": np.arange(10), "edm": np.arange(10)})
-    assert build.make_sampler({"name": "random"}, pool, 3) == Random(pool, 3)
+    assert build.make_sampler({"name": "random"}, pool, 3, 100) == Random(pool, 3)
     for shares in ({"real": 0.25, "edm": 0.75}, "real=0.25,edm=0.75", "real = 0.25, edm = 0.75"):
-        made = build.make_sampler({"name": "share", "shares": shares}, pool, 3)
+        made = build.make_sampler({"name": "share", "shares": shares}, pool, 3, 100)
         assert made == Share(pool, {"real": 0.25, "edm": 0.75}, 3)
     for shares in ("real", "real=half", "real=0.5=0.5", ""):
         with pytest.raises(ValueError, match="NAME=SHARE"):
-            build.make_sampler({"name": "share", "shares": shares}, pool, 3)
+            build.make_sampler({"name": "share", "shares": shares}, pool, 3, 100)
 
 
 def test_make_module_refuses_what_is_not_in_its_table():
@@ -240,3 +260,6 @@ def test_make_sampling_needs_label_dropout_for_guidance():
 def test_make_sampling_refuses_more_levels_than_the_method_has():
     with pytest.raises(ValueError, match="1001"):
         build.make_sampling({"sampler": "euler", "num_steps": 1001}, DDPM(), label_dropout=0.0)
+
+
+GOLDEN_BASE = "2c5146de288ebacb40ee3d701421281a"

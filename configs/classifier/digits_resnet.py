@@ -19,12 +19,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         path="",
         n_base=100,
         base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
         copies=1,
         image_px=0,
         channels=0,
         digest="",
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
         n_synthetic=0,
+        scores="",
+        drop_lowest=0.0,
+        drop_per_class=True,
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:

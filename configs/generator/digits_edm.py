@@ -12,7 +12,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.task = "diffuse"
-    config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0, digest="")
+    config.data = dict(
+        source="digits",
+        path="",
+        n_base=100,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=0,
+        channels=0,
+        digest="",
+    )
     config.model = dict(
         name="unet",
         base_channels=8 if quick else 20,

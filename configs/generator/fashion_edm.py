@@ -13,7 +13,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.seed = 0
     config.task = "diffuse"
     config.data = dict(
-        source="fashion_mnist", path="", n_base=100 if quick else 0, base_seed=0, image_px=0, channels=0, digest=""
+        source="fashion_mnist",
+        path="",
+        n_base=100 if quick else 0,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=0,
+        channels=0,
+        digest="",
     )
     config.model = dict(
         name="unet",

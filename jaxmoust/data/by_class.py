@@ -9,20 +9,22 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxmoust.data.draws import QuotaDraws, check_seed, checked_shares
+from jaxmoust.data.draws import QuotaDraws, check_range, check_seed, checked_shares
 from jaxmoust.data.permutation import make_key, shuffled
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.quota import Quota, StagedQuota
-from jaxmoust.data.schedules import check_length, equal_starts
+from jaxmoust.data.quota import Quota, StagedQuota, stage_overlaps
+from jaxmoust.data.schedules import check_length, check_number, equal_starts
 
 _NUM_BLENDS = 100  # stages of Progressive
-_FINE = 1 << 20  # weights that are no whole numbers are rounded to this part of the largest: see schedules.py
+_BITS = 24  # significant bits of weights that are no whole numbers
+_MAX_POWER = 10
 
 
 class _ByClass(QuotaDraws):
     """Samplers that choose a source (if shares are given), then a class, then an image, each evenly spread.
 
-    Inside a class every image is drawn once before any is drawn again.
+    Inside a class every image is drawn once before any is drawn again. The first draw needs the pool's index by class,
+    which all samplers of the pool share (a radix sort of the labels, 4 bytes an image, held).
     """
 
     pool: Pool
@@ -34,9 +36,9 @@ class _ByClass(QuotaDraws):
         """The weight of each class that has sizes [K] images; 0 for one that has none."""
 
     def _check(self) -> None:
-        check_seed(self.seed)
+        self._hold(seed=check_seed(self.seed))
         if self.shares is not None:
-            object.__setattr__(self, "shares", checked_shares(self.pool, self.shares))
+            self._hold(shares=checked_shares(self.pool, self.shares))
         drawn = self.pool.counts() if self.shares is None else self.pool.counts()[self._quota.groups]
         if missing := [name for name, n in zip(self.pool.class_names, drawn.sum(0), strict=True) if not n]:
             raise ValueError(
@@ -79,15 +81,16 @@ class _ByClass(QuotaDraws):
         label, class_rank = self._quotas[group].locate(rank)
         return self._pick(group, label, class_rank)
 
-    def _class_parts(self, group: int, start: float, stop: float) -> np.ndarray:
-        """The expected draws of each class among a group's draws start to stop: float64 [K]."""
-        return self._quotas[group].expected(start, stop)
+    def _class_draws(self, group: int, start: int, stop: int) -> np.ndarray:
+        """The expected draws of each class that fall to a group: float64 [K]."""
+        return (stop - start) * self._quota.parts[group] * self._quotas[group].parts
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The expected number of draws per source and class: float64 [S, K]."""
+        check_range(start, stop)
         counts, expected = self.pool.counts(), np.zeros(self.pool.counts().shape)
         for g in self._quota.groups:
-            part = self._class_parts(int(g), start * self._quota.parts[g], stop * self._quota.parts[g])
+            part = self._class_draws(int(g), start, stop)
             rows = slice(None) if self.shares is None else slice(g, g + 1)
             expected[rows] = part * counts[rows] / np.maximum(counts[rows].sum(0), 1)
         return expected
@@ -99,7 +102,7 @@ class ClassPower(_ByClass):
 
     Attributes:
         pool: the images.
-        power: 1 draws images alike (instance-balanced), 0 classes alike, 0.5 in between (square-root); any number.
+        power: 1 draws images alike (instance-balanced), 0 classes alike, 0.5 in between (square-root); -10 to 10.
         shares: source name -> share, as in `Share`; n_c then counts inside a source, and a class that a source
             does not hold gets nothing from it. None: the pool is taken as one set.
         seed: 0 <= seed < 2^63.
@@ -115,14 +118,17 @@ class ClassPower(_ByClass):
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a power that is no number, a class without images, bad shares or seed."""
-        if not isinstance(self.power, int | float) or not math.isfinite(self.power):
-            raise ValueError(f"Got power={self.power!r}, allowed is a number, such as 1, 0.5 or 0: correct it.")
+        self._hold(power=check_number("power", self.power, "a number such as 1, 0.5 or 0"))
+        if abs(self.power) > _MAX_POWER:
+            raise ValueError(
+                f"Got power={self.power!r}, allowed is -{_MAX_POWER} to {_MAX_POWER}, such as 1, 0.5 or 0: correct it."
+            )
         self._check()
 
     def _weights(self, sizes: np.ndarray) -> list[Fraction]:
         if self.power in (0, 1):
             return [Fraction(int(n) if self.power else int(n > 0)) for n in sizes]
-        return _rounded([(n / sizes.max()) ** self.power if n else 0.0 for n in sizes.tolist()])
+        return [_rounded(n**self.power) if n else Fraction(0) for n in sizes.tolist()]
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,7 @@ class EffectiveNumber(_ByClass):
 
     def __post_init__(self) -> None:
         """Raises: ValueError: beta out of range, a class without images, bad shares or seed."""
+        self._hold(beta=check_number("beta", self.beta, "0 <= beta < 1, such as 0.9999"))
         if not 0.0 <= self.beta < 1.0:
             raise ValueError(f"Got beta={self.beta!r}, allowed is 0 <= beta < 1, such as 0.9999: correct it.")
         self._check()
@@ -153,7 +160,7 @@ class EffectiveNumber(_ByClass):
     def _weights(self, sizes: np.ndarray) -> list[Fraction]:
         # expm1 keeps the digits of 1 - beta^n when beta is close to 1.
         log_beta = math.log(self.beta) if self.beta else -math.inf
-        return _rounded([n * (1 - self.beta) / -math.expm1(n * log_beta) if n else 0.0 for n in sizes.tolist()])
+        return [_rounded(n * (1 - self.beta) / -math.expm1(n * log_beta)) if n else Fraction(0) for n in sizes.tolist()]
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ class Progressive(_ByClass):
 
     def __post_init__(self) -> None:
         """Raises: ValueError: no length, a class without images, bad shares or seed."""
-        check_length("num_draws", self.num_draws)
+        self._hold(num_draws=check_length("num_draws", self.num_draws))
         self._check()
 
     def _weights(self, sizes: np.ndarray) -> list[Fraction]:
@@ -193,10 +200,16 @@ class Progressive(_ByClass):
     @cached_property
     def _blends(self) -> dict[int, StagedQuota]:
         """Which of a group's draws are instance-balanced (0) and which class-balanced (1)."""
-        edges = np.array([*equal_starts(self.num_draws, _NUM_BLENDS), self.num_draws])
-        n = edges.size - 1
-        weights = [(1 - Fraction(2 * k + 1, 2 * n), Fraction(2 * k + 1, 2 * n)) for k in range(n)] + [(0, 1)]
-        return {g: StagedQuota(self._quota.count(edges, g), weights, self.seed, 7, g) for g in self._quotas}
+        starts, weights = self._table
+        return {g: StagedQuota(self._quota.count(starts, g), weights, self.seed, 7, g) for g in self._quotas}
+
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, list[tuple[Fraction, Fraction]]]:
+        """The first positions of the stages, and what is instance- and class-balanced in each."""
+        starts = np.array([*equal_starts(self.num_draws, _NUM_BLENDS), self.num_draws])
+        n = starts.size - 1
+        times = [Fraction(2 * k + 1, 2 * n) for k in range(n)] + [Fraction(1)]
+        return starts, [(1 - t, t) for t in times]
 
     def _within(self, group: int, rank: np.ndarray, position: np.ndarray) -> np.ndarray:
         kind, kind_rank = self._blends[group].locate(rank)
@@ -208,12 +221,13 @@ class Progressive(_ByClass):
             class_rank[which] = own + other.count(rank[which] - kind_rank[which], label[which])
         return self._pick(group, label, class_rank)
 
-    def _class_parts(self, group: int, start: float, stop: float) -> np.ndarray:
-        instance, balanced = self._blends[group].expected(start, stop)
+    def _class_draws(self, group: int, start: int, stop: int) -> np.ndarray:
+        starts, weights = self._table
+        instance, balanced = self._quota.parts[group] * (stage_overlaps(starts, start, stop) @ np.array(weights, float))
         return instance * self._quotas[group].parts + balanced * self._balanced[group].parts
 
 
-def _rounded(weights: list[float]) -> list[Fraction]:
-    """Rounds to 2^-20 of the largest, and never to 0, so that every machine computes with the same weights."""
-    largest = max(weights)
-    return [Fraction(max(1, round(weight / largest * _FINE))) if weight else Fraction(0) for weight in weights]
+def _rounded(weight: float) -> Fraction:
+    """Rounds to 24 significant bits, so that every machine computes with the same weight."""
+    mantissa, exponent = math.frexp(weight)
+    return Fraction(round(math.ldexp(mantissa, _BITS))) * Fraction(2) ** (exponent - _BITS)

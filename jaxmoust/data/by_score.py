@@ -1,6 +1,7 @@
 """Samplers that follow numbers given for each image: weighted draws, and easy images before hard ones."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ import numpy as np
 from jaxmoust.data.draws import CHUNK, Draws, QuotaDraws, check_range, check_seed, checked_shares
 from jaxmoust.data.permutation import fold, make_key, shuffled
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.quota import Quota, stage_slices
+from jaxmoust.data.quota import Quota, stage_overlaps, stage_slices
 from jaxmoust.data.schedules import Pacing
 
 _STRIDE = 64  # entries of the table of weights that one entry of its index stands for
@@ -28,37 +29,68 @@ class Weighted(Draws):
         pool: the images.
         weights: finite numbers >= 0, not all 0. By image: [N] over the pool's keys, or {source: a number for each of
             its images, or numbers [images of that source]}, every source named. By class: {class name: a number for
-            each of its images}, every class named. Held as read-only numbers [N].
+            each of its images}, every class named.
         by: "image" or "class".
+        shares: source name -> share, as in `Share`: each source's weights are scaled to sum to its share, so that
+            weights compare the images of one source only. None: as given.
         seed: 0 <= seed < 2^63.
     """
 
     pool: Pool
     weights: Any
     by: str = "image"
+    shares: Mapping[str, float] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raises: ValueError: weights that do not fit, are negative, NaN, infinite or all 0, or a bad seed."""
-        check_seed(self.seed)
+        self._hold(seed=check_seed(self.seed))
         if self.by not in ("image", "class"):
             raise ValueError(f"Got by={self.by!r}, allowed are 'image' and 'class': choose one.")
-        object.__setattr__(self, "weights", self._of_classes() if self.by == "class" else self._of_images())
+        if self.shares is not None:
+            self._hold(shares=checked_shares(self.pool, self.shares))
+        if isinstance(self.weights, Mapping) or self.by == "class":
+            self._check_names()
+            frozen = {name: self._frozen(weight) for name, weight in self.weights.items()}
+            self._hold(weights=frozen)
+        else:
+            self._hold(weights=self._of_images())
         _ = self._cumulative  # refuses what it cannot add up
 
-    def _of_images(self) -> np.ndarray:
-        if isinstance(self.weights, Mapping) and set(self.weights) != set(self.pool.source_names):
+    @staticmethod
+    def _frozen(weight: Any) -> Any:
+        """Copies an array that somebody else may write to."""
+        if np.ndim(weight) == 0 or not getattr(weight, "flags", None) or not weight.flags.writeable:
+            return weight
+        weight = weight.copy()
+        weight.setflags(write=False)
+        return weight
+
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        """The weight of each key: [N]."""
+        weights = self._of_classes() if self.by == "class" else self._of_images()
+        low = weights.min() if self.pool.kept is None else weights[self.pool.kept].min()
+        if not low >= 0:  # NaN is not
+            what = "NaN" if np.isnan(low) else f"a weight of {low}"
+            raise ValueError(f"Got {what} among the weights, allowed are numbers from 0: correct the scores.")
+        return weights if self.shares is None else self._scaled(weights)
+
+    def _check_names(self) -> None:
+        names = self.pool.class_names if self.by == "class" else self.pool.source_names
+        if not isinstance(self.weights, Mapping) or set(self.weights) != set(names):
+            given = sorted(self.weights) if isinstance(self.weights, Mapping) else f"no name ({type(self.weights)})"
+            what = "class" if self.by == "class" else "source"
             raise ValueError(
-                f"Got weights for {sorted(self.weights)}, allowed is one entry for each of the pool's sources "
-                f"{sorted(self.pool.source_names)}: name each of them (0 means never drawn)."
+                f"Got weights for {given}, allowed is one for each {what} of the pool, {sorted(names)}: name each of "
+                f"them (0 means never drawn)."
             )
+
+    def _of_images(self) -> np.ndarray:
         return self.pool.spread(self.weights, "weights")
 
     def _of_classes(self) -> np.ndarray:
         names = self.pool.class_names
-        if not isinstance(self.weights, Mapping) or set(self.weights) != set(names):
-            given = sorted(self.weights) if isinstance(self.weights, Mapping) else type(self.weights).__name__
-            raise ValueError(f"Got weights for {given}, allowed is one for each class {sorted(names)}: name each.")
         held = self.pool.counts().sum(0)
         if empty := [name for name, n in zip(names, held, strict=True) if self.weights[name] and not n]:
             raise ValueError(f"Got weights for {empty}, of which no source holds an image: set them to 0.")
@@ -66,24 +98,37 @@ class Weighted(Draws):
         weights.setflags(write=False)
         return weights
 
+    def _scaled(self, weights: np.ndarray) -> np.ndarray:
+        scaled = np.zeros(weights.size)
+        for s, (name, share) in enumerate(self.shares.items()):
+            keys = self.pool.at(np.arange(*self.pool.bounds[s : s + 2]))
+            if not share:
+                continue
+            total = np.cumsum(weights[keys], dtype=np.float64)[-1]  # adds in one order on every machine
+            if not 0 < total < np.inf:
+                raise ValueError(
+                    f"Got weights of {name!r} that sum to {total}, allowed for a share of {share} is a finite sum "
+                    f"above 0: weigh some of its images, or give it no share."
+                )
+            scaled[keys] = weights[keys] * (share / total)
+        scaled.setflags(write=False)
+        return scaled
+
     @cached_property
     def _cumulative(self) -> np.ndarray:
-        weights = self.weights if self.pool.kept is None else self.weights[self.pool.kept]
-        low = weights.min()
-        if not low >= 0:  # NaN is not
-            what = "NaN" if np.isnan(low) else f"a weight of {low}"
-            raise ValueError(f"Got {what} among the weights, allowed are numbers from 0: correct the scores.")
+        weights = self._weights if self.pool.kept is None else self._weights[self.pool.kept]
         cumulative = np.cumsum(weights, dtype=np.float64)
         if not 0 < cumulative[-1] < np.inf:
             raise ValueError(
                 f"Got weights that sum to {cumulative[-1]}, allowed is a finite sum above 0: give at least one image a "
                 f"weight, and none an infinite one."
             )
-        return cumulative
+        # To a sum of 0.5 to 1, by a power of two, which rounds nothing: the smallest of sums is as good as any.
+        return np.ldexp(cumulative, -math.frexp(cumulative[-1])[1], out=cumulative)
 
     @cached_property
     def _digest(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self.weights, "<f8").data).hexdigest()[:16]
+        return hashlib.sha256(np.ascontiguousarray(self._weights, "<f8").data).hexdigest()[:16]
 
     def __eq__(self, other: object) -> bool:
         """Weighted samplers are equal when pool, weights and seed are."""
@@ -94,8 +139,8 @@ class Weighted(Draws):
         return hash(repr(self))
 
     def __repr__(self) -> str:
-        """Names the pool, a digest of the weights, and the seed."""
-        return f"Weighted(pool={self.pool!r}, weights={self._digest!r}, seed={self.seed!r})"
+        """Names the pool, a digest of the weights, the shares and the seed."""
+        return f"Weighted(pool={self.pool!r}, weights={self._digest!r}, shares={self.shares!r}, seed={self.seed!r})"
 
     def keys(self, start: int, stop: int) -> np.ndarray:
         """The draws start <= i < stop: int64 [stop - start]."""
@@ -132,13 +177,18 @@ class Weighted(Draws):
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The expected number of draws per source and class: float64 [S, K]."""
+        check_range(start, stop)
+        return (stop - start) * self._parts
+
+    @cached_property
+    def _parts(self) -> np.ndarray:
+        """The part of the weight that each source and class has: float64 [S, K]."""
         num_classes = len(self.pool.class_names)
         mass = np.zeros(len(self.pool.source_names) * num_classes)
-        for first in range(0, len(self.pool), 1 << 20):
-            keys = self.pool.at(np.arange(first, min(first + (1 << 20), len(self.pool))))
-            group = self.pool.source(keys).astype(np.int64) * num_classes + self.pool.label(keys)
-            mass += np.bincount(group, self.weights[keys], mass.size)
-        return ((stop - start) * mass / mass.sum()).reshape(-1, num_classes)
+        for first in range(0, self.pool.num_kept, 1 << 20):
+            keys = self.pool.at(np.arange(first, min(first + (1 << 20), self.pool.num_kept)))
+            mass += np.bincount(self.pool.cell(keys), self._weights[keys], mass.size)
+        return (mass / mass.sum()).reshape(-1, num_classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,15 +215,33 @@ class EasyToHard(QuotaDraws):
     per_class: bool = False
     seed: int = 0
 
+    @classmethod
+    def paced(
+        cls,
+        pool: Pool,
+        scores: Any,
+        num_draws: int,
+        start: float = 0.2,
+        full_at: float = 0.8,
+        shape: str = "linear",
+        num_stages: int = 20,
+        shares: Mapping[str, float] | None = None,
+        per_class: bool = False,
+        seed: int = 0,
+    ) -> "EasyToHard":
+        """The same in plain numbers; see `Pacing`."""
+        return cls(pool, scores, Pacing(num_draws, start, full_at, shape, num_stages), shares, per_class, seed)
+
     def __post_init__(self) -> None:
         """Raises: ValueError: scores that do not fit or say nothing, infinite scores, bad shares or seed."""
-        check_seed(self.seed)
+        self._hold(seed=check_seed(self.seed), scores=self.pool.spread(self.scores, "scores"))
         if self.shares is not None:
-            object.__setattr__(self, "shares", checked_shares(self.pool, self.shares))
-        scores = self.pool.spread(self.scores, "scores")
-        if np.isinf(scores).any() or np.isnan(scores).all():
+            self._hold(shares=checked_shares(self.pool, self.shares))
+        if not isinstance(self.pacing, Pacing):
+            raise ValueError(f"Got the pacing {self.pacing!r}, allowed is a Pacing: give Pacing(num_draws, ...).")
+        drawable = self.scores if self.pool.kept is None else self.scores[self.pool.kept]
+        if np.isinf(drawable).any() or np.isnan(drawable).all():
             raise ValueError("Got infinite scores or none at all, allowed are finite numbers: give {source: scores}.")
-        object.__setattr__(self, "scores", scores)
         _ = self._orders
 
     @cached_property
@@ -185,7 +253,7 @@ class EasyToHard(QuotaDraws):
         """Of each group, the keys from easy to hard, and how many of them come first for want of a score."""
         orders = {}
         for g in self._quota.groups.tolist():
-            low, high = (0, len(self.pool)) if self.shares is None else self.pool.bounds[g : g + 2].tolist()
+            low, high = (0, self.pool.num_kept) if self.shares is None else self.pool.bounds[g : g + 2].tolist()
             keys = self.pool.at(np.arange(low, high))
             scores = self.scores[keys]
             unscored = np.isnan(scores)
@@ -219,17 +287,20 @@ class EasyToHard(QuotaDraws):
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The expected number of draws per source and class: float64 [S, K]."""
+        check_range(start, stop)
+        return np.tensordot(stage_overlaps(self._stages[0], start, stop), self._parts, 1)
+
+    @cached_property
+    def _parts(self) -> np.ndarray:
+        """The part of a stage's draws that each source and class takes: float64 [stages, S, K]."""
         starts, _, sizes = self._stages
-        edges = [*starts[1:].tolist(), max(stop, int(starts[-1]))]
-        expected = np.zeros((len(self.pool.source_names), len(self.pool.class_names)))
+        num_cells = len(self.pool.source_names) * len(self.pool.class_names)
+        parts = np.zeros((starts.size, num_cells))
         for g, (order, _) in self._orders.items():
-            cell = self.pool.source(order).astype(np.int64) * expected.shape[1] + self.pool.label(order)
-            for k, (a, b) in enumerate(zip(starts.tolist(), edges, strict=True)):
-                overlap = max(0, min(b, stop) - max(a, start)) * self._quota.parts[g]
-                if overlap:
-                    drawn = np.bincount(cell[: sizes[g][k]], minlength=expected.size)
-                    expected += overlap * drawn.reshape(expected.shape) / sizes[g][k]
-        return expected
+            cell = self.pool.cell(order)
+            for k, size in enumerate(sizes[g]):
+                parts[k] += self._quota.parts[g] * np.bincount(cell[:size], minlength=num_cells) / size
+        return parts.reshape(starts.size, -1, len(self.pool.class_names))
 
     def __eq__(self, other: object) -> bool:
         """Equal when all fields are."""

@@ -5,9 +5,11 @@ and resuming take no time and no state but the position itself. `sampler[i]` is 
 for; `sampler.keys(start, stop)` is the same for a whole batch. Samplers know labels and sources, never images.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
+from numbers import Real
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -18,7 +20,9 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.quota import Quota, StagedQuota
 
 CHUNK = 1 << 15  # draws worked on at a time: the temporaries stay in the cache
+_LAST = 2**63 - 1  # positions are below it
 _BLOCK = 256  # draws computed at once for the scalar face
+_LEAST_SHARE = 1e-9  # quotas are fractions with denominators below 2^31
 _SHARE_TOLERANCE = 1e-6  # ten shares written with seven digits may miss 1 by this much
 
 
@@ -44,15 +48,19 @@ def draw_rng(seed: int, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, position], np.uint64)))
 
 
-def check_seed(seed: int) -> None:
-    """Raises: ValueError: not an integer in [0, 2^63)."""
+def check_seed(seed: int) -> int:
+    """Returns the seed as a plain integer, which is the same in every repr.
+
+    Raises: ValueError: not an integer in [0, 2^63).
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
         raise ValueError(f"Got the seed {seed!r}, allowed is an integer from 0 to 2^63 - 1: choose another.")
+    return int(seed)
 
 
 def check_range(start: int, stop: int) -> None:
     """Raises: ValueError: not a range of positions."""
-    if not 0 <= start <= stop < 2**63:
+    if not 0 <= start <= stop <= _LAST:
         raise ValueError(f"Got draws {start} to {stop}, allowed is 0 <= start <= stop < 2^63: correct the range.")
 
 
@@ -67,15 +75,20 @@ class Draws:
 
     def __getitem__(self, i: int) -> grain.RecordMetadata:
         """The i-th draw: its key in the pool and a generator of its own, keyed by (seed, i)."""
-        i = int(i)
-        if i < 0:
-            raise IndexError(f"Got draw {i}, allowed are 0 and up: a sampler has no end to count from.")
+        i = operator.index(i)
+        if not 0 <= i < _LAST:
+            raise IndexError(f"Got draw {i}, allowed are 0 to 2^63 - 2: a sampler has no end to count from.")
         start, keys = self.__dict__.get("_block", (0, ()))
         if not start <= i < start + len(keys):
             start = i - i % _BLOCK
-            keys = self.keys(start, min(start + _BLOCK, 2**63 - 1)).tolist()
+            keys = self.keys(start, min(start + _BLOCK, _LAST)).tolist()
             self.__dict__["_block"] = (start, keys)  # one assignment: threads see the old or the new
         return grain.RecordMetadata(index=i, record_key=keys[i - start], rng=draw_rng(self.seed, i))
+
+    def _hold(self, **values: Any) -> None:
+        """Sets fields at birth, in the one form that their repr and hash are made of."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone."""
@@ -128,14 +141,19 @@ def checked_shares(pool: Pool, shares: Mapping[str, float], where: str = "") -> 
     Raises: ValueError: shares that do not name the pool's sources, are no shares, do not sum to 1, or ask for a
         source that filters left empty.
     """
-    shares = {name: float(share) for name, share in dict(shares).items()}
+    if not isinstance(shares, Mapping) or not all(isinstance(share, Real) for share in shares.values()):
+        raise ValueError(f"Got shares {shares!r}{where}, allowed is a number for each source: give {{source: share}}.")
+    shares = {name: float(share) for name, share in shares.items()}
     if set(shares) != set(pool.source_names):
         raise ValueError(
             f"Got shares{where} for {sorted(shares)}, allowed is one for each of the pool's sources "
             f"{sorted(pool.source_names)}: name each of them (0 means never drawn)."
         )
-    if not all(0.0 <= share <= 1.0 for share in shares.values()):  # refuses NaN too
-        raise ValueError(f"Got shares {shares}{where}, allowed are numbers from 0 to 1: correct them.")
+    if not all(share == 0.0 or _LEAST_SHARE <= share <= 1.0 for share in shares.values()):  # refuses NaN too
+        raise ValueError(
+            f"Got shares {shares}{where}, allowed are numbers from 0 to 1, of which none but 0 is below "
+            f"{_LEAST_SHARE}: correct them."
+        )
     if abs(sum(shares.values()) - 1.0) > _SHARE_TOLERANCE:
         raise ValueError(
             f"Got shares {shares}{where} that sum to {sum(shares.values())!r}, allowed is a sum of 1 (to within "

@@ -1,111 +1,38 @@
 """Batches: sampler + pool + transforms as one Grain stream, and the exact stream of an evaluation.
 
 One Grain element is one step's batch, made by a pure function of the step number: the state of a stream is
-that number. Sets that fit into memory are decoded and resized once, and a batch is one gather; larger ones are
-read image by image in Grain's threads. Nothing here knows a device; a process gives its index and takes its
-slice of the global batch.
+that number. Draws are computed for many small steps at once; where images come from is in images.py. Nothing
+here knows a device; a process gives its index and takes its slice of the global batch.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import grain
 import numpy as np
 
+from jaxmoust.data.images import Images, Transform, open_images
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers import Sampler, draw_rng
+from jaxmoust.data.samplers import Sampler
 from jaxmoust.data.source import Source
 from jaxmoust.data.transforms import Resize
 
 Batch = dict[str, np.ndarray]
-Transform = grain.transforms.Map | grain.transforms.RandomMap
 
-MEMORY_BYTES = 1 << 30  # a pool whose resized images take no more is held in memory
-_NUM_THREADS = 16  # they wait for disks and decoders, which let go of the interpreter's lock
-_READ_AT_ONCE = 256  # images a thread reads before it hands over: handing over costs as much as a small image
 _PREFETCH_STEPS = 4
+_WORTH_A_THREAD_BYTES = 1 << 20  # to hand over a batch takes longer than to copy a smaller one (about 0.1 ms)
+_DRAWS_AT_ONCE = 4096  # numpy takes hardly longer for so many than for a batch of 128
 
 
-@dataclass(frozen=True, eq=False)
-class _Images:
-    """The images of some sources, brought to one shape: at once, where they fit into memory, or when asked for.
-
-    Attributes:
-        sources: S sources.
-        transform: what brings an image to `shape`.
-        shape: (H, W, C) of the result.
-        resident: per source, all of its images in that shape, uint8 [N, H, W, C]; () when read when asked for.
-    """
-
-    sources: tuple[Source, ...]
-    transform: Transform
-    shape: tuple[int, int, int]
-    resident: tuple[np.ndarray, ...] = ()
-
-    def gather(self, source: np.ndarray, place: np.ndarray, seed: int, position: np.ndarray) -> np.ndarray:
-        """Reads image place[j] of source source[j] for each j: uint8 [b, H, W, C].
-
-        A random transform of image j is keyed by (seed, position[j]).
-        """
-        images = np.empty((place.size, *self.shape), np.uint8)
-        if self.resident:
-            for s, resident in enumerate(self.resident):
-                which = np.flatnonzero(source == s)
-                images[which] = resident[place[which]]
-            return images
-        for j in range(place.size):
-            image = self.sources[source[j]].read(place[j])
-            images[j] = self.transformed(image, seed, int(position[j]))
-        return images
-
-    def transformed(self, image: np.ndarray, seed: int, position: int) -> np.ndarray:
-        """Brings one image to `shape`.
-
-        Raises: ValueError: the transform makes another shape.
-        """
-        if isinstance(self.transform, grain.transforms.RandomMap):
-            image = self.transform.random_map(image, draw_rng(seed, position))
-        else:
-            image = self.transform.map(image)
-        if image.shape != self.shape:  # numpy would broadcast a grey image over three channels in silence
-            raise ValueError(
-                f"Got an image of shape {image.shape} from {self.transform}, allowed is {self.shape}: give the "
-                f"transform the same image_px and channels as the stream."
-            )
-        return image
-
-
-def _open_images(sources: Sequence[Source], transform: Transform, shape: tuple[int, int, int]) -> _Images:
-    """Reads everything now if it fits into MEMORY_BYTES and is not transformed anew each time."""
-    images = _Images(tuple(sources), transform, shape)
-    num_bytes = sum(len(source) for source in sources) * int(np.prod(shape))
-    if isinstance(transform, grain.transforms.RandomMap) or num_bytes > MEMORY_BYTES:
-        return images
-    resident = tuple(_read_all(images, source) for source in sources)
-    return _Images(images.sources, transform, shape, resident)
-
-
-def _read_all(images: _Images, source: Source) -> np.ndarray:
-    kept = isinstance(images.transform, Resize) and images.transform.keeps(source.shape)
-    if kept and isinstance(source.records, np.ndarray):
-        return source.records
-    everything = np.empty((len(source), *images.shape), np.uint8)
-
-    def fill(start: int) -> None:
-        for i in range(start, min(start + _READ_AT_ONCE, len(source))):
-            everything[i] = images.transformed(source.read(i), 0, i)
-
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        for _ in threads.map(fill, range(0, len(source), _READ_AT_ONCE)):  # raises what a thread raised
-            pass
-    return everything
-
-
-def _read_options(images: _Images, num_threads: int | None = None) -> grain.ReadOptions:
-    threads = num_threads if num_threads is not None else (1 if images.resident else _NUM_THREADS)
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(_PREFETCH_STEPS, threads))
+def _read_options(images: Images, batch_size: int, num_threads: int | None) -> grain.ReadOptions:
+    """The threads that put batches of a process together."""
+    if images.mapped or not images.only_gathers:
+        threads = 2  # while one waits for the end of its batch, readers and disk have the next one's work
+    else:
+        threads = int(batch_size * np.prod(images.shape) > _WORTH_A_THREAD_BYTES)
+    return grain.ReadOptions(threads if num_threads != 0 else 0, _PREFETCH_STEPS)
 
 
 def _check_slice(batch_size: int, process_index: int, process_count: int) -> int:
@@ -133,6 +60,8 @@ def train_stream(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    decoded: str = "auto",
+    map_dir: str | Path = "",
     num_threads: int | None = None,
 ) -> grain.DatasetIterator:
     """Streams the training batches, one a step, without end.
@@ -152,10 +81,14 @@ def train_stream(
         start_step: the step of the first batch.
         process_index: p.
         process_count: P; divides B.
-        num_threads: threads that make batches, each a whole one; by default one for images in memory, else 16.
+        decoded: where decoded images are held: "auto", "memory", "map" or "none"; see `open_images`.
+        map_dir: the folder of maps.
+        num_threads: threads that read images; by default one a core, and at least 8; 0: everything happens in
+            the thread that asks for a batch.
     Returns: an iterator of dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], source
         int32 [B/P] (place in pool.sources), slot int32 [B/P] (place in the global batch).
-    Raises: ValueError: a pool without images, a sampler of another pool, a batch that P does not divide.
+    Raises: ValueError: a pool without images, a sampler of another pool, a batch that P does not divide, or what
+        `open_images` refuses.
     """
     num = _check_slice(batch_size, process_index, process_count)
     if not pool.sources:
@@ -165,21 +98,50 @@ def train_stream(
     if start_step < 0:
         raise ValueError(f"Got start_step={start_step}, allowed is 0 and up: correct it.")
     transform = train_transform or Resize(image_px, channels)
-    images = _open_images(pool.sources, transform, (image_px, image_px, channels))
+    shape = (image_px, image_px, channels)
+    images = open_images(pool.sources, transform, shape, decoded=decoded, map_dir=map_dir, num_threads=num_threads)
     slot = np.arange(process_index * num, (process_index + 1) * num, dtype=np.int32)
     slot.setflags(write=False)  # every batch carries this one array
+    draws = _draws(pool, sampler, batch_size, process_index * num, num)
 
     def batch(step: int) -> Batch:
+        source, place, label = draws(step)
         start = step * batch_size + process_index * num
-        keys = sampler.keys(start, start + num)
-        source = pool.source(keys)
-        pixels = images.gather(source, keys - pool.offsets[source], sampler.seed, np.arange(start, start + num))
-        return {"image": pixels, "label": pool.label(keys), "source": source, "slot": slot}
+        pixels = images.gather(source, place, sampler.seed, np.arange(start, start + num))
+        return {"image": pixels, "label": label, "source": source, "slot": slot}
 
     steps = grain.MapDataset.range(sys.maxsize // batch_size)  # the last position still fits into 63 bits
-    stream = iter(steps.map(batch).to_iter_dataset(_read_options(images, num_threads)))
+    stream = iter(steps.map(batch).to_iter_dataset(_read_options(images, num, num_threads)))
     stream.set_state({"next_index": start_step})
     return stream
+
+
+def _draws(
+    pool: Pool, sampler: Sampler, batch_size: int, first: int, num: int
+) -> Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Makes step -> (source int32, place in the source int64, label int32) [num] of this process's draws.
+
+    The draws of several small steps are computed together: a call costs numpy's overhead, not its arithmetic.
+    """
+    num_steps = max(1, _DRAWS_AT_ONCE // batch_size)
+    part = slice(first, first + num)
+
+    @lru_cache(maxsize=4)  # threads may be in two neighbouring blocks
+    def block(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        start = number * num_steps * batch_size
+        if num_steps > 1:
+            keys = sampler.keys(start, start + num_steps * batch_size).reshape(num_steps, batch_size)[:, part]
+        else:
+            keys = sampler.keys(start + part.start, start + part.stop)[None]
+        source = pool.source(keys)
+        return source, keys - pool.offsets[source], pool.label(keys)
+
+    def of_step(step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        number, row = divmod(step, num_steps)
+        source, place, label = block(number)
+        return source[row].copy(), place[row], label[row].copy()  # whoever gets a batch may write to it
+
+    return of_step
 
 
 def eval_stream(
@@ -190,6 +152,9 @@ def eval_stream(
     channels: int,
     process_index: int = 0,
     process_count: int = 1,
+    decoded: str = "auto",
+    map_dir: str | Path = "",
+    num_threads: int | None = None,
 ) -> "EvalStream":
     """Lists the batches of an evaluation: every image exactly once, in order, the last batch padded.
 
@@ -202,12 +167,16 @@ def eval_stream(
         channels: 1 or 3.
         process_index: p.
         process_count: P; divides B.
+        decoded, map_dir, num_threads: as in `train_stream`.
     Returns: ceil(N / B) dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], mask float32
         [B/P], index int32 [B/P] (place in the source). Padding has mask 0, index -1, label 0 and a black image.
-    Raises: ValueError: a batch that P does not divide.
+    Raises: ValueError: a batch that P does not divide, or what `open_images` refuses.
     """
     num = _check_slice(batch_size, process_index, process_count)
-    images = _open_images([source], Resize(image_px, channels), (image_px, image_px, channels))
+    shape = (image_px, image_px, channels)
+    images = open_images(
+        [source], Resize(image_px, channels), shape, decoded=decoded, map_dir=map_dir, num_threads=num_threads
+    )
 
     def batch(i: int) -> Batch:
         start = i * batch_size + process_index * num
@@ -222,7 +191,7 @@ def eval_stream(
         }
 
     batches = grain.MapDataset.range(-(-len(source) // batch_size)).map(batch)
-    return EvalStream(batches, _read_options(images))
+    return EvalStream(batches, _read_options(images, num, num_threads))
 
 
 class EvalStream(Sequence[Batch]):

@@ -146,7 +146,7 @@ def shuffled(position: np.ndarray, size: np.ndarray | int, key: np.ndarray | int
         sizes, keys = (values if values.size == 1 else values[part] for values in (size, key))
         epoch = position[part] // sizes
         place = position[part] - epoch * sizes
-        if keys.size == 1 and epoch.min() == epoch.max():
+        if keys.size == 1 and sizes.size == 1 and epoch.min() == epoch.max():
             epoch = epoch[:1]
         epoch_key = fold(keys, epoch.astype(np.int64))
         small = sizes < _SORTED_BELOW

@@ -7,8 +7,9 @@ batches (loader).
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -100,11 +101,20 @@ class Pool:
         return cls(tuple(arrays), tuple(class_names), offsets, joined)
 
     def __len__(self) -> int:
-        """The number of images that may be drawn; N less what filters dropped."""
+        """The number of keys, N; with `pool[key]`, what Grain calls a random-access data source."""
+        return self.labels.size
+
+    @property
+    def num_kept(self) -> int:
+        """The number of images that may be drawn: N less what filters dropped."""
         return self.labels.size if self.kept is None else self.kept.size
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was worked out from them is worked out again by who unpickles a pool."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def __getitem__(self, key: int) -> dict[str, Any]:
-        """Reads one image, as a data source of Grain: image uint8 [H, W, C], label, source."""
+        """Reads one image, kept or not: image uint8 [H, W, C], label and source int32."""
         if not self.sources:
             raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
         source = self.source(np.int64(key))
@@ -119,13 +129,17 @@ class Pool:
         """Says which class each key belongs to: int32, of the shape of keys."""
         return self.labels[keys].astype(np.int32)
 
+    def cell(self, keys: np.ndarray) -> np.ndarray:
+        """Numbers each key's source and class, source * K + class: int64, of the shape of keys."""
+        return self.source(keys).astype(np.int64) * len(self.class_names) + self.labels[keys]
+
     @cached_property
     def bounds(self) -> np.ndarray:
         """Where each source begins among the keys that may be drawn: int64 [S + 1], last the number of them."""
         return self.offsets if self.kept is None else np.searchsorted(self.kept, self.offsets).astype(np.int64)
 
     def at(self, place: np.ndarray) -> np.ndarray:
-        """The keys at places 0 <= place < len(pool) among those that may be drawn: int64, of the shape of place."""
+        """The keys at places 0 <= place < num_kept among those that may be drawn: int64, of the shape of place."""
         return place if self.kept is None else self.kept[place]
 
     def counts(self) -> np.ndarray:
@@ -142,7 +156,7 @@ class Pool:
     def by_class(self) -> tuple[np.ndarray, np.ndarray]:
         """Lists the keys that may be drawn by class, and by source within a class; made once a pool.
 
-        Returns: (keys [len(pool)], bounds int64 [K, S + 1]): images of class c and source s are
+        Returns: (keys [num_kept], bounds int64 [K, S + 1]): images of class c and source s are
             keys[bounds[c, s] : bounds[c, s + 1]], ascending; those of class c in every source
             keys[bounds[c, 0] : bounds[c, S]].
         """
@@ -161,7 +175,7 @@ class Pool:
             values: numbers [N], or {source: a number, or numbers [images of that source]}; a source that is not
                 named gets NaN.
             name: what errors call them.
-        Returns: [N], read-only; float32 where that is what was given, else float64.
+        Returns: [N], read-only (an array that is so already is not copied); float32 if it was given, else float64.
         Raises: ValueError: an unknown source, or an array of another length.
         """
         if not isinstance(values, Mapping):
@@ -182,9 +196,9 @@ class Pool:
     def _numbers(self, values: Any, size: int, name: str) -> np.ndarray:
         values = np.asarray(values)
         values = values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
+        values = values.copy() if values.flags.writeable else values  # what the caller writes later is his own
         if values.shape != (size,):
             raise ValueError(f"Got {name} of shape {values.shape}, allowed is ({size},): one number for each image.")
-        values = values.view()
         values.setflags(write=False)
         return values
 
@@ -210,22 +224,24 @@ class Pool:
 
         Args:
             scores: see `spread`; a source that is not named, and a single NaN, is not judged and stays.
-            fraction: 0 <= fraction < 1; floor(fraction * n) of n images are dropped.
+            fraction: 0 <= fraction < 1; floor(fraction * n) of n images are dropped, never all.
             per_class: take the part of each class of a source by itself, so that the classes keep their
                 proportions.
-        Raises: ValueError: scores that do not fit, or a fraction out of range.
+        Raises: ValueError: scores that do not fit or judge no image, or a fraction out of range.
         """
-        if not 0.0 <= fraction < 1.0:
-            raise ValueError(f"Got fraction={fraction}, allowed is 0 <= fraction < 1: correct it.")
+        if not isinstance(fraction, Real) or not 0.0 <= fraction < 1.0:
+            raise ValueError(f"Got fraction={fraction!r}, allowed is a number 0 <= fraction < 1: correct it.")
         scores = self.spread(scores, "scores")
         keys = np.flatnonzero(~np.isnan(scores)) if self.kept is None else self.kept[~np.isnan(scores[self.kept])]
+        if not keys.size:
+            raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
         group = self.source(keys).astype(np.int64)
         if per_class:
             group = group * len(self.class_names) + self.label(keys)
         order = np.lexsort((-keys, scores[keys], group))
         _, start, size = np.unique(group[order], return_index=True, return_counts=True)
-        # To the nearest ten-thousandth of an image, so that 0.29 of 100 is 29 and not 28.
-        dropped = np.floor(np.round(size * fraction, 4)).astype(np.int64)
+        # 0.29 of 100 comes out a little below 29.
+        dropped = np.minimum(np.floor(size * fraction * (1 + 1e-12)).astype(np.int64), size - 1)
         rank = np.arange(keys.size) - np.repeat(start, size)
         mask = np.ones(self.labels.size, bool)
         mask[keys[order[rank < np.repeat(dropped, size)]]] = False

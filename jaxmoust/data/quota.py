@@ -24,7 +24,8 @@ class Quota:
     The groups are the leaves of a binary tree. Of the first m draws that reach a node, its left half takes
     floor(m * r + phase), r being its part of the node's weight. Each node is off by less than one draw, so the
     count of a group is within ceil(log2 G) of its share in every prefix. r is held as the nearest fraction with
-    a denominator below 2^31: 0.5 stays 1/2 and 0.333333333333 is taken for 1/3.
+    a denominator below 2^31 (0.5 stays 1/2 and 0.333333333333 is taken for 1/3), and never as 0 or 1 where both
+    halves have weight: parts that are such fractions are kept to at any position, others up to 2^31 draws.
     """
 
     def __init__(self, weights: Sequence[float | Fraction], *words: int) -> None:
@@ -114,9 +115,7 @@ class StagedQuota:
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The exact shares of the draws start <= i < stop: float64 [G]."""
-        edges = [*self.starts[1:].tolist(), max(stop, int(self.starts[-1]))]
-        overlaps = [max(0, min(b, stop) - max(a, start)) for a, b in zip(self.starts.tolist(), edges, strict=True)]
-        return sum(n * quota.parts for n, quota in zip(overlaps, self._quotas, strict=True))
+        return stage_overlaps(self.starts, start, stop) @ np.array([quota.parts for quota in self._quotas])
 
 
 def stage_slices(starts: np.ndarray, position: np.ndarray) -> list[tuple[int, slice]]:
@@ -128,6 +127,12 @@ def stage_slices(starts: np.ndarray, position: np.ndarray) -> list[tuple[int, sl
     return [(first + i, slice(a, b)) for i, (a, b) in enumerate(pairwise(cuts)) if b > a]
 
 
+def stage_overlaps(starts: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """How many of the positions start <= i < stop each stage holds, the last one being endless: float64 [stages]."""
+    edges = [*starts.tolist(), max(stop, int(starts[-1]))]
+    return np.array([max(0, min(b, stop) - max(a, start)) for a, b in pairwise(edges)], np.float64)
+
+
 def _ratio(left: int, both: int) -> tuple[int, int]:
     """The fraction left / both in lowest terms, or the nearest one of a denominator that is small enough."""
     if not both:
@@ -136,6 +141,8 @@ def _ratio(left: int, both: int) -> tuple[int, int]:
     if both // common <= _MAX_DENOMINATOR:
         return left // common, both // common
     ratio = Fraction(left, both).limit_denominator(_MAX_DENOMINATOR)
+    if ratio in (0, 1) and 0 < left < both:
+        ratio = abs(ratio - Fraction(1, _MAX_DENOMINATOR))
     return ratio.numerator, ratio.denominator
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxmoust.data import schedules
 from jaxmoust.data.by_class import ClassPower, EffectiveNumber, Progressive
 from jaxmoust.data.by_score import EasyToHard, Weighted
 from jaxmoust.data.draws import (
@@ -60,16 +61,17 @@ class Random(Draws):
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a seed that is not an integer in range."""
-        check_seed(self.seed)
+        self._hold(seed=check_seed(self.seed))
 
     def keys(self, start: int, stop: int) -> np.ndarray:
         """The draws start <= i < stop: int64 [stop - start]."""
         check_range(start, stop)
-        return self.pool.at(shuffled(np.arange(start, stop), len(self.pool), make_key(self.seed, 0)))
+        return self.pool.at(shuffled(np.arange(start, stop), self.pool.num_kept, make_key(self.seed, 0)))
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The expected number of draws per source and class: float64 [S, K]."""
-        return (stop - start) * self.pool.counts() / len(self.pool)
+        check_range(start, stop)
+        return (stop - start) * self.pool.counts() / self.pool.num_kept
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ class Share(QuotaDraws):
 
     def __post_init__(self) -> None:
         """Raises: ValueError: shares that do not fit the pool or do not sum to 1, or a bad seed."""
-        check_seed(self.seed)
-        object.__setattr__(self, "shares", checked_shares(self.pool, self.shares))
+        self._hold(seed=check_seed(self.seed), shares=checked_shares(self.pool, self.shares))
 
     def __hash__(self) -> int:
         """Follows the fields (a dict has no hash of its own)."""
@@ -108,6 +109,7 @@ class Share(QuotaDraws):
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The expected number of draws per source and class: float64 [S, K]."""
+        check_range(start, stop)
         return self._quota.expected(start, stop)[:, None] * proportions(self.pool)
 
 
@@ -129,23 +131,63 @@ class Curriculum(QuotaDraws):
     schedule: Ramp | Sequence[Stage]
     seed: int
 
+    @classmethod
+    def ramp(
+        cls,
+        pool: Pool,
+        num_draws: int,
+        start: float,
+        end: float,
+        shape: str = "linear",
+        num_stages: int = 100,
+        real: str = "real",
+        seed: int = 0,
+    ) -> "Curriculum":
+        """A synthetic share from start to end; see `Ramp`."""
+        return cls(pool, Ramp(num_draws, start, end, shape, num_stages, real), seed)
+
+    @classmethod
+    def levels(
+        cls,
+        pool: Pool,
+        num_draws: int,
+        order: Sequence[str],
+        real_part: float = 0.5,
+        real: str = "real",
+        seed: int = 0,
+    ) -> "Curriculum":
+        """One synthetic source after the other, then real images only; see `schedules.levels`."""
+        return cls(pool, schedules.levels(num_draws, order, real_part, real), seed)
+
+    @classmethod
+    def parts(
+        cls, pool: Pool, num_draws: int, stages: Sequence[tuple[float, Mapping[str, float]]], seed: int = 0
+    ) -> "Curriculum":
+        """Stages given as parts of training: (part, {source: share}); see `schedules.fractions`."""
+        return cls(pool, schedules.fractions(num_draws, stages), seed)
+
     def __post_init__(self) -> None:
         """Raises: ValueError: no stage, one of no length, shares that do not fit the pool, or a bad seed."""
-        check_seed(self.seed)
+        self._hold(seed=check_seed(self.seed))
         if isinstance(self.schedule, Ramp):
             self._ramp_weights(0.5)
             return
-        stages = tuple(self.schedule)
+        stages = schedules.pairs(self.schedule)
         if not stages:
             raise ValueError("Got a curriculum without a stage, allowed is at least one: (draws, {source: share}).")
         checked = []
         for k, (num_draws, shares) in enumerate(stages):
-            check_length(f"the length of stage {k}", num_draws)
-            full = {**dict.fromkeys(self.pool.source_names, 0.0), **shares}
-            checked.append((int(num_draws), checked_shares(self.pool, full, f" in stage {k}")))
+            num_draws = check_length(f"the length of stage {k}", num_draws)
+            if unknown := sorted(set(shares) - set(self.pool.source_names)) if isinstance(shares, Mapping) else []:
+                raise ValueError(
+                    f"Got shares in stage {k} for {unknown}, allowed are the pool's sources "
+                    f"{list(self.pool.source_names)}: name some of them."
+                )
+            full = {**dict.fromkeys(self.pool.source_names, 0.0), **shares} if isinstance(shares, Mapping) else shares
+            checked.append((num_draws, checked_shares(self.pool, full, f" in stage {k}")))
         if sum(n for n, _ in checked) >= 2**62:
             raise ValueError("Got stages of 2^62 draws and more together, allowed are fewer: shorten them.")
-        object.__setattr__(self, "schedule", tuple(checked))
+        self._hold(schedule=tuple(checked))
 
     def __hash__(self) -> int:
         """Follows the fields (a dict has no hash of its own)."""
@@ -155,8 +197,9 @@ class Curriculum(QuotaDraws):
         """Shares out the synthetic share in proportion to the synthetic sources' images."""
         ramp, sizes = self.schedule, np.diff(self.pool.bounds)
         if ramp.real not in self.pool.source_names or len(sizes) < 2 or not sizes.all():
+            held = dict(zip(self.pool.source_names, sizes.tolist(), strict=True))
             raise ValueError(
-                f"Got a ramp from {ramp.real!r} in a pool of {dict(zip(self.pool.source_names, sizes, strict=True))}, "
+                f"Got a ramp from {ramp.real!r} in a pool of {held}, "
                 f"allowed is a pool with that source and at least one more, none of them empty: mix in a synthetic set."
             )
         made = np.array([name != ramp.real for name in self.pool.source_names])
@@ -176,4 +219,5 @@ class Curriculum(QuotaDraws):
 
     def expected(self, start: int, stop: int) -> np.ndarray:
         """The expected number of draws per source and class: float64 [S, K]."""
+        check_range(start, stop)
         return self._quota.expected(start, stop)[:, None] * proportions(self.pool)

@@ -8,6 +8,8 @@ its mathematical library does in the last bit.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any
 
 _ONE = 1 << 20
@@ -41,13 +43,13 @@ class Ramp:
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a length, share or shape out of range."""
-        check_length("num_draws", self.num_draws)
-        check_length("num_stages", self.num_stages)
+        for name in ("num_draws", "num_stages"):
+            object.__setattr__(self, name, check_length(name, getattr(self, name)))
         for name in ("start", "end"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(
-                    f"Got {name}={getattr(self, name)!r} of a ramp, allowed is a share from 0 to 1: correct it."
-                )
+            value = check_number(f"{name} of a ramp", getattr(self, name), "a share from 0 to 1")
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"Got {name}={value!r} of a ramp, allowed is a share from 0 to 1: correct it.")
+            object.__setattr__(self, name, value)
         if self.shape not in RAMPS:
             raise ValueError(f"Got shape={self.shape!r} of a ramp, allowed are {', '.join(RAMPS)}: choose one.")
 
@@ -91,13 +93,13 @@ class Pacing:
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a length, part or shape out of range."""
-        check_length("num_draws", self.num_draws)
-        check_length("num_stages", self.num_stages)
+        for name in ("num_draws", "num_stages"):
+            object.__setattr__(self, name, check_length(name, getattr(self, name)))
         for name in ("start", "full_at"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ValueError(
-                    f"Got {name}={getattr(self, name)!r} of a pacing, allowed is above 0, up to 1: correct it."
-                )
+            value = check_number(f"{name} of a pacing", getattr(self, name), "above 0, up to 1")
+            if not 0.0 < value <= 1.0:
+                raise ValueError(f"Got {name}={value!r} of a pacing, allowed is above 0, up to 1: correct it.")
+            object.__setattr__(self, name, value)
         if self.shape not in PACES:
             raise ValueError(f"Got shape={self.shape!r} of a pacing, allowed are {', '.join(PACES)}: choose one.")
 
@@ -105,7 +107,7 @@ class Pacing:
         """Lists (first position, easiest part) of each stage; the last one is 1."""
         growth = max(1, round(self.num_draws * self.full_at))
         starts = equal_starts(growth, self.num_stages)
-        parts = [rounded(PACES[self.shape](k / len(starts), self.start)) for k in range(len(starts))]
+        parts = [max(1 / _ONE, rounded(PACES[self.shape](k / len(starts), self.start))) for k in range(len(starts))]
         return [*zip(starts, parts, strict=True), (growth, 1.0)]
 
 
@@ -124,28 +126,37 @@ def levels(num_draws: int, order: Sequence[str], real_part: float = 0.5, real: s
     Raises: ValueError: no level, one named twice, a part out of range, or a stage that would have no draw.
     Source: Liang et al. 2025, DisCL (ICCV).
     """
-    check_length("num_draws", num_draws)
-    if not order or len(set(order)) < len(order) or real in order:
+    num_draws = check_length("num_draws", num_draws)
+    if isinstance(order, str) or not order or len(set(order)) < len(order) or real in order:
         raise ValueError(f"Got the levels {list(order)}, allowed are synthetic sources, each once: correct them.")
     if not 0.0 <= real_part < 1.0:
         raise ValueError(f"Got real_part={real_part!r}, allowed is 0 <= real_part < 1: correct it.")
-    made = num_draws - round(num_draws * real_part)
+    last = round(num_draws * real_part)
+    made = num_draws - last
+    if made < len(order) or (real_part and not last):
+        raise ValueError(
+            f"Got {num_draws} draws for {len(order)} levels and a real part of {real_part}, allowed is at least one "
+            f"draw for each: train longer."
+        )
     edges = [made * k // len(order) for k in range(len(order) + 1)]
-    stages = [(b - a, {name: 1.0}) for a, b, name in zip(edges, edges[1:], order, strict=False)]
-    return (*stages, (num_draws - made, {real: 1.0})) if num_draws > made else tuple(stages)
+    stages = [(b - a, {name: 1.0}) for (a, b), name in zip(pairwise(edges), order, strict=True)]
+    return (*stages, (last, {real: 1.0})) if last else tuple(stages)
 
 
 def fractions(num_draws: int, stages: Sequence[tuple[float, Mapping[str, float]]]) -> tuple[Stage, ...]:
     """Turns stages given as parts of training, which sum to 1, into stages of whole draws.
 
-    Raises: ValueError: parts that are not positive numbers or do not sum to 1.
+    Raises: ValueError: parts that are not positive numbers, do not sum to 1, or are less than a draw.
     """
-    check_length("num_draws", num_draws)
-    parts = [float(part) for part, _ in stages]
+    num_draws = check_length("num_draws", num_draws)
+    parts = [check_number("the length of a stage", part, "a part above 0") for part, _ in pairs(stages)]
     if not parts or not all(part > 0 for part in parts) or abs(sum(parts) - 1.0) > 1e-6:
         raise ValueError(f"Got stages of {parts} of training, allowed are parts above 0 that sum to 1: correct them.")
     edges = [round(num_draws * sum(parts[:k])) for k in range(len(parts))] + [num_draws]
-    return tuple((b - a, dict(row)) for a, b, (_, row) in zip(edges, edges[1:], stages, strict=False))
+    lengths = [b - a for a, b in pairwise(edges)]
+    if min(lengths) < 1:
+        raise ValueError(f"Got stages of {lengths} draws, allowed is at least 1 each: train longer, or merge stages.")
+    return tuple((n, dict(row)) for n, (_, row) in zip(lengths, stages, strict=True))
 
 
 def equal_starts(num_draws: int, num_stages: int) -> list[int]:
@@ -159,7 +170,32 @@ def rounded(value: float) -> float:
     return round(value * _ONE) / _ONE
 
 
-def check_length(name: str, value: Any) -> None:
-    """Raises: ValueError: not a whole number from 1 (2^62 at most, where positions end)."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value < 2**62:
+def pairs(stages: Any) -> list[tuple[Any, Any]]:
+    """Returns stages as pairs of a length and shares.
+
+    Raises: ValueError: they are none.
+    """
+    try:
+        return [(length, shares) for length, shares in stages]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Got the stages {stages!r}, allowed are pairs (length, {{source: share}}).") from error
+
+
+def check_length(name: str, value: Any) -> int:
+    """Returns a length as a plain integer.
+
+    Raises: ValueError: not a whole number from 1 (2^62 at most, where positions end).
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value < 2**62:
         raise ValueError(f"Got {name}={value!r}, allowed is a whole number from 1: correct it.")
+    return int(value)
+
+
+def check_number(name: str, value: Any, allowed: str) -> float:
+    """Returns a number as a plain float.
+
+    Raises: ValueError: not a finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"Got {value!r} for {name}, allowed is {allowed}: correct it.")
+    return float(value)

@@ -6,21 +6,26 @@ order (samplers) or batches (loader).
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from jaxmoust.data.permutation import make_key, shuffled
+from jaxmoust.data.transforms import Encoded
 
 _FULL_DIGEST_BYTES = 1 << 30  # about a second to hash; beyond it, sizes and both ends of each file stand in
 _END_BYTES = 1 << 16
+_MAX_ENDS = 4096  # files whose ends are read: of a million images that is seconds, not an hour
 
 
 class Records(Protocol):
-    """Encoded or decoded images, read one at a time from any thread."""
+    """Encoded or decoded images, read one at a time from any thread; they pickle, for worker processes.
+
+    Records that lie encoded somewhere may also have `encoded(i) -> Encoded`, for a reader that needs less of an
+    image than all.
+    """
 
     def __len__(self) -> int:
         """The number of images."""
@@ -83,6 +88,10 @@ class Source:
         """Reads image i: uint8 [H, W, C]."""
         return self.records[int(i)]
 
+    def encoded(self, i: int) -> Encoded | None:
+        """Image i as its file holds it; None where its records have no such thing."""
+        return _encoded(self.records, int(i))
+
     def images(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
         """Reads several images of one shape: uint8 [B, H, W, C]; one gather when they are in memory.
 
@@ -131,6 +140,14 @@ class _Selection:
     def __getitem__(self, i: int) -> np.ndarray:
         return self.records[int(self.keys[i])]
 
+    def encoded(self, i: int) -> Encoded | None:
+        return _encoded(self.records, int(self.keys[i]))
+
+
+def _encoded(records: Records, i: int) -> Encoded | None:
+    encoded = getattr(records, "encoded", None)
+    return None if encoded is None else encoded(i)
+
 
 def digest_bytes(*parts: bytes | memoryview) -> str:
     """Makes a content address of byte strings; where one ends and the next begins counts too."""
@@ -141,15 +158,17 @@ def digest_bytes(*parts: bytes | memoryview) -> str:
     return hasher.hexdigest()[:32]
 
 
-def digest_files(paths: Sequence[Path], *header: bytes) -> str:
+def digest_files(paths: Sequence[str | os.PathLike], *header: bytes) -> str:
     """Makes a content address of files: all bytes up to 1 GiB in total, beyond it sizes and both ends of each.
 
-    An address of the second kind begins with "ends-", so that nobody takes it for the first.
+    Of more than 4,096 files of more than 1 GiB, the sizes of all count and the ends of every second, third, ...
+    An address of another kind than the first begins with "ends-", so that nobody takes it for one.
     """
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [os.stat(path).st_size for path in paths]
     whole = sum(sizes) <= _FULL_DIGEST_BYTES
     hasher = hashlib.sha256(digest_bytes(*header, str(sizes).encode()).encode())
-    for path, size in zip(paths, sizes, strict=True):
+    step = 1 if whole else max(1, -(-len(sizes) // _MAX_ENDS))
+    for path, size in zip(paths[::step], sizes[::step], strict=True):
         with open(path, "rb") as file:
             if whole:
                 hasher.update(hashlib.file_digest(file, "sha256").digest())
@@ -187,32 +206,3 @@ def from_arrays(
     images.setflags(write=False)
     digest = digest_bytes(*header, images.reshape(-1).data)
     return Source(name, labels, tuple(class_names), images.shape[1:], images, digest)
-
-
-def base_keys(labels: np.ndarray, n_base: int, seed: int) -> np.ndarray:
-    """Chooses a base subset, stratified and nested: a prefix of one order that depends on the seed alone.
-
-    Each class is shuffled by itself; the j-th image of a class of n_c images takes rank j / n_c, and images
-    are ordered by rank. The first K images hold each class once, every prefix holds the classes in proportion
-    (equally, where classes are equally large), and a smaller subset is part of every larger one.
-
-    Args:
-        labels: integers [N].
-        n_base: number of images, from the number of classes present to N.
-        seed: 0 and up.
-    Returns: int64 [n_base] indices into labels.
-    Raises: ValueError: n_base out of range.
-    """
-    labels = np.asarray(labels)
-    classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if not classes.size <= n_base <= labels.size:
-        raise ValueError(
-            f"Got n_base={n_base}, allowed is {classes.size} (the classes) to {labels.size} (the images): choose "
-            f"another size or a larger source."
-        )
-    order = shuffled(np.arange(labels.size), labels.size, make_key(seed, 3))
-    by_class = order[np.argsort(inverse[order], kind="stable")]
-    place = np.concatenate([np.arange(count) for count in counts])
-    rank = place / counts[inverse[by_class]]
-    tie = shuffled(np.arange(classes.size), classes.size, make_key(seed, 4))[inverse[by_class]]
-    return by_class[np.lexsort((tie, rank))[:n_base]].astype(np.int64)

@@ -8,7 +8,6 @@ several processes may write different shards at the same time. How images are ma
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,7 +19,6 @@ from uuid import uuid4
 import numpy as np
 
 from jaxmoust.data.source import Source, digest_files
-from jaxmoust.data.sources import image_folder
 from jaxmoust.data.synthetic_spec import SyntheticSpec, shard_range
 from jaxmoust.data.tfds_records import TfdsRecords
 from jaxmoust.data.transforms import encode_png
@@ -28,7 +26,6 @@ from jaxmoust.data.transforms import encode_png
 __all__ = [
     "SyntheticSpec",
     "finish",
-    "import_images",
     "missing_shards",
     "open_synthetic",
     "shard_range",
@@ -196,57 +193,6 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     labels, _ = spec.labels_and_indices(0, spec.num_images)
     digest = digest_files([_shard_path(folder, spec, s) for s in range(spec.num_shards)], repr(names).encode())
     return Source(spec.name, labels, names, shape, records, digest)
-
-
-def import_images(
-    folder: str | os.PathLike,
-    path: str | os.PathLike,
-    *,
-    name: str = "",
-    generator: str = "imported",
-    shard_images: int = 1000,
-    seed: int = 0,
-    guidance: float = 1.0,
-    steps: int = 0,
-    prompts: Mapping[str, str] | Sequence[str] = (),
-    versions: Mapping[str, str] | None = None,
-) -> int:
-    """Turns images made elsewhere (a folder of class folders) into a synthetic set.
-
-    Args:
-        folder: FOLDER/CLASS/*.png (or another format); all images of one size.
-        path: the set's folder; a set that is partly there is completed.
-        name: of the TFDS data set; by default made of the folder's name.
-        generator: what made the images, as far as known.
-        shard_images, seed, guidance, steps, prompts, versions: see `SyntheticSpec` and `finish`.
-    Returns: the number of images.
-    Raises: ValueError: what `image_folder` refuses; images of different sizes; a folder of another set.
-    """
-    source = image_folder(str(folder), "all")
-    if source.shape is None:
-        raise ValueError(
-            f"Got images of different sizes in {folder}, allowed is one size for a synthetic set: resize them."
-        )
-    spec = SyntheticSpec(
-        name=name or "set_" + re.sub(r"[^a-z0-9]+", "_", Path(folder).resolve().name.lower()).strip("_"),
-        class_names=source.class_names,
-        shape=source.shape,
-        num_images=len(source),
-        shard_images=shard_images,
-        seed=seed,
-        generator=generator,
-        guidance=guidance,
-        steps=steps,
-        prompts=prompts,
-        created_by={"imported": source.digest},
-        class_counts=source.class_counts(),
-    )
-    first = np.concatenate([[0], np.cumsum(spec.class_counts)[:-1]])  # image_folder sorts by class
-    for shard in missing_shards(path, spec):
-        labels, indices = shard_range(spec, shard)
-        write_shard(path, spec, shard, source.images(first[labels] + indices))
-    finish(path, spec, versions)
-    return spec.num_images
 
 
 def _features(spec: SyntheticSpec) -> Any:

@@ -12,10 +12,11 @@ from jaxmoust.study.stages import Stage
 
 Config = Mapping[str, Any]
 
-FIELDS = ("task", "name", "question", "baseline", "seeds", "data", "generators", "sets", "classifier", "arms")
+FIELDS = ("task", "name", "question", "baseline", "seeds", "data", "generators", "sets", "scores", "classifier", "arms")
 GENERATOR_FIELDS = ("config", "overrides")
 SET_FIELDS = ("generator", "config", "overrides")
-ARM_FIELDS = ("name", "title", "description", "sets", "share", "overrides")
+SCORE_FIELDS = ("arm", "config", "overrides")
+ARM_FIELDS = ("name", "title", "description", "sets", "sampler", "overrides")
 
 # What the real images are called in every pool.
 REAL = "real"
@@ -104,34 +105,53 @@ def expand(
         job = {**job, "generator": generator.name, "name": name}
         sets[name] = {seed: Stage("sample", {**job, "seed": seed}, (generator,)) for seed in seeds}
 
+    for name, fields in config["scores"].items():
+        _check_fields(f"config.scores.{name}", fields, SCORE_FIELDS)
+
     classifier = override(_load(load_config, config["classifier"], "classify"), {"data": data}, config["classifier"])
+    fields_of = dict(zip(names, config["arms"], strict=True))
+    laid_out: dict[tuple[str, int], Stage] = {}
+
+    def train_stage(name: str, seed: int, on_the_way: tuple[str, ...] = ()) -> Stage:
+        """The training of an arm at a seed, and of the arm whose classifier scores its sets before it."""
+        if (name, seed) in laid_out:
+            return laid_out[name, seed]
+        if name in on_the_way:
+            raise ValueError(f"config.scores: the arms {[*on_the_way, name]} wait for each other's classifiers.")
+        fields = _find("config.scores.*.arm", fields_of, name)
+        job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
+        made = [_find(f"config.arms.{name}.sets", sets, s)[seed] for s in fields["sets"]]
+        scored = job["data"]["scores"]
+        scores = []
+        for score in (scored,) if isinstance(scored, str) and scored else tuple(scored):
+            scoring = _find(f"config.arms.{name}.overrides.data.scores", config["scores"], score)
+            judge = train_stage(scoring["arm"], seed, (*on_the_way, name))
+            score_job = _load(load_config, scoring["config"], "score")
+            score_job = override(score_job, scoring["overrides"], f"config.scores.{score}.overrides")
+            scores += [
+                Stage("score", {**score_job, "checkpoint": judge.name, "set": one.name}, (judge, one)) for one in made
+            ]
+        mixed = {
+            **job["data"],
+            "synthetic": tuple(one.name for one in made),
+            "scores": tuple(one.name for one in scores),
+        }
+        job = {**job, "sampler": fields["sampler"] or job["sampler"], "seed": seed, "data": mixed}
+        laid_out[name, seed] = Stage("train", job, (*made, *scores))
+        return laid_out[name, seed]
+
     arms, runs = [], []
-    for name, fields in zip(names, config["arms"], strict=True):
+    for name, fields in fields_of.items():
         if len(set(fields["sets"])) < len(fields["sets"]):
             raise ValueError(f"config.arms.{name}.sets {fields['sets']}: name each set once; its share says how much.")
         arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]))
         arms.append(arm)
-        job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
-        job = {**job, "sampler": _sampler(name, fields, job["sampler"])}
-        for seed in seeds:
-            needs = tuple(_find(f"config.arms.{name}.sets", sets, s)[seed] for s in arm.sets)
-            mixed = {**job["data"], "synthetic": tuple(n.name for n in needs)}
-            runs.append(Run(arm, seed, Stage("train", {**job, "seed": seed, "data": mixed}, needs)))
+        runs += [Run(arm, seed, train_stage(name, seed)) for seed in seeds]
     _check_equal_work(runs)
     firsts = {name: sets[name][seeds[0]] for arm in arms for name in arm.sets}
     return Experiment(
         config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data
     )
-
-
-def _sampler(arm: str, fields: Config, default: Config) -> Config:
-    """The share sampler where an arm states a share of synthetic images, split evenly over its sets."""
-    share, sets = fields["share"], fields["sets"]
-    if share is None:
-        return default
-    if not sets or not 0.0 <= share <= 1.0:
-        raise ValueError(f"config.arms.{arm}: a share from 0 to 1 of at least one set; got {share} of {len(sets)}.")
-    return {"name": "share", "shares": {REAL: 1.0 - share, **dict.fromkeys(sets, share / len(sets))}}
 
 
 def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> None:

@@ -100,7 +100,7 @@ def interval_chart(
     parts += [_dots(line, y=4 + ROW * i, at=at) for i, line in enumerate(lines)]
     parts.append(f'<text x="{WIDTH / 2}" y="{bottom + 32}" text-anchor="middle" class="axis">{escape(label)}</text>')
     alt = "; ".join(f"{line.title} {line.text}" for line in lines)
-    return _svg(WIDTH, bottom + 38, parts, f"{label}: {alt}")
+    return svg(WIDTH, bottom + 38, parts, f"{label}: {alt}")
 
 
 def _dots(line: Dots, y: float, at) -> str:
@@ -186,7 +186,7 @@ def curve_panel(curves: Sequence[Curve], baseline: Curve, frame, log: bool, alt:
         + line(thin(mean_curve(curves)), "line mean")
         + "</svg>"
     )
-    return _svg(width, height, parts, alt)
+    return svg(width, height, parts, alt)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -195,7 +195,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [v for p in powers for m in steps if low <= (v := round(m * 10.0**p, 10)) <= high]
 
 
-def _svg(width: float, height: float, parts: Sequence[str], alt: str) -> Markup:
+def svg(width: float, height: float, parts: Sequence[str], alt: str) -> Markup:
+    """Returns a picture of these elements that scales with its place on the page, and reads as `alt`."""
     body = "".join(parts)
     return Markup(
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}" preserveAspectRatio="xMidYMid">'

@@ -5,123 +5,18 @@ Every claim in words is computed from the numbers beside it. Knows nothing of HT
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
+from jaxmoust.study.page import COLUMNS, Arm, Page, number_of
 
-COLUMNS = (
-    *("experiment", "arm", "seed", "generator", "fine_tuning", "sampler", "n_base", "n_synthetic", "share"),
-    *("steps", "top1", "top5", "n_test", "seconds", "device", "commit"),
-)
-TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit")
 LEVEL = 0.05  # of the family of comparisons, after Holm
 FEW_SEEDS = 5  # below this the page says that seeds are few
 MINUS = "\N{MINUS SIGN}"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One treatment: the name used in rows and ranks, a title for people, what it does in a sentence."""
-
-    name: str
-    title: str
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Images of one source by class: uint8 [n, H, W, C], C 1 or 3. Galleries stand side by side."""
-
-    title: str
-    caption: str
-    images: Mapping[str, NDArray[np.uint8]]
-
-
-@dataclass
-class Page:
-    """Everything an experiment's page shows.
-
-    Missing runs are allowed, and said on the page; contradictions are not.
-
-    Args:
-        title, question: what the page is called and answers.
-        command: the line that makes it again.
-        baseline: name of the arm that others are compared with.
-        arms: in the order of the table.
-        rows: results.csv, one dict a run with the keys COLUMNS; numbers may be text, as csv gives them.
-        ranks: {arm: {seed: integers [N]}}, the number of classes scored above the true one, per test image;
-            an arm whose ranks were not kept is compared by its Top-1 per seed.
-        labels: integers [N]; class_names: K names.
-        curves: {arm: {seed: [(step, {metric: value})]}}.
-        galleries: shown side by side, a row per class.
-        provenance: one dict a stage with kind, name or digest, config, computed (False when it was found), and,
-            at the top or under "environment" or "result", seconds, device, commit and versions or packages;
-            "what" may say in words what it did.
-        environment: what ran it.
-    Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
-        labels of different lengths, labels outside the classes, a row whose accuracy is not that of its ranks.
-    """
-
-    title: str
-    question: str
-    command: str
-    baseline: str
-    arms: Sequence[Arm]
-    rows: Sequence[Mapping[str, Any]]
-    ranks: Mapping[str, Mapping[int, NDArray]]
-    labels: NDArray
-    class_names: Sequence[str]
-    curves: Mapping[str, Mapping[int, Sequence[tuple[int, Mapping[str, float]]]]] = field(default_factory=dict)
-    galleries: Sequence[Gallery] = ()
-    provenance: Sequence[Mapping[str, Any]] = ()
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names):
-            raise ValueError(f"arms: got {names}; allowed each name once")
-        if self.baseline not in names:
-            raise ValueError(f"baseline: got {self.baseline!r}; allowed {names}; name one of the arms")
-        labels = np.asarray(self.labels)
-        if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.class_names)):
-            raise ValueError(f"labels: got shape {labels.shape}; allowed [N], inside 0..{len(self.class_names) - 1}")
-        runs = {}
-        for row in self.rows:
-            if missing := [c for c in COLUMNS if c not in row]:
-                raise ValueError(f"rows: got a row without {missing}; allowed rows with {list(COLUMNS)}")
-            if row["arm"] not in names:
-                raise ValueError(f"rows: got arm {row['arm']!r}; allowed {names}; describe it by an Arm")
-            if runs.setdefault((row["arm"], int(row["seed"])), row) is not row:
-                raise ValueError(f"rows: got arm {row['arm']!r} seed {row['seed']} twice; allowed one row a run")
-        for arm, of_seeds in self.ranks.items():
-            for seed, ranks in of_seeds.items():
-                self._check_ranks(f"ranks[{arm!r}][{seed}]", np.asarray(ranks), runs.get((arm, seed)))
-
-    def _check_ranks(self, name: str, ranks: NDArray, row: Mapping[str, Any] | None) -> None:
-        if ranks.shape != np.shape(self.labels):
-            raise ValueError(
-                f"{name}: got shape {ranks.shape}; allowed {np.shape(self.labels)}, one rank per label; "
-                "pass the whole test set, in the source's order"
-            )
-        for k, column in ((1, "top1"), (5, "top5")):
-            said, found = row and number_of(row[column]), accuracy.top_k(ranks, k)
-            # Rows may be rounded to one decimal, hence half of that.
-            if said is not None and abs(said - found) > 0.051:
-                raise ValueError(
-                    f"{name}: got Top-{k} {found:.2f} from the ranks and {said:.2f} in the row; allowed the same "
-                    "run's; write the page from the runs that wrote results.csv"
-                )
-
-    @property
-    def seeds(self) -> list[int]:
-        """Every seed that some arm has."""
-        return sorted({int(row["seed"]) for row in self.rows})
 
 
 @dataclass(frozen=True)
@@ -363,11 +258,3 @@ def seconds_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def number_of(value: Any) -> float | None:
-    """A row's number, or None where there is none: empty text, None, NaN."""
-    if value is None or value == "":
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None

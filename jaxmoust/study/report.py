@@ -14,25 +14,27 @@ import numpy as np
 
 from jaxmoust.analysis import accuracy
 from jaxmoust.runtime.folder import atomic_write
-from jaxmoust.study import charts
+from jaxmoust.study import charts, draws_chart
+from jaxmoust.study.draws import MAX_ROWS, Draws, extremes, plain, same
+from jaxmoust.study.draws_words import ratio_text, sentence
 from jaxmoust.study.findings import (
     MINUS,
-    TEXT_COLUMNS,
     Line,
-    Page,
     answer,
     columns_of,
     csv_text,
     gaps,
     interval_text,
     line_of,
-    number_of,
     p_text,
     points,
     seconds_text,
     tabulate,
 )
+from jaxmoust.study.page import TEXT_COLUMNS, Page, number_of
 
+# Where in the steps the table of draws looks.
+MOMENTS = {"start": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}
 MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
 # The metrics that are drawn over steps, in this order, by the names they have in metrics.jsonl.
 CURVES = {
@@ -89,6 +91,7 @@ def _context(page: Page) -> dict[str, Any]:
         "marks": charts.MARKS,
         "curves": _curve_charts(page),
         "max_points": charts.MAX_POINTS,
+        "drawn": _drawn(page),
         "shown_classes": pictured[:MAX_CLASSES_PICTURED],
         "num_classes_pictured": len(pictured),
         "sheet": charts.image_sheet,
@@ -181,6 +184,52 @@ def _curve_charts(page: Page) -> list[tuple[str, list[tuple[str, str, str]]]]:
             panels.append((arm.title, last, charts.curve_panel(curves, base, frame, log, alt) if curves else ""))
         drawn.append((title, panels))
     return drawn
+
+
+def _drawn(page: Page) -> dict[str, Any] | None:
+    """What the samplers drew: figures (arms that drew the same share one), arms told in words alone, a table."""
+    known = [(arm.title, page.draws[arm.name]) for arm in page.arms if arm.name in page.draws]
+    if not known:
+        return None
+    groups: list[tuple[list[str], Draws]] = []
+    for title, draws in known:
+        if (like := next((titles for titles, other in groups if same(draws, other)), None)) is not None:
+            like.append(title)
+        else:
+            groups.append(([title], draws))
+    in_words: dict[str, list[str]] = {}
+    panels = []
+    for titles, draws in groups:
+        words = sentence(draws)
+        if plain(draws):
+            in_words.setdefault(words, []).extend(titles)
+        else:
+            alt = f"{', '.join(titles)}: {words}. Share of each source and of each class over steps."
+            panels.append((titles, words, draws_chart.panel(draws, alt)))
+    return {
+        "panels": panels,
+        "in_words": in_words,
+        "unrecorded": [arm.title for arm in page.arms if arm.name not in page.draws],
+        "legend": draws_chart.legend(),
+        "grouped": len(page.class_names) > MAX_ROWS,
+        "num_rows": min(MAX_ROWS, len(page.class_names)),
+        "num_windows": max(len(draws.step_edges) - 1 for _, draws in known),
+        "moments": list(MOMENTS),
+        "table": [row for title, draws in known for row in _draws_rows(title, draws)],
+    }
+
+
+def _draws_rows(title: str, draws: Draws) -> list[tuple[str, str, list[tuple[float, str]]]]:
+    """An arm's rows of the table of draws: (arm, what, [(number, text) at each of MOMENTS])."""
+    windows = [draws.window(progress) for progress in MOMENTS.values()]
+    percents = [(name, 100 * draws.shares[windows, s]) for s, name in enumerate(draws.source_names)]
+    rows = [(title, f"{name}, % of draws", [(x, f"{x:.1f}") for x in of]) for name, of in percents]
+    whole = draws.by_class.sum(axis=0)
+    at = [extremes(draws.by_class[w], whole, draws.class_names) for w in windows]
+    for i, what in enumerate(("least drawn", "most drawn")):
+        figures = [(pair[i][1], f"{ratio_text(pair[i][1])} ({pair[i][0]})") for pair in at]
+        rows.append((title, f"{what}, times an even share", figures))
+    return rows
 
 
 def _classes(page: Page) -> dict[str, list[float]]:

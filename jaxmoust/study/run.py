@@ -13,9 +13,10 @@ from jaxmoust.data.sources import Source
 from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.data.transforms import Resize
 from jaxmoust.runtime import stop
-from jaxmoust.runtime.folder import atomic_write, environment
-from jaxmoust.study import findings, report
+from jaxmoust.runtime.folder import atomic_write, environment, read_json
+from jaxmoust.study import draws, report
 from jaxmoust.study.arms import Experiment, Run
+from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 from jaxmoust.study.stages import Stage, Store, in_order
 
 NUM_GALLERY_IMAGES = 8
@@ -28,7 +29,7 @@ def conduct(
     real: tuple[Source, Source, tuple],
     command: str,
     say: Callable = print,
-) -> findings.Page:
+) -> Page:
     """Runs every arm at every seed, skipping what the store holds, and leaves results.csv and report/ in the folder.
 
     Args:
@@ -60,7 +61,7 @@ def conduct(
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
     """Writes results.csv: one row for each finished run, in the experiment's order."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, findings.COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row for run in experiment.runs if (row := make_row(experiment, run, store)))
     atomic_write(folder / "results.csv", text.getvalue())
@@ -99,7 +100,7 @@ def make_page(
     computed: set[str],
     real: tuple[Source, Source, tuple],
     command: str,
-) -> findings.Page:
+) -> Page:
     """Gathers everything the page shows from the store."""
     base, test, shape = real
     labels = {run.stage.name: run for run in experiment.runs}
@@ -109,23 +110,24 @@ def make_page(
         folder = store.folder(run.stage)
         ranks.setdefault(run.arm.name, {})[run.seed] = np.load(folder / "ranks.npy")
         curves.setdefault(run.arm.name, {})[run.seed] = _read_curve(folder / "metrics.jsonl")
-    galleries = [findings.Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
+    galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
         made = open_synthetic(store.folder(stage))
         caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
-        galleries.append(findings.Gallery(name, caption, _pictures(made, shape)))
-    return findings.Page(
+        galleries.append(Gallery(name, caption, _pictures(made, shape)))
+    return Page(
         title=experiment.name,
         question=experiment.question,
         command=command,
         baseline=experiment.baseline,
-        arms=[findings.Arm(arm.name, arm.title, arm.description) for arm in experiment.arms],
+        arms=[Arm(arm.name, arm.title, arm.description) for arm in experiment.arms],
         rows=[make_row(experiment, run, store) for run in experiment.runs],
         ranks=ranks,
         labels=test.labels,
         class_names=test.class_names,
         curves=curves,
         galleries=galleries,
+        draws=_read_draws(experiment, store),
         provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages],
         environment=environment(),
     )
@@ -134,6 +136,8 @@ def make_page(
 def _describe(stage: Stage) -> str:
     if stage.kind == "fit":
         return f"fit {stage.config['method']['name']}"
+    if stage.kind == "score":
+        return f"score {stage.config['score']} of {stage.needs[1].config['name']}, seed {stage.needs[1].config['seed']}"
     return f"sample {stage.config['name']}, seed {stage.config['seed']}"
 
 
@@ -142,6 +146,18 @@ def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
     shown = {"loss": "loss", "eval_top1": "top1"}
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [(row["step"], {shown[k]: v for k, v in row.items() if k in shown}) for row in rows]
+
+
+def _read_draws(experiment: Experiment, store: Store) -> dict[str, draws.Draws]:
+    """What each arm's sampler drew, its seeds added up; arms of which a run kept no record are left out."""
+    records: dict[str, list] = {}
+    for run in experiment.runs:
+        records.setdefault(run.arm.name, []).append(read_json(store.folder(run.stage) / "draws.json"))
+    return {
+        arm: draws.pooled([draws.from_record(r) for r in of_seeds])
+        for arm, of_seeds in records.items()
+        if all(of_seeds)
+    }
 
 
 def _pictures(source: Source, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:

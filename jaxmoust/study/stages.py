@@ -14,7 +14,7 @@ from typing import Any
 from jaxmoust.runtime.folder import digest, read_json
 
 # Part of every name. It goes up when the code changes what an unchanged configuration means.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Stage:
     """One job to do.
 
     Args:
-        kind: the verb: "fit", "sample" or "train".
+        kind: the verb: "fit", "sample", "score" or "train".
         config: its configuration, plain; other stages are referred to by name.
         needs: the stages it refers to.
     """

@@ -11,18 +11,22 @@ TRAIN = {"num_steps": 10, "batch_size": 8}
 FILES = {
     "fit.py": {"seed": 5, "task": "diffuse", "data": {"source": "", "digest": ""}, "train": TRAIN},
     "sample.py": {"seed": 5, "task": "sample", "generator": "", "name": "", "num_images": 40},
+    "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence"},
     "train.py": {
         "seed": 5,
         "task": "classify",
-        "data": {"source": "", "digest": "", "synthetic": ()},
+        "data": {"source": "", "digest": "", "synthetic": (), "scores": ""},
         "sampler": {"name": "random"},
         "train": TRAIN,
     },
 }
 
 
-def arm(name, sets=(), share=None, **overrides):
-    return {"name": name, "title": "", "description": "", "sets": sets, "share": share, "overrides": overrides}
+SHARE = {"name": "share", "shares": {"real": 0.5, "a": 0.5}}
+
+
+def arm(name, sets=(), sampler=None, **overrides):
+    return {"name": name, "title": "", "description": "", "sets": sets, "sampler": sampler, "overrides": overrides}
 
 
 @pytest.fixture
@@ -41,8 +45,9 @@ def config():
                 "b": {"generator": "g", "config": "sample.py", "overrides": {"num_images": 80}},
                 "unused": {"generator": "g", "config": "sample.py", "overrides": {}},
             },
+            "scores": {"sure": {"arm": "real", "config": "score.py", "overrides": {}}},
             "classifier": "train.py",
-            "arms": (arm("real"), arm("mixed", ("a",), 0.5), arm("both", ("a", "b"), 0.5), arm("union", ("a",))),
+            "arms": (arm("real"), arm("mixed", ("a",), SHARE), arm("both", ("a", "b"), SHARE), arm("union", ("a",))),
         }
     )
 
@@ -80,11 +85,25 @@ def test_stages_refer_to_what_they_need_by_name(config):
     assert all(need.config["generator"] == need.needs[0].name for need in stage.needs)
 
 
-def test_share_is_split_evenly_over_an_arms_sets(config):
+def test_sampler_of_an_arm_takes_the_place_of_the_classifiers(config):
     samplers = {run.arm.name: run.stage.config["sampler"] for run in lay_out(config).runs}
-    assert samplers["real"] == samplers["union"] == {"name": "random"}
-    assert samplers["mixed"] == {"name": "share", "shares": {"real": 0.5, "a": 0.5}}
-    assert samplers["both"] == {"name": "share", "shares": {"real": 0.5, "a": 0.25, "b": 0.25}}
+    assert samplers == {"real": {"name": "random"}, "mixed": SHARE, "both": SHARE, "union": {"name": "random"}}
+
+
+def test_scores_are_given_by_the_arms_classifier_of_the_same_seed_for_each_set(config):
+    config["arms"] = (arm("scored", ("a", "b"), data={"scores": "sure"}), arm("real"))
+    runs = {(run.arm.name, run.seed): run.stage for run in lay_out(config).runs}
+    for seed in (0, 1):
+        a, b, *scores = runs["scored", seed].needs
+        assert [(s.kind, s.config["set"], s.config["checkpoint"]) for s in scores] == [
+            ("score", made.name, runs["real", seed].name) for made in (a, b)
+        ]
+        assert runs["scored", seed].config["data"]["scores"] == tuple(s.name for s in scores)
+        assert all(runs["real", seed] in s.needs for s in scores)
+
+
+def test_arms_without_scores_do_not_wait_for_a_classifier(config):
+    assert {need.kind for run in lay_out(config).runs for need in run.stage.needs} == {"sample"}
 
 
 def test_content_address_of_the_images_is_in_every_stage_that_reads_them(config):
@@ -115,9 +134,13 @@ def test_overrides_of_one_arm_leave_the_others(config):
         ({"baseline": "bogus"}, r"baseline is 'bogus'.*'real', 'mixed'"),
         ({"arms": (arm("real"), arm("real"))}, r"each once"),
         ({"arms": (arm("real"), arm("x", ("bogus",)))}, r"arms\.x\.sets names 'bogus'; there are a, b"),
-        ({"arms": (arm("real"), arm("x", ("a", "a"), 0.5))}, r"arms\.x\.sets .*each set once"),
-        ({"arms": (arm("real"), arm("x", (), 0.5))}, r"arms\.x: a share .*got 0\.5 of 0"),
-        ({"arms": (arm("real"), arm("x", ("a",), 1.5))}, r"arms\.x: a share from 0 to 1.*got 1\.5"),
+        ({"arms": (arm("real"), arm("x", ("a", "a"), SHARE))}, r"arms\.x\.sets .*each set once"),
+        (
+            {"arms": (arm("real"), arm("x", ("a",), data={"scores": "bogus"}))},
+            r"x\.overrides\.data\.scores names 'bogus'",
+        ),
+        ({"arms": (arm("real", ("a",), data={"scores": "sure"}),)}, r"arms \['real', 'real'\] wait for each other"),
+        ({"scores": {"sure": {"arm": "real", "config": "score.py"}}}, r"scores\.sure has .*lacks \['overrides'\]"),
         ({"arms": (arm("real"), arm("x", bogus=1))}, r"arms\.x\.overrides has no field bogus"),
         ({"arms": (arm("real"), {"name": "x"})}, r"arms\[1\].*lacks \['description', 'overrides'"),
         ({"arms": (arm("real"), {**arm("x"), "bogus": 1})}, r"arms\[1\] has unknown fields \['bogus'\]"),

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxmoust.study import charts, findings, report
+from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 NUM_IMAGES = 240
@@ -41,7 +42,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
     order, arms, rows, ranks, curves = rng.permutation(NUM_IMAGES), [], [], {}, {}
     for i, gain in enumerate(gains):
         name = f"arm{i}"
-        arms.append(findings.Arm(name, f"Arm {i}", f"What arm {i} does."))
+        arms.append(Arm(name, f"Arm {i}", f"What arm {i} does."))
         for seed in range(num_seeds):
             wrong = order[180 + gain + int(rng.integers(-seed_noise, seed_noise + 1)) :]
             rank = np.zeros(NUM_IMAGES, np.int32)
@@ -49,7 +50,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
             ranks.setdefault(name, {})[seed] = rank
             top1, top5 = (100.0 * np.mean(rank < k) for k in (1, 5))
             rows.append(
-                dict(zip(findings.COLUMNS, ("trial", name, seed, "edm", "none", "share", 100, 2000, 0.5), strict=False))
+                dict(zip(COLUMNS, ("trial", name, seed, "edm", "none", "share", 100, 2000, 0.5), strict=False))
                 | {"steps": 500, "top1": round(top1, 6), "top5": round(top5, 6), "n_test": NUM_IMAGES}
                 | {"seconds": 12.5 + i + seed / 8, "device": "2 CPU cores", "commit": "abcdef0"}
             )
@@ -69,11 +70,11 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
         "labels": labels,
         "class_names": CLASSES,
         "curves": curves,
-        "galleries": [findings.Gallery(t, "Eight a class.", pictures) for t in ("Real", "EDM")],
+        "galleries": [Gallery(t, "Eight a class.", pictures) for t in ("Real", "EDM")],
         "provenance": [stage, {**stage, "kind": "fit", "name": "fit-4567", "what": "fit edm", "computed": False}],
         "environment": {"python": "3.11"},
     }
-    return findings.Page(**(fields | changes))
+    return Page(**(fields | changes))
 
 
 def without(page, arm, seed=None):
@@ -113,7 +114,7 @@ def test_page_carries_results_csv_whole(tmp_path):
     page = make_page(num_seeds=2)
     (link,) = (x for x in Links(written(page, tmp_path)).loads if x.startswith("data:text/csv"))
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(link.split(",")[1]).decode())))
-    assert list(rows[0]) == list(findings.COLUMNS)
+    assert list(rows[0]) == list(COLUMNS)
     assert rows == [{k: str(v) for k, v in row.items()} for row in page.rows]
 
 
@@ -140,9 +141,9 @@ def test_page_escapes_what_it_is_given(tmp_path):
         title=evil,
         question=evil,
         command=evil,
-        arms=[findings.Arm(f"arm{i}", evil, evil) for i in range(3)],
+        arms=[Arm(f"arm{i}", evil, evil) for i in range(3)],
         class_names=[f"{evil}{k}" for k in range(6)],
-        galleries=[findings.Gallery(evil, evil, {evil: np.zeros((1, 8, 8, 3), np.uint8)})],
+        galleries=[Gallery(evil, evil, {evil: np.zeros((1, 8, 8, 3), np.uint8)})],
         provenance=[{"kind": evil, "digest": evil, "config": {evil: evil}}],
         environment={evil: evil},
     )

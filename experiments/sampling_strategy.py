@@ -1,0 +1,100 @@
+"""Ablation B: how should real and synthetic images be mixed while a classifier trains?
+
+The study concatenates and shuffles (`random`). Every other arm draws from the same pool (the base set and 2,000
+images of an EDM that was trained on it) by another sampler, for as many steps of as many images.
+
+Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sampling
+     jaxmoust study --config=experiments/sampling_strategy.py:imbalanced --workdir=runs/sampling_imbalanced
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "imbalanced": half of the classes cut to a fifth; "quick": every part for seconds; or both, by ","."""
+    words = set(arg.split(",")) - {""}
+    quick, imbalanced = ":quick" if "quick" in words else "", "imbalanced" in words
+    config = ml_collections.ConfigDict()
+    config.task = "study"
+    config.name = "sampling_strategy_imbalanced" if imbalanced else "sampling_strategy"
+    base = "60 real digits (five classes of 10 images, five of 2)" if imbalanced else "100 real digits (10 a class)"
+    config.question = (
+        f"With {base} and 2,000 images of an EDM trained on them, "
+        "does it matter how a classifier's batches are drawn from the two?"
+    )
+    config.baseline = "random"
+    config.seeds = (0, 1, 2, 3, 4)
+    config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0)
+    if imbalanced:
+        config.data.update(imbalance="step", imbalance_ratio=5.0)
+    config.generators = dict(edm=dict(config=f"configs/generator/digits_edm.py{quick}", overrides={}))
+    config.sets = dict(edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", overrides={}))
+    config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence", overrides={}))
+    config.classifier = f"configs/classifier/digits_resnet.py{quick}"
+    half = dict(shares=dict(real=0.5, edm=0.5))
+    scored = dict(data=dict(scores="confidence"))
+    config.arms = (
+        _arm(
+            "random", "Random", "The study's way: one shuffle of all images, each once an epoch.", dict(name="random")
+        ),
+        _arm("real", "Real only", "The base set and nothing else.", dict(name="random"), sets=()),
+        _arm(
+            "augmented",
+            "Real, stronger augmentation",
+            "The base set under rotation, scaling and cutout besides the shifts.",
+            dict(name="random"),
+            sets=(),
+            overrides=dict(augment=dict(rotate_deg=10.0, scale=0.1, cutout_px=2)),
+        ),
+        _arm("share", "Share", "Half of each batch real, half synthetic.", dict(name="share", **half)),
+        _arm(
+            "class_balanced",
+            "Class-balanced",
+            "Half and half; in each half every class equally often.",
+            dict(name="class_power", power=0.0, **half),
+        ),
+        _arm(
+            "square_root",
+            "Square-root",
+            "Half and half; in each half a class in proportion to the root of its size.",
+            dict(name="class_power", power=0.5, **half),
+        ),
+        _arm(
+            "effective_number",
+            "Effective number",
+            "Half and half; in each half a class by its effective number at beta 0.9 (fits classes of 2 to 10 images; "
+            "0.9999 would draw these classes alike).",
+            dict(name="effective_number", beta=0.9, **half),
+        ),
+        _arm(
+            "weighted",
+            "Weighted by confidence",
+            "Half and half; a synthetic image in proportion to what a real-trained classifier gives its class.",
+            dict(name="weighted", weights=dict(real=1.0, edm="scores"), **half),
+            overrides=scored,
+        ),
+        _arm("ramp_up", "Ramp up", "From real only to synthetic only.", dict(name="ramp", start=0.0, end=1.0)),
+        _arm("ramp_down", "Ramp down", "From synthetic only to real only.", dict(name="ramp", start=1.0, end=0.0)),
+        _arm(
+            "synthetic_first",
+            "Synthetic first",
+            "Synthetic images for half of the steps, then real ones.",
+            dict(name="stages", stages=((0.5, dict(edm=1.0)), (0.5, dict(real=1.0)))),
+        ),
+        _arm(
+            "easy_to_hard",
+            "Easy to hard",
+            "Half and half; of the synthetic images the fifth that a real-trained classifier is surest of, growing to "
+            "all of each class at four fifths of training.",
+            dict(name="easy_to_hard", start=0.2, full_at=0.8, per_class=True, **half),
+            overrides=scored,
+        ),
+    )
+    return config
+
+
+def _arm(
+    name: str, title: str, description: str, sampler: dict, sets: tuple = ("edm",), overrides: dict | None = None
+) -> dict:
+    overrides = overrides or {}
+    return dict(name=name, title=title, description=description, sets=sets, sampler=sampler, overrides=overrides)

@@ -1,0 +1,57 @@
+"""Class lists: which classes of a data set are used, and in which order, given by a text file."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxmoust.data.source import Source, digest_bytes
+
+
+def read_class_list(path: str) -> tuple[str, ...]:
+    """Reads class names, one a line, in their order; blank lines and space around a name do not count.
+
+    Raises: ValueError: no such file, one that is no text, no name in it, or a name that stands twice.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"Got the class list {path}, which cannot be read ({error}), allowed is a text file with one class name "
+            f"a line: correct the path."
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ValueError(f"Got the class list {path} without a name, allowed is one class name a line: fill it.")
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"Got the class list {path} with {doubled} more than once, allowed is once: remove the rest.")
+    return tuple(names)
+
+
+def check_known(names: Sequence[str], known: Sequence[str], where: str) -> None:
+    """Refuses a class list that names classes the data set does not have.
+
+    Raises: ValueError: with the names.
+    """
+    if unknown := [name for name in names if name not in set(known)]:
+        shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
+        raise ValueError(
+            f"Got a class list with {shown}, allowed are the {len(known)} classes of {where}, such as "
+            f"{', '.join(map(repr, known[:5]))}: correct the list."
+        )
+
+
+def select_classes(source: Source, names: Sequence[str]) -> Source:
+    """Keeps the images of the named classes, in their order, and numbers the classes as they are named.
+
+    Raises: ValueError: a class that the source does not have, or no image left.
+    """
+    check_known(names, source.class_names, source.name)
+    number = np.full(len(source.class_names), -1, np.int32)
+    number[[source.class_names.index(name) for name in names]] = np.arange(len(names))
+    labels = number[source.labels]
+    keys = np.flatnonzero(labels >= 0)
+    digest = digest_bytes(b"classes", source.digest.encode(), repr(tuple(names)).encode())
+    records = source.subset(keys).records
+    return Source(source.name, labels[keys], tuple(names), source.shape, records, digest)

@@ -1,0 +1,167 @@
+"""The files of a folder or of a zip archive that somebody else made: named, and read into memory one at a time.
+
+Nothing is unpacked to disk and no link is followed. An archive is judged by its directory before any member is
+read: names that lead out of it, links, encrypted members and archives that swell beyond reason are refused.
+"""
+
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+MAX_FILE_BYTES = 1 << 28  # of one file: an image of 8,000 x 8,000 pixels without any compression
+MAX_TOTAL_BYTES = 1 << 40
+MAX_RATIO = 100  # of unpacked to packed; images are packed already and come at about 1
+_SMALL_BYTES = 1 << 20  # below this no ratio matters
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+
+@dataclass(frozen=True)
+class Members:
+    """The files of one folder or archive.
+
+    Attributes:
+        path: the folder or archive.
+        names: relative to it, with "/" between the parts, in order; hidden files are left out.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+
+    def read(self, name: str) -> bytes:
+        """Reads one file whole.
+
+        Raises: ValueError: it cannot be read, or is not what the archive's directory says.
+        """
+        try:
+            if self._archive is None:
+                return (self.path / name).read_bytes()
+            info = self._archive.getinfo(name)
+            with self._archive.open(info) as file:
+                return file.read(info.file_size + 1)  # one more than there is: the check sum is compared at the end
+        except _ZIP_ERRORS as error:
+            raise ValueError(f"Got an unreadable file, {self.called(name)}: {error}. Replace it.") from error
+
+    def called(self, name: str) -> str:
+        """What errors call a file."""
+        return str(self.path / name) if self._archive is None else f"{name} in {self.path}"
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile | None:
+        """Its readers may work in many threads: each keeps its own place, and the file is locked for a read."""
+        return None if self.path.is_dir() else zipfile.ZipFile(self.path)
+
+    def __getstate__(self) -> dict:
+        """Leaves the open archive behind: a worker process opens its own."""
+        return {"path": self.path, "names": self.names}
+
+
+def open_members(path: str | os.PathLike) -> Members:
+    """Lists the files of a folder or a zip archive.
+
+    Raises: ValueError: neither of the two; links or devices in the folder; a file of more than MAX_FILE_BYTES; an
+        archive that is damaged, encrypted, or hostile (see `check_archive`).
+    """
+    root = Path(path).expanduser()
+    if root.is_dir():
+        names = _walk(root)
+    elif root.is_file():
+        try:
+            with zipfile.ZipFile(root) as archive:
+                check_archive(archive.infolist(), root)
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise ValueError(f"Got {root}, which is no whole zip archive: {error}. Fetch or pack it again.") from error
+    else:
+        raise ValueError(f"Got the path {root}, allowed is an existing folder or zip archive: correct the path.")
+    return Members(root, tuple(sorted(name for name in names if not _hidden(name))))
+
+
+def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
+    """Refuses an archive by its directory alone, with the names of what is wrong.
+
+    Raises: ValueError: names that lead out of it (absolute, "..", a drive, a backslash), links and devices, two
+        members of one name, encrypted members, members that share their bytes, or sizes beyond the limits above.
+    """
+
+    def refuse(kind: str, found: Iterable[zipfile.ZipInfo], remedy: str) -> None:
+        if names := [info.orig_filename for info in found]:
+            raise ValueError(f"Got {kind} in {path} ({_some(names)}), allowed is none: {remedy}.")
+
+    def unlike(allowed: Callable[[zipfile.ZipInfo], bool]) -> list[zipfile.ZipInfo]:
+        return [info for info in infos if not allowed(info)]
+
+    refuse("names that lead out of the archive or are not plain", unlike(lambda i: is_inside(i.orig_filename)), _REPACK)
+    refuse("links or devices", unlike(lambda i: stat.S_IFMT(i.external_attr >> 16) in _PLAIN), _REPACK)
+    refuse("encrypted members", unlike(lambda i: not i.flag_bits & 1), "unpack it, and give the folder")
+    count = Counter(info.filename for info in infos)
+    refuse("members of the same name", unlike(lambda i: count[i.filename] == 1), _REPACK)
+    refuse(f"members of more than {MAX_FILE_BYTES:,} bytes", unlike(lambda i: i.file_size <= MAX_FILE_BYTES), _REMOVE)
+    refuse("members that unpack to over a hundred times their size", unlike(lambda i: not swells(i)), _REMOVE)
+    packed, unpacked = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)
+    size = path.stat().st_size
+    if packed > size or unpacked > MAX_TOTAL_BYTES or unpacked > max(MAX_RATIO * size, _SMALL_BYTES):
+        raise ValueError(
+            f"Got {path} of {size:,} bytes, whose directory lists {packed:,} packed and {unpacked:,} unpacked, allowed "
+            f"are members that do not overlap, {MAX_TOTAL_BYTES:,} bytes and {MAX_RATIO} times its size: it is damaged "
+            f"or made to exhaust a machine."
+        )
+
+
+def swells(info: zipfile.ZipInfo) -> bool:
+    """Says whether a member is a decompression bomb by its sizes."""
+    return info.file_size > _SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
+
+
+def is_inside(name: str) -> bool:
+    """Says whether a name is a plain relative one, which cannot lead out of the folder it is relative to."""
+    plain = name.removesuffix("/")
+    unclear = "\\" in plain or "\0" in plain or re.match(r"[A-Za-z]:", plain) or ".." in plain.split("/")
+    return not unclear and not plain.startswith("/") and str(PurePosixPath(plain)) == plain
+
+
+_PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
+_REPACK = "pack it again from plain files"
+_REMOVE = "remove them, or unpack it yourself and give the folder"
+
+
+def _walk(root: Path) -> list[str]:
+    """Lists the plain files below a folder, by relative names."""
+    names, refused, folders = [], [], [""]
+    while folders:
+        inside = folders.pop()
+        with os.scandir(root / inside) as entries:
+            for entry in entries:
+                name = f"{inside}/{entry.name}" if inside else entry.name
+                if _hidden(name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                elif entry.is_file(follow_symlinks=False):
+                    names.append(name)
+                else:
+                    refused.append(name)
+    if refused:
+        raise ValueError(
+            f"Got links or devices in {root} ({_some(sorted(refused))}), allowed are plain files and folders: copy "
+            f"what they lead to, or remove them."
+        )
+    if large := [name for name in names if (root / name).stat().st_size > MAX_FILE_BYTES]:
+        raise ValueError(
+            f"Got files of more than {MAX_FILE_BYTES:,} bytes in {root} ({_some(large)}), allowed is none: remove them."
+        )
+    return names
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
