@@ -26,14 +26,14 @@ from jaxmoust.data.base import base_set
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
 from jaxmoust.generate.pixels import Sampling
-from jaxmoust.models import resnet, unet
+from jaxmoust.models import resnet, unet, vit, wide_resnet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import Intervals, Recipe, Task, init_state
 
 GENERATOR_MODELS = {"unet": unet.UNet}
-CLASSIFIER_MODELS = {"resnet": resnet.ResNet}
+CLASSIFIER_MODELS = {"resnet": resnet.ResNet, "wide_resnet": wide_resnet.WideResNet, "vit": vit.ViT}
 SAMPLERS = {
     "random": samplers.Random,
     "share": samplers.Share,
@@ -136,6 +136,8 @@ class RealData:
         base: what it learns from. unused: the rest of the training split, if any. test: what it is judged on.
         shape: (H, W, C) that every image is brought to.
         copies: how often `base` repeats each of its images.
+        decoded, map_dir: where decoded images are held; see `loader.train_stream`.
+        random_crop: the smallest part of a training image's area that a random resized crop takes; 0: no such crop.
     """
 
     base: Source
@@ -143,6 +145,9 @@ class RealData:
     test: Source
     shape: tuple[int, int, int]
     copies: int
+    decoded: str = "auto"
+    map_dir: str = ""
+    random_crop: float = 0.0
 
 
 def real_data(
@@ -158,6 +163,9 @@ def real_data(
     imbalance: str = "",
     imbalance_ratio: float = 0.0,
     classes: str = "",
+    decoded: str = "auto",
+    map_dir: str = "",
+    random_crop: float = 0.0,
 ) -> RealData:
     """Opens a data set and cuts the base set out of its training split.
 
@@ -172,11 +180,15 @@ def real_data(
         copies: how often each base image counts (the duplication control).
         image_px, channels: what images are brought to; 0 is as they are.
         digest: if given, the content address that the training split must have.
+        decoded, map_dir: where decoded images are held; see `loader.train_stream`.
+        random_crop: the smallest part of the area that a random resized crop of a training image takes; 0 is off.
     Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, or other content
         than `digest` says.
     """
-    if copies < 1:
-        raise ValueError(f"data.copies {copies}: allowed are whole numbers from 1.")
+    if copies < 1 or not 0.0 <= random_crop <= 1.0:
+        raise ValueError(
+            f"data.copies {copies}, data.random_crop {random_crop}: allowed are whole numbers from 1, and 0 to 1."
+        )
     train, test = (sources.open_source(source, split, path, classes) for split in ("train", "test"))
     if digest and train.digest != digest:
         raise ValueError(
@@ -194,7 +206,7 @@ def real_data(
     rest = np.setdiff1d(np.arange(len(train)), keys)
     base = train.subset(np.tile(np.sort(keys), copies), "real")
     unused = train.subset(rest, "unused") if len(rest) else None
-    return RealData(base, unused, test, shape_of(train, image_px, channels), copies)
+    return RealData(base, unused, test, shape_of(train, image_px, channels), copies, decoded, map_dir, random_crop)
 
 
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:
@@ -365,7 +377,7 @@ def make_training(
     best_metric = train.pop("best_metric", "")
     recipe, intervals = unpack("optim", Recipe, config["optim"], **lengths), unpack("train", Intervals, train)
     parallel.check_seed(config["seed"])
-    machine.per_device(recipe.batch_size, "train.batch_size")
+    recipe.rows(machine)
     if best_metric and (best_metric not in metrics or not intervals.eval_steps):
         raise ValueError(
             f"train.best_metric {best_metric!r} with train.eval_steps {intervals.eval_steps}: allowed are "
@@ -379,7 +391,7 @@ def make_training(
 @functools.lru_cache(maxsize=64)
 def _rehearse(task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int]) -> None:
     """Traces the loss of one step on shapes alone: what a network or an augmentation refuses, it refuses now."""
-    rows = (len(machine.local_devices), recipe.batch_size // machine.num_devices)
+    rows = (len(machine.local_devices), recipe.rows(machine))
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "slot")}
     batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
 

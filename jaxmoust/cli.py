@@ -217,7 +217,21 @@ def _data_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("source", "", "a name, such as digits, fashion_mnist, folder, tfds:NAME", flag_values=values)
     flags.DEFINE_string("path", "", "where the images lie", flag_values=values)
     flags.DEFINE_string("split", "train", "train or test", flag_values=values)
+    flags.DEFINE_string("classes", "", "a text file: the classes to use, one a line", flag_values=values)
     flags.DEFINE_string("picture", "", "a PNG to draw, a row for each class", flag_values=values)
+
+
+def _import_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("path", "", "a folder or a zip archive of images", flag_values=values)
+    flags.DEFINE_string("source", "", "where that is another source, its name: cifake_fake, ...", flag_values=values)
+    flags.DEFINE_string("split", "", "the part of it", flag_values=values)
+    flags.DEFINE_string("labels", "", "a CSV file with the columns file, label[, prompt]", flag_values=values)
+    flags.DEFINE_string("classes", "", "a text file: the classes to use, one a line", flag_values=values)
+    flags.DEFINE_string("name", "", "what the set is called", flag_values=values)
+    flags.DEFINE_string("generator", "", "what made the images", flag_values=values)
+    flags.DEFINE_integer("seed", None, "the generator's seed, if known", flag_values=values)
+    flags.DEFINE_float("guidance", None, "its guidance, if known; 1 is off", flag_values=values)
+    flags.DEFINE_integer("steps", None, "its sampling steps, if known", flag_values=values)
 
 
 def _inspect(values: flags.FlagValues, args: list[str]) -> None:
@@ -226,7 +240,7 @@ def _inspect(values: flags.FlagValues, args: list[str]) -> None:
 
     try:
         if values.source:
-            source = sources.open_source(values.source, values.split, values.path)
+            source = sources.open_source(values.source, values.split, values.path, values.classes)
         elif values.path:
             source = synthetic.open_synthetic(Path(values.path))
         else:
@@ -259,16 +273,21 @@ def _prepare(values: flags.FlagValues, args: list[str]) -> None:
 
 
 def _import(values: flags.FlagValues, args: list[str]) -> None:
-    from jaxmoust.data import synthetic
+    from jaxmoust.data.imports import import_images
     from jaxmoust.jobs import BadInput
 
-    if not values.path or not values.workdir:
-        raise Usage("Give --path=DIR, a folder of generated images, and --workdir=DIR, the set to write.")
+    if not (values.path or values.source) or not values.workdir:
+        raise Usage("Give --path=DIR or --path=FILE.zip, the generated images, and --workdir=DIR, the set to write.")
+    names = ("source", "split", "classes", "name", "generator", "seed", "guidance", "steps")
+    fields = {name: getattr(values, name) for name in names}
     try:
-        count = synthetic.import_images(Path(values.path), Path(values.workdir))
+        done = import_images(values.path, Path(values.workdir), table=values.labels, **fields)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
-    print(f"{count:,} images in {values.workdir}")
+    print(f"{done.num_images:,} images of {len(done.class_names)} classes in {values.workdir}")
+    if done.passed_over:
+        more = f" and {len(done.passed_over) - 20:,} more" if len(done.passed_over) > 20 else ""
+        print(f"{len(done.passed_over):,} files passed over: {', '.join(done.passed_over[:20])}{more}")
 
 
 def _explained(name: str) -> str:
@@ -330,6 +349,17 @@ Real images are the source "real" of the pool; a synthetic set goes by the name 
 
   jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real""",
     ),
+    "score": Verb(
+        _job("score"),
+        "scores a synthetic set by a trained classifier",
+        """Leaves scores.npy, a number for each image, in --workdir. Weighted and easy-to-hard samplers and filters read
+it by name when it lies in the set's own folder scores/.
+
+  jaxmoust score --config=configs/score/classifier.py --workdir=runs/edm_set/scores/confidence \\
+    --config.checkpoint=runs/real --config.set=runs/edm_set
+  jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set --workdir=runs/filtered \\
+    --config.data.scores=confidence --config.data.drop_lowest=0.2""",
+    ),
     "study": Verb(
         _study,
         "runs an experiment: every arm at every seed, then the page",
@@ -345,15 +375,24 @@ Real images are the source "real" of the pool; a synthetic set goes by the name 
         "counts and shows the images of a data set or a synthetic set",
         """  jaxmoust data inspect --source=digits
   jaxmoust data inspect --source=folder --path=my_images --split=test --picture=sheet.png
+  jaxmoust data inspect --source=folder --path=imagenet --classes=imagenet100.txt
+  jaxmoust data inspect --source=medmnist --path=bloodmnist.npz --split=val
   jaxmoust data inspect --path=runs/edm_set --picture=sheet.png""",
         _data_flags,
         False,
     ),
     "data import": Verb(
         _import,
-        "turns a folder of generated images (a subfolder for each class) into a synthetic set",
-        """  jaxmoust data import --path=generated --workdir=runs/imported""",
-        _data_flags,
+        "turns generated images (a folder or a zip, labelled by folder or by a CSV; CIFAKE) into a synthetic set",
+        """  jaxmoust data import --path=generated --workdir=runs/imported
+  jaxmoust data import --path=generated.zip --labels=labels.csv --generator="Stable Diffusion 2" --guidance=2 \\
+    --workdir=runs/imported
+  jaxmoust data import --source=cifake_fake --path=cifake.zip --split=train --workdir=runs/cifake
+
+A folder for each class (all in one place, or below --split), or --labels: a CSV file, on the disk or inside --path,
+with the columns file, label and, if known, prompt. --classes gives the classes and their order. Images of one size.
+Nothing is unpacked: an archive whose members lead out of it, are links or swell is refused. Other files are listed.""",
+        _import_flags,
         False,
     ),
     "data prepare": Verb(

@@ -160,6 +160,15 @@ def test_real_data_without_the_fields_of_imbalance_means_what_it_did():
     assert build.real_data("digits", n_per_class=10).base.digest == GOLDEN_BASE
 
 
+def test_real_data_of_a_class_list_holds_these_classes_in_both_splits(tmp_path):
+    (tmp_path / "list.txt").write_text("9\n4\n")
+    real = build.real_data("digits", n_base=20, classes=str(tmp_path / "list.txt"))
+    assert real.base.class_names == real.test.class_names == ("9", "4")
+    assert real.base.class_counts().tolist() == [10, 10]
+    nine = sources.digits("train").images(np.flatnonzero(sources.digits("train").labels == 9))
+    assert set(map(bytes, real.base.images(np.flatnonzero(real.base.labels == 0)))) <= set(map(bytes, nine))
+
+
 def test_real_data_refuses_two_sizes():
     with pytest.raises(ValueError, match="n_base=100 and n_per_class=10, allowed is one"):
         build.real_data("digits", n_base=100, n_per_class=10)
@@ -200,6 +209,68 @@ def test_open_set_takes_the_first_images(quick_study):
 
 
 # --- samplers, networks, training ------------------------------------------------------------------------------------
+
+
+HALF = {"real": 0.5, "edm": 0.5}
+SECTIONS = {
+    "random": {},
+    "share": {"shares": HALF},
+    "class_power": {"power": 0.5, "shares": HALF},
+    "effective_number": {"beta": 0.9},
+    "progressive": {},
+    "weighted": {"weights": {"real": 2.0, "edm": "scores"}, "power": 2.0, "shares": HALF},
+    "ramp": {"start": 0.0, "end": 1.0, "shape": "cosine"},
+    "levels": {"order": ("edm",), "real_part": 0.25},
+    "stages": {"stages": ((0.5, {"edm": 1.0}), (0.5, HALF))},
+    "easy_to_hard": {"start": 0.3, "shares": HALF},
+}
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return Pool.from_labels({"real": np.arange(10) % 3 // 2, "edm": np.arange(20) % 2})
+
+
+def test_every_sampler_that_a_configuration_may_name_is_tried_here():
+    assert set(SECTIONS) == set(build.SAMPLERS)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_make_sampler_builds_what_is_named(name, pool):
+    scores = {"edm": np.linspace(0.1, 0.9, 20)}
+    sampler = build.make_sampler({"name": name, **SECTIONS[name]}, pool, 3, 1000, scores)
+    assert sampler.pool is pool and sampler.seed == 3
+    assert sampler.expected(0, 1000).sum() == pytest.approx(1000)
+    with pytest.raises(ValueError, match=r"config\.sampler has unknown fields \['bogus'\]"):
+        build.make_sampler({"name": name, **SECTIONS[name], "bogus": 1}, pool, 3, 1000, scores)
+
+
+def test_make_sampler_follows_the_length_of_training(pool):
+    for name in ("progressive", "ramp", "levels", "stages"):
+        short, long = (build.make_sampler({"name": name, **SECTIONS[name]}, pool, 0, n) for n in (100, 1000))
+        assert not np.allclose(short.expected(80, 90), long.expected(80, 90)), name
+
+
+def test_make_sampler_weighs_images_by_powers_of_their_scores(pool):
+    scores = {"edm": np.linspace(0.1, 0.9, 20)}
+    section = {"name": "weighted", "weights": {"real": 0.0, "edm": "scores"}, "power": 2.0}
+    mass = scores["edm"] ** 2 / np.sum(scores["edm"] ** 2)
+    expected = build.make_sampler(section, pool, 0, 100, scores).expected(0, 1)
+    np.testing.assert_allclose(expected, [[0, 0], [mass[::2].sum(), mass[1::2].sum()]])
+
+
+@pytest.mark.parametrize("name", ["weighted", "easy_to_hard"])
+def test_make_sampler_refuses_to_follow_scores_that_nobody_gave(name, pool):
+    with pytest.raises(ValueError, match=r"scores.*jaxmoust score"):
+        build.make_sampler({"name": name, **SECTIONS[name]}, pool, 3, 1000)
+
+
+def test_filtered_drops_the_lowest_part_of_what_is_scored(pool):
+    scores = {"edm": np.arange(20.0)}
+    assert build.filtered(pool, 0.0, True, {}) is pool
+    np.testing.assert_array_equal(build.filtered(pool, 0.2, False, scores).kept, [*range(10), *range(14, 30)])
+    with pytest.raises(ValueError, match=r"drop_lowest 0\.2 needs scores"):
+        build.filtered(pool, 0.2, False, {})
 
 
 def test_make_sampler_reads_shares_as_a_mapping_or_a_text():

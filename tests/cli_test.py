@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +50,12 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
 @pytest.mark.parametrize(
     "line, words",
     [
-        ("bogus --workdir={work}", ["'bogus'", "fit, sample, train, evaluate, study", "jaxmoust --help"]),
+        ("bogus --workdir={work}", ["'bogus'", "fit, sample, train, evaluate, score, study", "jaxmoust --help"]),
         ("data bogus --workdir={work}", ["'data bogus'", "data inspect, data import"]),
         ("fit --config=configs/nope.py --workdir={work}", ["'configs/nope.py'", "configs/generator/digits_edm.py"]),
         ("fit --config={empty} --workdir={work}", ["get_config"]),
         ("fit --config={broken} --workdir={work}", ["cannot be read", "SyntaxError"]),
-        (f"fit {EDM} --workdir={{work}} --config.data.n_bse=3", ["config.data", "'n_bse'", "n_base, path"]),
+        (f"fit {EDM} --workdir={{work}} --config.data.n_bse=3", ["config.data", "'n_bse'", "n_base, "]),
         (f"fit {EDM} --workdir={{work}} --config.dta.n_base=3", ["'dta'", "augment, data, eval"]),
         (f"fit {EDM} --workdir={{work}} --config.seed.x=3", ["seed"]),
         (f"fit {EDM} --workdir={{work}} --config.data.n_base=three", ["n_base=three", "int"]),
@@ -179,7 +180,8 @@ def test_config_that_cannot_run_is_refused_before_anything_is_written(cli, tmp_p
     [
         ('["arms"][-1]["overrides"] = {"augment": {"cutout_px": -2}}', ["cutout_px=-2"]),
         ('["arms"][-1]["overrides"] = {"data": {"n_synthetic": 41}}', ["n_synthetic 41", "ddpm holds 40"]),
-        ('["arms"][-1]["share"] = 1.5', ["ddpm_mixed", "1.5"]),
+        ('["arms"][-1]["sampler"]["shares"] = {"real": 0.5, "ddpm": 0.6}', ["sum to 1.1"]),
+        ('["arms"][-1]["sampler"] = {"name": "weighted", "weights": {"ddpm": "scores"}}', ["data.scores"]),
         ('["sets"]["ddpm"]["overrides"] = {"sample": {"guidance": 2.0}}', ["guidance 2.0", "label_dropout"]),
         ('["sets"]["ddpm"]["overrides"] = {"num_images": 0}', ["num_images=0"]),
         ('["generators"]["ddpm"]["overrides"] = {"optim": {"name": "bogus"}}', ["'bogus'", "adamw"]),
@@ -403,6 +405,41 @@ def test_evaluate_equals_what_train_found(cli, tmp_path):
         np.testing.assert_array_equal(np.load(work / "ranks.npy"), np.load(tmp_path / "trained" / "ranks.npy"))
 
 
+def test_scores_beside_a_set_are_read_by_name(cli, train_mixed, quick_study, tmp_path):
+    """Score, then filter by the scores: exactly the lowest fifth is gone, and what was drawn is on record."""
+    made = shutil.copytree(quick_study.made, tmp_path / "set")
+    assert cli(f"train {RESNET} --workdir={{work}}", work=tmp_path / "judge").code == 0
+    line = "score --config=configs/score/classifier.py --config.checkpoint={judge} --config.set={made} --workdir={work}"
+    given = {"judge": tmp_path / "judge", "made": made, "work": made / "scores" / "confidence"}
+    outcome = cli(line, **given)
+    assert outcome.code == 0 and "score confidence" in outcome.out
+    scores = np.load(made / "scores" / "confidence" / "scores.npy")
+    assert scores.shape == (40,) and np.all((scores > 0) & (scores < 1))
+
+    filtered = "--config.data.scores=confidence --config.data.drop_lowest=0.2 --config.data.drop_per_class=False"
+    assert train_mixed(made, filtered).code == 0
+    result, drawn = (json.loads((tmp_path / "work" / f).read_text()) for f in ("result.json", "draws.json"))
+    assert result["n_synthetic"] == 32 and "kept=132" in result["sampler"]
+    assert drawn["source_names"] == ["real", "edm"] and drawn["step_edges"] == list(range(11))
+    assert np.array(drawn["counts"]).sum(axis=(1, 2)).tolist() == [32] * 10
+    np.testing.assert_array_equal(np.array(drawn["counts"]).sum(axis=(0, 2)), [160, 160])
+
+
+def test_scores_that_do_not_fit_the_set_are_refused(cli, train_mixed, quick_study, tmp_path):
+    made = shutil.copytree(quick_study.made, tmp_path / "set")
+    assert_refused(train_mixed(made, "--config.data.drop_lowest=0.2"), "drop_lowest 0.2", "jaxmoust score")
+    assert_refused(train_mixed(made, "--config.data.scores=bogus"), "'bogus'", "jaxmoust score")
+    other = made / "scores" / "other"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text('{"task": "score"}')
+    (other / "result.json").write_text('{"set_digest": "another"}')
+    assert_refused(train_mixed(made, "--config.data.scores=other"), "another", "Score this set")
+    line = "score --config=configs/score/classifier.py{arg} --config.checkpoint={a} --config.set={b} --workdir={c}"
+    nothing = {"a": tmp_path / "none", "b": made, "c": tmp_path / "scores"}
+    assert_refused(cli(line, arg="", **nothing), "holds no finished 'classify' run")
+    assert_refused(cli(line, arg=":bogus", **nothing), "config.score is 'bogus'", "confidence")
+
+
 def test_train_on_an_imported_folder_mixes_half_of_it(cli, train_mixed, tmp_path):
     images = write_images(tmp_path / "generated")
     outcome = cli("data import --path={a} --workdir={b}", a=images, b=tmp_path / "set")
@@ -410,6 +447,37 @@ def test_train_on_an_imported_folder_mixes_half_of_it(cli, train_mixed, tmp_path
     assert train_mixed(tmp_path / "set", name="set_generated").code == 0
     result = json.loads((tmp_path / "work" / "result.json").read_text())
     assert (result["n_synthetic"], result["share"], result["n"]) == (60, 0.5, 797)
+
+
+def test_import_of_an_archive_with_a_table_lists_what_it_passed_over(cli, tmp_path):
+    write_images(tmp_path / "generated", classes="01")
+    (tmp_path / "generated" / "labels.csv").write_text("file,label\n0/00.png,zero\n1/03.png,one\n")
+    archive = shutil.make_archive(str(tmp_path / "generated"), "zip", tmp_path / "generated")
+    line = "data import --path={a} --labels=labels.csv --generator=mine --guidance=2 --workdir={b}"
+    outcome = cli(line, a=archive, b=tmp_path / "set")
+    assert outcome.code == 0 and "2 images of 2 classes" in outcome.out
+    assert re.search(r"11 files passed over: 0/01\.png, .*labels\.csv", outcome.out)
+    spec = json.loads((tmp_path / "set" / "provenance.json").read_text())["spec"]
+    assert (spec["generator"], spec["guidance"], spec["class_counts"]) == ("mine", 2.0, [1, 1])
+    assert spec["created_by"]["unknown"] == ["seed", "steps"]
+
+
+def test_import_refuses_a_hostile_archive(cli, tmp_path):
+    with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
+        archive.writestr("cat/../../../escaped.png", b"x")
+    before = contents(tmp_path)
+    outcome = cli("data import --path={a} --workdir={b}", a=tmp_path / "hostile.zip", b=tmp_path / "set")
+    assert_refused(outcome, "lead out of the archive", "escaped.png")
+    assert contents(tmp_path) == before
+
+
+def test_inspect_of_a_class_list_shows_its_classes_in_their_order(cli, tmp_path):
+    (tmp_path / "list.txt").write_text("7\n3\n")
+    outcome = cli("data inspect --source=digits --classes={path}", path=tmp_path / "list.txt")
+    assert re.findall(r"^  (\S+) +(\d+)$", outcome.out, re.MULTILINE) == [("7", "100"), ("3", "100")]
+    (tmp_path / "list.txt").write_text("7\neleven\n")
+    refused = cli("data inspect --source=digits --classes={path}", path=tmp_path / "list.txt")
+    assert_refused(refused, "'eleven'", "allowed are the 10 classes")
 
 
 def test_inspect_counts_the_classes_of_every_kind_of_set(cli, quick_study, tmp_path):

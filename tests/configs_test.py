@@ -6,11 +6,13 @@ import importlib.util
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import ml_collections
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxmoust import cli as command_line
 from jaxmoust import jobs
@@ -23,10 +25,11 @@ SECTIONS = {
     "sample": ("sample", jobs.SAMPLE_SECTIONS),
     "classify": ("train", jobs.CLASSIFIER_SECTIONS),
     "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),
+    "score": ("score", jobs.SCORE_SECTIONS),
     "study": ("study", arms.FIELDS),
 }
-# An arm of an experiment says `share=None` for "no share: draw from the union".
-MAY_BE_NONE = {"share"}
+# An arm of an experiment says `sampler=None` for the classifier's own.
+MAY_BE_NONE = {"sampler"}
 
 
 def load(path: str):
@@ -49,7 +52,8 @@ def leaves(value: object, name: str = ""):
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
     """The command lines in a text: (verb, flags)."""
-    found = re.findall(r"jaxmoust ((?:data )?[a-z]+)((?: --\S+)+)", text)
+    text = text.replace("\\\n", " ")  # a line that goes on
+    found = re.findall(r"jaxmoust ((?:data )?[a-z]+)((?:\s+--\w[\w.]*=(?:\"[^\"]*\"|\S)+)+)", text)
     return [(verb, shlex.split(flags)) for verb, flags in found]
 
 
@@ -172,13 +176,39 @@ def test_quick_fashion_classifier_runs_on_small_files_of_its_format(cli, tmp_pat
     assert (result(tmp_path / "work")["n"], result(tmp_path / "work")["n_base"]) == (100, 200)
 
 
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory, fashion) -> Callable[[dict], dict]:
+    """Small images of a source's format (of TFDS sets: of their shape) in place of those that have to be downloaded."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 2)):
+        for c in range(10):
+            (folder / split / f"class{c}").mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / f"class{c}" / f"{i}.png")
+    arrays = {}
+    for split, count in (("train", 200), ("val", 16), ("test", 32)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28, 3), np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 8).astype(np.uint8)[:, None]
+    np.savez(folder / "bloodmnist.npz", **arrays)
+
+    def put(data: dict) -> dict:
+        source = data["source"]
+        if source.startswith("tfds:") or source == "folder":
+            return {**data, "source": "folder", "path": str(folder)}
+        paths = {"fashion_mnist": str(fashion), "medmnist": str(folder / "bloodmnist.npz")}
+        return {**data, "path": paths.get(source, "")}
+
+    return put
+
+
 @pytest.mark.parametrize("arg", ["", "quick"])
 @pytest.mark.parametrize("path", [f for f in FILES if "/classifier/" in f or "/generator/" in f])
-def test_config_is_accepted_by_its_job(path, arg, fashion):
+def test_config_is_accepted_by_its_job(path, arg, stand_in):
     """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
     config = load(path).get_config(arg).to_dict()
-    if config["data"]["source"] == "fashion_mnist":
-        config["data"]["path"] = str(fashion)
+    config["data"] = {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}
     verb, _ = SECTIONS[config["task"]]
     assert callable(jobs.JOBS[verb](config))
 

@@ -17,6 +17,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = dict(
         source="digits",
         path="",
+        classes="",
         n_base=100,
         base_seed=0,
         n_per_class=0,

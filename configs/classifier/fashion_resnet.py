@@ -19,6 +19,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = dict(
         source="fashion_mnist",
         path="",
+        classes="",
         n_base=200 if quick else 0,
         base_seed=0,
         n_per_class=0,

@@ -15,6 +15,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.data = dict(
         source="fashion_mnist",
         path="",
+        classes="",
         n_base=100 if quick else 0,
         base_seed=0,
         n_per_class=0,

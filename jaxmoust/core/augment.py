@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from jaxmoust.core import randaugment
+
 BLOCK = 8
 """Mixing partners are sought among this many consecutive examples."""
 
@@ -176,11 +178,12 @@ class Augment:
         flip: `flip` left to right.
         translate_px, rotate_deg, scale: `warp`.
         crop_px: `padded_crop`.
+        randaugment_ops, randaugment_magnitude: `randaugment`, so many operations of this magnitude; 0 operations = off.
         brightness, contrast: `jitter`.
         cutout_px: `cutout`.
         mixup, cutmix: alpha of `mixup` and `cutmix`; 0 = off.
         fill: what warp and crop see beyond the border: "reflect", "edge" or "constant" (black, -1).
-    Raises: ValueError: a negative field, contrast > 1, or an unknown fill.
+    Raises: ValueError: a negative field, contrast > 1, a magnitude > 10, or an unknown fill.
     """
 
     flip: bool = False
@@ -188,6 +191,8 @@ class Augment:
     rotate_deg: float = 0.0
     scale: float = 0.0
     crop_px: int = 0
+    randaugment_ops: int = 0
+    randaugment_magnitude: float = 9.0
     brightness: float = 0.0
     contrast: float = 0.0
     cutout_px: int = 0
@@ -202,6 +207,7 @@ class Augment:
             value = getattr(self, field.name)
             if field.name != "fill" and not value >= 0:
                 raise ValueError(f"got {field.name}={value}; needs a number >= 0 (0 = off)")
+        randaugment.check(self.randaugment_ops, self.randaugment_magnitude)
         if self.contrast > 1:
             raise ValueError(f"got contrast={self.contrast}; needs 0 <= contrast <= 1")
 
@@ -218,6 +224,9 @@ class Augment:
             image = warp(_derive(keys, 1), image, self.translate_px, self.rotate_deg, self.scale, fill=self.fill)
         if self.crop_px > 0:
             image = padded_crop(_derive(keys, 2), image, self.crop_px, fill=self.fill)
+        if self.randaugment_ops > 0:
+            ops, magnitude = self.randaugment_ops, self.randaugment_magnitude
+            image = randaugment.randaugment(_derive(keys, 8), image, ops, magnitude)
         if self.brightness > 0 or self.contrast > 0:
             image = jitter(_derive(keys, 3), image, self.brightness, self.contrast)
         if self.cutout_px > 0:

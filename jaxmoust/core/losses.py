@@ -24,6 +24,11 @@ def cross_entropy(
     return -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
 
 
+def smooth(target: Float[Array, "B K"], amount: Float[Array, " B"]) -> Float[Array, "B K"]:
+    """Gives the share `amount`, in [0, 1), of each target to the uniform distribution: (1 - s) * target + s / K."""
+    return (1 - amount)[:, None] * target + amount[:, None] / target.shape[-1]
+
+
 def label_rank(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Int32[Array, " B"]:
     """Counts the classes not scored below the true one; an example is Top-k correct when its rank < k.
 

@@ -131,6 +131,7 @@ def class_denoiser(
     label: Int[Array, "B"],
     keys: Key[Array, "B"] | None = None,
     train: bool = False,
+    augment_label: Float[Array, "B A"] | None = None,
 ) -> denoise.Denoiser:
     """Binds a class-conditional network to its parameters and classes: the contract `denoise(x, sigma) -> x0`.
 
@@ -138,5 +139,8 @@ def class_denoiser(
         method: how the network's output becomes an estimate of x0.
         apply: `apply(variables, x, c, label, keys=, train=)`, a Flax module's.
         label: the class of each image; K stands for "no class". keys: for dropout, one for each example.
+        augment_label: how each image was augmented, handed to the network by this name; None: not at all, and the
+            network is not asked for the argument.
     """
-    return method.denoiser(lambda x, c: apply({"params": params}, x, c, label, keys=keys, train=train))
+    given = {} if augment_label is None else {"augment_label": augment_label}
+    return method.denoiser(lambda x, c: apply({"params": params}, x, c, label, keys=keys, train=train, **given))

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
+
 from jaxmoust.data.source import digest_bytes
 
 _LOG = logging.getLogger(__name__)
@@ -53,20 +55,24 @@ def remember(what: str, facts: str, content: bytes) -> None:
             temporary.unlink()
 
 
-def file_facts(names: Iterable[str], stats: Iterable[os.stat_result]) -> str:
-    """Makes an address of files by their names, sizes and times: of whether they changed, not of their content."""
-    rows = (f"{name}\0{s.st_size}\0{s.st_mtime_ns}\0{s.st_ctime_ns}" for name, s in zip(names, stats, strict=True))
-    return digest_bytes("\n".join(rows).encode(errors="surrogateescape"))
+def stat_row(stat: os.stat_result) -> tuple[int, int, int]:
+    """What of a file's state is compared: its size, and when its content and when anything of it changed (ns)."""
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def settled(stats: Iterable[os.stat_result], since_ns: int | None = None) -> bool:
+def file_facts(names: Iterable[str], rows: np.ndarray) -> str:
+    """Makes an address of files, of n names and int64 [n, 3] rows: of whether they changed, not of their content."""
+    return digest_bytes("\0".join(names).encode(errors="surrogateescape"), rows.astype("<i8").tobytes())
+
+
+def settled(rows: np.ndarray, since_ns: int | None = None) -> bool:
     """Says whether every file has been left alone long enough for `file_facts` to notice the next change.
 
     Args:
+        rows: int64 [n, 3], see `stat_row`.
         since_ns: when the files were looked at, `time.time_ns()` before the first; by default now.
     """
-    limit = (time.time_ns() if since_ns is None else since_ns) - _TICK_NS
-    return all(s.st_ctime_ns < limit for s in stats)
+    return bool(rows[:, 2].max() < (time.time_ns() if since_ns is None else since_ns) - _TICK_NS)
 
 
 def _entry(what: str) -> Path | None:

@@ -13,7 +13,7 @@ from jaxmoust.data.folders import check_split
 from jaxmoust.data.labelled_files import Labelled, by_cifake_name
 from jaxmoust.data.members import Members, open_members
 from jaxmoust.data.source import Source, digest_bytes
-from jaxmoust.data.transforms import decode_image, to_channels
+from jaxmoust.data.transforms import Encoded, decode_image
 
 _NUM_THREADS = 8
 _READ_AT_ONCE = 64
@@ -31,8 +31,11 @@ class _Encoded:
         return len(self.names)
 
     def __getitem__(self, i: int) -> np.ndarray:
+        return self.encoded(i).decode()
+
+    def encoded(self, i: int) -> Encoded:
         name = self.names[i]
-        return to_channels(decode_image(self.members.read(name), self.members.called(name)), self.channels)
+        return Encoded(self.members.read(name), self.channels, self.members.called(name))
 
 
 def encoded_source(members: Members, files: Labelled, name: str) -> Source:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmoust.data.cache import file_facts, recall, remember, settled
+from jaxmoust.data.cache import file_facts, recall, remember, settled, stat_row
 from jaxmoust.data.class_lists import check_known, read_class_list
 from jaxmoust.data.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, digest_bytes, digest_files
-from jaxmoust.data.transforms import decode_image, open_image, to_channels
+from jaxmoust.data.transforms import Encoded, open_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 HELD_OUT = ("test", "validation", "val")  # names of the folder that the split "test" is read from
@@ -27,10 +27,11 @@ HELD_OUT = ("test", "validation", "val")  # names of the folder that the split "
 _LOG = logging.getLogger(__name__)
 _REMEMBERED_FROM = 4096  # images; smaller folders are read again in less than a second
 _SLOW_FROM = 200_000  # images whose headers take a minute or so, which a user should be told of
-_NUM_THREADS = 8
+_NUM_THREADS = 16  # a folder on a network disk waits, not computes
 _READ_AT_ONCE = 256
 
-_File = tuple[str, os.stat_result]  # its name relative to the root, and what the file system says of it
+# Files: their n names relative to the root, and what the file system says of them, int64 [n, 3] (see stat_row).
+_Listing = tuple[list[str], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class _Files:
         return len(self.names)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        path = os.path.join(self.root, self.names[i])
-        return to_channels(decode_image(path, path), self.channels)
+        return self.encoded(i).decode()
+
+    def encoded(self, i: int) -> Encoded:
+        return Encoded.from_file(os.path.join(self.root, self.names[i]), self.channels)
 
 
 @dataclass(frozen=True)
@@ -105,16 +108,19 @@ def image_folder(
     wanted = _wanted(root, held_out, present, classes)
     inside = "" if not held_out else "train" if split == "train" else held_out
     since_ns = time.time_ns()
-    parts: list[list[_File]] = []
-    for name in wanted:
-        part = _image_files(root, os.path.join(inside, name))
-        if not held_out and split != "all":
-            # Numbered among all classes, so that a class list does not move images between train and test.
-            part = _split_files(part, split, test_fraction, make_key(seed, 5, present.index(name)), root / name)
-        parts.append(part)
-    labels = np.repeat(np.arange(len(wanted), dtype=np.int32), [len(part) for part in parts])
-    names, stats = zip(*(file for part in parts for file in part), strict=True)
-    facts = _facts(root, split, wanted, names, stats, since_ns)
+
+    def list_class(name: str) -> _Listing:
+        files = _image_files(root, os.path.join(inside, name))
+        if held_out or split == "all":
+            return files
+        # Numbered among all classes, so that a class list does not move images between train and test.
+        return _split_files(files, split, test_fraction, make_key(seed, 5, present.index(name)), root / name)
+
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        parts = list(threads.map(list_class, wanted))
+    labels = np.repeat(np.arange(len(wanted), dtype=np.int32), [len(names) for names, _ in parts])
+    names = tuple(name for part, _ in parts for name in part)
+    facts = _facts(root, split, wanted, names, np.concatenate([rows for _, rows in parts]), since_ns)
     if shape is not None and facts.shape != tuple(shape):
         _refuse_shape(root, names, facts.channels, tuple(shape))
     records = _Files(str(root), names, facts.channels)
@@ -153,53 +159,53 @@ def _class_folders(folder: Path) -> list[str]:
     return names
 
 
-def _image_files(root: Path, inside: str) -> list[_File]:
-    """Lists the images of one folder by name. A million files are a few seconds: no object is made for a file."""
-    folder = os.path.join(root, inside)
-    files = []
+def _image_files(root: Path, inside: str) -> _Listing:
+    """Lists the images of one folder by name; a million files are a few seconds, as no object is made for a file."""
+    folder, prefix = os.path.join(root, inside), os.path.join(inside, "")
+    names, rows = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = entry.name
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
                 try:
-                    files.append((os.path.join(inside, name), entry.stat()))
+                    rows.append(stat_row(entry.stat()))
                 except OSError as error:  # a link to nothing
                     raise ValueError(
                         f"Got an unreadable image, {entry.path}: {error}. Replace or remove it."
                     ) from error
-    if not files:
+                names.append(prefix + entry.name)
+    if not names:
         raise ValueError(
             f"Got no image in {folder}, allowed is at least one a class ({', '.join(SUFFIXES)}): fill or remove "
             f"the folder."
         )
-    return sorted(files, key=lambda file: file[0])
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return [names[i] for i in order], np.array(rows, np.int64)[order]
 
 
-def _split_files(files: list[_File], split: str, test_fraction: float, key: int, folder: Path) -> list[_File]:
-    if len(files) < 2:
+def _split_files(files: _Listing, split: str, test_fraction: float, key: int, folder: Path) -> _Listing:
+    names, rows = files
+    if len(names) < 2:
         raise ValueError(
             f"Got one image in {folder}, allowed is two and up where train and test are split off: add images."
         )
-    num_test = min(max(1, round(len(files) * test_fraction)), len(files) - 1)
-    order = shuffled(np.arange(len(files)), len(files), key)
-    chosen = order[:num_test] if split == "test" else order[num_test:]
-    return [files[i] for i in np.sort(chosen)]
+    num_test = min(max(1, round(len(names) * test_fraction)), len(names) - 1)
+    order = shuffled(np.arange(len(names)), len(names), key)
+    chosen = np.sort(order[:num_test] if split == "test" else order[num_test:])
+    return [names[i] for i in chosen], rows[chosen]
 
 
-def _facts(
-    root: Path, split: str, classes: list[str], names: Sequence[str], stats: Sequence[os.stat_result], since_ns: int
-) -> _Facts:
+def _facts(root: Path, split: str, classes: list[str], names: Sequence[str], rows: np.ndarray, since_ns: int) -> _Facts:
     """Reads what the files say, or remembers it: a large folder is read once, and again when a file has changed."""
     if len(names) < _REMEMBERED_FROM:
         return _read_facts(root, split, classes, names)
     what = f"image folder {root.resolve()}, {split}, classes {digest_bytes(*map(str.encode, classes))}"
-    unchanged = file_facts(names, stats)
+    unchanged = file_facts(names, rows)
     if (text := recall(what, unchanged)) is not None:
         return _Facts.from_json(text)
     if len(names) >= _SLOW_FROM:
         _LOG.warning("Reading the headers of %d images in %s, once; this takes minutes.", len(names), root)
     facts = _read_facts(root, split, classes, names)
-    if settled(stats, since_ns):
+    if settled(rows, since_ns):
         remember(what, unchanged, json.dumps(asdict(facts)).encode())
     return facts
 
@@ -214,7 +220,7 @@ def _read_facts(root: Path, split: str, classes: list[str], names: Sequence[str]
 
 
 def _headers(paths: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Reads (H, W, C) of each file; threads, because a folder on a network disk waits, not computes."""
+    """Reads (H, W, C) of each file."""
 
     def headers(start: int) -> list[tuple[int, int, int]]:
         sizes = []

@@ -7,6 +7,7 @@ that name whole or not at all. Only one process makes it; the others wait, and a
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 
 from jaxmoust.data.source import Source, digest_bytes
 
+_LOG = logging.getLogger(__name__)
 _AT_ONCE = 256  # images a thread makes before it hands over: handing over costs as much as a small image
 _NUM_CHECKED = 32  # images that are made again when a map is opened, evenly spread
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -126,6 +128,7 @@ def _write(part: BinaryIO, path: Path, size: tuple[int, ...], make: Make, num_th
             f"{shutil.disk_usage(path.parent).free / 1e9:.3g} GB): make room, name another folder, or set decoded "
             f"to 'none'."
         ) from error
+    _LOG.warning("Decoding %d images into %s, %.3g GB, once.", size[0], path, num_bytes / 1e9)
     fill(images, make, num_threads)
     images.flush()
     del images

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grain
@@ -164,24 +165,22 @@ def open_images(
         one_shape = all(shapes[s] is not None for s in missing)
         fits = one_shape and sum(len(sources[s]) * int(np.prod(shapes[s])) for s in missing) <= MEMORY_BYTES
         decoded = "memory" if fits else "map" if one_shape and map_dir else "none"
-    for s in missing if decoded != "none" else ():
-        if shapes[s] is None:
-            raise ValueError(
-                f"Got decoded={decoded!r} for {sources[s].name!r}, whose images differ in size and are cut at random: "
-                f"nothing decoded fits them all. Use 'none', or a transform that is not random."
-            )
-        one = Images((sources[s],), kept, shapes[s], (None,))
-
-        def make(i: int, one: Images = one) -> np.ndarray:
-            return one.read(0, i)
-
+    held = missing if decoded != "none" else []
+    if unlike := [sources[s].name for s in held if shapes[s] is None]:
+        raise ValueError(
+            f"Got decoded={decoded!r} for {unlike}, whose images differ in size and are cut at random: nothing decoded "
+            f"fits them all. Use 'none', or a transform that is not random."
+        )
+    for s in held:
+        make = partial(Images((sources[s],), kept, shapes[s], (None,)).read, 0)
         if decoded == "map":
             arrays[s] = open_map(sources[s], kept, shapes[s], make, Path(map_dir), threads)
         else:
             arrays[s] = np.empty((len(sources[s]), *shapes[s]), np.uint8)
             fill(arrays[s], make, threads)
     reads = is_random or any(array is None for array in arrays)
-    return Images(tuple(sources), transform, shape, tuple(arrays), threads if reads else 0, decoded == "map")
+    mapped = decoded == "map" and bool(held)
+    return Images(tuple(sources), transform, shape, tuple(arrays), threads if reads else 0, mapped)
 
 
 def _as_it_is(source: Source, transform: Transform) -> np.ndarray | None:

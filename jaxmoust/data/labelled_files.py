@@ -154,7 +154,7 @@ def _rows(table: str, where: str) -> list[tuple[int, str, str, str]]:
     try:
         reader = csv.DictReader(io.StringIO(table.removeprefix("\ufeff"), newline=""), strict=True)
         columns = list(reader.fieldnames or ())
-        if sorted({"file", "label", *columns} - {"prompt"}) != sorted(c for c in columns if c != "prompt"):
+        if sorted(columns) not in (["file", "label"], ["file", "label", "prompt"]):
             raise ValueError(
                 f"Got a table for {where} with the columns {columns}, allowed are file, label and prompt (which may be "
                 f"left out), named in the first line: correct them."
@@ -164,7 +164,9 @@ def _rows(table: str, where: str) -> list[tuple[int, str, str, str]]:
         raise ValueError(f"Got a table for {where} that is no CSV: {error}. Correct it.") from error
     if not rows:
         raise ValueError(f"Got a table for {where} without a row, allowed is one for each image: fill it.")
-    if ragged := [str(line) for line, row in rows if None in row or not row["file"] or not row["label"]]:
+    if ragged := [
+        str(line) for line, row in rows if None in row or not row["file"] or not (row["label"] or "").strip()
+    ]:
         raise ValueError(
             f"Got a table for {where} with rows that lack a file or a label, or have a field too many (lines "
             f"{', '.join(ragged[:5])}{'' if len(ragged) < 6 else ', ...'}), allowed are whole rows: correct them."

@@ -3,6 +3,10 @@
 One Grain element is one step's batch, made by a pure function of the step number: the state of a stream is
 that number. Draws are computed for many small steps at once; where images come from is in images.py. Nothing
 here knows a device; a process gives its index and takes its slice of the global batch.
+
+Whoever has a Grain pipeline of their own needs none of this: a pool is a data source and a sampler a sampler of
+`grain.DataLoader(data_source=pool, sampler=sampler, operations=[...], worker_count=2)`. Worker processes ask for
+absl's flags (in Grain 0.2.18): start them under `absl.app.run`, or after `absl.flags.FLAGS.mark_as_parsed()`.
 """
 
 import sys
@@ -110,7 +114,8 @@ def train_stream(
         pixels = images.gather(source, place, sampler.seed, np.arange(start, start + num))
         return {"image": pixels, "label": label, "source": source, "slot": slot}
 
-    steps = grain.MapDataset.range(sys.maxsize // batch_size)  # the last position still fits into 63 bits
+    num_steps = max(1, sys.maxsize // batch_size - _DRAWS_AT_ONCE)  # the last block of draws still fits into 63 bits
+    steps = grain.MapDataset.range(num_steps)
     stream = iter(steps.map(batch).to_iter_dataset(_read_options(images, num, num_threads)))
     stream.set_state({"next_index": start_step})
     return stream

@@ -105,8 +105,9 @@ def _look_up(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.n
     """
     if epoch_key.size == 1:
         return _order(int(epoch_key[0]), int(size[0]))[place].astype(np.int64)
-    epochs, first, which = np.unique(epoch_key, return_index=True, return_inverse=True)
-    sizes = np.broadcast_to(size, epoch_key.shape)[first]
+    # Sequences of one key and several sizes are told apart.
+    _, first, which = np.unique(epoch_key ^ mix(size), return_index=True, return_inverse=True)
+    epochs, sizes = epoch_key[first], np.broadcast_to(size, epoch_key.shape)[first]
     out = np.empty(place.shape, np.int64)
     if sizes.max() < _TINY:  # many epochs of few images: all orders of one size at once
         for one in np.unique(sizes):

@@ -235,10 +235,11 @@ class Pool:
         keys = np.flatnonzero(~np.isnan(scores)) if self.kept is None else self.kept[~np.isnan(scores[self.kept])]
         if not keys.size:
             raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
-        group = self.source(keys).astype(np.int64)
-        if per_class:
-            group = group * len(self.class_names) + self.label(keys)
-        order = np.lexsort((-keys, scores[keys], group))
+        group = self.cell(keys) if per_class else self.source(keys)
+        group = group.astype(np.min_scalar_type(int(group.max())))  # sorted by radix up to 65,536 groups
+        backwards = keys[::-1]  # so that of equal scores the later key comes first
+        order = keys.size - 1 - np.argsort(scores[backwards], kind="stable")
+        order = order[np.argsort(group[order], kind="stable")]
         _, start, size = np.unique(group[order], return_index=True, return_counts=True)
         # 0.29 of 100 comes out a little below 29.
         dropped = np.minimum(np.floor(size * fraction * (1 + 1e-12)).astype(np.int64), size - 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.data.transforms import decode_image, to_channels
+from jaxmoust.data.transforms import Encoded
 
 _READ_AT_ONCE = 256  # one call for many records costs half as much; of ImageNet's they are 30 MB
 
@@ -43,13 +43,17 @@ class TfdsRecords:
 
     def __getitem__(self, i: int) -> np.ndarray:
         """Image i: uint8 [H, W, C], C as the set announces it."""
+        return self.encoded(i).decode()
+
+    def encoded(self, i: int) -> Encoded:
+        """Image i as the record holds it."""
         try:
             data = self._parse_image(self._data_source[i])[self._image_feature]
         except (RuntimeError, ValueError, LookupError) as error:
             raise ValueError(
                 f"Got an unreadable record, number {i} of {self._where}: {error}. Write that set again."
             ) from error
-        return to_channels(decode_image(data, f"record {i} of {self._where}"), self._channels)
+        return Encoded(data, self._channels, f"record {i} of {self._where}")
 
     def column(self, feature: str) -> np.ndarray:
         """One scalar feature of every record, without decoding an image: [N].

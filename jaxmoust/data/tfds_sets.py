@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.data.cache import file_facts, recall, remember, settled
+from jaxmoust.data.cache import file_facts, recall, remember, settled, stat_row
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.tfds_records import TfdsRecords
 
@@ -33,8 +33,8 @@ def tfds_source(name: str, split: str, data_dir: str = "") -> Source:
         else:
             builder = tfds.builder(name, data_dir=data_dir or None, file_format="array_record")
         features = builder.info.features
-        image = _only(features, tfds.features.Image, name)
-        label = _only(features, tfds.features.ClassLabel, name)
+        image = _only(builder.info, tfds.features.Image, name)
+        label = _only(builder.info, tfds.features.ClassLabel, name)
         if features[image].shape[-1] not in (1, 3) or features[image].np_dtype != np.uint8:
             raise ValueError(
                 f"its images are {features[image].np_dtype} {features[image].shape}, not uint8 [H, W, 1 or 3]"
@@ -80,22 +80,25 @@ def _labels(records: TfdsRecords, feature: str, what: str, paths: list[Path]) ->
     """The label of every record, int32 [N]: read from all of them, or remembered."""
     if len(records) < _REMEMBERED_FROM:
         return records.column(feature).astype(np.int32)
-    stats = [path.stat() for path in paths]
+    rows = np.array([stat_row(path.stat()) for path in paths])
     # All bytes of a small set; of a large one the ends of its files, to which their times are added.
     content = digest_files(paths)
-    times = file_facts([path.name for path in paths], stats) if content.startswith("ends-") else ""
+    times = file_facts([path.name for path in paths], rows) if content.startswith("ends-") else ""
     facts = digest_bytes(content.encode(), times.encode())
     known = recall(what, facts)
     if known is not None and len(known) == 4 * len(records):
         return np.frombuffer(known, "<i4").astype(np.int32)
     labels = records.column(feature).astype(np.int32)
-    if not times or settled(stats):
+    if not times or settled(rows):
         remember(what, facts, labels.astype("<i4").tobytes())
     return labels
 
 
-def _only(features: Any, kind: type, name: str) -> str:
+def _only(info: Any, kind: type, name: str) -> str:
+    """The feature of a kind: the only one, or of several (CIFAR-100 has two labels) the one to learn by."""
+    features, supervised = info.features, info.supervised_keys or ()
     found = [key for key, feature in features.items() if isinstance(feature, kind)]
-    if len(found) != 1:
+    chosen = found if len(found) == 1 else [key for key in found if key in supervised]
+    if len(chosen) != 1:
         raise ValueError(f"{name!r} has {len(found)} features of kind {kind.__name__}: {found or list(features)}")
-    return found[0]
+    return chosen[0]

@@ -17,9 +17,10 @@ from jaxmoust.study.draws_words import ratio_text
 
 WIDTH, LEFT, RIGHT = 220, 34, 218
 BAND_TOP, BAND_BOTTOM = 5, 61
-HEAT_TOP, HEAT_HEIGHT = 70, 80
-LABEL_PX, CHARACTER_PX = 11, 5.9  # height of a band's name, and how wide a letter of it is at most, nearly
-NUM_SHADES = 16
+HEAT_TOP, HEAT_HEIGHT = 70, 90
+LABEL_PX, CHARACTER_PX = 12, 7.4  # height of a band's name, and the width of a letter of it in a wide font
+NAMED_ROW_PX = 7
+NUM_SHADES = 13  # odd, so that an even share is the middle of a shade and chance does not flicker about its border
 LEGEND = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -45,7 +46,7 @@ def panel(draws: Draws, alt: str) -> Markup:
         alt: the figure in words.
     """
     last = draws.step_edges[-1]
-    xs = [LEFT + edge / last * (RIGHT - LEFT) for edge in draws.step_edges]
+    xs = [round(LEFT + edge / last * (RIGHT - LEFT), 1) for edge in draws.step_edges]
     titles, ratios = class_rows(draws)
     row_px = min(HEAT_HEIGHT / len(titles), 16)
     bottom = HEAT_TOP + row_px * len(titles)
@@ -98,15 +99,16 @@ def _band_name(name: str, xs: Sequence[float], upper: NDArray, lower: NDArray) -
     """The name where the band is thickest over the name's width; nothing where it fits nowhere."""
     room = int((xs[-1] - xs[0]) / CHARACTER_PX)
     text = name if len(name) <= room else name[: room - 1] + "…"
-    width, best = CHARACTER_PX * len(text) + 4, (0.0,) * 4
+    width, best = CHARACTER_PX * len(text) + 8, (0.0,) * 4
     for start in range(len(upper)):
         stop = int(np.searchsorted(xs, xs[start] + width))
         if stop >= len(xs):
             break
         top, base = upper[start:stop].max(), lower[start:stop].min()
-        # Of equally thick places the one nearest to the middle.
+        # Of places about equally thick the one nearest to the middle.
         middle = (xs[start] + xs[stop]) / 2
-        best = max(best, (round(base - top, 1), -abs(middle - (xs[0] + xs[-1]) / 2), middle, (top + base) / 2))
+        thick = base - top if base - top < LABEL_PX else LABEL_PX + 4 * ((base - top - LABEL_PX) // 4)
+        best = max(best, (float(thick), -abs(middle - (xs[0] + xs[-1]) / 2), middle, (top + base) / 2))
     if best[0] < LABEL_PX:
         return ""
     return f'<text x="{best[2]:.1f}" y="{best[3] + 4:.1f}" text-anchor="middle" class="band-name">{escape(text)}</text>'
@@ -120,28 +122,27 @@ def _heat(ratios: NDArray, titles: Sequence[str], xs: Sequence[float], row_px: f
         y = HEAT_TOP + row * row_px
         for w, level in enumerate(levels):
             if w + 1 == len(levels) or levels[w + 1] != level:
-                span = xs[w + 1] - xs[start]
-                paths.setdefault(level, []).append(f"M{xs[start]:.1f} {y:.1f}h{span:.1f}v{row_px:.1f}h-{span:.1f}z")
+                # Absolute borders: of two neighbours they are the same number, so that no seam shows.
+                box = f"M{xs[start]:.1f} {y:.1f}H{xs[w + 1]:.1f}V{y + row_px:.1f}H{xs[start]:.1f}z"
+                paths.setdefault(level, []).append(box)
                 start = w + 1
     parts = [
         f'<path d="{"".join(cells)}" opacity="{opacity(level)}"/>' for level, cells in sorted(paths.items()) if level
     ]
     height = row_px * len(titles)
     frame = f'<rect x="{LEFT}" y="{HEAT_TOP}" width="{RIGHT - LEFT}" height="{height:.1f}" class="frame"/>'
-    lines = "".join(f"M{LEFT} {HEAT_TOP + i * row_px:.1f}H{RIGHT}" for i in range(1, len(titles)))
-    names = []
-    for row, title in enumerate(titles):
-        if row_px >= 7.9:
-            text = title if len(title) <= 6 else title[:5] + "…"
-            names.append(
-                f'<text x="{LEFT - 4}" y="{HEAT_TOP + (row + 0.5) * row_px + 3:.1f}" text-anchor="end" '
-                f'class="row-name">{escape(text)}<title>{escape(title)}</title></text>'
-            )
-    return [
-        f'<g class="heat" shape-rendering="crispEdges">{"".join(parts)}</g><path d="{lines}" class="gap"/>',
-        frame,
-        *names,
-    ]
+    # Rows that are single classes with room for a name are parted and named; groups run into one another.
+    lines, names = "", []
+    if row_px >= NAMED_ROW_PX:
+        lines = "".join(f"M{LEFT} {HEAT_TOP + i * row_px:.1f}H{RIGHT}" for i in range(1, len(titles)))
+        names = [_row_name(title, HEAT_TOP + (i + 0.5) * row_px + 3) for i, title in enumerate(titles)]
+    shades = f'<g class="heat" shape-rendering="crispEdges">{"".join(parts)}</g>'
+    return [shades, f'<path d="{lines}" class="gap"/>', frame, *names]
+
+
+def _row_name(title: str, y: float) -> str:
+    text = escape(title if len(title) <= 6 else f"{title[:5]}…")
+    return f'<text x="{LEFT - 4}" y="{y:.1f}" text-anchor="end" class="row-name">{text}<title>{escape(title)}</title></text>'
 
 
 def legend() -> list[tuple[str, float]]:

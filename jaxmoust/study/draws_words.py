@@ -141,5 +141,5 @@ def _percent(share: float) -> str:
 
 
 def ratio_text(ratio: float) -> str:
-    """Returns how many times an even share: 12, 1.7, 0.25."""
-    return f"{ratio:.0f}" if ratio >= 10 or ratio == 0 else f"{ratio:.1f}" if ratio >= 0.95 else f"{ratio:.2g}"
+    """Returns how many times an even share, to two digits: 12, 1.7, 0.25."""
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"

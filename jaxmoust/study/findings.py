@@ -15,6 +15,7 @@ from jaxmoust.analysis import accuracy
 from jaxmoust.study.page import COLUMNS, Arm, Page, number_of
 
 LEVEL = 0.05  # of the family of comparisons, after Holm
+MAX_LISTED = 5  # arms that one sentence names; the table has them all
 FEW_SEEDS = 5  # below this the page says that seeds are few
 MINUS = "\N{MINUS SIGN}"
 
@@ -147,8 +148,9 @@ def _listed(lines: Sequence[Line]) -> str:
     items = [
         f"{x.arm.title} ({points(x.difference.mean)}, {points(x.difference.interval[0])} to "
         f"{points(x.difference.interval[1])}, {_p_equals(x.holm_p)})"
-        for x in lines
+        for x in lines[:MAX_LISTED]
     ]
+    items += [f"{len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 

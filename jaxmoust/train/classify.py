@@ -1,4 +1,4 @@
-"""The task of naming what an image shows: cross-entropy on real and synthetic images alike, judged exactly."""
+"""The task of naming what an image shows: cross-entropy on real and synthetic images, judged exactly."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -13,20 +13,35 @@ import numpy as np
 from jaxmoust.core import losses
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.state import TrainState
+from jaxmoust.models.drop import fold_all
+from jaxmoust.models.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
+
+# Folded into an example's key for the network's own draws; an augmentation folds in small numbers.
+_NETWORK = 1000
 
 
 @dataclass(frozen=True)
 class Classify:
     """Trains a classifier and ranks the true class of every test image.
 
+    The options about synthetic images are the peers' for two kinds of image in one batch; at their defaults both
+    kinds count alike. An image is synthetic where batch["source"], its place in the pool, is above 0. Where mixup or
+    cutmix blend the two, the weight is blended with the label. A network with `separate_stats` is told which images
+    are synthetic: those more than half of whose label is.
+
     Args:
-        model: `model(x [B, H, W, C], train) -> logits [B, K]`, with its batch statistics, if any, synchronised
-            over the devices (`axis_name`), so that a batch means the same on any number of them.
+        model: `model(x [B, H, W, C], train, keys [B]) -> logits [B, K]`, with its batch statistics, if any,
+            synchronised over the devices (`axis_name`), so that a batch means the same on any number of them.
         num_classes: K. image_shape: (H, W, C).
         augment: what training images go through on the device.
         smoothing: label smoothing, the mass that goes to the uniform distribution.
+        synthetic_smoothing: of a synthetic image's label, which is smoothed by this before it is by `smoothing`.
+        lambda_real, lambda_syn: what the loss of a real and of a synthetic image is multiplied with; the loss is the
+            mean of these products over the batch, so (1, 1) is the plain mean.
+        pretrained: path of a public checkpoint to start from, see `warm_start`; "" starts from nothing.
+    Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0.
     """
 
     model: nn.Module
@@ -34,22 +49,87 @@ class Classify:
     image_shape: tuple[int, int, int]
     augment: Augment = Augment()
     smoothing: float = 0.0
+    synthetic_smoothing: float = 0.0
+    lambda_real: float = 1.0
+    lambda_syn: float = 1.0
+    pretrained: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses what could not train, before any work starts."""
+        for name in ("smoothing", "synthetic_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"method.{name} {getattr(self, name)}: allowed are 0 up to, not including, 1.")
+        if not (min(self.lambda_real, self.lambda_syn) >= 0 and self.lambda_real + self.lambda_syn > 0):
+            raise ValueError(
+                f"method.lambda_real {self.lambda_real}, method.lambda_syn {self.lambda_syn}: allowed are numbers "
+                "from 0, not both 0."
+            )
+
+    @property
+    def _separates(self) -> bool:
+        """Whether the network keeps statistics of synthetic images apart."""
+        return getattr(self.model, "separate_stats", False)
+
+    @property
+    def _tells_kinds(self) -> bool:
+        """Whether anything depends on which images are synthetic."""
+        return self._separates or self.synthetic_smoothing > 0 or self.lambda_real != self.lambda_syn
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh (params, batch statistics)."""
         variables = self.model.init(key, jnp.zeros((1, *self.image_shape)), train=False)
         return variables["params"], variables.get("batch_stats", {})
 
+    def warm_start(self) -> Callable[[TrainState], TrainState] | None:
+        """Reads and checks the public checkpoint; returns what puts it into a fresh state, or None without one.
+
+        The file is only read here: what was trained from it does not need it.
+
+        Raises: ValueError: a file that is absent, unsafe, or does not fit the network; every leaf is named.
+        """
+        if not self.pretrained:
+            return None
+        params, stats = jax.eval_shape(self.init, jax.random.key(0))
+        leaves = load_pretrained(self.pretrained, self.model, {"params": params, "stats": stats})
+
+        def start(state: TrainState) -> TrainState:
+            tree = put_leaves({"params": state.params, "stats": state.stats}, leaves)
+            return state.replace(**tree, ema=None if state.ema is None else tree)
+
+        return start
+
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
-        """Mean cross-entropy of the augmented rows; `accuracy` is against the label that weighs most."""
-        target = jax.nn.one_hot(batch["label"], self.num_classes)
-        image, target = self.augment(keys, to_unit(batch["image"]), target)
+        """Weighted mean cross-entropy of the augmented rows; `accuracy` is against the label that weighs most."""
+        image, target, share = self._prepare(batch, keys)
+        told = {}
+        if self._separates:
+            told = {"synthetic": share > 0.5, "batch_mean": parallel.mean}
         logits, updates = self.model.apply(
-            {"params": params, "batch_stats": stats}, image, train=True, mutable=["batch_stats"]
+            {"params": params, "batch_stats": stats},
+            image,
+            train=True,
+            keys=fold_all(keys, _NETWORK),
+            mutable=["batch_stats"],
+            **told,
         )
-        loss = losses.cross_entropy(logits, target, self.smoothing).mean()
+        loss = losses.cross_entropy(logits, target, self.smoothing)
+        if share is not None:
+            loss = loss * (self.lambda_real * (1 - share) + self.lambda_syn * share)
+        elif self.lambda_real != 1:
+            loss = loss * self.lambda_real
         accuracy = (logits.argmax(-1) == target.argmax(-1)).mean(dtype=jnp.float32)
-        return loss, ({"accuracy": accuracy}, updates.get("batch_stats", {}))
+        return loss.mean(), ({"accuracy": accuracy}, updates.get("batch_stats", {}))
+
+    def _prepare(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Returns augmented images, targets [b, K], and, if it matters, how much of each row is synthetic [b]."""
+        image, target = to_unit(batch["image"]), jax.nn.one_hot(batch["label"], self.num_classes)
+        if not self._tells_kinds:
+            return *self.augment(keys, image, target), None
+        synthetic = (batch["source"] > 0).astype(jnp.float32)
+        target = losses.smooth(target, self.synthetic_smoothing * synthetic)
+        # Blending is linear in the target, so the kind goes through it as one more column.
+        image, target = self.augment(keys, image, jnp.concatenate([target, synthetic[:, None]], axis=1))
+        return image, target[:, :-1], target[:, -1]
 
     def evaluate(self, state: TrainState, frozen: Any, data: Iterable[Batch], machine: parallel.Machine) -> Evaluation:
         """Counts every test image once.

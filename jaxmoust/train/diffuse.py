@@ -13,6 +13,7 @@ import numpy as np
 from jaxmoust.core import denoise, noise
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.method import Method, class_denoiser
+from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
@@ -32,6 +33,8 @@ class Diffuse:
         augment: what training images go through; it must not mix labels.
         label_dropout: the share of examples trained as "no class", for classifier-free guidance
             (Ho & Salimans 2022, 2207.12598); 0 is off.
+        nonleaky: what training images go through after `augment`; the model is told, as `augment_label` [B, 9]
+            (zeros when it is asked for none), so it must have `augment_dim` 9.
     """
 
     model: nn.Module
@@ -40,6 +43,7 @@ class Diffuse:
     image_shape: tuple[int, int, int]
     augment: Augment = Augment()
     label_dropout: float = 0.0
+    nonleaky: NonLeaky = NonLeaky()
 
     def __post_init__(self) -> None:
         """Refuses what could not mean anything, before any work starts."""
@@ -49,6 +53,12 @@ class Diffuse:
             raise ValueError(f"label_dropout {self.label_dropout}: allowed are 0 (off) up to, not including, 1.")
         if self.augment.mixup or self.augment.cutmix:
             raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")
+        augment_dim = getattr(self.model, "augment_dim", 0)
+        if self.nonleaky.probability and augment_dim != LABEL_DIM:
+            raise ValueError(
+                f"model.augment_dim {augment_dim}: a network trained with augment.nonleaky > 0 must hear of it, "
+                f"so allowed is {LABEL_DIM}."
+            )
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh (params, no statistics)."""
@@ -58,16 +68,20 @@ class Diffuse:
 
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
         """The method's weighted denoising error, its mean over the rows."""
-        k_augment, k_label, k_sigma, k_noise, k_dropout = jax.vmap(lambda k: jax.random.split(k, 5), out_axes=1)(keys)
+        split = jax.vmap(lambda k: jax.random.split(k, 6), out_axes=1)
+        k_augment, k_label, k_sigma, k_noise, k_dropout, k_nonleaky = split(keys)
         target = jnp.zeros((batch["label"].shape[0], 1))
         x0, _ = self.augment(k_augment, to_unit(batch["image"]), target)
+        augment_label = None
+        if self.nonleaky.probability:
+            x0, augment_label = self.nonleaky(k_nonleaky, x0)
         label = batch["label"]
         if self.label_dropout:
             dropped = jax.vmap(lambda k: jax.random.bernoulli(k, self.label_dropout))(k_label)
             label = jnp.where(dropped, self.num_classes, label)
         sigma = self.method.draw(k_sigma)
         x_noise = noise.normal_like(k_noise, self.image_shape)
-        denoiser = class_denoiser(self.method, self.model.apply, params, label, k_dropout, train=True)
+        denoiser = class_denoiser(self.method, self.model.apply, params, label, k_dropout, True, augment_label)
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.method.weight(sigma))
         return loss.mean(), ({}, stats)
 

@@ -63,6 +63,9 @@ class Recipe:
         ema_half_life_images: the average forgets half in so many images; 0 keeps no average.
         ema_rampup: early on, the half-life is at most this share of the images seen so far.
         batch_size: the global one, over all devices and processes.
+        micro_batches: a batch goes through the network in so many equal parts, one after another, whose gradients
+            are averaged for one update: less memory, the same step. Only batch norm notices: its statistics are
+            those of a part (over all devices), and the running ones move once a part.
     """
 
     batch_size: int
@@ -78,6 +81,7 @@ class Recipe:
     clip_norm: float = 0.0
     ema_half_life_images: float = 0.0
     ema_rampup: float = 0.05
+    micro_batches: int = 1
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
@@ -85,6 +89,11 @@ class Recipe:
             raise ValueError(
                 f"train.batch_size {self.batch_size}, train.num_steps {self.num_steps}: "
                 "allowed are whole numbers from 1."
+            )
+        if self.micro_batches < 1 or self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"optim.micro_batches {self.micro_batches}: allowed are whole numbers from 1 that divide "
+                f"train.batch_size {self.batch_size}."
             )
         if not 0 <= self.warmup_steps < self.num_steps:
             raise ValueError(
@@ -99,6 +108,15 @@ class Recipe:
                 "allowed are a half-life of 0 (off) and up, and a share above 0."
             )
         _ = self.tx  # refuses an optimizer that cannot be made
+
+    def rows(self, machine: parallel.Machine) -> int:
+        """The rows that go through the network at once on one device.
+
+        Raises: ValueError: a batch, or a part of it, that the devices cannot share.
+        """
+        machine.per_device(self.batch_size, "train.batch_size")
+        part = "train.batch_size" if self.micro_batches == 1 else "train.batch_size / optim.micro_batches ="
+        return machine.per_device(self.batch_size // self.micro_batches, part)
 
     @property
     def schedule(self) -> optax.Schedule:
@@ -163,9 +181,7 @@ def make_step(task: Task, recipe: Recipe, machine: parallel.Machine) -> Callable
     def step(state: TrainState, frozen: Any, seed: jax.Array, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(batch["slot"])
-        grad_fn = jax.value_and_grad(task.loss, has_aux=True)
-        (loss, (metrics, stats)), grads = grad_fn(state.params, state.stats, frozen, batch, keys)
-        grads, stats, metrics = parallel.mean((grads, stats, {"loss": loss, **metrics}))
+        grads, stats, metrics = parallel.mean(_gradients(task, recipe, state, frozen, batch, keys))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -176,6 +192,43 @@ def make_step(task: Task, recipe: Recipe, machine: parallel.Machine) -> Callable
         return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
     return machine.parallel(step, num_replicated=3, donate=(0,))
+
+
+def _gradients(task: Task, recipe: Recipe, state: TrainState, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
+    """Returns one device's (gradients, statistics, metrics with the loss), averaged over the micro-batches."""
+    grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+
+    def part(stats: Any, rows: tuple[Batch, jax.Array]) -> tuple:
+        (loss, (metrics, stats)), grads = grad_fn(state.params, stats, frozen, *rows)
+        return grads, stats, {"loss": loss, **metrics}
+
+    if recipe.micro_batches == 1:
+        return part(state.stats, (batch, keys))
+
+    def accumulate(carry: tuple, rows: tuple[Batch, jax.Array]) -> tuple:
+        total, stats = carry
+        grads, stats, metrics = part(stats, rows)
+        return (jax.tree.map(jnp.add, total, grads), stats), metrics
+
+    parts = jax.tree.map(lambda x: x.reshape(recipe.micro_batches, -1, *x.shape[1:]), (batch, keys))
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    (total, stats), metrics = jax.lax.scan(accumulate, (zeros, state.stats), parts)
+    grads = jax.tree.map(lambda leaf: leaf / recipe.micro_batches, total)
+    return grads, stats, jax.tree.map(lambda values: values.mean(0), metrics)
+
+
+def _interleave(batch: Batch, micro_batches: int, num_devices: int) -> Batch:
+    """Orders the rows of a process so that its devices hold together, part by part, the rows of the batch in order.
+
+    Device d takes the d-th of D stretches of what this returns, and part m of that holds rows of part m of the batch:
+    so what a part is made of does not depend on D.
+    """
+
+    def order(x: np.ndarray) -> np.ndarray:
+        parts = x.reshape(micro_batches, num_devices, -1, *x.shape[1:])
+        return parts.swapaxes(0, 1).reshape(x.shape)
+
+    return {name: order(x) for name, x in batch.items()} if micro_batches > 1 else batch
 
 
 def fit(
@@ -191,6 +244,7 @@ def fit(
     eval_data: Any = None,
     best_metric: str = "",
     title: str = "train",
+    start: Callable[[TrainState], TrainState] | None = None,
 ) -> tuple[TrainState, Evaluation, float]:
     """Trains a task to `recipe.num_steps` updates, from the newest checkpoint in the folder if there is one.
 
@@ -201,6 +255,7 @@ def fit(
         eval_data: handed to `task.evaluate` at `intervals.eval_steps` and at the end; None: no evaluation.
         best_metric: also keep the checkpoint with the highest value of this metric; every evaluation then saves
             one. It selects on whatever `eval_data` is: name it only where that is a validation set.
+        start: puts what was learnt elsewhere into the fresh state of a run that begins; a resumed one does not call it.
     Returns: (the final state, its evaluation, seconds of work summed over restarts).
     Raises:
         ValueError: a batch that the devices cannot share, a seed that is no uint32, or a best_metric that is never
@@ -209,14 +264,14 @@ def fit(
         stop.Stopped: asked to stop; a checkpoint was written.
     """
     intervals = intervals or Intervals()
-    machine.per_device(recipe.batch_size)
+    recipe.rows(machine)
     parallel.check_seed(seed)
     if best_metric and (eval_data is None or not intervals.eval_steps):
         raise ValueError(
             f"best_metric {best_metric!r} needs evaluations while training: "
             "give eval_data and set eval_steps, or leave best_metric empty."
         )
-    run = _Run(task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed)
+    run = _Run(task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start)
     try:
         return run.to_end(stream_from, title)
     finally:
@@ -226,7 +281,7 @@ def fit(
 class _Run:
     """One call of `fit`: the state on its way, and what is written on the side."""
 
-    def __init__(self, task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed):
+    def __init__(self, task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start):
         self.task, self.recipe, self.machine, self.intervals = task, recipe, machine, intervals
         self.frozen = machine.replicate(frozen)
         self.eval_data, self.best_metric = eval_data, best_metric
@@ -234,7 +289,7 @@ class _Run:
         self.checkpoints = Checkpoints(folder.checkpoints, best=best_metric, primary=machine.primary)
         state = init_state(task, recipe, seed)
         restored = self.checkpoints.restore(state)
-        state, extra = restored or (state, {"seconds": 0.0})
+        state, extra = restored or (start(state) if start else state, {"seconds": 0.0})
         self.step = int(state.step)
         self.saved_step = self.step if restored else -1
         self.state = machine.replicate(state)
@@ -258,7 +313,8 @@ class _Run:
             enabled=self.machine.primary,
         ) as bar:
             while self.step < recipe.num_steps:
-                batch = self.machine.split(next(stream))
+                batch = _interleave(next(stream), recipe.micro_batches, len(self.machine.local_devices))
+                batch = self.machine.split(batch)
                 self.state, metrics = step_fn(self.state, self.frozen, self.seed, batch)
                 self.step += 1
                 self.pending.append((self.step, metrics))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmoust.core import augment
+from jaxmoust.core import augment, randaugment
 from jaxmoust.core.augment import Augment
 
 EVERYTHING = Augment(
@@ -16,6 +16,7 @@ EVERYTHING = Augment(
     rotate_deg=15.0,
     scale=0.1,
     crop_px=1,
+    randaugment_ops=2,
     brightness=0.1,
     contrast=0.2,
     cutout_px=3,
@@ -206,6 +207,13 @@ def test_augment_with_both_mixes_each_block_by_one_of_them():
     assert 1 <= is_mixup.sum() <= 15
 
 
+def test_augment_applies_randaugment_by_its_own_keys():
+    keys, image, target = _batch()
+    found, _ = _run(Augment(randaugment_ops=1, randaugment_magnitude=5.0), keys, image, target)
+    own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 8)
+    np.testing.assert_array_equal(found, _run(randaugment.randaugment, own, image, num_ops=1, magnitude=5.0))
+
+
 def test_augment_is_a_value():
     assert Augment(flip=True) == Augment(flip=True)
     assert hash(Augment(crop_px=2)) == hash(Augment(crop_px=2)) != hash(Augment(crop_px=3))
@@ -219,6 +227,7 @@ def test_augment_is_a_value():
         {"contrast": 1.5},
         {"brightness": float("nan")},
         {"fill": "wrap"},
+        {"randaugment_ops": -1},
     ],
 )
 def test_augment_refuses_impossible_fields_at_birth(fields):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from jaxmoust.core.losses import cross_entropy, label_rank, masked_sums
+from jaxmoust.core.losses import cross_entropy, label_rank, masked_sums, smooth
 
 LOGITS = jax.random.normal(jax.random.key(0), (6, 4)) * 3
 LABEL = jnp.array([0, 1, 2, 3, 1, 1])
@@ -33,6 +33,15 @@ def test_smoothing_mixes_in_the_uniform_target():
     uniform = cross_entropy(LOGITS, jnp.full((6, 4), 0.25))
     expected = 0.9 * cross_entropy(LOGITS, LABEL) + 0.1 * uniform
     np.testing.assert_allclose(cross_entropy(LOGITS, LABEL, smoothing=0.1), expected, rtol=1e-5)
+
+
+def test_smooth_gives_each_row_its_own_share_of_the_uniform_target():
+    found = smooth(jax.nn.one_hot(LABEL, 4), jnp.array([0.0, 0.1, 0.2, 0.0, 0.5, 0.9]))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[0], [1, 0, 0, 0])
+    np.testing.assert_allclose(found[4], [0.125, 0.625, 0.125, 0.125], rtol=1e-6)
+    one_share = smooth(jax.nn.one_hot(LABEL, 4), jnp.full(6, 0.1))
+    np.testing.assert_allclose(cross_entropy(LOGITS, one_share), cross_entropy(LOGITS, LABEL, smoothing=0.1), rtol=1e-6)
 
 
 def test_cross_entropy_of_half_precision_logits_is_float32():

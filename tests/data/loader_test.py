@@ -5,13 +5,11 @@ import os
 import subprocess
 import sys
 
-import grain
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmoust.data import loader
 from jaxmoust.data.loader import eval_stream, train_stream
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers import Random, Share
@@ -63,35 +61,63 @@ def test_train_stream_batch_is_what_the_sampler_drew():
         }
 
 
-@pytest.mark.parametrize("process_count", [1, 2, 3])
-def test_train_stream_process_slices_join_to_the_global_batch(process_count):
-    crop = RandomResizedCrop(4, 1)
-    whole = take(stream(train_transform=crop), 4)
-    parts = [
-        take(stream(train_transform=crop, process_index=p, process_count=process_count), 4)
-        for p in range(process_count)
-    ]
-    joined = [{k: np.concatenate([b[k] for b in step]) for k in step[0]} for step in zip(*parts, strict=True)]
-    assert_equal(joined, whole)
-    assert joined[0]["slot"].tolist() == list(range(12))
+def in_parts(process_count, num, state=None, **options):
+    """What the processes of a run get, joined step by step."""
+    parts = []
+    for p in range(process_count):
+        part = stream(process_index=p, process_count=process_count, **options)
+        if state is not None:
+            part.set_state(state)
+        parts.append(take(part, num))
+    return [{k: np.concatenate([b[k] for b in step]) for k in step[0]} for step in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 3, 8])
+@settings(max_examples=10, deadline=None)
+@given(per_process=st.integers(1, 5), start_step=st.one_of(st.integers(0, 9), st.integers(2**40, 2**41)))
+def test_train_stream_process_slices_join_to_the_global_batch(process_count, per_process, start_step):
+    batch_size = process_count * per_process
+    options = {"batch_size": batch_size, "start_step": start_step, "train_transform": RandomResizedCrop(4, 1)}
+    joined = in_parts(process_count, 3, **options)
+    assert_equal(joined, take(stream(**options), 3))
+    assert joined[0]["slot"].tolist() == list(range(batch_size))
+
+
+@pytest.mark.parametrize("batch_size", [5000, 4096, 96])
+def test_train_stream_of_large_batches_is_the_samplers_order(batch_size):
+    """Draws of several small steps are computed together, those of large ones by each process for itself."""
+    sampler = make_sampler()
+    for process_count in (1, 2):
+        size = batch_size * process_count
+        joined = in_parts(process_count, 2, sampler=sampler, batch_size=size, start_step=3)
+        keys = sampler.keys(3 * size, 5 * size).reshape(2, -1)
+        for batch, expected in zip(joined, keys, strict=True):
+            np.testing.assert_array_equal(batch["label"], sampler.pool.label(expected))
+            np.testing.assert_array_equal(batch["source"], sampler.pool.source(expected))
 
 
 def test_train_stream_started_at_a_step_continues_the_stream():
     assert_equal(take(stream(start_step=3), 2), take(stream(), 5)[3:])
 
 
-def test_train_stream_restored_continues_under_another_number_of_processes():
-    first = stream()
-    take(first, 3)
-    state = json.loads(json.dumps(first.get_state()))
-    expected = take(first, 2)
-    parts = [stream(process_index=p, process_count=2) for p in range(2)]
-    for part in parts:
-        part.set_state(state)
-    joined = [
-        {k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(take(parts[0], 2), take(parts[1], 2), strict=True)
-    ]
-    assert_equal(joined, expected)
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 8), (8, 3)])
+def test_train_stream_restored_continues_under_another_number_of_processes(before, after):
+    options = {"batch_size": 24, "train_transform": RandomResizedCrop(4, 1)}
+    states = []
+    for p in range(before):
+        part = stream(process_index=p, process_count=before, **options)
+        take(part, 3)
+        states.append(json.loads(json.dumps(part.get_state())))
+    assert all(state == {"next_index": 3} for state in states)
+    assert_equal(in_parts(after, 2, states[0], **options), take(stream(start_step=3, **options), 2))
+
+
+def test_train_stream_batches_may_be_written_to():
+    first = stream(batch_size=4)
+    for batch in take(first, 2):
+        for name in ("image", "label", "source"):
+            batch[name][:] = 0
+    assert_equal(take(first, 2), take(stream(batch_size=4), 4)[2:])
 
 
 def checksum(batches):
@@ -124,13 +150,15 @@ def test_train_stream_does_not_depend_on_the_number_of_threads(num_threads):
 
 
 @pytest.mark.parametrize(("image_px", "channels"), [(4, 1), (4, 3), (6, 1)])
-def test_streams_from_memory_equal_streams_read_one_by_one(monkeypatch, image_px, channels):
+@pytest.mark.parametrize("num_threads", [0, None])
+def test_streams_from_memory_from_a_map_and_read_one_by_one_are_equal(tmp_path, image_px, channels, num_threads):
     source = make_source("real", 13)
-    from_memory = take(stream(image_px=image_px, channels=channels), 3)
-    evaluated = list(eval_stream(source, 5, image_px=image_px, channels=channels))
-    monkeypatch.setattr(loader, "MEMORY_BYTES", 0)
-    assert_equal(take(stream(image_px=image_px, channels=channels), 3), from_memory)
-    assert_equal(list(eval_stream(source, 5, image_px=image_px, channels=channels)), evaluated)
+    shape = {"image_px": image_px, "channels": channels, "num_threads": num_threads}
+    from_memory = take(stream(decoded="memory", **shape), 3)
+    evaluated = list(eval_stream(source, 5, decoded="memory", **shape))
+    for other in ({"decoded": "map", "map_dir": tmp_path}, {"decoded": "none"}):
+        assert_equal(take(stream(**other, **shape), 3), from_memory)
+        assert_equal(list(eval_stream(source, 5, **other, **shape)), evaluated)
 
 
 def test_train_stream_random_transform_is_keyed_by_seed_and_position():
@@ -181,20 +209,15 @@ def test_eval_stream_is_a_list_that_can_be_walked_twice():
     }
 
 
-def test_samplers_drop_into_plain_grain():
-    """What a Grain user would do: the same draws through grain.DataLoader."""
-    sampler = make_sampler()
-
-    class Images:
-        def __len__(self):
-            return len(sampler.pool)
-
-        def __getitem__(self, key):
-            return np.int64(key)
-
-    data = grain.DataLoader(data_source=Images(), sampler=sampler, shard_options=grain.sharding.NoSharding())
-    keys = [int(key) for key, _ in zip(data, range(50), strict=False)]
-    assert keys == sampler.keys(0, 50).tolist()
+def test_train_stream_of_a_filtered_pool_delivers_the_kept_images_under_their_own_keys():
+    pool = make_sampler().pool
+    kept = np.arange(42) % 3 == 0
+    sampler = Random(pool.keep(kept), 4)
+    batches = take(stream(sampler, 7), 2)  # 14 images are kept: one epoch
+    got = np.concatenate([b["image"] for b in batches])
+    everything = np.concatenate([s.images(range(len(s))) for s in pool.sources])
+    np.testing.assert_array_equal(got, everything[sampler.keys(0, 14)])
+    assert {image.tobytes() for image in got} == {image.tobytes() for image in everything[kept]}
 
 
 def test_train_stream_refuses_a_pool_without_images():

@@ -34,6 +34,51 @@ def test_shuffled_position_by_position_equals_at_once(size, key, data):
     np.testing.assert_array_equal(shuffled(position, size, key), alone)
 
 
+@quick
+@given(
+    rows=st.lists(
+        st.tuples(sizes, st.integers(0, 60) | st.integers(0, 2**62 - 1), st.integers(0, 2**64 - 1)),
+        min_size=1,
+        max_size=9,
+    ),
+    one_key=st.booleans(),
+)
+def test_shuffled_several_sequences_at_once_equal_each_alone(rows, one_key):
+    """Sets of many sizes, by the two methods, in one call; under a key each, or all under one."""
+    size, position, key = (
+        np.array(column, dtype) for column, dtype in zip(zip(*rows, strict=True), (int, int, np.uint64), strict=True)
+    )
+    key = key[:1] if one_key else key
+    keys = np.broadcast_to(key, size.shape)
+    alone = [shuffled(position[i : i + 1], size[i], keys[i])[0] for i in range(size.size)]
+    np.testing.assert_array_equal(shuffled(position, size, key), alone)
+
+
+@pytest.mark.parametrize("size", [3, 5000])
+def test_shuffled_chunks_of_work_join(size):
+    whole = shuffled(np.arange(40_000), size, make_key(4))
+    for start in (16_383, 16_384, 16_385, 32_768):
+        np.testing.assert_array_equal(shuffled(np.arange(start, 40_000), size, make_key(4)), whole[start:])
+    sizes_, keys = np.full(40_000, size), np.full(40_000, make_key(4), np.uint64)
+    np.testing.assert_array_equal(shuffled(np.arange(40_000), sizes_, keys), whole)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4095, 4096, 2**16, 2**16 + 1, 10**6, 2**21 - 1])
+def test_shuffled_far_out_is_still_a_permutation(size):
+    epoch = (2**62 // size) - 1
+    members = shuffled(np.arange(epoch * size, (epoch + 1) * size), size, make_key(6))
+    np.testing.assert_array_equal(np.bincount(members, minlength=size), 1)
+
+
+@quick
+@given(size=st.integers(2**40, 2**62 - 1), key=st.integers(0, 2**64 - 1), start=st.integers(0, 2**61))
+def test_shuffled_of_a_huge_set_stays_in_it_and_repeats_none(size, key, start):
+    members = shuffled(np.arange(start, start + 500), size, key)
+    assert members.min() >= 0 and members.max() < size
+    epoch = np.arange(start, start + 500) // size
+    assert all(np.unique(members[epoch == e]).size == np.sum(epoch == e) for e in np.unique(epoch))
+
+
 def test_shuffled_orders_differ_between_epochs_and_keys():
     two_epochs = shuffled(np.arange(2000), 1000, make_key(1))
     assert not np.array_equal(two_epochs[:1000], two_epochs[1000:])

@@ -1,11 +1,6 @@
-"""Samplers: permutations, exact shares, pure functions of a position (laws 5 and 7)."""
+"""Random, fixed shares, and shares that change: what each of these samplers promises (all: draws_test)."""
 
-import itertools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers import Random, Sampler, Share, draw_rng
+from jaxmoust.data.samplers import Curriculum, Ramp, Random, Share
+from jaxmoust.data.schedules import fractions, levels
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**63 - 1)
@@ -27,27 +23,61 @@ def make_pool(sizes, num_classes=3):
     )
 
 
+def sources_of(sampler, start, stop):
+    """How many draws of each source: int [S]."""
+    drawn = sampler.pool.source(sampler.keys(start, stop))
+    return np.bincount(drawn, minlength=len(sampler.pool.source_names))
+
+
+def assert_without_replacement(sampler, num_draws):
+    """Each source is walked in whole permutations of what filters left of it."""
+    keys = sampler.keys(0, num_draws)
+    for s, size in enumerate(np.diff(sampler.pool.bounds)):
+        drawn = keys[sampler.pool.source(keys) == s]
+        for start in range(0, drawn.size, size or 1):
+            walk = drawn[start : start + size]
+            assert np.unique(walk).size == walk.size
+
+
 @st.composite
 def shares_of(draw, num_sources):
     weights = draw(st.lists(st.integers(0, 20), min_size=num_sources, max_size=num_sources).filter(sum))
     return {f"s{i}": weight / sum(weights) for i, weight in enumerate(weights)}
 
 
-@st.composite
-def samplers(draw):
-    pool, seed = make_pool(draw(sizes)), draw(seeds)
-    if draw(st.booleans()):
-        return Random(pool, seed)
-    return Share(pool, draw(shares_of(len(pool.source_names))), seed)
+# Random
 
 
 @quick
-@given(sizes=sizes, seed=seeds, epoch=st.integers(0, 2**40))
+@given(sizes=sizes, seed=seeds, epoch=st.integers(0, 2**50))
 def test_random_each_epoch_is_a_permutation(sizes, seed, epoch):
     sampler = Random(make_pool(sizes), seed)
     num = len(sampler.pool)
     keys = sampler.keys(epoch * num, (epoch + 1) * num)
     np.testing.assert_array_equal(np.sort(keys), np.arange(num))
+
+
+@quick
+@given(size=st.integers(20, 5000), seed=seeds, epoch=st.integers(0, 2**40))
+def test_random_each_epoch_has_an_order_of_its_own(size, seed, epoch):
+    """Two orders of 20 images agree once in 10^18."""
+    sampler = Random(make_pool([size]), seed)
+    orders = [sampler.keys(e * size, (e + 1) * size) for e in (epoch, epoch + 1)]
+    other = Random(make_pool([size]), seed ^ 1).keys(epoch * size, (epoch + 1) * size)
+    assert not np.array_equal(*orders) and not np.array_equal(orders[0], other)
+
+
+@quick
+@given(sizes=sizes, seed=seeds, epoch=st.integers(0, 2**40), data=st.data())
+def test_random_of_a_filtered_pool_is_a_permutation_of_what_is_left(sizes, seed, epoch, data):
+    num = sum(sizes)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=num, max_size=num).filter(any)))
+    left = int(mask.sum())
+    keys = Random(make_pool(sizes).keep(mask), seed).keys(epoch * left, (epoch + 1) * left)
+    np.testing.assert_array_equal(np.sort(keys), np.flatnonzero(mask))
+
+
+# Share
 
 
 @quick
@@ -65,134 +95,75 @@ def test_share_every_prefix_is_within_the_number_of_sources(data, sizes, seed, n
 def test_share_every_window_anywhere_is_within_twice_the_number_of_sources(data, sizes, seed, start):
     """A window is the difference of two prefixes; this holds the bound where no prefix can be counted."""
     shares = data.draw(shares_of(len(sizes)))
-    sampler = Share(make_pool(sizes), shares, seed)
-    drawn = np.bincount(sampler.pool.source(sampler.keys(start, start + 300)), minlength=len(sizes))
+    drawn = sources_of(Share(make_pool(sizes), shares, seed), start, start + 300)
     assert np.abs(drawn - 300 * np.array(list(shares.values()))).max() < 2 * len(sizes)
 
 
-def test_share_of_simple_fractions_is_exact_in_every_period():
-    sampler = Share(make_pool([7, 11, 5]), {"s0": 0.5, "s1": 1 / 3, "s2": 1 / 6}, 3)
-    for start in (0, 600, 600 * 2**41):
-        drawn = np.bincount(sampler.pool.source(sampler.keys(start, start + 600)))
-        assert drawn.tolist() == [300, 200, 100]
+@quick
+@given(seed=seeds, start=starts | st.sampled_from([2**32 - 300, 2**40, 2**62]))
+def test_share_of_simple_fractions_is_exact_in_every_window(seed, start):
+    """However far out, and given as floats: so no prefix has drifted either, a third of 2^40 draws included."""
+    sampler = Share(make_pool([7, 11, 5]), {"s0": 0.5, "s1": 1 / 3, "s2": 1 / 6}, seed)
+    assert sources_of(sampler, start, start + 600).tolist() == [300, 200, 100]
+
+
+@quick
+@given(weights=st.lists(st.integers(0, 30), min_size=10, max_size=10).filter(sum), seed=seeds, start=starts)
+def test_share_of_ten_sources_is_exact_in_every_window(weights, seed, start):
+    pool = make_pool([1, 2, 3, 5, 7, 11, 13, 17, 19, 23])
+    sampler = Share(pool, {f"s{i}": weight / sum(weights) for i, weight in enumerate(weights)}, seed)
+    assert sources_of(sampler, start, start + sum(weights)).tolist() == weights
 
 
 @quick
 @given(data=st.data(), sizes=sizes, seed=seeds)
 def test_share_walks_each_source_without_replacement(data, sizes, seed):
-    sampler = Share(make_pool(sizes), data.draw(shares_of(len(sizes))), seed)
-    keys = sampler.keys(0, 400)
-    for s, size in enumerate(sizes):
-        drawn = keys[sampler.pool.source(keys) == s]
-        for start in range(0, drawn.size - size + 1, size):
-            np.testing.assert_array_equal(np.unique(drawn[start : start + size]).size, size)
-
-
-def test_share_never_draws_a_source_of_share_zero():
-    sampler = Share(make_pool([5, 5, 5]), {"s0": 0.25, "s1": 0, "s2": 0.75}, 1)
-    assert not np.any(sampler.pool.source(sampler.keys(0, 5000)) == 1)
+    assert_without_replacement(Share(make_pool(sizes), data.draw(shares_of(len(sizes))), seed), 400)
 
 
 @quick
-@given(sampler=samplers(), start=starts, num_draws=st.integers(0, 60))
-def test_sampler_scalar_equals_vectorised(sampler, start, num_draws):
-    keys = sampler.keys(start, start + num_draws)
-    assert [sampler[start + i].record_key for i in range(num_draws)] == keys.tolist()
+@given(data=st.data(), sizes=st.lists(st.integers(4, 40), min_size=1, max_size=5), seed=seeds)
+def test_share_walks_what_a_filter_left_of_each_source_without_replacement(data, sizes, seed):
+    pool = make_pool(sizes).drop_lowest(np.arange(sum(sizes)) % 7, 0.5)
+    assert_without_replacement(Share(pool, data.draw(shares_of(len(sizes))), seed), 400)
 
 
 @quick
-@given(sampler=samplers(), start=starts, cuts=st.lists(st.integers(0, 300), min_size=2, max_size=5))
-def test_sampler_pieces_join_to_the_whole(sampler, start, cuts):
-    cuts = sorted(cuts)
-    pieces = [sampler.keys(start + a, start + b) for a, b in itertools.pairwise(cuts)]
-    np.testing.assert_array_equal(np.concatenate(pieces), sampler.keys(start + cuts[0], start + cuts[-1]))
-
-
-def test_sampler_pieces_join_across_chunks_of_work():
-    for sampler in (Random(make_pool([9, 5]), 1), Share(make_pool([9, 5]), {"s0": 0.3, "s1": 0.7}, 1)):
-        whole = sampler.keys(0, 70_000)
-        np.testing.assert_array_equal(whole[40_000:], sampler.keys(40_000, 70_000))
+@given(seed=seeds, start=starts)
+def test_share_never_draws_a_source_of_share_zero(seed, start):
+    sampler = Share(make_pool([5, 5, 5]), {"s0": 0.25, "s1": 0, "s2": 0.75}, seed)
+    assert sources_of(sampler, start, start + 2000)[1] == 0
 
 
 @quick
-@given(sampler=samplers(), i=starts)
-def test_sampler_draw_is_a_grain_record_with_a_generator_of_its_own(sampler, i):
-    assert isinstance(sampler, Sampler)
-    record = sampler[i]
-    assert record.index == i and 0 <= record.record_key < len(sampler.pool)
-    assert record.rng.integers(2**63) == sampler[i].rng.integers(2**63)
+@given(data=st.data(), sizes=sizes, seed=seeds)
+def test_share_does_not_depend_on_the_order_it_is_named_in(data, sizes, seed):
+    shares, pool = data.draw(shares_of(len(sizes))), make_pool(sizes)
+    backwards = Share(pool, dict(reversed(shares.items())), seed)
+    assert backwards == Share(pool, shares, seed) and repr(backwards) == repr(Share(pool, shares, seed))
 
 
-def test_sampler_generators_are_keyed_by_the_pair_not_the_sum():
-    firsts = {int(draw_rng(seed, i).integers(2**63)) for seed in range(30) for i in range(30)}
-    assert len(firsts) == 900
-
-
-@quick
-@given(sampler=samplers(), start=st.integers(0, 10_000))
-def test_sampler_expected_draws_are_what_is_drawn(sampler, start):
-    num = 3000
-    keys = sampler.keys(start, start + num)
-    drawn = np.zeros(sampler.pool.counts().shape)
-    np.add.at(drawn, (sampler.pool.source(keys), sampler.pool.label(keys)), 1)
-    expected = sampler.expected(start, start + num)
-    assert expected.sum() == pytest.approx(num)  # rounding of a float sum
-    # Every whole permutation of a source is drawn in its exact proportions, so only the unfinished ones at
-    # both ends (at most 40 images a source, 200 of Random) and the S draws of the quota are left.
-    assert np.abs(drawn - expected).max() <= 2 * len(sampler.pool) + 2 * len(sampler.pool.source_names)
-
-
-def golden_samplers():
-    pool = make_pool([100, 5000])
-    return [Random(pool, 42), Share(pool, {"s0": 0.25, "s1": 0.75}, 42)]
-
-
-def test_sampler_golden_draws():
-    """Changing one of these numbers changes every published run: do not, without a new major version."""
-    random, share = golden_samplers()
-    assert random.keys(0, 6).tolist() == GOLDEN_RANDOM
-    assert random.keys(2**41, 2**41 + 3).tolist() == GOLDEN_RANDOM_FAR
-    assert share.keys(0, 6).tolist() == GOLDEN_SHARE
-    assert share.keys(2**41, 2**41 + 3).tolist() == GOLDEN_SHARE_FAR
-    # numpy promises that Philox's words never change; of its distributions it promises nothing.
-    assert int(random[5].rng.bit_generator.random_raw()) == GOLDEN_WORD
-
-
-def test_sampler_repr_and_draws_are_the_same_in_another_process():
-    script = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); import samplers_test as t\n"
-        "print(json.dumps([[repr(s), s.keys(7, 20).tolist()] for s in t.golden_samplers()]))"
-    )
-    env = {**os.environ, "PYTHONHASHSEED": "5", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    folder = str(Path(__file__).parent)
-    out = subprocess.run([sys.executable, "-c", script, folder], env=env, capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr
-    here = [[repr(s), s.keys(7, 20).tolist()] for s in golden_samplers()]
-    assert json.loads(out.stdout.splitlines()[-1]) == here
-
-
-def test_sampler_repr_is_complete_and_free_of_addresses():
-    random, share = golden_samplers()
-    assert repr(share) == f"Share(pool={share.pool!r}, shares={{'s0': 0.25, 's1': 0.75}}, seed=42)"
-    assert repr(random) == f"Random(pool={random.pool!r}, seed=42)"
-    random[3]  # what was drawn before is not part of it
-    assert "0x" not in repr(random) and repr(random) == repr(golden_samplers()[0])
-
-
-def test_samplers_are_equal_when_their_draws_are():
-    assert golden_samplers() == golden_samplers()
-    assert Random(make_pool([3]), 1) != Random(make_pool([3]), 2)
-    assert hash(golden_samplers()[1]) == hash(golden_samplers()[1])
+def test_share_of_a_class_without_synthetic_images_draws_the_real_ones():
+    pool = Pool.from_labels({"real": np.arange(30) % 3, "edm": np.arange(20) % 2})
+    sampler = Share(pool, {"real": 0.5, "edm": 0.5}, 4)
+    keys = sampler.keys(0, 1200)  # 20 epochs of real, 30 of edm
+    drawn = np.bincount(pool.cell(keys), minlength=6).reshape(2, 3)
+    assert drawn.tolist() == [[200, 200, 200], [300, 300, 0]]
 
 
 @pytest.mark.parametrize(
     ("shares", "said"),
     [
-        ({"s0": 0.5, "s1": 0.4}, r"sum to 0\.9.*divide"),
-        ({"s0": 0.5, "other": 0.5}, r"\['other', 's0'\].*allowed.*\['s0', 's1'\]"),
-        ({"s0": 1.0}, r"\['s0'\].*name each"),
-        ({"s0": 1.5, "s1": -0.5}, r"from 0 to 1"),
-        ({"s0": float("nan"), "s1": 0.5}, r"from 0 to 1"),
+        ({"s0": 0.5, "s1": 0.4}, r"sum to 0\.9, allowed is a sum of 1 .*: divide"),
+        ({"s0": 0.0, "s1": 0.0}, r"sum to 0\.0, allowed is a sum of 1 .*: divide"),
+        ({"s0": 0.5, "other": 0.5}, r"\['other', 's0'\], allowed .* \['s0', 's1'\]: name each"),
+        ({"s0": 1.0}, r"\['s0'\], allowed .*: name each"),
+        ({}, r"\[\], allowed .*: name each"),
+        ({"s0": 1.5, "s1": -0.5}, r"allowed are numbers from 0 to 1.*: correct"),
+        ({"s0": float("nan"), "s1": 0.5}, r"allowed are numbers from 0 to 1.*: correct"),
+        ({"s0": float("inf"), "s1": 0.5}, r"allowed are numbers from 0 to 1.*: correct"),
+        ({"s0": "half", "s1": 0.5}, r"allowed is a number for each source: give"),
+        ("s0=0.5,s1=0.5", r"allowed is a number for each source: give"),
     ],
 )
 def test_share_refuses_shares_that_do_not_fit(shares, said):
@@ -200,26 +171,149 @@ def test_share_refuses_shares_that_do_not_fit(shares, said):
         Share(make_pool([3, 4]), shares, 0)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "1", True])
-def test_sampler_refuses_a_seed_out_of_range(seed):
-    with pytest.raises(ValueError, match=r"Got the seed .* allowed is an integer"):
-        Random(make_pool([3]), seed)
+def test_share_of_a_source_that_a_filter_emptied_is_refused():
+    pool = make_pool([3, 4]).keep(np.arange(7) < 3)
+    with pytest.raises(ValueError, match=r"Got shares of \['s1'\], of which filters left no image: loosen"):
+        Share(pool, {"s0": 0.5, "s1": 0.5}, 0)
+    assert Share(pool, {"s0": 1.0, "s1": 0.0}, 0).keys(0, 9).max() < 3
 
 
-@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (4, 3)])
-def test_sampler_refuses_draws_that_are_not_a_range(start, stop):
-    for sampler in golden_samplers():
-        with pytest.raises(ValueError, match="allowed is 0 <= start <= stop"):
-            sampler.keys(start, stop)
+# Curriculum
 
 
-def test_sampler_refuses_to_count_from_an_end():
-    with pytest.raises(IndexError, match="no end"):
-        golden_samplers()[0][-1]
+@st.composite
+def stages_of(draw, num_sources):
+    return draw(st.lists(st.tuples(st.integers(1, 120), shares_of(num_sources)), min_size=1, max_size=6))
 
 
-GOLDEN_RANDOM = [3925, 4832, 1143, 3897, 1892, 439]
-GOLDEN_RANDOM_FAR = [3497, 2415, 4417]
-GOLDEN_SHARE = [4847, 14, 297, 3374, 1431, 3]
-GOLDEN_SHARE_FAR = [4905, 55, 5002]
-GOLDEN_WORD = 5531143619848960914
+@quick
+@given(data=st.data(), sizes=sizes, seed=seeds)
+def test_curriculum_every_part_of_a_stage_follows_its_shares(data, sizes, seed):
+    """Within one draw a stage and source: fewer than ceil(log2 S) from the share, in every prefix of a stage."""
+    stages = data.draw(stages_of(len(sizes)))
+    sampler = Curriculum(make_pool(sizes), stages, seed)
+    source = sampler.pool.source(sampler.keys(0, sum(n for n, _ in stages) + 200))
+    start, bound = 0, math.ceil(math.log2(len(sizes)))
+    for k, (length, shares) in enumerate(stages):
+        stop = source.size if k == len(stages) - 1 else start + length  # the last one stays
+        drawn = np.eye(len(sizes))[source[start:stop]].cumsum(0)
+        due = np.arange(1, stop - start + 1)[:, None] * np.array(list(shares.values()))
+        assert np.all(np.abs(drawn - due) < bound + 1e-9)  # of the floats in `due`
+        start = stop
+
+
+@quick
+@given(data=st.data(), sizes=sizes, seed=seeds)
+def test_curriculum_walks_each_source_without_replacement_across_stages(data, sizes, seed):
+    stages = data.draw(stages_of(len(sizes)))
+    assert_without_replacement(Curriculum(make_pool(sizes), stages, seed), sum(n for n, _ in stages) + 200)
+
+
+@quick
+@given(
+    seed=seeds,
+    start=st.floats(0, 1),
+    end=st.floats(0, 1),
+    shape=st.sampled_from(["linear", "cosine", "steps"]),
+    num_stages=st.integers(1, 40),
+)
+def test_curriculum_ramp_is_followed_within_one_draw_a_stage(seed, start, end, shape, num_stages):
+    """Real and synthetic are the two halves of a tree: each stage, and each prefix of one, is off by less than one."""
+    pool, num_draws = make_pool([30, 70]), 2000
+    ramp = Ramp(num_draws, start, end, shape, num_stages, real="s0")
+    made = pool.source(Curriculum(pool, ramp, seed).keys(0, num_draws + 300)) == 1
+    edges = [*(first for first, _ in ramp.table()), made.size]
+    for (first, share), stop in zip(ramp.table(), edges[1:], strict=True):
+        drawn = np.cumsum(made[first:stop])
+        assert np.all(np.abs(drawn - share * np.arange(1, stop - first + 1)) < 1 + 1e-9)  # of floats
+
+
+@quick
+@given(seed=seeds, start=st.floats(0, 1), end=st.floats(0, 1), shape=st.sampled_from(["linear", "cosine"]))
+def test_curriculum_ramp_draws_the_integral_of_its_curve(seed, start, end, shape):
+    pool, num_draws = make_pool([30, 70]), 4000
+    sampler = Curriculum(pool, Ramp(num_draws, start, end, shape, 50, real="s0"), seed)
+    drawn = np.cumsum(pool.source(sampler.keys(0, num_draws)) == 1)
+    t = np.arange(1, num_draws + 1) / num_draws
+    grown = t**2 / 2 if shape == "linear" else t / 2 - np.sin(np.pi * t) / (2 * np.pi)
+    # One draw a stage; and half a stage of a curve that changes by at most pi / 2 / 50 from stage to stage.
+    assert np.abs(drawn - num_draws * (start * t + (end - start) * grown)).max() < 50 + 2
+
+
+@quick
+@given(sizes=st.lists(st.integers(1, 90), min_size=3, max_size=6), seed=seeds)
+def test_curriculum_ramp_shares_the_synthetic_part_by_images(sizes, seed):
+    pool = make_pool(sizes)
+    sampler = Curriculum(pool, Ramp(1, 0.5, 0.5, real="s1"), seed)
+    made = np.array([s != 1 for s in range(len(sizes))])
+    due = np.where(made, np.array(sizes) / np.array(sizes)[made].sum(), 1.0) * 0.5 * 5000
+    assert np.abs(sources_of(sampler, 1, 5001) - due).max() <= 2 * math.ceil(math.log2(len(sizes)))
+
+
+@pytest.mark.parametrize("first", ["s0", "s1"])
+def test_curriculum_one_source_first_and_then_the_other(first):
+    """Synthetic first, then real; and the other way round."""
+    then = {"s0": "s1", "s1": "s0"}[first]
+    sampler = Curriculum(make_pool([30, 70]), fractions(1000, [(0.6, {first: 1.0}), (0.4, {then: 1.0})]), 3)
+    source = sampler.pool.source(sampler.keys(0, 3000))
+    assert np.all(source[:600] == int(first[1])) and np.all(source[600:] == int(then[1]))
+
+
+def test_curriculum_levels_come_one_after_the_other_and_then_real():
+    pool = Pool.from_labels({"real": np.arange(50) % 3, "far": np.arange(20) % 3, "near": np.arange(30) % 3})
+    sampler = Curriculum(pool, levels(300, ["far", "near"], 0.5), 3)
+    assert pool.source(sampler.keys(0, 400)).tolist() == [1] * 75 + [2] * 75 + [0] * 250
+
+
+@quick
+@given(data=st.data(), sizes=sizes, seed=seeds, far=st.integers(2**40, 2**60))
+def test_curriculum_keeps_the_shares_of_its_last_stage(data, sizes, seed, far):
+    stages = data.draw(stages_of(len(sizes)))
+    drawn = sources_of(Curriculum(make_pool(sizes), stages, seed), far, far + 300)
+    due = 300 * np.array(list(stages[-1][1].values()))
+    assert np.all(np.abs(drawn - due) <= 2 * math.ceil(math.log2(len(sizes))))
+    assert not drawn[due == 0].any()
+
+
+@quick
+@given(seed=seeds)
+def test_curriculum_made_by_its_short_ways_is_the_same(seed):
+    pool = Pool.from_labels({"real": np.arange(50) % 3, "edm": np.arange(20) % 3})
+    rows = [(0.25, {"edm": 1.0}), (0.75, {"real": 0.5, "edm": 0.5})]
+    assert Curriculum.ramp(pool, 90, 0.1, 0.8, "steps", 3, seed=seed) == Curriculum(
+        pool, Ramp(90, 0.1, 0.8, "steps", 3), seed
+    )
+    assert Curriculum.levels(pool, 90, ["edm"], seed=seed) == Curriculum(pool, levels(90, ["edm"]), seed)
+    assert Curriculum.parts(pool, 90, rows, seed=seed) == Curriculum(pool, fractions(90, rows), seed)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ([], "Got a curriculum without a stage, allowed is at least one"),
+        ([(0, {"s0": 1.0})], "Got the length of stage 0=0, allowed is a whole number from 1: correct"),
+        ([(5, {"s0": 1.0}), (-1, {"s1": 1.0})], "Got the length of stage 1=-1, allowed is a whole number from 1: corr"),
+        ([(0.5, {"s0": 1.0})], r"Got the length of stage 0=0\.5, allowed is a whole number from 1: correct"),
+        ([(2**61, {"s0": 1.0}), (2**61, {"s1": 1.0})], r"Got stages of 2\^62 draws and more .* allowed .*: shorten"),
+        (
+            [(5, {"s0": 1.0}), (5, {"s9": 1.0})],
+            r"Got shares in stage 1 for \['s9'\], allowed are the pool's sources \['s0', 's1'\]: name",
+        ),
+        ([(5, {"s0": 0.5, "s1": 0.6})], r"Got shares .* in stage 0 that sum to 1\.1, allowed is a sum of 1"),
+        ([(5,)], r"Got the stages .*, allowed are pairs"),
+        (None, r"Got the stages None, allowed are pairs"),
+        (
+            Ramp(9, 0.0, 1.0, real="real"),
+            r"Got a ramp from 'real' in a pool of \{'s0': 3, 's1': 4\}, allowed .*: mix in",
+        ),
+    ],
+)
+def test_curriculum_refuses_a_schedule_that_does_not_fit(schedule, said):
+    with pytest.raises(ValueError, match=said):
+        Curriculum(make_pool([3, 4]), schedule, 0)
+
+
+@pytest.mark.parametrize("pool", [make_pool([3]), make_pool([3, 4]).keep(np.arange(7) < 3)])
+def test_curriculum_refuses_a_ramp_without_a_synthetic_image(pool):
+    with pytest.raises(ValueError, match=r"Got a ramp from 's0' in a pool of .* none of them empty: mix in"):
+        Curriculum(pool, Ramp(9, 0.0, 1.0, real="s0"), 0)

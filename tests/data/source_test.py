@@ -1,4 +1,4 @@
-"""One source: checked at birth, addressed by content; base subsets stratified and nested."""
+"""One source: checked at birth, addressed by content."""
 
 import dataclasses
 
@@ -8,59 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.data import source as source_module
-from jaxmoust.data.source import base_keys, digest_files, from_arrays
+from jaxmoust.data.source import digest_files, from_arrays
 
 
 def make_images(num, px=4, channels=1):
     return np.random.default_rng(num).integers(0, 256, (num, px, px, channels), dtype=np.uint8)
-
-
-@st.composite
-def labels_and_seed(draw):
-    counts = draw(st.lists(st.integers(1, 30), min_size=1, max_size=6))
-    labels = np.repeat(np.arange(len(counts)), counts)
-    return np.random.default_rng(draw(st.integers(0, 9))).permutation(labels), draw(st.integers(0, 2**63 - 1))
-
-
-@settings(max_examples=25, deadline=None)
-@given(labels_and_seed(), st.data())
-def test_base_keys_smaller_sets_are_prefixes_of_larger_ones(case, data):
-    labels, seed = case
-    num = data.draw(st.integers(np.unique(labels).size, labels.size))
-    everything = base_keys(labels, labels.size, seed)
-    np.testing.assert_array_equal(np.sort(everything), np.arange(labels.size))
-    np.testing.assert_array_equal(base_keys(labels, num, seed), everything[:num])
-
-
-@settings(max_examples=25, deadline=None)
-@given(labels_and_seed(), st.data())
-def test_base_keys_hold_every_class_in_proportion(case, data):
-    labels, seed = case
-    counts = np.bincount(labels)
-    num = data.draw(st.integers(counts.size, labels.size))
-    drawn = np.bincount(labels[base_keys(labels, num, seed)], minlength=counts.size)
-    assert drawn.min() >= 1
-    # At rank t class c has ceil(t n_c) images, so num is within K of t N, and a class within K of its part.
-    assert np.abs(drawn - num * counts / counts.sum()).max() <= counts.size
-
-
-def test_base_keys_of_equal_classes_are_equal_up_to_one():
-    labels = np.arange(1000) % 10
-    for num in (10, 100, 500):
-        assert np.bincount(labels[base_keys(labels, num, 1)]).tolist() == [num // 10] * 10
-    assert np.ptp(np.bincount(labels[base_keys(labels, 105, 1)])) == 1
-
-
-def test_base_keys_are_a_function_of_the_seed():
-    labels = np.arange(100) % 10
-    assert np.array_equal(base_keys(labels, 50, 1), base_keys(labels, 50, 1))
-    assert not np.array_equal(base_keys(labels, 50, 1), base_keys(labels, 50, 2))
-
-
-@pytest.mark.parametrize("n_base", [101, 9, 0, -1])
-def test_base_keys_refuse_a_size_out_of_range(n_base):
-    with pytest.raises(ValueError, match=f"Got n_base={n_base}, allowed is 10 .* to 100 "):
-        base_keys(np.arange(100) % 10, n_base, 0)
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,15 +1,12 @@
-"""The sources there are: digits, Fashion-MNIST, image folders; each refuses bad input by name."""
+"""The sources there are by name: digits, Fashion-MNIST, and the table; each refuses bad input by name."""
 
 import gzip
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxmoust.data import sources
-from jaxmoust.data.sources import digits, fashion_mnist, image_folder, open_source
+from jaxmoust.data.sources import digits, fashion_mnist, open_source
 
 # ---- digits
 
@@ -86,151 +83,11 @@ def test_fashion_mnist_of_debian_is_the_published_set():
     assert train.images(range(60_000)).mean() / 255 == pytest.approx(0.2860, abs=5e-5)
 
 
-# ---- image folders
-
-
-def write_folder(root, counts, size=(6, 5), mode="RGB"):
-    value = 0
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True)
-        for i in range(count):
-            value += 1
-            Image.new(mode, size, value if mode == "L" else (value, 0, 0)).save(root / name / f"{i}.png")
-    return root
-
-
-def values(source):
-    return sorted(int(source.read(i)[0, 0, 0]) for i in range(len(source)))
-
-
-def test_image_folder_of_classes_is_split_without_overlap_or_loss(tmp_path):
-    write_folder(tmp_path, {"cat": 10, "dog": 5})
-    train, test, everything = (image_folder(str(tmp_path), split, 0.2) for split in ("train", "test", "all"))
-    assert values(train) + values(test) != values(everything)  # not simply the first and the last
-    assert sorted(values(train) + values(test)) == values(everything) == list(range(1, 16))
-    assert np.bincount(test.labels).tolist() == [2, 1] and np.bincount(train.labels).tolist() == [8, 4]
-    assert train.class_names == ("cat", "dog") and train.shape == (5, 6, 3)
-
-
-def test_image_folder_split_is_a_function_of_the_seed(tmp_path):
-    write_folder(tmp_path, {"cat": 20, "dog": 20})
-    splits = [values(image_folder(str(tmp_path), "test", 0.25, seed)) for seed in (1, 1, 2)]
-    assert splits[0] == splits[1] != splits[2]
-
-
-def test_image_folder_with_train_and_test_takes_them_as_they_are(tmp_path):
-    write_folder(tmp_path / "train", {"cat": 3, "dog": 1}, mode="L")
-    write_folder(tmp_path / "test", {"cat": 1, "dog": 1}, mode="L")
-    train, test = (open_source("folder", split, str(tmp_path)) for split in ("train", "test"))
-    assert (len(train), len(test)) == (4, 2) and train.shape == (5, 6, 1)
-    assert train.labels.tolist() == [0, 0, 0, 1]
-
-
-def test_image_folder_with_a_colour_image_reads_all_in_colour(tmp_path):
-    write_folder(tmp_path, {"cat": 2}, mode="L")
-    write_folder(tmp_path, {"dog": 2}, mode="RGB", size=(9, 9))
-    source = image_folder(str(tmp_path), "all")
-    assert source.shape is None
-    assert [source.read(i).shape for i in range(4)] == [(5, 6, 3)] * 2 + [(9, 9, 3)] * 2
-
-
-def test_image_folder_digest_follows_the_bytes(tmp_path):
-    write_folder(tmp_path, {"cat": 2, "dog": 2})
-    before = image_folder(str(tmp_path), "all").digest
-    assert image_folder(str(tmp_path), "all").digest == before
-    Image.new("RGB", (6, 5), (99, 0, 0)).save(tmp_path / "cat" / "0.png")
-    assert image_folder(str(tmp_path), "all").digest != before
-
-
-def spoil_nothing(root):
-    (root / "cat" / ".DS_Store").write_bytes(b"x")
-    (root / "cat" / "notes.txt").write_text("x")
-    (root / ".cache").mkdir()
-
-
-def test_image_folder_passes_over_what_is_no_image_by_its_name(tmp_path):
-    write_folder(tmp_path, {"cat": 2, "dog": 2})
-    spoil_nothing(tmp_path)
-    assert len(image_folder(str(tmp_path), "all")) == 4
-
-
-def spoil_unreadable(root):
-    (root / "cat" / "1.png").write_bytes(b"no image")
-
-
-def spoil_mode(root):
-    Image.new("F", (6, 5)).save(root / "cat" / "1.tif")
-
-
-def spoil_empty_class(root):
-    for file in (root / "cat").iterdir():
-        file.unlink()
-
-
-def spoil_single(root):
-    (root / "cat" / "1.png").unlink()
-
-
-def spoil_everything(root):
-    for folder in root.iterdir():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
-
-
-def spoil_split(root):
-    write_folder(root / "train", {"cat": 1, "dog": 1})
-    write_folder(root / "test", {"cat": 1, "cow": 1})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (spoil_unreadable, r"unreadable image, .*cat/1\.png"),
-        (spoil_mode, r"mode F, .*cat/1\.tif, allowed are"),
-        (spoil_empty_class, r"no image in .*cat, allowed is at least one"),
-        (spoil_single, r"one image in .*cat, allowed is two"),
-        (spoil_everything, r"no class folder in .*allowed is one subfolder a class"),
-        (spoil_split, r"\['cat', 'dog'\] in .*train but \['cat', 'cow'\] in .*test"),
-        (lambda root: os.rename(root, root.with_name("moved")), r"path .*allowed is an existing folder"),
-    ],
-)
-def test_image_folder_refuses_and_names_what_is_wrong(tmp_path, spoil, said):
-    root = write_folder(tmp_path / "set", {"cat": 2, "dog": 2})
-    spoil(Path(root))
-    with pytest.raises(ValueError, match=f"(?s)Got .*{said}"):
-        for split in ("train", "test"):
-            image_folder(str(root), split)
-
-
-def test_image_folder_names_a_truncated_file_when_it_is_read(tmp_path):
-    write_folder(tmp_path, {"cat": 2, "dog": 2}, size=(60, 60))
-    file = tmp_path / "dog" / "1.png"
-    file.write_bytes(file.read_bytes()[:70])
-    source = image_folder(str(tmp_path), "all")
-    with pytest.raises(ValueError, match=r"unreadable image, .*dog/1\.png"):
-        source.read(3)
-
-
-def test_image_folder_refuses_an_image_of_another_shape_where_one_is_asked(tmp_path):
-    write_folder(tmp_path, {"cat": 2})
-    write_folder(tmp_path, {"dog": 2}, size=(7, 7))
-    with pytest.raises(ValueError, match=r"\(7, 7, 3\), .*dog/0\.png, allowed is \(5, 6, 3\)"):
-        image_folder(str(tmp_path), "all", shape=(5, 6, 3))
-
-
-@pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
-def test_image_folder_refuses_a_test_fraction_out_of_range(tmp_path, fraction):
-    write_folder(tmp_path, {"cat": 2})
-    with pytest.raises(ValueError, match="allowed is 0 < test_fraction < 1"):
-        image_folder(str(tmp_path), "train", fraction)
-
-
 # ---- names
 
 
 def test_open_source_refuses_an_unknown_name():
-    with pytest.raises(ValueError, match=r"source 'digit', allowed are digits, fashion_mnist, folder and tfds:NAME"):
+    with pytest.raises(ValueError, match=r"source 'digit', allowed are digits, .*folder, .* and tfds:NAME"):
         open_source("digit", "train")
 
 
@@ -238,6 +95,16 @@ def test_open_source_refuses_an_unknown_name():
 def test_open_source_refuses_an_unknown_split(name):
     with pytest.raises(ValueError, match=r"split 'valid' of .*, allowed are train, test"):
         open_source(name, "valid")
+
+
+def test_open_source_with_a_class_list_numbers_the_classes_as_it_lists_them(tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_text("7\n2\n")
+    whole, part = digits("test"), open_source("digits", "test", classes=str(listed))
+    keys = np.flatnonzero(np.isin(whole.labels, [2, 7]))
+    np.testing.assert_array_equal(part.images(range(len(part))), whole.images(keys))
+    assert part.labels.tolist() == [{7: 0, 2: 1}[label] for label in whole.labels[keys]]
+    assert part.class_names == ("7", "2") and part.digest != whole.digest
 
 
 GOLDEN_TRAIN = "e6f9f477e1743441966ca1c6bd26c87f"

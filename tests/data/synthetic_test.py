@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from jaxmoust.data import synthetic
 from jaxmoust.data.synthetic import (
     SyntheticSpec,
     finish,
-    import_images,
     missing_shards,
     open_synthetic,
     shard_range,
@@ -332,27 +330,3 @@ def test_shard_range_refuses_a_shard_that_is_not_there():
     for shard in (-1, 3):
         with pytest.raises(ValueError, match="allowed are 0 to 2"):
             shard_range(SPEC, shard)
-
-
-def test_import_images_keeps_every_image_with_its_class(tmp_path):
-    value = 0
-    for name, count in (("cat", 3), ("dog", 1), ("cow", 2)):
-        (tmp_path / "in" / name).mkdir(parents=True)
-        for i in range(count):
-            value += 1
-            Image.new("L", (4, 4), value).save(tmp_path / "in" / name / f"{i}.png")
-    assert import_images(tmp_path / "in", tmp_path / "out", generator="other", shard_images=4) == 6
-    source = open_synthetic(tmp_path / "out")
-    pairs = [(source.class_names[label], int(source.read(i)[0, 0, 0])) for i, label in enumerate(source.labels)]
-    assert sorted(pairs) == [("cat", 1), ("cat", 2), ("cat", 3), ("cow", 5), ("cow", 6), ("dog", 4)]
-    assert source.name == "set_in" and source.class_counts().tolist() == [3, 2, 1]
-    assert import_images(tmp_path / "in", tmp_path / "out", generator="other", shard_images=4) == 6
-
-
-def test_import_images_refuses_images_of_different_sizes(tmp_path):
-    (tmp_path / "in" / "cat").mkdir(parents=True)
-    for i in (1, 2):
-        Image.new("L", (i, i)).save(tmp_path / "in" / "cat" / f"{i}.png")
-    with pytest.raises(ValueError, match="different sizes"):
-        import_images(tmp_path / "in", tmp_path / "out", name="imported", generator="other")
-    assert not (tmp_path / "out").exists()

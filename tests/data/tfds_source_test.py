@@ -10,7 +10,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from jaxmoust.data import cache, tfds_sets
 from jaxmoust.data.sources import open_source, prepare_tfds, tfds_source
+from jaxmoust.data.tfds_records import TfdsRecords
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 6, 6, 3), dtype=np.uint8)
 LABELS = np.array([2, 0, 1, 1, 0, 2, 2])
@@ -47,14 +49,14 @@ def write_set(folder, features, examples, splits, file_format=tfds.core.FileForm
     return folder
 
 
-def toy(folder, shape=(6, 6, 3), **more):
+def toy(folder, shape=(6, 6, 3), labels=LABELS, **more):
     features = {
         "picture": tfds.features.Image(shape=shape, encoding_format="png"),
         "kind": tfds.features.ClassLabel(names=["ant", "bee", "cow"]),
         "id": tfds.features.Text(),
     }
     examples = [
-        {"picture": png(i), "kind": int(k), "id": f"{j}"} for j, (i, k) in enumerate(zip(IMAGES, LABELS, strict=True))
+        {"picture": png(i), "kind": int(k), "id": f"{j}"} for j, (i, k) in enumerate(zip(IMAGES, labels, strict=True))
     ]
     return write_set(folder / "toy" / "1.0.0", features, examples, {"train": [3, 2], "test": [2]}, **more)
 
@@ -132,3 +134,75 @@ def test_prepare_tfds_leaves_a_prepared_set_as_it_is(tmp_path):
 def test_prepare_tfds_refuses_a_name_that_tfds_does_not_know(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)TFDS set 'no_such_set'.*TensorFlow installed"):
         prepare_tfds("no_such_set", str(tmp_path))
+
+
+def test_tfds_source_with_a_class_list_holds_these_classes(tmp_path):
+    toy(tmp_path)
+    (tmp_path / "list.txt").write_text("cow\nant\n")
+    source = open_source("tfds:toy", "train", str(tmp_path), str(tmp_path / "list.txt"))
+    assert source.class_names == ("cow", "ant") and source.labels.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(source.images(range(3)), IMAGES[[0, 1, 4]])
+
+
+# ---- labels of large sets
+
+
+@pytest.fixture(params=["by all bytes", "by ends and times"])
+def large(request, tmp_path, monkeypatch):
+    """A set that counts as large, left alone for long; and how often its labels were read from the records."""
+    monkeypatch.setenv("JAXMOUST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tfds_sets, "_REMEMBERED_FROM", 2)
+    monkeypatch.setattr(cache, "_TICK_NS", 0)
+    if request.param != "by all bytes":
+        monkeypatch.setattr("jaxmoust.data.source._FULL_DIGEST_BYTES", 10)
+    calls, read = [], TfdsRecords.column
+    monkeypatch.setattr(TfdsRecords, "column", lambda *args: calls.append(1) or read(*args))
+    return toy(tmp_path), calls
+
+
+def test_tfds_source_reads_the_labels_of_a_large_set_once(large):
+    folder, calls = large
+    first, again = (tfds_source(str(folder), "train") for _ in range(2))
+    assert calls == [1]
+    assert first.labels.tolist() == again.labels.tolist() == LABELS[:5].tolist() and first.digest == again.digest
+
+
+def test_tfds_source_remembers_the_labels_of_each_split_apart(large):
+    folder, _ = large
+    for _ in range(2):
+        for split, part in (
+            ("train", slice(5)),
+            ("test", slice(5, 7)),
+            ("train[:2]", slice(2)),
+            ("train[1:3]", slice(1, 3)),
+        ):
+            assert tfds_source(str(folder), split).labels.tolist() == LABELS[part].tolist()
+
+
+def test_tfds_source_remembered_is_addressed_as_when_it_was_read(large, monkeypatch):
+    folder, _ = large
+    tfds_source(str(folder), "train")
+    remembered = tfds_source(str(folder), "train").digest
+    monkeypatch.setattr(tfds_sets, "_REMEMBERED_FROM", 100)
+    assert tfds_source(str(folder), "train").digest == remembered
+
+
+def test_tfds_source_reads_the_labels_again_when_the_set_was_written_anew(large, tmp_path, monkeypatch):
+    """Same names, same sizes, other labels."""
+    folder, calls = large
+    tfds_source(str(folder), "train")
+    folder.rename(tmp_path / "old")
+    other = 2 - LABELS
+    folder.parent.rmdir()
+    toy(tmp_path, labels=other)
+    assert tfds_source(str(folder), "train").labels.tolist() == other[:5].tolist() and len(calls) == 2
+
+
+def test_tfds_source_names_where_a_record_is_damaged(tmp_path):
+    folder = toy(tmp_path)
+    file = next(folder.glob("toy-train*00000-of*"))
+    data = bytearray(file.read_bytes())
+    data[data.index(b"picture")] ^= 255
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"unreadable record, one of 0 to 4 of toy/1\.0\.0, split train"):
+        tfds_source(str(folder), "train")

@@ -127,3 +127,33 @@ def test_unknown_parts_are_refused(fields):
     (name, value) = next(iter(fields.items()))
     with pytest.raises(ValueError, match=f"{name}='{value}'"):
         _shapes(SMALL.clone(**fields), 8)
+
+
+def test_stochastic_depth_drops_the_last_blocks_branch_for_some_examples(variables):
+    """Two blocks, of rates 0 and 0.5: with one image many times there are two answers."""
+    model = SMALL.clone(stochastic_depth=0.5, separate_stats=True)
+    doubled = dict(variables)
+    doubled["batch_stats"] = _shapes(model, 8)["batch_stats"]
+    doubled["batch_stats"] = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), doubled["batch_stats"])
+    same, keys = jnp.broadcast_to(X[:1], (32, 8, 8, 3)), jax.random.split(jax.random.key(7), 32)
+    apply = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
+    found, _ = apply(doubled, same, keys=keys)
+    assert len(np.unique(np.round(found, 3), axis=0)) == 2
+    np.testing.assert_allclose(apply(doubled, same, keys=keys[::-1])[0], found[::-1], atol=1e-4)
+    with pytest.raises(ValueError, match="no keys"):
+        model.apply(doubled, same, train=True, mutable=["batch_stats"])
+
+
+def test_imagenet_colours_standardise_the_pixels(variables):
+    """The mean colour of ImageNet answers as grey does without; a pixel one standard deviation above it as 1."""
+    model = SMALL.clone(imagenet_colours=True)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    given = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    found = jax.jit(model.apply)(variables, np.float32(2 * (mean + std * given) - 1))
+    np.testing.assert_allclose(found, _evaluate(variables, np.float32(given)), atol=1e-4)
+
+
+def test_separate_statistics_add_no_parameters():
+    split = SMALL.clone(separate_stats=True)
+    assert count_params(_shapes(split, 8)["params"]) == count_params(_shapes(SMALL, 8)["params"])
+    assert count_params(_shapes(split, 8)["batch_stats"]) == 2 * count_params(_shapes(SMALL, 8)["batch_stats"])

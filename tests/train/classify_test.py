@@ -2,30 +2,34 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.loader import eval_stream
 from jaxmoust.data.sources import from_arrays
 from jaxmoust.models.resnet import ResNet
+from jaxmoust.models.vit import ViT
+from jaxmoust.models.wide_resnet import WideResNet
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Recipe, fit
+from jaxmoust.train.loop import Recipe, fit, init_state
 
 SHAPE = (4, 4, 1)
 
 
 class Net(nn.Module):
-    """One hidden layer with batch norm over all devices."""
+    """One hidden layer with batch norm over all devices; it draws nothing."""
 
     num_classes: int
 
     @nn.compact
-    def __call__(self, x, train):
+    def __call__(self, x, train, keys=None):
         h = nn.Dense(32)(x.reshape(len(x), -1))
         h = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=parallel.AXIS)(h)
         return nn.Dense(self.num_classes)(nn.relu(h))
@@ -142,13 +146,14 @@ def stream_from(source, batch_size):
         step = start
         while True:
             keys = (step * batch_size + slot) % len(source)
-            yield {"image": source.images(keys), "label": source.labels[keys], "slot": slot}
+            kind = ((keys * 7) % 5 < 2).astype(np.int32)  # two of five are synthetic, spread unevenly
+            yield {"image": source.images(keys), "label": source.labels[keys], "slot": slot, "source": kind}
             step += 1
 
     return make
 
 
-def train(path, task, source, recipe, num_devices=4, eval_data=None):
+def train(path, task, source, recipe, num_devices=4, eval_data=None, **options):
     return fit(
         task,
         recipe,
@@ -157,6 +162,7 @@ def train(path, task, source, recipe, num_devices=4, eval_data=None):
         machine=Machine.local(num_devices),
         seed=1,
         eval_data=eval_data,
+        **options,
     )
 
 
@@ -170,13 +176,143 @@ def test_classifier_overfits_sixteen_images(tmp_path):
     assert found.metrics["loss"] < 0.1
 
 
-def test_one_device_trains_a_resnet_as_four(tmp_path):
-    """With synchronised batch norm, flips and crops."""
-    model = ResNet(stage_sizes=(1,), block="basic", num_classes=3, width=4, stem="cifar", axis_name=parallel.AXIS)
-    task = Classify(model, 3, SHAPE, Augment(flip=True, crop_px=1), smoothing=0.1)
-    recipe = Recipe(batch_size=16, num_steps=3, name="sgd", learning_rate=0.1, weight_decay=1e-3)
+RECIPE = Recipe(batch_size=16, num_steps=3, name="sgd", learning_rate=0.1, weight_decay=1e-3)
+SMALL = {"num_classes": 3, "axis_name": parallel.AXIS}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (ResNet(stage_sizes=(2,), block="basic", width=4, stem="cifar", stochastic_depth=0.5, **SMALL), {}),
+        (ResNet(stage_sizes=(1,), block="basic", width=4, stem="cifar", separate_stats=True, **SMALL), {}),
+        (WideResNet(depth=10, widen=1, dropout=0.3, **SMALL), {}),
+        (ViT(width=8, depth=2, num_heads=2, patch_px=2, dropout=0.2, stochastic_depth=0.5, **SMALL), {}),
+        (Net(3), {"lambda_real": 0.5, "lambda_syn": 2.0, "synthetic_smoothing": 0.2}),
+    ],
+    ids=["resnet", "separate_stats", "wide_resnet", "vit", "weights"],
+)
+def test_one_device_trains_as_four(tmp_path, model, options):
+    """With synchronised batch norm, whatever a network drops, flips, crops, and two kinds of image."""
+    task = Classify(model, 3, SHAPE, Augment(flip=True, crop_px=1), smoothing=0.1, **options)
     source = make_source(48)
-    one, four = (train(tmp_path / str(n), task, source, recipe, n)[0] for n in (1, 4))
+    one, four = (train(tmp_path / str(n), task, source, RECIPE, n)[0] for n in (1, 4))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
         # Sums in another order: roundings of 6e-8 on numbers of order 1, carried along for three steps.
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def two_kinds(num=8):
+    source = make_source(num)
+    batch = {"image": source.images(np.arange(num)), "label": source.labels}
+    return {**batch, "source": np.array([0, 0, 1, 0, 0, 0, 2, 1][:num], np.int32)}
+
+
+def rows_by_hand(batch, state, smoothing=0.0):
+    """Cross-entropy of every row of a batch with this label smoothing, [b]."""
+    found = logits_by_hand(state.params, state.stats, batch["image"], train=True)
+    everywhere = np.mean([cross_entropy_by_hand(found, np.full(len(found), k)) for k in range(3)], axis=0)
+    return (1 - smoothing) * cross_entropy_by_hand(found, batch["label"]) + smoothing * everywhere
+
+
+@pytest.mark.parametrize(("real", "syn"), [(1.0, 0.25), (0.0, 1.0), (3.0, 3.0)])
+def test_loss_weighs_each_image_by_its_source(real, syn):
+    """Sources 1 and 2 are both synthetic; the mean is over all images, so (1, 1) would be the plain one."""
+    state, batch = make_state(3), two_kinds()
+    found = loss_of(Classify(Net(3), 3, SHAPE, lambda_real=real, lambda_syn=syn), state, batch)
+    weights = np.where(batch["source"] > 0, syn, real)
+    assert float(found["loss"]) == pytest.approx(np.mean(weights * rows_by_hand(batch, state)), rel=1e-5)
+
+
+def test_synthetic_labels_are_smoothed_before_all_labels_are():
+    state, batch = make_state(3), two_kinds()
+    found = loss_of(Classify(Net(3), 3, SHAPE, smoothing=0.1, synthetic_smoothing=0.2), state, batch)
+    real, syn = rows_by_hand(batch, state, 0.1), rows_by_hand(batch, state, 1 - 0.9 * 0.8)
+    assert float(found["loss"]) == pytest.approx(np.where(batch["source"] > 0, syn, real).mean(), rel=1e-5)
+
+
+def test_mixed_images_weigh_as_their_labels_do():
+    """Weights 0 and 1, and labels that are the sources: the weight of a row is its target's part of class 1."""
+    state, batch = make_state(3), two_kinds()
+    batch = {name: np.concatenate([rows] * 4) for name, rows in batch.items()}  # eight rows on each of four devices
+    batch["label"] = (batch["source"] > 0).astype(np.int32)
+    task = Classify(Net(3), 3, SHAPE, Augment(mixup=1.0), lambda_real=0.0)
+    keys = jax.random.split(jax.random.key(0), 32)
+    image, target, share = jax.jit(task._prepare)(batch, keys)
+    np.testing.assert_allclose(share, target[:, 1], atol=1e-6)
+    np.testing.assert_allclose(target.sum(1), 1, atol=1e-6)
+    assert np.sum((share > 0) & (share < 1)) >= 8
+    plain, plain_target, nothing = jax.jit(Classify(Net(3), 3, SHAPE, Augment(mixup=1.0))._prepare)(batch, keys)
+    np.testing.assert_array_equal(image, plain)  # to tell the kinds changes no draw
+    np.testing.assert_array_equal(target, plain_target)
+    assert nothing is None
+    assert np.isfinite(float(loss_of(task, state, batch)["loss"]))
+
+
+def test_network_with_separate_statistics_learns_each_kinds():
+    """Of the stem's output, over the whole batch although two devices hold no synthetic image."""
+    model = ResNet(stage_sizes=(), block="basic", width=4, stem="cifar", separate_stats=True, **SMALL)
+    task, batch = Classify(model, 3, SHAPE), two_kinds()
+    params, stats = jax.tree.map(np.asarray, task.init(jax.random.key(0)))
+    found = loss_of(task, TrainState(np.int32(0), params, stats, None, None), batch)["stats"]["stem_norm"]
+    stem = jax.lax.conv_general_dilated(
+        np.float32(batch["image"]) / 127.5 - 1,
+        params["stem_conv"]["kernel"],
+        (1, 1),
+        [(1, 1)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    for name, rows in (("", batch["source"] == 0), ("synthetic_", batch["source"] > 0)):
+        np.testing.assert_allclose(found[f"{name}mean"], 0.1 * stem[rows].mean((0, 1, 2)), atol=1e-5)
+        np.testing.assert_allclose(found[f"{name}var"], 0.9 + 0.1 * stem[rows].var((0, 1, 2)), atol=1e-5)
+
+
+def test_warm_start_puts_a_public_checkpoint_into_state_and_average(tmp_path):
+    """Written under torchvision's names; the head, of another number of classes, stays fresh."""
+    model = ResNet(stage_sizes=(), block="basic", num_classes=3, width=4)
+    kernel = np.random.default_rng(0).normal(size=(4, 3, 7, 7)).astype(np.float32)
+    norm = {f"bn1.{leaf}": np.full(4, 2.0, np.float32) for leaf in ("weight", "bias", "running_mean", "running_var")}
+    head = {"fc.weight": np.zeros((9, 4), np.float32), "fc.bias": np.zeros(9, np.float32)}
+    safetensors.numpy.save_file({"conv1.weight": kernel, **norm, **head}, tmp_path / "w.safetensors")
+    task = Classify(model, 3, (8, 8, 3), pretrained=str(tmp_path / "w.safetensors"))
+    fresh = init_state(task, Recipe(batch_size=8, num_steps=1, ema_half_life_images=1.0), 0)
+    state = task.warm_start()(fresh)
+    for params, stats in ((state.params, state.stats), (state.ema["params"], state.ema["stats"])):
+        np.testing.assert_array_equal(params["stem_conv"]["kernel"], kernel.transpose(2, 3, 1, 0))
+        np.testing.assert_array_equal(stats["stem_norm"]["mean"], 2.0)
+        np.testing.assert_array_equal(params["head"]["kernel"], fresh.params["head"]["kernel"])
+    assert state.step == 0 and jax.tree.structure(state) == jax.tree.structure(fresh)
+
+
+def test_warm_start_is_nothing_without_a_checkpoint_and_refuses_an_absent_one():
+    assert Classify(Net(3), 3, SHAPE).warm_start() is None
+    with pytest.raises(ValueError, match="no such file"):
+        Classify(Net(3), 3, SHAPE, pretrained="absent.safetensors").warm_start()
+
+
+def test_run_starts_warm_once_and_resumes_from_its_own(tmp_path):
+    task, source, calls = Classify(Net(3), 3, SHAPE), make_source(16), []
+
+    def start(state):
+        calls.append(int(state.step))
+        return state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+
+    recipe = Recipe(batch_size=16, num_steps=1, name="sgd", learning_rate=1e-6)
+    for _ in range(2):
+        state, _, _ = train(tmp_path, task, source, recipe, start=start)
+    assert calls == [0]
+    assert np.abs(state.params["Dense_0"]["kernel"]).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"smoothing": 1.0},
+        {"synthetic_smoothing": -0.1},
+        {"lambda_real": -1.0},
+        {"lambda_real": 0.0, "lambda_syn": 0.0},
+        {"lambda_syn": float("nan")},
+    ],
+)
+def test_classify_refuses_what_could_not_train(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Classify(Net(3), 3, SHAPE, **options)

@@ -11,10 +11,11 @@ import pytest
 from jaxmoust.core import noise
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.method import DDPM, EDM
+from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.loader import eval_stream
 from jaxmoust.data.sources import from_arrays
-from jaxmoust.models.unet import dropout
+from jaxmoust.models.drop import dropout
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import Recipe, init_state, make_step
@@ -24,14 +25,18 @@ RECIPE = Recipe(batch_size=16, num_steps=200, learning_rate=0.01)
 
 
 class Net(nn.Module):
-    """One hidden layer that knows noise level and class, with dropout; it does not start at zero."""
+    """One hidden layer that knows noise level, class and augmentation, with dropout; it does not start at zero."""
 
     dropout: float = 0.0
+    augment_dim: int = 0
 
     @nn.compact
-    def __call__(self, x, c, label, keys=None, train=False):
+    def __call__(self, x, c, label, keys=None, train=False, augment_label=None):
         level = jnp.stack([jnp.sin(c), jnp.cos(c), jnp.sin(c / 100), jnp.cos(c / 100)], -1)
         h = nn.Dense(32)(x.reshape(len(x), -1)) + nn.Dense(32)(level) + nn.Embed(K + 1, 32)(label)
+        if self.augment_dim:
+            told = jnp.zeros((len(x), self.augment_dim)) if augment_label is None else augment_label
+            h = h + nn.Dense(32, use_bias=False)(told)
         h = nn.silu(h)
         if train and self.dropout:
             h = dropout(keys, h, self.dropout)
@@ -69,7 +74,7 @@ def train(task, num_steps, num_devices=4):
 
 
 # Noise, noise level, dropout, the dropped classes and augmentation are all drawn.
-EVERYTHING = Diffuse(Net(dropout=0.1), EDM(), K, SHAPE, Augment(flip=True), label_dropout=0.1)
+EVERYTHING = Diffuse(Net(dropout=0.1, augment_dim=LABEL_DIM), EDM(), K, SHAPE, Augment(flip=True), 0.1, NonLeaky(0.12))
 
 
 @pytest.mark.parametrize("task", [EVERYTHING, Diffuse(Net(), DDPM(), K, SHAPE)], ids=["edm", "ddpm"])
@@ -157,6 +162,54 @@ def test_training_loss_goes_through_dropout_and_augmentation(other):
     assert loss_of(plain, params, batch) == loss_of(plain, params, batch) != loss_of(changed, params, batch)
 
 
+class Hear(nn.Module):
+    """Answers 100 times how an image was augmented: the first label, flipped or not."""
+
+    augment_dim: int = LABEL_DIM
+
+    @nn.compact
+    def __call__(self, x, c, label, keys=None, train=False, augment_label=None):
+        scale = self.param("scale", nn.initializers.ones, ())
+        told = jnp.zeros((len(x), LABEL_DIM)) if augment_label is None else augment_label
+        return 100 * told[:, 0, None, None, None] * scale * jnp.ones_like(x)
+
+
+def test_network_hears_of_augmentation_in_training_and_of_none_when_judged():
+    """The loss is |eps|^2, about 1, where it is told of no flip, and 100^2 more where it is."""
+    num = 400
+    batch = {"image": np.zeros((num, *SHAPE), np.uint8), "label": np.arange(num, dtype=np.int32) % K}
+    params = {"scale": jnp.ones(())}
+    task = Diffuse(Hear(), DDPM(), K, SHAPE, nonleaky=NonLeaky(1e-6))
+    flipped = loss_of(task, params, batch) / 1e4
+    assert flipped == pytest.approx(0.5, abs=4 * (0.25 / num) ** 0.5)  # 4 standard errors
+    assert loss_of(Diffuse(Hear(), DDPM(), K, SHAPE), params, batch) / 1e4 < 1e-3
+    judged = evaluate(task, TrainState(np.int32(0), params, {}, None, None), {"one": batches(11, 4)})
+    assert judged["loss_one"] / 1e4 < 1e-3
+
+
+class Deaf(Tell):
+    """Takes augmentation labels and does not listen."""
+
+    augment_dim: int = LABEL_DIM
+
+    @nn.compact
+    def __call__(self, x, c, label, keys=None, train=False, augment_label=None):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return jnp.where(label == K, 1.0, 0.0)[:, None, None, None] * scale * jnp.ones_like(x)
+
+
+def test_nonleaky_augmentation_is_drawn_apart_from_everything_else():
+    """Switched on so rarely that it changes no image but by flips, it leaves noise, levels and dropped classes."""
+    one_pixel = (1, 1, 1)
+    batch = {"image": np.full((8, *one_pixel), 7, np.uint8), "label": np.arange(8, dtype=np.int32) % K}
+    losses = [
+        loss_of(task, task.init(jax.random.key(0))[0], batch)
+        for nonleaky in (NonLeaky(), NonLeaky(1e-9))
+        for task in [Diffuse(Deaf(), EDM(), K, one_pixel, label_dropout=0.5, nonleaky=nonleaky)]
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)  # one program more or less fused
+
+
 @pytest.mark.parametrize(("batch_size", "num_devices"), [(4, 4), (16, 4), (11, 1)])
 def test_evaluation_does_not_depend_on_the_batch_size(batch_size, num_devices):
     task = Diffuse(Net(dropout=0.5), EDM(), K, SHAPE, Augment(flip=True), label_dropout=0.5)
@@ -182,6 +235,7 @@ def test_evaluation_judges_the_average_where_there_is_one():
         ({"label_dropout": 1.0}, "label_dropout 1.0: allowed"),
         ({"label_dropout": -0.1}, "label_dropout -0.1: allowed"),
         ({"num_classes": 0}, "num_classes 0: allowed"),
+        ({"nonleaky": NonLeaky(0.12)}, "model.augment_dim 0: a network"),
     ],
 )
 def test_diffuse_refuses_what_means_nothing(options, message):

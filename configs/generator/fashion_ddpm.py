@@ -1,0 +1,60 @@
+"""DDPM on Fashion-MNIST, 28 x 28 grey (Ho et al. 2020, 2006.11239): fashion_edm.py but for the method.
+
+Betas, predicted noise and clipped gradients are theirs; network, images seen and learning rate are fashion_edm.py's, so
+that the two generators differ in what they are asked to learn.
+
+Run: jaxmoust fit --config=configs/generator/fashion_ddpm.py --workdir=runs/fashion_ddpm
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick" trains for seconds, to see that all parts meet."""
+    quick = arg == "quick"
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.task = "diffuse"
+    config.data = dict(
+        source="fashion_mnist",
+        path="",
+        classes="",
+        n_base=100 if quick else 0,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=0,
+        channels=0,
+        digest="",
+    )
+    config.model = dict(
+        name="unet",
+        base_channels=8 if quick else 64,
+        channel_multipliers=(1, 2) if quick else (1, 2, 2),
+        num_blocks=1 if quick else 2,
+        attention_px=() if quick else (7,),
+        middle_attention=False,
+        resample="pool",
+        dropout=0.1,
+        dtype="float32",
+    )
+    config.method = dict(name="ddpm", num_timesteps=1000, beta_start=1e-4, beta_end=0.02, label_dropout=0.0)
+    config.augment = dict(flip=True, translate_px=0.0, rotate_deg=0.0, scale=0.0, fill="constant")
+    config.optim = dict(
+        name="adam",
+        learning_rate=1e-3,
+        warmup_steps=0 if quick else 500,
+        clip_norm=1.0,
+        ema_half_life_images=100_000.0,
+    )
+    config.train = dict(
+        batch_size=16 if quick else 128,
+        num_steps=4 if quick else 40_000,
+        log_steps=2 if quick else 100,
+        eval_steps=0 if quick else 2000,
+        checkpoint_steps=0 if quick else 2000,
+        best_metric="",
+    )
+    config.eval = dict(batch_size=128)
+    return config

@@ -1,0 +1,19 @@
+"""The jobs behind the verbs: one configuration in, one folder with a result out."""
+
+from jaxmoust.jobs.classifiers import CLASSIFIER_SECTIONS, EVALUATE_SECTIONS, SCORE_SECTIONS
+from jaxmoust.jobs.generators import GENERATOR_SECTIONS, SAMPLE_SECTIONS, load_generator
+from jaxmoust.jobs.job import BadInput, run
+from jaxmoust.jobs.studies import JOBS, study
+
+__all__ = [
+    "CLASSIFIER_SECTIONS",
+    "EVALUATE_SECTIONS",
+    "GENERATOR_SECTIONS",
+    "JOBS",
+    "SAMPLE_SECTIONS",
+    "SCORE_SECTIONS",
+    "BadInput",
+    "load_generator",
+    "run",
+    "study",
+]

@@ -1,0 +1,237 @@
+"""Jobs on classifiers: `train` one on a pool, `evaluate` it on a test set, let it `score` a synthetic set."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.analysis import accuracy
+from jaxmoust.analysis.scores import SCORES
+from jaxmoust.build import Config, RealData
+from jaxmoust.core.state import TrainState
+from jaxmoust.data import samplers, sources, synthetic
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.sources import Source
+from jaxmoust.jobs.job import (
+    Resolve,
+    Work,
+    base_size,
+    evaluation_stream,
+    finished,
+    open_real_data,
+    run_fit,
+    training_stream,
+    write_array,
+)
+from jaxmoust.runtime import checkpoint, parallel
+from jaxmoust.runtime.folder import RunFolder, atomic_write
+from jaxmoust.train import predict
+from jaxmoust.train.loop import Recipe, Task
+
+CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
+EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
+SCORE_SECTIONS = ("task", "checkpoint", "set", "score", "eval")
+SET_FIELDS = ("synthetic", "n_synthetic", "scores", "drop_lowest", "drop_per_class")
+
+# Into how many windows of steps the record of what was drawn is cut, and how many draws of each are counted at most.
+NUM_WINDOWS = 32
+NUM_COUNTED = 1 << 18
+
+
+def train(config: Config, resolve: Resolve = Path) -> Work:
+    """Trains a classifier on a pool of real and synthetic images (verb `train`)."""
+    machine = parallel.Machine.all()
+    real, training = plan_train(config, machine)
+    pool, scores = _open_pool(config["data"], real.base, resolve)
+    recipe, start = training.recipe, training.task.warm_start()
+    num_draws = recipe.num_steps * recipe.batch_size
+    sampler = build.make_sampler(config["sampler"], pool, config["seed"], num_draws, scores)
+    eval_data = evaluation_stream(real.test, real.shape, config, machine, real.decoded, real.map_dir)
+    stream_from = training_stream(pool, sampler, real, recipe, machine)
+
+    def work(folder: RunFolder) -> dict:
+        given = (stream_from, eval_data, folder, machine, config["seed"], "train", start)
+        _, evaluation, seconds = run_fit(training, *given)
+        if machine.primary:
+            atomic_write(folder.path / "draws.json", json.dumps(_draws(sampler, recipe)))
+        drawn = sampler.expected(0, num_draws).sum(1)
+        return {
+            **_judged(evaluation, real.test, real.shape, folder, machine),
+            "steps": recipe.num_steps,
+            "n_base": base_size(real),
+            "n_synthetic": int(pool.counts()[1:].sum()),
+            "share": float(drawn[1:].sum() / drawn.sum()),
+            "sampler": repr(sampler),
+            "data_digest": real.base.digest,
+            "seconds": seconds,
+        }
+
+    return work
+
+
+def plan_train(
+    config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData] | None = None
+) -> tuple[RealData, build.Training]:
+    """Opens the real images of a classifier's configuration and builds its training; refuses another verb's."""
+    build.check_sections(config, CLASSIFIER_SECTIONS, "classify")
+    real = (open_real or open_real_data)({k: v for k, v in config["data"].items() if k not in SET_FIELDS})
+    if missing := sorted(set(SET_FIELDS) - set(config["data"])):
+        raise ValueError(f"config.data lacks {missing}: name the synthetic sets to mix in, () and 0 for none.")
+    num_classes = len(real.base.class_names)
+    metrics = ("top1", "loss", "top5") if num_classes > 5 else ("top1", "loss")
+    return real, build.make_training(build.make_classify, config, real.shape, num_classes, metrics, machine)
+
+
+def _open_pool(data: Config, base: Source, resolve: Resolve) -> tuple[Pool, dict[str, np.ndarray]]:
+    """Joins the real images and the synthetic sets that a data section names, filtered; and reads the sets' scores.
+
+    Raises: ValueError: what does not fit together; scores of other sets or images.
+    """
+    refs, score_refs = (_as_tuple(data[name]) for name in ("synthetic", "scores"))
+    made = [build.open_set(resolve(ref), base, data["n_synthetic"]) for ref in refs]
+    if score_refs and len(score_refs) not in (1, len(refs)):
+        raise ValueError(
+            f"data.scores names {len(score_refs)} for {len(refs)} synthetic sets: name one for each set, or one name "
+            "that every set has in its folder scores/."
+        )
+    pool, scores = Pool.from_sources([base, *made]), {}
+    for i, source in enumerate(made if score_refs else ()):
+        set_folder = resolve(refs[i])
+        scores[source.name] = _read_scores(score_refs[i % len(score_refs)], set_folder, resolve)[: len(source)]
+    return build.filtered(pool, data["drop_lowest"], data["drop_per_class"], scores), scores
+
+
+def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
+    """Opens what `score` left: a folder, or the name of one in the set's own folder scores/."""
+    beside = set_folder / "scores" / ref
+    folder = beside if beside.is_dir() else resolve(ref)
+    if not folder.is_dir():
+        raise ValueError(
+            f"data.scores {ref!r} is neither a folder nor in {beside.parent}. Run `jaxmoust score --workdir={beside} "
+            f"--config.set={set_folder} ...` first."
+        )
+    _, result = finished(folder, "score", "score")
+    held = synthetic.open_synthetic(set_folder).digest
+    if result["set_digest"] != held:
+        raise ValueError(
+            f"The scores {folder} are of a set with digest {result['set_digest']}, {set_folder} has {held}. "
+            "Score this set."
+        )
+    return np.load(folder / "scores.npy")
+
+
+def _as_tuple(refs: str | tuple) -> tuple:
+    return ((refs,) if refs else ()) if isinstance(refs, str) else tuple(refs)
+
+
+def _draws(sampler: samplers.Sampler, recipe: Recipe) -> dict:
+    """Counts what the sampler draws of each source and class over training, in windows of whole steps.
+
+    Of a long window its first draws are counted, as many as take a moment.
+    """
+    edges = [recipe.num_steps * w // NUM_WINDOWS for w in range(NUM_WINDOWS + 1)]
+    edges = sorted(set(edges))
+    pool, counts = sampler.pool, []
+    shape = len(pool.source_names), len(pool.class_names)
+    for a, b in itertools.pairwise(edge * recipe.batch_size for edge in edges):
+        keys = sampler.keys(a, min(b, a + NUM_COUNTED))
+        counts.append(np.bincount(pool.cell(keys), minlength=shape[0] * shape[1]).reshape(shape).tolist())
+    return {
+        "step_edges": edges,
+        "source_names": pool.source_names,
+        "class_names": pool.class_names,
+        "counts": counts,
+    }
+
+
+def evaluate(config: Config, resolve: Resolve = Path) -> Work:
+    """Judges a trained classifier on a split of a data set (verb `evaluate`)."""
+    build.check_sections(config, EVALUATE_SECTIONS, "evaluate")
+    if not config["checkpoint"]:
+        raise ValueError(
+            "config.checkpoint is empty: give the folder of a trained classifier, --config.checkpoint=DIR."
+        )
+    machine = parallel.Machine.all()
+    origin = resolve(config["checkpoint"])
+    trained, done = finished(origin, "classify", "train")
+    data = dict(config["data"])
+    if not data.get("source"):
+        data |= {name: trained["data"].get(name, "") for name in ("source", "path", "classes")}
+    test = build.unpack("data", sources.open_source, {"name": data.pop("source"), **data})
+    task, state, shape = _load_classifier(origin, trained, done, test)
+    eval_data = evaluation_stream(test, shape, config, machine)
+
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        evaluation = task.evaluate(machine.replicate(state), None, eval_data, machine)
+        return {**_judged(evaluation, test, shape, folder, machine), "seconds": time.monotonic() - started}
+
+    return work
+
+
+def score(config: Config, resolve: Resolve = Path) -> Work:
+    """Scores every image of a synthetic set by a trained classifier (verb `score`)."""
+    build.check_sections(config, SCORE_SECTIONS, "score")
+    if not config["checkpoint"] or not config["set"]:
+        raise ValueError(
+            "config.checkpoint or config.set is empty: give the folders of a trained classifier and of a set, "
+            "--config.checkpoint=DIR --config.set=DIR."
+        )
+    if config["score"] not in SCORES:
+        raise ValueError(f"config.score is {config['score']!r}; allowed are {', '.join(SCORES)}.")
+    machine = parallel.Machine.all()
+    origin = resolve(config["checkpoint"])
+    trained, done = finished(origin, "classify", "train")
+    made = synthetic.open_synthetic(resolve(config["set"]))
+    task, state, shape = _load_classifier(origin, trained, done, made)
+    data = evaluation_stream(made, shape, config, machine)
+
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        logits = predict.logits(task, state, data, machine)
+        values = SCORES[config["score"]](logits, made.labels).astype(np.float32)
+        write_array(folder.path / "scores.npy", values, machine)
+        return {
+            "n": len(values),
+            "score": config["score"],
+            "mean": float(values.mean(dtype=np.float64)),
+            "quantiles": np.quantile(values, (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)).tolist(),
+            "set_digest": made.digest,
+            "seconds": time.monotonic() - started,
+        }
+
+    return work
+
+
+def _load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -> tuple[Task, TrainState, tuple]:
+    """Opens what `train` left in a folder, to judge images of the same classes: (task, state, image shape)."""
+    if list(judged.class_names) != list(done["class_names"]):
+        raise ValueError(
+            f"{origin} was trained on classes {done['class_names']}, these are {list(judged.class_names)}."
+        )
+    shape = tuple(done["image_shape"])
+    task = build.make_classify(trained, shape, len(judged.class_names))
+    tree, _ = checkpoint.restore_tree(origin / "checkpoints")
+    averaged = {"stats": {}, **tree["ema"]} if "ema" in tree else None  # a checkpoint has no empty branches
+    return task, TrainState(tree["step"], tree["params"], tree.get("stats", {}), None, averaged), shape
+
+
+def _judged(evaluation, test: Source, shape: tuple, folder: RunFolder, machine: parallel.Machine) -> dict:
+    """Top-1 and Top-5 with intervals and per class; the rank of every test image goes to ranks.npy."""
+    rank = evaluation.arrays["rank"]
+    write_array(folder.path / "ranks.npy", rank, machine)
+    num_classes = len(test.class_names)
+    return {
+        "top1": accuracy.top_k(rank, 1),
+        "top1_interval": accuracy.wilson(int(np.sum(rank < 1)), len(rank)),
+        "top5": accuracy.top_k(rank, 5),
+        "n": len(rank),
+        "loss": evaluation.metrics["loss"],
+        "per_class": accuracy.per_class(rank, test.labels, num_classes).tolist(),
+        "class_names": test.class_names,
+        "image_shape": shape,
+    }

@@ -1,0 +1,144 @@
+"""Jobs on generators: `fit` trains one inside a data set, `sample` writes a synthetic set with it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxmoust import build
+from jaxmoust.build import Config, RealData
+from jaxmoust.data import samplers, sources, synthetic
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.sources import Source
+from jaxmoust.generate import pixels
+from jaxmoust.jobs.job import (
+    Resolve,
+    Work,
+    base_size,
+    evaluation_stream,
+    finished,
+    open_real_data,
+    run_fit,
+    training_stream,
+)
+from jaxmoust.runtime import checkpoint, parallel
+from jaxmoust.runtime.folder import RunFolder, environment
+
+GENERATOR_SECTIONS = ("seed", "task", "data", "model", "method", "augment", "optim", "train", "eval")
+SAMPLE_SECTIONS = ("seed", "task", "generator", "name", "num_images", "shard_images", "sample")
+
+# The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
+NUM_EVAL_IMAGES = 512
+
+
+def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
+    """Trains a generator inside a data set (verb `fit`)."""
+    machine = parallel.Machine.all()
+    real, training = plan_fit(config, machine)
+    task, class_names = training.task, real.base.class_names
+    eval_data = {
+        name: evaluation_stream(_some_of_each_class(source), real.shape, config, machine)
+        for name, source in _judged_on(real).items()
+    }
+    pool = Pool.from_sources([real.base])
+    stream_from = training_stream(pool, samplers.Random(pool, config["seed"]), real, training.recipe, machine)
+
+    def work(folder: RunFolder) -> dict:
+        title = f"fit {config['method']['name']}"
+        state, evaluation, seconds = run_fit(training, stream_from, eval_data, folder, machine, config["seed"], title)
+        params = parallel.to_host(state.ema["params"] if state.ema else state.params)
+        generator = pixels.Generator(task.model, task.method, params, len(class_names), real.shape)
+        return {
+            **evaluation.metrics,
+            "steps": training.recipe.num_steps,
+            "n_base": base_size(real),
+            "data_digest": real.base.digest,
+            "image_shape": real.shape,
+            "class_names": class_names,
+            "generator": generator.digest,
+            "method": config["method"]["name"],
+            "seconds": seconds,
+        }
+
+    return work
+
+
+def load_generator(workdir: Path) -> tuple[pixels.Generator, float, dict]:
+    """Opens what `fit` left in a folder: (the generator, the label dropout it was trained with, the fit's result).
+
+    Raises: ValueError: the folder holds no finished fit of a generator.
+    """
+    config, result = finished(workdir, "diffuse", "fit")
+    shape, num_classes = tuple(result["image_shape"]), len(result["class_names"])
+    task = build.make_diffuse(config, shape, num_classes)
+    averaged = config["optim"].get("ema_half_life_images")
+    params, _ = checkpoint.restore_tree(workdir / "checkpoints", "ema" if averaged else "params")
+    params = params["params"] if averaged else params
+    return pixels.Generator(task.model, task.method, params, num_classes, shape), task.label_dropout, result
+
+
+def sample(config: Config, resolve: Resolve = Path) -> Work:
+    """Writes a synthetic set from a generator (verb `sample`)."""
+    build.check_sections(config, SAMPLE_SECTIONS, "sample")
+    if not config["generator"]:
+        raise ValueError("config.generator is empty: give the folder of a fitted generator, --config.generator=DIR.")
+    machine, everyone = parallel.Machine.local(), parallel.Machine.all()
+    generator, label_dropout, fitted = load_generator(resolve(config["generator"]))
+    sampling = build.make_sampling(config["sample"], generator.method, label_dropout)
+    class_names = tuple(fitted["class_names"])
+    spec = make_spec(config, sampling, fitted["method"], class_names, generator.image_shape, generator.digest)
+
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        versions = environment()["packages"]
+        shared = (everyone.process_index, everyone.process_count)
+        pixels.write_set(generator, sampling, spec, folder.path, machine, *shared, versions)
+        everyone.barrier("sampled")
+        return {
+            "n": spec.num_images,
+            "generator": generator.digest,
+            "method": fitted["method"],
+            "n_base": fitted["n_base"],
+            "class_names": spec.class_names,
+            "seconds": time.monotonic() - started,
+        }
+
+    return work
+
+
+def plan_fit(
+    config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData] | None = None
+) -> tuple[RealData, build.Training]:
+    """Opens the data of a generator's configuration and builds its training; refuses another verb's."""
+    build.check_sections(config, GENERATOR_SECTIONS, "diffuse")
+    real = (open_real or open_real_data)(config["data"])
+    metrics = tuple(f"loss_{name}" for name in _judged_on(real))
+    num_classes = len(real.base.class_names)
+    return real, build.make_training(build.make_diffuse, config, real.shape, num_classes, metrics, machine)
+
+
+def _judged_on(real: RealData) -> dict[str, Source]:
+    sets = {"train": real.base, "heldout": real.unused}
+    return {name: source for name, source in sets.items() if source is not None}
+
+
+def _some_of_each_class(source: Source) -> Source:
+    return source.subset(sources.base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
+
+
+def make_spec(
+    config: Config, sampling: pixels.Sampling, default_name: str, class_names: tuple, shape: tuple, generator: str = ""
+) -> synthetic.SyntheticSpec:
+    """Describes the synthetic set that a configuration of the verb `sample` asks for."""
+    parallel.check_seed(config["seed"])
+    return synthetic.SyntheticSpec(
+        name=config["name"] or default_name,
+        class_names=class_names,
+        shape=shape,
+        num_images=config["num_images"],
+        shard_images=config["shard_images"],
+        seed=config["seed"],
+        generator=generator,
+        guidance=sampling.guidance,
+        steps=sampling.num_steps,
+        created_by=config["sample"],
+    )

@@ -1,0 +1,162 @@
+"""What every job is made of: its types, its folder, and the streams that it opens.
+
+A job is `job(config, resolve) -> work`: it checks everything it can on plain dicts before anything is written, and
+returns the work that is left, `work(folder) -> result`. `run` puts the two together. The same call continues what an
+earlier one was interrupted in, and finds what an earlier one finished. `resolve` turns a reference to another folder
+into its path: `Path` on the command line, a look-up in the store inside a study.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.build import Config, RealData
+from jaxmoust.data import loader
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers import Sampler
+from jaxmoust.data.sources import Source
+from jaxmoust.data.transforms import RandomResizedCrop
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, environment, read_json
+from jaxmoust.train.loop import Recipe, fit
+
+Resolve = Callable[[str], Path]
+Work = Callable[[RunFolder], dict]
+
+
+class BadInput(ValueError):
+    """What was asked for cannot be done; said before anything was written."""
+
+
+def run(job: Callable[[Config, Resolve], Work], config: Config, workdir: Path, resolve: Resolve = Path) -> dict:
+    """Does a job in its folder, or returns the result that the folder already holds.
+
+    Raises: BadInput: the configuration, its data or the folder does not allow it; nothing was written.
+    """
+    machine = parallel.Machine.all()
+    config = build.plain(config)
+    try:
+        if (result := _result_of(config, workdir)) is not None:
+            return result
+        work = job(config, resolve)
+        folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    result = work(folder)
+    folder.write_result(result)
+    machine.barrier("finished")
+    return result
+
+
+def _result_of(config: Config, workdir: Path) -> dict | None:
+    """What an earlier call with the same configuration left in the folder, if it finished."""
+    if not (workdir / "result.json").is_file() or not (workdir / "config.json").is_file():
+        return None
+    return None if differences(read_json(workdir / "config.json"), config) else read_json(workdir / "result.json")
+
+
+def open_real_data(data: Config) -> RealData:
+    """Opens the real images of a data section."""
+    return build.unpack("data", build.real_data, data)
+
+
+def run_fit(
+    training: build.Training,
+    stream_from: Callable[[int], Iterator],
+    eval_data: Any,
+    folder: RunFolder,
+    machine: parallel.Machine,
+    seed: int,
+    title: str,
+    start: Any = None,
+) -> tuple:
+    """Does what `build.make_training` laid out; see `fit`."""
+    return fit(
+        training.task,
+        training.recipe,
+        stream_from,
+        folder=folder,
+        machine=machine,
+        seed=seed,
+        intervals=training.intervals,
+        eval_data=eval_data,
+        best_metric=training.best_metric,
+        title=title,
+        start=start,
+    )
+
+
+def finished(workdir: Path, task: str, verb: str) -> tuple[Config, dict]:
+    """Reads the configuration and the result that a finished run of a task left in a folder.
+
+    Raises: ValueError: there is none; the verb that makes one is named.
+    """
+    config, result = read_json(workdir / "config.json"), read_json(workdir / "result.json")
+    if config is None or result is None or config.get("task") != task:
+        raise ValueError(f"{workdir} holds no finished {task!r} run. Run `jaxmoust {verb} --workdir={workdir}` first.")
+    return build.plain(config), result
+
+
+def write_array(path: Path, array: np.ndarray, machine: parallel.Machine) -> None:
+    """Writes an .npy file, whole or not at all, from the primary process."""
+    if machine.primary:
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        atomic_write(path, buffer.getvalue())
+
+
+def base_size(real: RealData) -> int:
+    """The number of distinct images of a base set."""
+    return len(real.base) // real.copies
+
+
+def training_stream(
+    pool: Pool, sampler: Sampler, real: RealData, recipe: Recipe, machine: parallel.Machine
+) -> Callable[[int], Iterator]:
+    """Opens the stream (images that fit into memory are read, and refused, here) and returns what seeks in it."""
+    size = {"image_px": real.shape[0], "channels": real.shape[2]}
+    crop = RandomResizedCrop(**size, area=(real.random_crop, 1.0)) if real.random_crop else None
+    stream = loader.train_stream(
+        pool,
+        sampler,
+        recipe.batch_size,
+        **size,
+        process_index=machine.process_index,
+        process_count=machine.process_count,
+        train_transform=crop,
+        decoded=real.decoded,
+        map_dir=real.map_dir,
+    )
+
+    def stream_from(step: int) -> Iterator:
+        stream.set_state({"next_index": step})
+        return stream
+
+    return stream_from
+
+
+def evaluation_stream(
+    source: Source,
+    shape: tuple,
+    config: Config,
+    machine: parallel.Machine,
+    decoded: str = "auto",
+    map_dir: str = "",
+) -> loader.EvalStream:
+    """Opens the padded batches of a source, of the size that the section eval gives."""
+    batch_size = build.unpack("eval", lambda batch_size: batch_size, config["eval"])
+    machine.per_device(batch_size, "eval.batch_size")
+    return loader.eval_stream(
+        source,
+        batch_size,
+        image_px=shape[0],
+        channels=shape[2],
+        process_index=machine.process_index,
+        process_count=machine.process_count,
+        decoded=decoded,
+        map_dir=map_dir,
+    )

@@ -1,0 +1,92 @@
+"""The job of a study: every stage of an experiment planned and checked, then computed or found."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.build import Config, RealData
+from jaxmoust.data import sources
+from jaxmoust.data.pool import Pool
+from jaxmoust.jobs.classifiers import SCORE_SECTIONS, evaluate, plan_train, score, train
+from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, make_spec, plan_fit, sample
+from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder, digest, environment
+from jaxmoust.study import arms, findings
+from jaxmoust.study.run import conduct
+from jaxmoust.study.stages import Stage, Store, in_order
+
+JOBS = {"fit": fit_generator, "sample": sample, "train": train, "evaluate": evaluate, "score": score}
+
+
+def study(config: Config, workdir: Path, store_path: Path, command: str) -> findings.Page:
+    """Runs an experiment and prints its table (verb `study`).
+
+    Raises: BadInput: an experiment that cannot be laid out; nothing was written.
+    """
+
+    def compute(kind: str, stage_config: Config, stage_folder: Path, resolve: Resolve) -> dict:
+        return run(JOBS[kind], stage_config, stage_folder, resolve)
+
+    machine, store = parallel.Machine.all(), Store(store_path, compute)
+    config = build.plain(config)
+    try:
+        experiment = arms.expand(config, build.load_config, build.override, _data_digest)
+        real = build.unpack("data", build.real_data, experiment.data)
+        stages = in_order([run.stage for run in experiment.runs])
+        _check_stages([stage for stage in stages if store.find(stage) is None], machine)
+        folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+
+    page = conduct(experiment, store, folder.path, (real.base, real.test, real.shape), command)
+    print(findings.table_text(page))
+    print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
+    return page
+
+
+def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
+    """Refuses now what a stage's job would refuse only when its turn comes, which may be hours later."""
+    opened: dict[str, RealData] = {}
+
+    def open_real(data: Config) -> RealData:
+        name = digest(data)
+        if name not in opened:
+            opened[name] = open_real_data(data)
+        return opened[name]
+
+    for stage in stages:
+        config = stage.config
+        if stage.kind == "fit":
+            plan_fit(config, machine, open_real)
+        elif stage.kind == "sample":
+            build.check_sections(config, SAMPLE_SECTIONS, "sample")
+            real, fitted = plan_fit(stage.needs[0].config, machine, open_real)
+            sampling = build.make_sampling(config["sample"], fitted.task.method, fitted.task.label_dropout)
+            make_spec(config, sampling, "", real.base.class_names, real.shape)
+        elif stage.kind == "score":
+            build.check_sections(config, SCORE_SECTIONS, "score")
+        else:
+            _check_train(stage, *plan_train(config, machine, open_real))
+
+
+def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:
+    """Builds the sampler of a training stage over the labels that its sets will have, with scores made up."""
+    config, recipe = stage.config, training.recipe
+    n_synthetic, num_classes = config["data"]["n_synthetic"], len(real.base.class_names)
+    labels, made_up = {"real": real.base.labels}, {}
+    for made in (need for need in stage.needs if need.kind == "sample"):
+        name, size = made.config["name"], made.config["num_images"]
+        build.check_set_size(name, n_synthetic, size)
+        labels[name] = np.arange(n_synthetic or size) % num_classes
+        if config["data"]["scores"]:
+            made_up[name] = np.linspace(0.1, 0.9, labels[name].size)
+    pool = Pool.from_labels(labels, real.base.class_names)
+    pool = build.filtered(pool, config["data"]["drop_lowest"], config["data"]["drop_per_class"], made_up)
+    build.make_sampler(config["sampler"], pool, config["seed"], recipe.num_steps * recipe.batch_size, made_up)
+
+
+def _data_digest(data: Config) -> str:
+    fields = {name: data.get(name, "") for name in ("path", "classes")}
+    return sources.open_source(data.get("source", ""), "train", **fields).digest

@@ -1,0 +1,192 @@
+"""Vision transformers for classification (Dosovitskiy et al. 2021, 2010.11929), pre-norm.
+
+`SIZES` names the usual sizes: `ViT(num_classes=10, patch_px=4, **SIZES["S"])`. All blocks' parameters are stacked
+along a first axis, whether the program holds the blocks one by one or one of them in a loop, so that this choice,
+of compile time against run time, can change between two runs of one checkpoint.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float, Key
+
+from jaxmoust.models.drop import branch_rates, drop_branch, dropout, fold_all
+
+SIZES = {
+    "Ti": {"width": 192, "depth": 12, "num_heads": 3},
+    "S": {"width": 384, "depth": 12, "num_heads": 6},
+    "B": {"width": 768, "depth": 12, "num_heads": 12},
+    "L": {"width": 1024, "depth": 24, "num_heads": 16},
+}
+
+_ACTIVATIONS = {"gelu": lambda x: nn.gelu(x, approximate=False), "gelu_tanh": nn.gelu}
+
+# Queries, keys and values are one matrix, [D, 3 D], of which each third is to be drawn as a [D, D] by Glorot &
+# Bengio's rule: uniform of variance 2 / (D + D).
+_glorot_thirds = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); either branch can be dropped for an example."""
+
+    num_heads: int
+    dropout: float
+    activation: str
+    drops_branches: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B L D"], layer: tuple[Key[Array, " B"] | None, Float[Array, ""]]
+    ) -> tuple[Float[Array, "B L D"], None]:
+        """Maps x to its own shape; the None is what a loop collects.
+
+        Args:
+            layer: keys, one per example, or None not to drop; and the rate at which a branch is dropped.
+        """
+        keys, rate = layer
+        h = nn.LayerNorm(dtype=self.dtype, name="norm0")(x)
+        x = x + self._dropped(self._attend(h), keys, rate, 0)
+        h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
+        return x + self._dropped(self._mlp(h, keys), keys, rate, 1), None
+
+    def _attend(self, h: Array) -> Array:
+        batch, length, width = h.shape
+        h = nn.Dense(3 * width, dtype=self.dtype, kernel_init=_glorot_thirds, name="qkv")(h)
+        h = h.reshape(batch, length, 3, self.num_heads, width // self.num_heads)
+        h = jax.nn.dot_product_attention(h[:, :, 0], h[:, :, 1], h[:, :, 2])
+        h = h.reshape(batch, length, width)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(h)
+
+    def _mlp(self, h: Array, keys: Array | None) -> Array:
+        width = h.shape[-1]
+        init = {"kernel_init": nn.initializers.xavier_uniform(), "bias_init": nn.initializers.normal(1e-6)}
+        h = nn.Dense(4 * width, dtype=self.dtype, name="mlp0", **init)(h)
+        h = _ACTIVATIONS[self.activation](h)
+        if keys is not None and self.dropout > 0:
+            h = dropout(fold_all(keys, 2), h, self.dropout)
+        return nn.Dense(width, dtype=self.dtype, name="mlp1", **init)(h)
+
+    def _dropped(self, h: Array, keys: Array | None, rate: Array, branch: int) -> Array:
+        if keys is None:
+            return h
+        keys = fold_all(keys, branch)
+        if self.dropout > 0:
+            h = dropout(fold_all(keys, 0), h, self.dropout)
+        return drop_branch(fold_all(keys, 1), h, rate) if self.drops_branches else h
+
+
+class ViT(nn.Module):
+    """ViT: patches as tokens with learnt positions, pre-norm blocks, a norm, pooling, and a linear head.
+
+    Args:
+        num_classes: width of the logits.
+        width, depth, num_heads: of the blocks; the two layers between attentions are 4 * width wide inside.
+        patch_px: side of a patch; 16, or 4 for images of 32 px.
+        pool: "token", a learnt token's answer; "gap", the mean over all patches, without such a token.
+        dropout: rate after the embedding and in every block, drawn from one key per example.
+        stochastic_depth: rate at which the last block's branches are dropped for an example; it rises linearly
+            from 0 in the first block (Huang et al. 2016, 1603.09382).
+        activation: "gelu", or its approximation by tanh, "gelu_tanh", which public augreg weights grew up with.
+        remat: compute a block's activations again going backwards instead of keeping them: less memory for
+            about a third more work.
+        scan: compile one block and loop over it; False compiles every block (Ti on a CPU: five times as long to
+            compile, no faster to run).
+        dtype: of the computation; parameters and logits stay float32.
+        axis_name: not used; every classifier is told it, and this one has no statistics to average over devices.
+    Raises: ValueError: sizes that do not fit, at the first call.
+    """
+
+    num_classes: int
+    width: int
+    depth: int
+    num_heads: int
+    patch_px: int = 16
+    pool: str = "token"
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    activation: str = "gelu"
+    remat: bool = False
+    scan: bool = True
+    dtype: Dtype = jnp.float32
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        """Builds the layers whose shapes do not depend on the image."""
+        self._check()
+        self.patch_embed = nn.Conv(
+            self.width,
+            (self.patch_px, self.patch_px),
+            strides=self.patch_px,
+            padding="VALID",
+            dtype=self.dtype,
+            name="patch_embed",
+        )
+        block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
+        self.blocks = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.depth,
+            unroll=1 if self.scan else self.depth,
+        )(self.num_heads, self.dropout, self.activation, self.stochastic_depth > 0, self.dtype, name="blocks")
+        self.norm = nn.LayerNorm(dtype=self.dtype, name="norm")
+        self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")
+
+    @nn.compact
+    def features(
+        self, x: Float[Array, "B H W C"], train: bool = False, keys: Key[Array, " B"] | None = None
+    ) -> Float[Array, "B width"]:
+        """Returns the pooled, normed tokens, float32, that the head is linear in; arguments as in `__call__`."""
+        random = train and (self.dropout > 0 or self.stochastic_depth > 0)
+        if random and keys is None:
+            raise ValueError(
+                f"got train=True with dropout={self.dropout}, stochastic_depth={self.stochastic_depth} and no keys; "
+                "give one key per example"
+            )
+        if x.shape[1] % self.patch_px or x.shape[2] % self.patch_px:
+            raise ValueError(
+                f"got images of {x.shape[1]}x{x.shape[2]} px; both sides must be divisible by patch_px={self.patch_px}"
+            )
+        h = self.patch_embed(x.astype(self.dtype))
+        h = h.reshape(len(h), -1, self.width)
+        if self.pool == "token":
+            token = self.param("cls", nn.initializers.zeros, (1, 1, self.width))
+            h = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (len(h), 1, self.width)), h], axis=1)
+        position = self.param("pos_embed", nn.initializers.normal(0.02), (1, h.shape[1], self.width))
+        h = h + position.astype(self.dtype)
+        if random and self.dropout > 0:
+            h = dropout(fold_all(keys, self.depth), h, self.dropout)
+
+        layers = jnp.arange(self.depth)
+        block_keys = jax.vmap(fold_all, (None, 0))(keys, layers) if random else None
+        rates = jnp.array(branch_rates(self.stochastic_depth, self.depth))
+        h, _ = self.blocks(h, (block_keys, rates))
+        h = self.norm(h).astype(jnp.float32)
+        return h[:, 0] if self.pool == "token" else jnp.mean(h, axis=1)
+
+    def __call__(
+        self, x: Float[Array, "B H W C"], train: bool = False, keys: Key[Array, " B"] | None = None
+    ) -> Float[Array, "B num_classes"]:
+        """Returns logits, float32.
+
+        Args:
+            x: images in [-1, 1]; H and W divisible by patch_px, and always the same, as positions are learnt.
+            keys: one per example; required for train=True with dropout or stochastic_depth.
+        """
+        return self.head(self.features(x, train, keys))
+
+    def _check(self) -> None:
+        if self.pool not in ("token", "gap"):
+            raise ValueError(f"got pool={self.pool!r}; known: 'gap', 'token'")
+        if self.activation not in _ACTIVATIONS:
+            raise ValueError(f"got activation={self.activation!r}; known: {', '.join(map(repr, _ACTIVATIONS))}")
+        if self.num_heads < 1 or self.width % self.num_heads or self.depth < 1 or self.patch_px < 1:
+            raise ValueError(
+                f"got width={self.width}, num_heads={self.num_heads}, depth={self.depth}, patch_px={self.patch_px}; "
+                "needs positive numbers, and heads that divide the width"
+            )
+        for name in ("dropout", "stochastic_depth"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"got {name}={getattr(self, name)}; needs 0 <= {name} < 1")
