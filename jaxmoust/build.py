@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.method import METHODS, Method
+from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.state import TrainState
 from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.base import base_set
@@ -32,7 +33,7 @@ from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import Intervals, Recipe, Task, init_state
 
-GENERATOR_MODELS = {"unet": unet.UNet}
+GENERATOR_MODELS = {"unet": unet.UNet, **unet.PUBLISHED}
 CLASSIFIER_MODELS = {"resnet": resnet.ResNet, "wide_resnet": wide_resnet.WideResNet, "vit": vit.ViT}
 SAMPLERS = {
     "random": samplers.Random,
@@ -107,7 +108,8 @@ def check_sections(config: Config, allowed: tuple[str, ...], task: str) -> None:
 def unpack(section: str, make: Callable, fields: Config, **given: Any) -> Any:
     """Calls `make(**fields, **given)`; an unknown or missing field is named with those allowed."""
     parameters = inspect.signature(make).parameters
-    hidden = {"parent", "name"} if isinstance(make, type) and issubclass(make, nn.Module) else set()
+    base = getattr(make, "func", make)  # a published size is a partial of its network
+    hidden = {"parent", "name"} if isinstance(base, type) and issubclass(base, nn.Module) else set()
     allowed = [n for n in parameters if n not in given and n not in hidden]
     unknown = sorted(set(fields) - set(allowed))
     missing = [n for n in allowed if n not in fields and parameters[n].default is inspect.Parameter.empty]
@@ -330,9 +332,17 @@ def make_diffuse(config: Config, shape: tuple[int, int, int], num_classes: int) 
     """Builds the denoising task of a generator's configuration."""
     method, fields = choose("method", METHODS, config["method"])
     label_dropout = fields.pop("label_dropout", 0.0)
-    model = make_module(config["model"], GENERATOR_MODELS, out_channels=shape[-1], num_classes=num_classes)
-    augment = unpack("augment", Augment, config["augment"])
-    return Diffuse(model, unpack("method", method, fields), num_classes, shape, augment, label_dropout)
+    augment = dict(config["augment"])
+    nonleaky = NonLeaky(augment.pop("nonleaky", 0.0))
+    model = make_module(
+        config["model"],
+        GENERATOR_MODELS,
+        out_channels=shape[-1],
+        num_classes=num_classes,
+        augment_dim=LABEL_DIM if nonleaky.probability else 0,
+    )
+    augment = unpack("augment", Augment, augment)
+    return Diffuse(model, unpack("method", method, fields), num_classes, shape, augment, label_dropout, nonleaky)
 
 
 def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int) -> Classify:

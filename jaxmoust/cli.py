@@ -323,6 +323,15 @@ VERBS = {
 
 The configuration file lists every field: seed, data, model, method, augment, optim, train, eval.""",
     ),
+    "import": Verb(
+        _job("import"),
+        "takes a public diffusion network over as a generator",
+        """Reads a diffusers UNet2DModel folder, or the state dict of one of EDM's networks as .npz or .safetensors, and
+leaves in --workdir what `fit` leaves: a generator that `sample` draws from.
+
+  jaxmoust import --config=configs/import.py --workdir=runs/public --config.path=ddpm-cifar10-32
+  jaxmoust import --config=configs/import.py:cat,dog --workdir=runs/public --config.path=edm.npz""",
+    ),
     "sample": Verb(
         _job("sample"),
         "writes a synthetic set from a generator",

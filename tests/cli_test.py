@@ -50,7 +50,10 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
 @pytest.mark.parametrize(
     "line, words",
     [
-        ("bogus --workdir={work}", ["'bogus'", "fit, sample, train, evaluate, score, study", "jaxmoust --help"]),
+        (
+            "bogus --workdir={work}",
+            ["'bogus'", "fit, import, sample, train, evaluate, score, study", "--help"],
+        ),
         ("data bogus --workdir={work}", ["'data bogus'", "data inspect, data import"]),
         ("fit --config=configs/nope.py --workdir={work}", ["'configs/nope.py'", "configs/generator/digits_edm.py"]),
         ("fit --config={empty} --workdir={work}", ["get_config"]),

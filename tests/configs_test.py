@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experiments/*.py")])
 SECTIONS = {
     "diffuse": ("fit", jobs.GENERATOR_SECTIONS),
+    "import": ("import", jobs.IMPORT_SECTIONS),
     "sample": ("sample", jobs.SAMPLE_SECTIONS),
     "classify": ("train", jobs.CLASSIFIER_SECTIONS),
     "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),

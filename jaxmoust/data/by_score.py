@@ -119,8 +119,13 @@ class Weighted(Draws):
     @cached_property
     def _cumulative(self) -> np.ndarray:
         weights = self._weights if self.pool.kept is None else self._weights[self.pool.kept]
+        cumulative, total = np.empty(weights.size), 0.0
         with np.errstate(over="ignore"):
-            cumulative = np.cumsum(weights, dtype=np.float64)
+            for start in range(0, weights.size, 1 << 20):  # no second array of doubles is made on the way
+                part = cumulative[start : start + (1 << 20)]
+                np.cumsum(weights[start : start + (1 << 20)], dtype=np.float64, out=part)
+                part += total
+                total = part[-1]
         if not 0 < cumulative[-1] < np.inf:
             raise ValueError(
                 f"Got weights that sum to {cumulative[-1]}, allowed is a finite sum above 0: give at least one image a "

@@ -14,12 +14,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 from jaxmoust.data.permutation import make_key, shuffled
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.quota import Quota, StagedQuota
 
-CHUNK = 1 << 15  # draws worked on at a time: the temporaries stay in the cache
+CHUNK = 1 << 16  # draws worked on at a time: the temporaries stay in the cache
 _LAST = 2**63 - 1  # positions are below it
 _BLOCK = 256  # draws computed at once for the scalar face
 _LEAST_SHARE = 1e-9  # quotas are fractions with denominators below 2^31
@@ -45,7 +46,18 @@ class Sampler(Protocol):
 
 def draw_rng(seed: int, position: int) -> np.random.Generator:
     """The generator of one draw, keyed by the pair (seed, position): no two pairs share a stream."""
-    return np.random.Generator(np.random.Philox(key=np.array([seed, position], np.uint64)))
+    return np.random.Generator(np.random.Philox(_Key(seed, position)))
+
+
+class _Key(ISeedSequence):
+    """Gives Philox its key, as Philox(key=...) does; that one asks the system for entropy first, which is slow."""
+
+    def __init__(self, *words: int) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: type = np.uint32) -> np.ndarray:
+        """The key."""
+        return np.array(self._words, np.uint64)
 
 
 def check_seed(seed: int) -> int:

@@ -14,7 +14,6 @@ _WORD = (1 << 64) - 1
 _NUM_ROUNDS = 8  # half-rounds; each half is re-keyed four times
 _SORTED_BELOW = 4096  # smaller sets are ordered by their hashes, see `shuffled`
 _TINY = 64  # orders of even smaller sets are not worth keeping
-_CHUNK = 1 << 14  # positions worked on at a time: the temporaries stay in the cache
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -88,7 +87,7 @@ def _walk(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.ndar
     return out
 
 
-def _of(values: np.ndarray, which: np.ndarray) -> np.ndarray:
+def _of(values: np.ndarray, which: np.ndarray | slice) -> np.ndarray:
     return values if values.shape[-1] == 1 else values[..., which]
 
 
@@ -103,24 +102,27 @@ def _look_up(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.n
 
     mix is a bijection, so no two members of an epoch tie and every sorting algorithm agrees.
     """
-    if epoch_key.size == 1:
+    if epoch_key.size == 1 == size.size:
         return _order(int(epoch_key[0]), int(size[0]))[place].astype(np.int64)
-    # Sequences of one key and several sizes are told apart.
-    _, first, which = np.unique(epoch_key ^ mix(size), return_index=True, return_inverse=True)
-    epochs, sizes = epoch_key[first], np.broadcast_to(size, epoch_key.shape)[first]
-    out = np.empty(place.shape, np.int64)
+    # Bring the positions of an epoch together: by 16 bits of its key, which sort by radix. Keys that share them only
+    # cut the runs of one another; sequences of one key and several sizes are told apart.
+    by_run = np.argsort((epoch_key >> _U(48)).astype(np.uint16), kind="stable")
+    keys, sizes = epoch_key[by_run], np.broadcast_to(size, epoch_key.shape)[by_run]
+    starts = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]) | (sizes[1:] != sizes[:-1])]))
+    bounds = [*starts.tolist(), keys.size]
+    keys, sizes, place = keys[starts], sizes[starts], place[by_run]
+    found = np.empty(place.shape, np.int64)
     if sizes.max() < _TINY:  # many epochs of few images: all orders of one size at once
+        run = np.repeat(np.arange(starts.size), np.diff(bounds))
         for one in np.unique(sizes):
-            rows = np.flatnonzero(sizes == one)
-            orders = np.argsort(fold(epochs[rows, None], np.arange(one)), axis=1)
-            mine = np.flatnonzero(sizes[which] == one)
-            out[mine] = orders[np.searchsorted(rows, which[mine]), place[mine]]
-        return out
-    by_epoch = np.argsort(which, kind="stable")
-    bounds = np.searchsorted(which[by_epoch], np.arange(epochs.size + 1))
-    for e, (key, one) in enumerate(zip(epochs.tolist(), sizes.tolist(), strict=True)):
-        mine = by_epoch[bounds[e] : bounds[e + 1]]
-        out[mine] = _order(key, one)[place[mine]]
+            runs, mine = np.flatnonzero(sizes == one), np.flatnonzero(sizes[run] == one)
+            orders = np.argsort(fold(keys[runs, None], np.arange(one)), axis=1)
+            found[mine] = orders[np.searchsorted(runs, run[mine]), place[mine]]
+    else:
+        for a, b, key, one in zip(bounds[:-1], bounds[1:], keys.tolist(), sizes.tolist(), strict=True):
+            found[a:b] = _order(key, one)[place[a:b]]
+    out = np.empty_like(found)
+    out[by_run] = found
     return out
 
 
@@ -142,19 +144,19 @@ def shuffled(position: np.ndarray, size: np.ndarray | int, key: np.ndarray | int
     position = np.asarray(position, np.int64).astype(_U)
     size, key = np.atleast_1d(np.asarray(size, _U)), np.atleast_1d(np.asarray(key, _U))
     out = np.empty(position.shape, np.int64)
-    for start in range(0, position.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        sizes, keys = (values if values.size == 1 else values[part] for values in (size, key))
-        epoch = position[part] // sizes
-        place = position[part] - epoch * sizes
-        if keys.size == 1 and sizes.size == 1 and epoch.min() == epoch.max():
-            epoch = epoch[:1]
-        epoch_key = fold(keys, epoch.astype(np.int64))
-        small = sizes < _SORTED_BELOW
-        if small.all() or not small.any():
-            permute = _look_up if small[0] else _walk
-            out[part] = permute(place, sizes, epoch_key)
-        else:
-            for permute, mine in ((_look_up, np.flatnonzero(small)), (_walk, np.flatnonzero(~small))):
-                out[start + mine] = permute(place[mine], sizes[mine], _of(epoch_key, mine))
+    small = size < _SORTED_BELOW
+    for permute, mine, chunk in ((_look_up, small, 1 << 16), (_walk, ~small, 1 << 14)):
+        which = None if mine.all() else np.flatnonzero(mine)
+        for start in range(0, position.size if which is None else which.size, chunk):
+            part = slice(start, start + chunk) if which is None else which[start : start + chunk]
+            out[part] = permute(*_in_epochs(position[part], _of(size, part), _of(key, part)))
     return out
+
+
+def _in_epochs(position: np.ndarray, size: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns place in the epoch [n], size [n] or [1] and epoch key [n], or [1] where all are of one epoch."""
+    epoch = position // size
+    place = position - epoch * size
+    if key.size == 1 and size.size == 1 and epoch.size and epoch[0] == epoch[-1] and epoch.min() == epoch.max():
+        epoch = epoch[:1]
+    return place, size, fold(key, epoch.astype(np.int64))

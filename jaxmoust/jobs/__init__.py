@@ -1,7 +1,7 @@
 """The jobs behind the verbs: one configuration in, one folder with a result out."""
 
 from jaxmoust.jobs.classifiers import CLASSIFIER_SECTIONS, EVALUATE_SECTIONS, SCORE_SECTIONS
-from jaxmoust.jobs.generators import GENERATOR_SECTIONS, SAMPLE_SECTIONS, load_generator
+from jaxmoust.jobs.generators import GENERATOR_SECTIONS, IMPORT_SECTIONS, SAMPLE_SECTIONS, load_generator
 from jaxmoust.jobs.job import BadInput, run
 from jaxmoust.jobs.studies import JOBS, study
 
@@ -9,6 +9,7 @@ __all__ = [
     "CLASSIFIER_SECTIONS",
     "EVALUATE_SECTIONS",
     "GENERATOR_SECTIONS",
+    "IMPORT_SECTIONS",
     "JOBS",
     "SAMPLE_SECTIONS",
     "SCORE_SECTIONS",

@@ -20,10 +20,12 @@ from jaxmoust.jobs.job import (
     run_fit,
     training_stream,
 )
+from jaxmoust.models.pretrained_unet import read_unet
 from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder, environment
 
 GENERATOR_SECTIONS = ("seed", "task", "data", "model", "method", "augment", "optim", "train", "eval")
+IMPORT_SECTIONS = ("task", "path", "class_names")
 SAMPLE_SECTIONS = ("seed", "task", "generator", "name", "num_images", "shard_images", "sample")
 
 # The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
@@ -62,15 +64,47 @@ def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
     return work
 
 
-def load_generator(workdir: Path) -> tuple[pixels.Generator, float, dict]:
-    """Opens what `fit` left in a folder: (the generator, the label dropout it was trained with, the fit's result).
+def import_generator(config: Config, resolve: Resolve = Path) -> Work:
+    """Takes a public network over as a generator that `sample` draws from (verb `import`)."""
+    build.check_sections(config, IMPORT_SECTIONS, "import")
+    if not config["path"]:
+        raise ValueError("config.path is empty: give the folder or file of the network, --config.path=PATH.")
+    machine = parallel.Machine.all()
+    public = read_unet(resolve(config["path"]).expanduser(), len(config["class_names"]))
+    class_names = tuple(config["class_names"]) or tuple(map(str, range(public.num_classes)))
+    task = build.make_diffuse(public.sections, public.image_shape, public.num_classes)
+    generator = pixels.Generator(task.model, task.method, public.params, public.num_classes, public.image_shape)
 
-    Raises: ValueError: the folder holds no finished fit of a generator.
+    def work(folder: RunFolder) -> dict:
+        started = time.monotonic()
+        with checkpoint.Checkpoints(folder.checkpoints, primary=machine.primary) as checkpoints:
+            checkpoints.save(0, {"params": public.params})
+        return {
+            "steps": 0,
+            "n_base": 0,
+            "data_digest": "",
+            "image_shape": public.image_shape,
+            "class_names": class_names,
+            "generator": generator.digest,
+            "method": public.sections["method"]["name"],
+            "sections": public.sections,
+            "seconds": time.monotonic() - started,
+        }
+
+    return work
+
+
+def load_generator(workdir: Path) -> tuple[pixels.Generator, float, dict]:
+    """Opens what `fit` or `import` left in a folder.
+
+    Returns: (the generator, the label dropout it was trained with, the result of the job that left it).
+    Raises: ValueError: the folder holds no finished generator.
     """
-    config, result = finished(workdir, "diffuse", "fit")
+    config, result = finished(workdir, ("diffuse", "import"), "fit")
+    config = build.plain(result.get("sections", config))  # an imported network says what it is in its result
     shape, num_classes = tuple(result["image_shape"]), len(result["class_names"])
     task = build.make_diffuse(config, shape, num_classes)
-    averaged = config["optim"].get("ema_half_life_images")
+    averaged = config.get("optim", {}).get("ema_half_life_images")
     params, _ = checkpoint.restore_tree(workdir / "checkpoints", "ema" if averaged else "params")
     params = params["params"] if averaged else params
     return pixels.Generator(task.model, task.method, params, num_classes, shape), task.label_dropout, result

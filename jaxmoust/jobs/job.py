@@ -90,14 +90,18 @@ def run_fit(
     )
 
 
-def finished(workdir: Path, task: str, verb: str) -> tuple[Config, dict]:
-    """Reads the configuration and the result that a finished run of a task left in a folder.
+def finished(workdir: Path, tasks: str | tuple[str, ...], verb: str) -> tuple[Config, dict]:
+    """Reads the configuration and the result that a finished run of a task (or of one of several) left in a folder.
 
     Raises: ValueError: there is none; the verb that makes one is named.
     """
     config, result = read_json(workdir / "config.json"), read_json(workdir / "result.json")
-    if config is None or result is None or config.get("task") != task:
-        raise ValueError(f"{workdir} holds no finished {task!r} run. Run `jaxmoust {verb} --workdir={workdir}` first.")
+    tasks = (tasks,) if isinstance(tasks, str) else tasks
+    if config is None or result is None or config.get("task") not in tasks:
+        raise ValueError(
+            f"{workdir} holds no finished {' or '.join(map(repr, tasks))} run. "
+            f"Run `jaxmoust {verb} --workdir={workdir}` first."
+        )
     return build.plain(config), result
 
 

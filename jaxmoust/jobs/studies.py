@@ -9,7 +9,7 @@ from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
 from jaxmoust.jobs.classifiers import SCORE_SECTIONS, evaluate, plan_train, score, train
-from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, make_spec, plan_fit, sample
+from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
@@ -17,7 +17,14 @@ from jaxmoust.study import arms, findings
 from jaxmoust.study.run import conduct
 from jaxmoust.study.stages import Stage, Store, in_order
 
-JOBS = {"fit": fit_generator, "sample": sample, "train": train, "evaluate": evaluate, "score": score}
+JOBS = {
+    "fit": fit_generator,
+    "import": import_generator,
+    "sample": sample,
+    "train": train,
+    "evaluate": evaluate,
+    "score": score,
+}
 
 
 def study(config: Config, workdir: Path, store_path: Path, command: str) -> findings.Page:

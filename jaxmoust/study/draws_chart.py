@@ -96,10 +96,18 @@ def _outline(xs: Sequence[float], upper: NDArray, lower: NDArray) -> str:
 
 
 def _band_name(name: str, xs: Sequence[float], upper: NDArray, lower: NDArray) -> str:
-    """The name where the band is thickest over the name's width; nothing where it fits nowhere."""
-    room = int((xs[-1] - xs[0]) / CHARACTER_PX)
-    text = name if len(name) <= room else name[: room - 1] + "…"
-    width, best = CHARACTER_PX * len(text) + 8, (0.0,) * 4
+    """The name where the band is thickest, cut in its middle where only that fits; nothing where that does not."""
+    for length in (len(name), 9, 7, 5):
+        text = name if length >= len(name) else f"{name[: length // 2]}…{name[-(length // 2) :]}"
+        if place := _thickest(CHARACTER_PX * len(text) + 8, xs, upper, lower):
+            x, y = place
+            return f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" class="band-name">{escape(text)}</text>'
+    return ""
+
+
+def _thickest(width: float, xs: Sequence[float], upper: NDArray, lower: NDArray) -> tuple[float, float] | None:
+    """The middle of where a box of this width and of LABEL_PX height fits best into a band, None where it does not."""
+    best = (0.0,) * 4
     for start in range(len(upper)):
         stop = int(np.searchsorted(xs, xs[start] + width))
         if stop >= len(xs):
@@ -109,9 +117,7 @@ def _band_name(name: str, xs: Sequence[float], upper: NDArray, lower: NDArray) -
         middle = (xs[start] + xs[stop]) / 2
         thick = base - top if base - top < LABEL_PX else LABEL_PX + 4 * ((base - top - LABEL_PX) // 4)
         best = max(best, (float(thick), -abs(middle - (xs[0] + xs[-1]) / 2), middle, (top + base) / 2))
-    if best[0] < LABEL_PX:
-        return ""
-    return f'<text x="{best[2]:.1f}" y="{best[3] + 4:.1f}" text-anchor="middle" class="band-name">{escape(text)}</text>'
+    return best[2:] if best[0] >= LABEL_PX else None
 
 
 def _heat(ratios: NDArray, titles: Sequence[str], xs: Sequence[float], row_px: float) -> list[str]:
@@ -142,7 +148,8 @@ def _heat(ratios: NDArray, titles: Sequence[str], xs: Sequence[float], row_px: f
 
 def _row_name(title: str, y: float) -> str:
     text = escape(title if len(title) <= 6 else f"{title[:5]}…")
-    return f'<text x="{LEFT - 4}" y="{y:.1f}" text-anchor="end" class="row-name">{text}<title>{escape(title)}</title></text>'
+    place = f'x="{LEFT - 4}" y="{y:.1f}" text-anchor="end"'
+    return f'<text {place} class="row-name">{text}<title>{escape(title)}</title></text>'
 
 
 def legend() -> list[tuple[str, float]]:

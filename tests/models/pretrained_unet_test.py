@@ -25,6 +25,7 @@ import safetensors.numpy
 from jaxmoust.core import sample
 from jaxmoust.core.method import METHODS, class_denoiser
 from jaxmoust.core.tree import named_leaves
+from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.models.pretrained_unet import read_unet
 from jaxmoust.models.unet import PUBLISHED
 
@@ -132,6 +133,22 @@ def test_imported_network_samples_as_its_own_definition(saved, name):
         scale = max(1.0, np.abs(states[i + 1]).max())  # an untrained eps-network leaves most of the noise
         np.testing.assert_allclose(x / scale, states[i + 1] / scale, rtol=0, atol=PARITY)
     assert np.abs(states[-1]).max() > 0.1
+
+
+def test_imported_network_is_a_generator_that_sample_draws_from(cli, saved, tmp_path):
+    given = {"net": saved("ddpm"), "work": tmp_path / "public"}
+    line = "import --config=configs/import.py{arg} --config.path={net} --workdir={work}"
+    refused = cli(line, arg=":cat,dog", **given)
+    assert refused.code == 2 and "classes" in refused.err and not list(tmp_path.iterdir())
+    assert cli(line, arg=":digit", **given).code == 0
+    line = (
+        "sample --config=configs/sample/ddim.py:quick --config.num_images=4 --config.generator={work} --workdir={set}"
+    )
+    assert cli(line, work=given["work"], set=tmp_path / "set").code == 0
+    made = open_synthetic(tmp_path / "set")
+    assert len(made) == 4 and made.class_names == ("digit",) and made.shape == (16, 16, 3)
+    spec = json.loads((tmp_path / "set" / "provenance.json").read_text())
+    assert spec["generator"] == json.loads((tmp_path / "public" / "result.json").read_text())["generator"]
 
 
 def test_imported_adm_answers_as_its_own_definition(saved):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxmoust.study import charts, findings, report
+from jaxmoust.study.draws import Draws
 from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
@@ -333,3 +334,65 @@ def test_thin_keeps_the_mean_of_a_curve_and_its_bound():
 def test_mean_curve_takes_the_steps_that_all_have():
     assert charts.mean_curve([[(1, 2.0), (2, 4.0)], [(2, 6.0), (3, 1.0)]]) == [(2, 5.0)]
     assert charts.mean_curve([]) == []
+
+
+def drawn(seed=None):
+    """32 windows of 6,000 draws of six classes, edm falling to nothing: as expected, or by chance."""
+    shares = (np.arange(32) + 0.5) / 32
+    cells = np.repeat(np.stack([shares, 1 - shares], axis=1)[:, :, None], 6, axis=2) * 1000
+    counts = np.round(cells) if seed is None else np.random.default_rng(seed).poisson(cells)
+    return Draws(list(range(0, 801, 25)), ["real", "edm"], list(CLASSES), counts.astype(int))
+
+
+def of_page():
+    real = Draws([0, 400, 800], ["real"], list(CLASSES), np.full((2, 1, 6), 1000))
+    return {"arm0": real, "arm1": drawn(), "arm2": drawn()}
+
+
+def section(html):
+    return html[html.index('<h2 id="draws">') : html.index('<h2 id="images">')]
+
+
+def test_page_without_draws_has_no_such_section(tmp_path):
+    assert 'id="draws"' not in written(make_page(), tmp_path)
+
+
+def test_page_tells_plain_arms_in_words_and_draws_equal_arms_once(tmp_path):
+    text = section(written(make_page(draws=of_page()), tmp_path))
+    assert "<li><b>Arm 0</b> Real images only; classes evenly.</li>" in text
+    assert "<b>Arm 1 · Arm 2</b><span>edm share falling from 98 % to 2 %; classes evenly</span>" in text
+    assert text.count('role="img"') == 1 and "No record" not in text
+
+
+def test_page_names_the_arms_without_a_record(tmp_path):
+    draws = of_page()
+    del draws["arm1"]
+    text = section(written(make_page(draws=draws), tmp_path))
+    assert "No record was kept for Arm 1." in text and text.count('role="img"') == 1
+
+
+def test_page_has_the_draws_in_numbers(tmp_path):
+    text = section(written(make_page(draws=of_page()), tmp_path))
+    row = re.search(r"<td>Arm 1</td><td>edm, % of draws</td>(.*)</tr>", text).group(1)
+    shares = [float(x) for x in re.findall(r">([\d.]+)</td>", row)]
+    np.testing.assert_allclose(shares, [98.4, 73.4, 48.4, 23.4, 1.6], atol=0.11)  # a tenth, and whole draws
+
+
+def test_page_refuses_draws_of_what_it_has_not():
+    for draws in ({"arm9": of_page()["arm0"]}, {"arm0": Draws([0, 1], ["real"], ["a", "b"], np.ones((1, 1, 2), int))}):
+        with pytest.raises(ValueError, match=r"draws: got arm .* allowed arms"):
+            make_page(draws=draws)
+
+
+def test_page_of_many_arms_stays_small(tmp_path):
+    """22 arms of 5 seeds, each with draws of its own."""
+    gains = range(-11, 11)
+    draws = {f"arm{i}": drawn(seed=i) for i in range(len(gains))}
+    sizes = [len(written(make_page(gains=gains, num_seeds=5, draws=x), tmp_path)) for x in ({}, draws)]
+    assert sizes[1] < 1e6 and sizes[1] - sizes[0] < 250_000
+
+
+def test_answer_of_many_winners_names_the_first_and_counts_the_rest():
+    text = said(make_page(gains=(0, *range(30, 46, 2))))
+    winners = re.search(r"So do (.*?) and (\d) more\.", text)
+    assert winners.group(1).count("Arm") == findings.MAX_LISTED and int(winners.group(2)) == 2

@@ -11,6 +11,8 @@ from jaxmoust import build
 from jaxmoust.data import sources
 from jaxmoust.runtime import stop
 from jaxmoust.study import run as study_run
+from jaxmoust.study.arms import Arm, Experiment, Run
+from jaxmoust.study.stages import Stage, Store
 
 # DESIGN: one row a run, exactly these columns, in this order.
 COLUMNS = (
@@ -152,3 +154,26 @@ def test_pictures_of_images_of_several_sizes_have_the_networks_shape(tmp_path):
             Image.new("RGB", (20 + i, 30 + k)).save(tmp_path / name / f"{i}.png")
     pictures = study_run._pictures(sources.image_folder(str(tmp_path), "all"), (8, 8, 3))
     assert {name: image.shape for name, image in pictures.items()} == {"cat": (3, 8, 8, 3), "owl": (3, 8, 8, 3)}
+
+
+def test_page_shows_what_the_runs_records_say_was_drawn(quick_study):
+    """The quick study's arms: one is half synthetic, one wholly, three are real alone."""
+    page = (quick_study.workdir / "report" / "index.html").read_text()
+    text = page[page.index('id="draws"') : page.index('id="images"')]
+    assert "No record" not in text and "dm only" in text and "eal images only" in text
+    record = json.loads((quick_study.stage("train", sampler="share") / "draws.json").read_text())
+    assert record["step_edges"][-1] == 10 and np.sum(record["counts"]) > 0
+
+
+def test_arm_of_which_a_run_kept_no_record_has_no_draws(tmp_path):
+    record = {"step_edges": [0, 5], "source_names": ["real"], "class_names": ["a"], "counts": [[[7]]]}
+    store = Store(tmp_path, run=None)
+    arms = [Arm(name, name, "", ()) for name in ("kept", "half", "old")]
+    runs = [Run(arm, seed, Stage("train", {"arm": arm.name, "seed": seed})) for arm in arms for seed in (0, 1)]
+    for run in runs:
+        store.folder(run.stage).mkdir()
+        if run.arm.name == "kept" or (run.arm.name == "half" and run.seed == 0):
+            (store.folder(run.stage) / "draws.json").write_text(json.dumps(record))
+    experiment = Experiment("trial", "", "kept", (0, 1), tuple(arms), tuple(runs), {}, {})
+    found = study_run._read_draws(experiment, store)
+    assert list(found) == ["kept"] and found["kept"].counts.tolist() == [[[14]]]

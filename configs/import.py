@@ -1,0 +1,18 @@
+"""Takes a public diffusion network over as a generator: a diffusers UNet2DModel folder, or an EDM state dict.
+
+Run: jaxmoust import --config=configs/import.py --workdir=runs/public --config.path=ddpm-cifar10-32
+
+EDM publishes pickles, which run code and are not opened here; models/pretrained_unet.py shows the line that turns one
+into the .npz or .safetensors that is.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: the names of the classes, by commas, in the order of the network's labels; default 0, 1, ..."""
+    config = ml_collections.ConfigDict()
+    config.task = "import"
+    config.path = ""
+    config.class_names = tuple(name for name in arg.split(",") if name)
+    return config
