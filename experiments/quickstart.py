@@ -22,7 +22,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.baseline = "real"
     config.seeds = (0, 1, 2)
-    config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0)
+    config.data = dict(
+        source="digits",
+        path="",
+        classes="",
+        n_base=100,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=0,
+        channels=0,
+    )
     config.generators = dict(
         edm=dict(config=f"configs/generator/digits_edm.py{quick}", overrides={}),
         ddpm=dict(config=f"configs/generator/digits_ddpm.py{quick}", overrides={}),

@@ -24,7 +24,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.baseline = "random"
     config.seeds = (0, 1, 2, 3, 4)
-    config.data = dict(source="digits", path="", n_base=100, base_seed=0, image_px=0, channels=0)
+    config.data = dict(
+        source="digits",
+        path="",
+        classes="",
+        n_base=100,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=0,
+        channels=0,
+    )
     if imbalanced:
         config.data.update(imbalance="step", imbalance_ratio=5.0)
     config.generators = dict(edm=dict(config=f"configs/generator/digits_edm.py{quick}", overrides={}))

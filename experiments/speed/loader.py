@@ -9,7 +9,10 @@ fastest we know. Repeats take turns, figures are medians; buffers are full when 
 
 Run: python experiments/speed/loader.py [--quick]   (torch is optional: without it only our own figures)
 Cost: about 2 minutes on 2 CPU cores (20 s of it to make the files); --quick: 10 s.
-Result: -
+Result (2 cores of an x86_64, Python 3.11, torch 2.13, Pillow 13):
+    from memory: jaxmoust 1,255,000 images/s; torch image by image 74,900 (16.8 times less), whole batches in workers
+        71,500 (17.6), whole batches without a worker 340,800 (3.7)
+    from JPEG: jaxmoust 829 images/s; torch 816 (1.02); both spend their time in libjpeg-turbo and the resampling
 """
 
 import argparse
