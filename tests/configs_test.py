@@ -1,5 +1,6 @@
 """Every configuration file: it loads, is what its job wants, teaches a command that parses, and runs when quick."""
 
+import csv
 import dataclasses
 import gzip
 import importlib.util
@@ -219,3 +220,23 @@ def test_quick_experiment_runs_every_arm(quick_study):
     num_arms = len(load("experiments/quickstart.py").get_config().arms)
     assert len(rows) == 1 + 2 * num_arms
     assert (quick_study.workdir / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_quick_sampling_strategies_run_and_the_page_shows_what_each_drew(cli, tmp_path, quick_study):
+    """On the generator and the sets that the quick study left: they are found, not made again."""
+    work = tmp_path / "sampling"
+    line = "study --config=experiments/sampling_strategy.py:quick --config.seeds=0,1 --workdir={work} --store={store}"
+    outcome = cli(line, work=work, store=quick_study.store)
+    assert outcome.code == 0 and "fit" not in outcome.out and "sample edm" not in outcome.out
+    with open(work / "results.csv") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [arm.name for arm in load("experiments/sampling_strategy.py").get_config().arms]
+    assert {rows[arm]["sampler"] for arm in ("weighted", "easy_to_hard", "ramp_up", "synthetic_first")} == {
+        "weighted",
+        "easy_to_hard",
+        "ramp",
+        "stages",
+    }
+    assert float(rows["share"]["share"]) == float(rows["ramp_up"]["share"]) == 0.5
+    page = (work / "report" / "index.html").read_text()
+    assert "What each sampler drew" in page and page.count('class="band') >= 8
