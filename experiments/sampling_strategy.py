@@ -1,7 +1,8 @@
 """Ablation B: how should real and synthetic images be mixed while a classifier trains?
 
-The study concatenates and shuffles (`random`). Every other arm draws from the same pool (the base set and 2,000
-images of an EDM that was trained on it) by another sampler, for as many steps of as many images.
+The study concatenates and shuffles (`random`). The other samplers draw from the same pool (the base set and 2,000
+images of an EDM that was trained on it) in another way, for as many steps of as many images. Three arms without
+synthetic images are the controls.
 
 Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sampling
      jaxmoust study --config=experiments/sampling_strategy.py:imbalanced --workdir=runs/sampling_imbalanced
@@ -74,6 +75,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             dict(name="random"),
             sets=(),
             overrides=dict(augment=dict(rotate_deg=10.0, scale=0.1, cutout_px=2)),
+        ),
+        _arm(
+            "duplicated",
+            "Real, duplicated",
+            "The base set copied to the size of the pool: what more draws of the same images give.",
+            dict(name="random"),
+            sets=(),
+            overrides=dict(data=dict(copies=34 if imbalanced else 21)),
         ),
         _arm("share", "Share", "Half of each batch real, half synthetic.", dict(name="share", **half)),
         _arm(

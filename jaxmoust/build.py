@@ -307,10 +307,17 @@ def make_sampler(
 
 def _weights_of_scores(fields: dict, scores: Mapping[str, np.ndarray]) -> dict:
     """Puts score ** power where the weight of a source is "scores"."""
-    weights, power = fields.get("weights"), fields.pop("power", 1.0)
+    given, weights = fields, fields.get("weights")
+    fields = {name: value for name, value in given.items() if name != "power"}
+    power = given.get("power", 1.0)
     if not isinstance(weights, Mapping):
         return fields
-    wanted = [name for name, weight in weights.items() if weight == SCORES]
+    wanted = [name for name, weight in weights.items() if isinstance(weight, str) and weight == SCORES]
+    if "power" in given and not wanted:
+        raise ValueError(
+            "config.sampler.power is what scores are raised to, and no source is weighted by them: "
+            f"say weights={{source: {SCORES!r}}}, or leave power out."
+        )
     if unscored := sorted(set(wanted) - set(scores)):
         raise ValueError(
             f"config.sampler.weights wants the scores of {unscored}; config.data.scores gives those of "

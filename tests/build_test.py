@@ -265,6 +265,11 @@ def test_make_sampler_refuses_to_follow_scores_that_nobody_gave(name, pool):
         build.make_sampler({"name": name, **SECTIONS[name]}, pool, 3, 1000)
 
 
+def test_make_sampler_refuses_a_power_of_nothing(pool):
+    with pytest.raises(ValueError, match=r"power is what scores are raised to"):
+        build.make_sampler({"name": "weighted", "weights": {"real": 1.0, "edm": 2.0}, "power": 2.0}, pool, 3, 1000)
+
+
 def test_filtered_drops_the_lowest_part_of_what_is_scored(pool):
     scores = {"edm": np.arange(20.0)}
     assert build.filtered(pool, 0.0, True, {}) is pool

@@ -178,6 +178,26 @@ def test_config_that_cannot_run_is_refused_before_anything_is_written(cli, tmp_p
     assert contents(tmp_path) == {}
 
 
+def test_config_of_a_study_is_refused_for_a_score_before_the_first_stage_runs(cli, tmp_path):
+    """Or it would be refused after a generator, its sets and the judging classifiers are done."""
+    experiment = tmp_path / "experiment.py"
+    for change, words in (
+        ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:bogus"', ["config.score is 'bogus'"]),
+        ('["scores"]["confidence"]["overrides"] = {"eval": {"batch_size": 0}}', ["eval.batch_size"]),
+        ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:margin"', ["a weight of -", "scores"]),
+    ):
+        experiment.write_text(f"""import runpy
+import ml_collections
+
+def get_config(arg=""):
+    config = runpy.run_path("experiments/sampling_strategy.py")["get_config"]("quick").to_dict()
+    config{change}
+    return ml_collections.ConfigDict(config)
+""")
+        assert_refused(cli("study --config={path} --workdir={work}", path=experiment, work=tmp_path / "work"), *words)
+        assert contents(tmp_path) == {"experiment.py": experiment.read_bytes()}
+
+
 @pytest.mark.parametrize(
     "change, words",
     [

@@ -29,6 +29,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         image_px=28,
         channels=3,
         digest="",
+        decoded="auto",
+        map_dir="",
     )
     config.model = dict(name="ddpmpp_cifar10", attention_px=(14,), dropout=0.25, dtype="float32")
     if quick:

@@ -30,6 +30,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         image_px=32,
         channels=3,
         digest="",
+        decoded="auto",
+        map_dir="",
     )
     config.model = dict(name="ddpm_cifar10", dropout=0.1, dtype="float32")
     if quick:

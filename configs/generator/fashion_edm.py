@@ -24,6 +24,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         image_px=0,
         channels=0,
         digest="",
+        decoded="auto",
+        map_dir="",
     )
     config.model = dict(
         name="unet",

@@ -32,6 +32,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         image_px=64,
         channels=3,
         digest="",
+        decoded="auto",
+        map_dir="",
     )
     config.model = dict(name="ddpmpp_64px", dropout=0.05, dtype="bfloat16")
     if quick:

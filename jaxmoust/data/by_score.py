@@ -258,6 +258,10 @@ class EasyToHard(QuotaDraws):
         return Quota([1.0] if self.shares is None else list(self.shares.values()), self.seed, 1)
 
     @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.scores, "<f8").data).hexdigest()[:16]
+
+    @cached_property
     def _orders(self) -> dict[int, tuple[np.ndarray, int]]:
         """Of each group, the keys from easy to hard, and how many of them come first for want of a score."""
         orders = {}
@@ -321,9 +325,8 @@ class EasyToHard(QuotaDraws):
 
     def __repr__(self) -> str:
         """Names all fields; of the scores, a digest."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.scores, "<f8").data).hexdigest()[:16]
         return (
-            f"EasyToHard(pool={self.pool!r}, scores={digest!r}, pacing={self.pacing!r}, shares={self.shares!r}, "
+            f"EasyToHard(pool={self.pool!r}, scores={self._digest!r}, pacing={self.pacing!r}, shares={self.shares!r}, "
             f"per_class={self.per_class!r}, seed={self.seed!r})"
         )
 

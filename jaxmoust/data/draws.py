@@ -1,8 +1,10 @@
 """What every sampler is: the face that Grain and the loader see, and the walk that most samplers share.
 
-A sampler answers "which image is the i-th draw?" for any i >= 0 at the same cost, so that starting, seeking
-and resuming take no time and no state but the position itself. `sampler[i]` is what Grain's DataLoader asks
-for; `sampler.keys(start, stop)` is the same for a whole batch. Samplers know labels and sources, never images.
+A sampler answers "which image is the i-th draw?" for any i >= 0 at the same cost, so that seeking and resuming
+take no time and no state but the position itself. Starting takes none either, but where a sampler must know the
+pool's images one by one: their classes (by_class.py), weights or scores (by_score.py). `sampler[i]` is what Grain's
+DataLoader asks for; `sampler.keys(start, stop)` is the same for a whole batch. Samplers know labels and sources,
+never images.
 """
 
 import operator

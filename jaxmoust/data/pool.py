@@ -117,6 +117,8 @@ class Pool:
         """Reads one image, kept or not: image uint8 [H, W, C], label and source int32."""
         if not self.sources:
             raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
+        if not 0 <= key < len(self):
+            raise IndexError(f"Got key {key}, allowed are 0 to {len(self) - 1}: a key is what a sampler gives.")
         source = self.source(np.int64(key))
         image = self.sources[source].read(int(key - self.offsets[source]))
         return {"image": image, "label": self.label(np.int64(key)), "source": source}

@@ -178,7 +178,9 @@ def pairs(stages: Any) -> list[tuple[Any, Any]]:
     try:
         return [(length, shares) for length, shares in stages]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Got the stages {stages!r}, allowed are pairs (length, {{source: share}}).") from error
+        raise ValueError(
+            f"Got the stages {stages!r}, allowed are pairs (length, {{source: share}}): write them so."
+        ) from error
 
 
 def check_length(name: str, value: Any) -> int:

@@ -20,6 +20,7 @@ from jaxmoust.jobs.job import (
     Resolve,
     Work,
     base_size,
+    evaluation_batch_size,
     evaluation_stream,
     finished,
     open_real_data,
@@ -131,14 +132,14 @@ def _as_tuple(refs: str | tuple) -> tuple:
 def _draws(sampler: samplers.Sampler, recipe: Recipe) -> dict:
     """Counts what the sampler draws of each source and class over training, in windows of whole steps.
 
-    Of a long window its first draws are counted, as many as take a moment.
+    Of a long window stretches are counted that are spread over it evenly, as many draws as take a moment.
     """
     edges = [recipe.num_steps * w // NUM_WINDOWS for w in range(NUM_WINDOWS + 1)]
     edges = sorted(set(edges))
     pool, counts = sampler.pool, []
     shape = len(pool.source_names), len(pool.class_names)
     for a, b in itertools.pairwise(edge * recipe.batch_size for edge in edges):
-        keys = sampler.keys(a, min(b, a + NUM_COUNTED))
+        keys = np.concatenate([sampler.keys(*stretch) for stretch in _stretches(a, b)])
         counts.append(np.bincount(pool.cell(keys), minlength=shape[0] * shape[1]).reshape(shape).tolist())
     return {
         "step_edges": edges,
@@ -163,7 +164,7 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
         data |= {name: trained["data"].get(name, "") for name in ("source", "path", "classes")}
     test = build.unpack("data", sources.open_source, {"name": data.pop("source"), **data})
     task, state, shape = _load_classifier(origin, trained, done, test)
-    eval_data = evaluation_stream(test, shape, config, machine)
+    eval_data = evaluation_stream(test, shape, config, machine, *_held(trained))
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
@@ -173,22 +174,23 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
     return work
 
 
+def _stretches(start: int, stop: int) -> list[tuple[int, int]]:
+    """All of a range of draws, or, of more than NUM_COUNTED, sixteen stretches of it."""
+    if stop - start <= NUM_COUNTED:
+        return [(start, stop)]
+    firsts = [start + (stop - start) * i // 16 for i in range(16)]
+    return [(first, first + NUM_COUNTED // 16) for first in firsts]
+
+
 def score(config: Config, resolve: Resolve = Path) -> Work:
     """Scores every image of a synthetic set by a trained classifier (verb `score`)."""
-    build.check_sections(config, SCORE_SECTIONS, "score")
-    if not config["checkpoint"] or not config["set"]:
-        raise ValueError(
-            "config.checkpoint or config.set is empty: give the folders of a trained classifier and of a set, "
-            "--config.checkpoint=DIR --config.set=DIR."
-        )
-    if config["score"] not in SCORES:
-        raise ValueError(f"config.score is {config['score']!r}; allowed are {', '.join(SCORES)}.")
     machine = parallel.Machine.all()
+    plan_score(config, machine)
     origin = resolve(config["checkpoint"])
     trained, done = finished(origin, "classify", "train")
     made = synthetic.open_synthetic(resolve(config["set"]))
     task, state, shape = _load_classifier(origin, trained, done, made)
-    data = evaluation_stream(made, shape, config, machine)
+    data = evaluation_stream(made, shape, config, machine, *_held(trained))
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
@@ -205,6 +207,24 @@ def score(config: Config, resolve: Resolve = Path) -> Work:
         }
 
     return work
+
+
+def plan_score(config: Config, machine: parallel.Machine) -> None:
+    """Refuses a configuration of the verb `score` that could not run, whatever classifier and set it names."""
+    build.check_sections(config, SCORE_SECTIONS, "score")
+    if not config["checkpoint"] or not config["set"]:
+        raise ValueError(
+            "config.checkpoint or config.set is empty: give the folders of a trained classifier and of a set, "
+            "--config.checkpoint=DIR --config.set=DIR."
+        )
+    if config["score"] not in SCORES:
+        raise ValueError(f"config.score is {config['score']!r}; allowed are {', '.join(SCORES)}.")
+    evaluation_batch_size(config, machine)
+
+
+def _held(trained: Config) -> tuple[str, str]:
+    """Where the images of a classifier's configuration are held, decoded."""
+    return trained["data"].get("decoded", "auto"), trained["data"].get("map_dir", "")
 
 
 def _load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -> tuple[Task, TrainState, tuple]:

@@ -1,4 +1,4 @@
-"""Jobs on generators: `fit` trains one inside a data set, `sample` writes a synthetic set with it."""
+"""Jobs on generators: `fit` trains one inside a data set, `import` takes one over, `sample` writes a set with it."""
 
 import time
 from collections.abc import Callable

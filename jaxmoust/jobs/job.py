@@ -42,6 +42,7 @@ def run(job: Callable[[Config, Resolve], Work], config: Config, workdir: Path, r
     try:
         if (result := _result_of(config, workdir)) is not None:
             return result
+        RunFolder.check(workdir, config)  # before any data is opened
         work = job(config, resolve)
         folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
     except (ValueError, OSError) as e:
@@ -143,6 +144,16 @@ def training_stream(
     return stream_from
 
 
+def evaluation_batch_size(config: Config, machine: parallel.Machine) -> int:
+    """The global batch size that the section eval gives.
+
+    Raises: ValueError: one that the devices cannot share.
+    """
+    batch_size = build.unpack("eval", lambda batch_size: batch_size, config["eval"])
+    machine.per_device(batch_size, "eval.batch_size")
+    return batch_size
+
+
 def evaluation_stream(
     source: Source,
     shape: tuple,
@@ -152,11 +163,9 @@ def evaluation_stream(
     map_dir: str = "",
 ) -> loader.EvalStream:
     """Opens the padded batches of a source, of the size that the section eval gives."""
-    batch_size = build.unpack("eval", lambda batch_size: batch_size, config["eval"])
-    machine.per_device(batch_size, "eval.batch_size")
     return loader.eval_stream(
         source,
-        batch_size,
+        evaluation_batch_size(config, machine),
         image_px=shape[0],
         channels=shape[2],
         process_index=machine.process_index,

@@ -8,7 +8,7 @@ from jaxmoust import build
 from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
-from jaxmoust.jobs.classifiers import SCORE_SECTIONS, evaluate, plan_train, score, train
+from jaxmoust.jobs.classifiers import evaluate, plan_score, plan_train, score, train
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
 from jaxmoust.runtime import parallel
@@ -73,7 +73,7 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             sampling = build.make_sampling(config["sample"], fitted.task.method, fitted.task.label_dropout)
             make_spec(config, sampling, "", real.base.class_names, real.shape)
         elif stage.kind == "score":
-            build.check_sections(config, SCORE_SECTIONS, "score")
+            plan_score(config, machine)
         else:
             _check_train(stage, *plan_train(config, machine, open_real))
 
@@ -87,8 +87,11 @@ def _check_train(stage: Stage, real: RealData, training: build.Training) -> None
         name, size = made.config["name"], made.config["num_images"]
         build.check_set_size(name, n_synthetic, size)
         labels[name] = np.arange(n_synthetic or size) % num_classes
-        if config["data"]["scores"]:
-            made_up[name] = np.linspace(0.1, 0.9, labels[name].size)
+        for scoring in (
+            need.config for need in stage.needs if need.kind == "score" and need.config["set"] == made.name
+        ):
+            low = -1.0 if scoring["score"] == "margin" else 0.1  # margins may be negative, the others lie in 0..1
+            made_up[name] = np.linspace(low, 0.9, labels[name].size)
     pool = Pool.from_labels(labels, real.base.class_names)
     pool = build.filtered(pool, config["data"]["drop_lowest"], config["data"]["drop_per_class"], made_up)
     build.make_sampler(config["sampler"], pool, config["seed"], recipe.num_steps * recipe.batch_size, made_up)

@@ -140,9 +140,7 @@ class RunFolder:
                 written; the config has a value JSON cannot hold.
         """
         path, config, environment = Path(path), _plain(config), _plain(environment)
-        stored = _stored_config(path)
-        if stored is not None and (lines := differences(stored, config)):
-            raise FolderMismatch(path, lines)
+        stored = cls.check(path, config)
         if primary:
             with _writable(path):
                 path.mkdir(parents=True, exist_ok=True)
@@ -150,6 +148,17 @@ class RunFolder:
                     atomic_write(path / "config.json", _pretty(config))
                 atomic_write(path / "environment.json", _pretty(_with_earlier(path, environment)))
         return cls(path, config, primary)
+
+    @staticmethod
+    def check(path: str | os.PathLike, config: Mapping[str, Any]) -> dict | None:
+        """Returns the config that a folder was made with, None if it was not made yet; touches nothing.
+
+        Raises: FolderMismatch, ValueError: as `open`.
+        """
+        stored = _stored_config(Path(path))
+        if stored is not None and (lines := differences(stored, _plain(config))):
+            raise FolderMismatch(Path(path), lines)
+        return stored
 
     @property
     def checkpoints(self) -> Path:

@@ -121,16 +121,13 @@ def expand(
         fields = _find("config.scores.*.arm", fields_of, name)
         job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
         made = [_find(f"config.arms.{name}.sets", sets, s)[seed] for s in fields["sets"]]
-        scored = job["data"]["scores"]
         scores = []
-        for score in (scored,) if isinstance(scored, str) and scored else tuple(scored):
+        for score, one in zip(_score_names(name, job["data"]["scores"], len(made)), made, strict=False):
             scoring = _find(f"config.arms.{name}.overrides.data.scores", config["scores"], score)
             judge = train_stage(scoring["arm"], seed, (*on_the_way, name))
             score_job = _load(load_config, scoring["config"], "score")
             score_job = override(score_job, scoring["overrides"], f"config.scores.{score}.overrides")
-            scores += [
-                Stage("score", {**score_job, "checkpoint": judge.name, "set": one.name}, (judge, one)) for one in made
-            ]
+            scores.append(Stage("score", {**score_job, "checkpoint": judge.name, "set": one.name}, (judge, one)))
         mixed = {
             **job["data"],
             "synthetic": tuple(one.name for one in made),
@@ -152,6 +149,19 @@ def expand(
     return Experiment(
         config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data
     )
+
+
+def _score_names(arm: str, names: str | tuple[str, ...], num_sets: int) -> tuple[str, ...]:
+    """The score of each of an arm's sets: one name for all of them, or one for each; () for none."""
+    names = ((names,) if names else ()) if isinstance(names, str) else tuple(names)
+    if len(names) == 1:
+        return names * num_sets
+    if names and len(names) != num_sets:
+        raise ValueError(
+            f"config.arms.{arm}.overrides.data.scores {names} for {num_sets} sets: name one score for all of them, or "
+            "one for each."
+        )
+    return names
 
 
 def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> None:

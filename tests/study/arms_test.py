@@ -102,6 +102,14 @@ def test_scores_are_given_by_the_arms_classifier_of_the_same_seed_for_each_set(c
         assert all(runs["real", seed] in s.needs for s in scores)
 
 
+def test_each_set_may_have_a_score_of_its_own(config):
+    config["scores"]["wide"] = {"arm": "real", "config": "score.py", "overrides": {"score": "margin"}}
+    config["arms"] = (arm("scored", ("a", "b"), data={"scores": ("sure", "wide")}), arm("real"))
+    scores = lay_out(config).runs[0].stage.needs[2:]
+    assert [s.config["score"] for s in scores] == ["confidence", "margin"]
+    assert [s.config["set"] for s in scores] == [need.name for need in lay_out(config).runs[0].stage.needs[:2]]
+
+
 def test_arms_without_scores_do_not_wait_for_a_classifier(config):
     assert {need.kind for run in lay_out(config).runs for need in run.stage.needs} == {"sample"}
 
@@ -139,6 +147,7 @@ def test_overrides_of_one_arm_leave_the_others(config):
             {"arms": (arm("real"), arm("x", ("a",), data={"scores": "bogus"}))},
             r"x\.overrides\.data\.scores names 'bogus'",
         ),
+        ({"arms": (arm("real"), arm("x", ("a",), data={"scores": ("sure", "sure")}))}, r"x.*for 1 sets.*one for each"),
         ({"arms": (arm("real", ("a",), data={"scores": "sure"}),)}, r"arms \['real', 'real'\] wait for each other"),
         ({"scores": {"sure": {"arm": "real", "config": "score.py"}}}, r"scores\.sure has .*lacks \['overrides'\]"),
         ({"arms": (arm("real"), arm("x", bogus=1))}, r"arms\.x\.overrides has no field bogus"),
