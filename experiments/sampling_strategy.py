@@ -6,13 +6,14 @@ synthetic images are the controls.
 
 Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sampling
      jaxmoust study --config=experiments/sampling_strategy.py:imbalanced --workdir=runs/sampling_imbalanced
-Cost: 7 min 15 s each on 2 CPU cores (x86_64, jax 0.10.2), peak memory 1.1 GB.
+Cost: 8 min each on 2 CPU cores (x86_64, jax 0.10.2), peak memory 1.1 GB.
 Result (Top-1 on 797 test digits, 5 seeds, mean and points over random with their 95 % intervals; * significant at 5 %
 after Holm's correction):
                       balanced                              imbalanced
     random            92.32 [90.77, 93.87]                  86.80 [85.49, 88.11]
     real only         93.65  +1.33 [-0.32, +2.98]           87.98  +1.18 [-0.45, +2.81]
     augmented         94.28  +1.96 [+0.12, +3.80]           86.73  -0.08 [-1.93, +1.78]
+    duplicated        93.50  +1.18 [+0.13, +2.23]           87.95  +1.15 [-0.63, +2.94]
     share             93.63  +1.30 [-0.25, +2.86]           85.77  -1.03 [-2.38, +0.32]
     class-balanced    93.55  +1.23 [-1.14, +3.60]           88.51  +1.71 [+0.77, +2.64] *
     square-root       93.55  (the same draws, as classes    87.68  +0.88 [-1.00, +2.76]
@@ -22,8 +23,10 @@ after Holm's correction):
     ramp down         93.55  +1.23 [-0.44, +2.90]           87.90  +1.10 [-1.83, +4.04]
     synthetic first   93.50  +1.18 [-0.25, +2.61]           87.25  +0.45 [-1.25, +2.15]
     easy to hard      93.27  +0.95 [-0.86, +2.77]           86.50  -0.30 [-2.72, +2.12]
-In words: with classes of one size no sampler is told apart from another; where half of the classes are rare, drawing
-classes evenly from both sources beats the study's shuffle, and none of these beats real images only significantly.
+In words: with classes of one size no sampler is told apart from the study's shuffle. Where half of the classes are
+rare, drawing classes evenly from both halves beats the shuffle (p = 0.043 after Holm over 12 comparisons), and is 2.7
+points above share, which draws the same halves without regard to classes. Compared with real only instead
+(`--config.baseline=real`), no arm is significantly better or worse: class-balanced +0.53 [-0.92, +1.97].
 """
 
 import ml_collections
