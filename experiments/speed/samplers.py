@@ -1,25 +1,26 @@
 """How long until the first draw, how much memory, how many draws a second: our samplers beside torch's and Grain's.
 
 Run: python experiments/speed/samplers.py   (`--quick` for a small pool; torch is optional and only used here)
-Cost: 1 min 20 s on 2 CPU cores, 2 GB.
+Cost: 1 min 40 s on 2 CPU cores, 2 GB.
 Result (1.28 M real + 12.8 M synthetic images of 1,000 classes; 2 cores of an x86_64, Python 3.11, numpy 2.4, torch
-2.13, grain 0.2.18; memory beyond the labels; an epoch's keys in blocks of 65,536; a batch is 256 draws):
+2.13, grain 0.2.18; memory: the peak until the first draw, beyond the labels; keys/s: of an epoch with its start, ours in
+blocks of 65,536; a batch is 256 draws):
                       first draw      memory    keys/s   batch   one at a time
-    Random                0.5 ms      0.3 MB      30 M  126 us          4.6 us
-    Share                 0.9 ms      0.5 MB      25 M  270 us          6.4 us
-    ClassPower 0          238 ms       66 MB     3.9 M  616 us          7.0 us
-    ClassPower 0.5        248 ms       66 MB     4.1 M  625 us          8.3 us
-    EffectiveNumber       278 ms       66 MB     4.0 M  619 us          9.2 us
-    Progressive           272 ms       66 MB     2.6 M  1.6 ms          9.9 us
-    Weighted               91 ms      120 MB     5.2 M   96 us          4.8 us
-    Curriculum ramp       6.3 ms      1.0 MB      17 M  324 us          9.0 us
-    EasyToHard             4.4 s      267 MB      18 M  295 us         10.6 us
-    grain shuffle + mix   1.2 ms                                       10.3 us  (its IndexSampler: 19.2 us)
-    torch RandomSampler    1.1 s      680 MB     5.1 M
-    torch Weighted...      8.1 s      679 MB     1.6 M
-Over 100 M images Weighted starts in 2.3 s, draws 4.8 M keys/s, and the process peaks at 1.53 GB; torch refuses
-("number of categories cannot exceed 2^24"). So: Random's first draw 2,000 times sooner than torch's, Weighted's 89
-times sooner; Share one at a time 1.6 times as fast as Grain's shuffle + mix.
+    Random                0.5 ms      0.3 MB      29 M  127 us          4.8 us
+    Share                 0.9 ms      0.5 MB      23 M  283 us          5.6 us
+    ClassPower 0          258 ms      234 MB     4.0 M  910 us          7.0 us
+    ClassPower 0.5        276 ms      234 MB     3.5 M  617 us          7.2 us
+    EffectiveNumber       345 ms      234 MB     4.0 M  617 us          7.1 us
+    Progressive           332 ms      235 MB     2.4 M  1.4 ms          9.5 us
+    Weighted               83 ms      120 MB     5.9 M   98 us          4.9 us
+    Curriculum ramp       7.1 ms      1.0 MB      21 M  179 us          5.1 us
+    EasyToHard             4.2 s      676 MB     2.7 M  310 us          5.8 us
+    grain shuffle + mix   1.2 ms                                       10.2 us  (its IndexSampler: 18.9 us)
+    torch RandomSampler    1.1 s      680 MB     5.2 M
+    torch Weighted...      8.9 s      679 MB     1.4 M
+Over 100 M images Weighted starts in 2.6 s, draws 3.3 M keys/s, and the process peaks at 1.53 GB; torch refuses
+("number of categories cannot exceed 2^24"). So: Random's first draw 2,000 times sooner than torch's, Weighted's 107
+times sooner; Share one at a time 1.8 times as fast as Grain's shuffle + mix.
 """
 
 import argparse
