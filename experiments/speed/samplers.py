@@ -3,11 +3,11 @@
 Run: python experiments/speed/samplers.py   (`--quick` for a small pool; torch is optional and only used here)
 Cost: 1 min 40 s on 2 CPU cores, 2 GB.
 Result (1.28 M real + 12.8 M synthetic images of 1,000 classes; 2 cores of an x86_64, Python 3.11, numpy 2.4, torch
-2.13, grain 0.2.18; memory: the peak until the first draw, beyond the labels; keys/s: of an epoch with its start, ours in
-blocks of 65,536; a batch is 256 draws):
+2.13, grain 0.2.18; memory: the peak until the first draw, beyond the labels; keys/s: of an epoch with its start, ours
+in blocks of 65,536; a batch is 256 draws; Share's first draw took 0.9 to 1.1 ms, and once 2.1, in six runs):
                       first draw      memory    keys/s   batch   one at a time
     Random                0.5 ms      0.3 MB      29 M  127 us          4.8 us
-    Share                 0.9 ms      0.5 MB      23 M  283 us          5.6 us
+    Share                 1.0 ms      0.5 MB      23 M  283 us          5.6 us
     ClassPower 0          258 ms      234 MB     4.0 M  910 us          7.0 us
     ClassPower 0.5        276 ms      234 MB     3.5 M  617 us          7.2 us
     EffectiveNumber       345 ms      234 MB     4.0 M  617 us          7.1 us
