@@ -214,7 +214,7 @@ def test_npz_and_safetensors_hold_the_same(saved, tmp_path):
     assert equal(read_unet(tmp_path / "net.safetensors").params, read_unet(saved("ddpmpp")).params)
 
 
-def refuse(path: Path, *messages: str, num_classes: int = 0) -> None:
+def assert_refused(path: Path, *messages: str, num_classes: int = 0) -> None:
     with pytest.raises(ValueError) as error:
         read_unet(path, num_classes)
     for message in messages:
@@ -246,7 +246,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, name, how):
         "left over": ("not wanted by the model: extra.weight (2, 3)",),
         "another shape": ("another shape", "wanted (3, 3, "),
     }
-    refuse(path, *messages[how])
+    assert_refused(path, *messages[how])
 
 
 @pytest.mark.parametrize(
@@ -267,32 +267,32 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, name, how):
     ],
 )
 def test_networks_that_ours_cannot_be_are_refused(tmp_path, change, message):
-    refuse(save_diffusers(tmp_path, tensors_of("ddpm"), {**DDPM_CONFIG, **change}), message)
+    assert_refused(save_diffusers(tmp_path, tensors_of("ddpm"), {**DDPM_CONFIG, **change}), message)
 
 
 @pytest.mark.parametrize(
     "schedule", [{"beta_schedule": "squaredcos_cap_v2"}, {"prediction_type": "sample"}, {"trained_betas": [0.1, 0.2]}]
 )
 def test_schedules_that_ours_cannot_be_are_refused(tmp_path, schedule):
-    refuse(save_diffusers(tmp_path, tensors_of("ddpm"), scheduler=schedule), str(next(iter(schedule.values()))))
+    assert_refused(save_diffusers(tmp_path, tensors_of("ddpm"), scheduler=schedule), str(next(iter(schedule.values()))))
 
 
 def test_other_numbers_of_classes_are_refused(saved):
-    refuse(saved("ddpm"), "not 10 classes", num_classes=10)
-    refuse(saved("ddpmpp"), "not 10", num_classes=10)
+    assert_refused(saved("ddpm"), "not 10 classes", num_classes=10)
+    assert_refused(saved("ddpmpp"), "not 10", num_classes=10)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "net.pkl").write_bytes(b"\x80\x04N.")
-    refuse(tmp_path / "net.pkl", "no checkpoint", "shows the line")
-    refuse(tmp_path / "nothing.npz", "no checkpoint")
-    refuse(tmp_path, "lacks config.json", "pickle")
+    assert_refused(tmp_path / "net.pkl", "no checkpoint", "shows the line")
+    assert_refused(tmp_path / "nothing.npz", "no checkpoint")
+    assert_refused(tmp_path, "lacks config.json", "pickle")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
-    refuse(tmp_path / "torn.npz", "torn.npz")
+    assert_refused(tmp_path / "torn.npz", "torn.npz")
     np.savez(tmp_path / "other.npz", weight=np.zeros(3))
-    refuse(tmp_path / "other.npz", "no state dict")
+    assert_refused(tmp_path / "other.npz", "no state dict")
     np.savez(tmp_path / "objects.npz", weight=np.array([{}], dtype=object))
-    refuse(tmp_path / "objects.npz", "objects.npz")
+    assert_refused(tmp_path / "objects.npz", "objects.npz")
 
 
 @pytest.mark.parametrize(
@@ -306,20 +306,22 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 )
 def test_sizes_that_contradict_each_other_are_refused(tmp_path, name, shape, message):
     np.savez(tmp_path / "net.npz", **{**tensors_of("ddpmpp"), f"model.{name}": np.full(shape, 0.25, np.float32)})
-    refuse(tmp_path / "net.npz", message)
+    assert_refused(tmp_path / "net.npz", message)
 
 
 def test_attention_of_unequal_parts_is_named(tmp_path):
     tensors = tensors_of("ddpm")
     name = "mid_block.attentions.0.to_q.weight"
     tensors[name] = tensors[name][:, :-1].copy()
-    refuse(save_diffusers(tmp_path, tensors), "cannot make middle_block0_attention/qkv/kernel", f"{name} (32, 31)")
+    assert_refused(
+        save_diffusers(tmp_path, tensors), "cannot make middle_block0_attention/qkv/kernel", f"{name} (32, 31)"
+    )
 
 
 def test_ncsnpp_is_refused(tmp_path):
     tensors = tensors_of("ddpmpp")
     np.savez(tmp_path / "net.npz", **tensors, **{"model.map_noise.freqs": np.zeros(8, np.float32)})
-    refuse(tmp_path / "net.npz", "NCSN++", "map_noise.freqs")
+    assert_refused(tmp_path / "net.npz", "NCSN++", "map_noise.freqs")
 
 
 # --- against torch itself, where it is installed ---------------------------------------------------------------------
