@@ -5,8 +5,9 @@ that number. Draws are computed for many small steps at once; where images come 
 here knows a device; a process gives its index and takes its slice of the global batch.
 
 Whoever has a Grain pipeline of their own needs none of this: a pool is a data source and a sampler a sampler of
-`grain.DataLoader(data_source=pool, sampler=sampler, operations=[...], worker_count=2)`. Worker processes ask for
-absl's flags (in Grain 0.2.18): start them under `absl.app.run`, or after `absl.flags.FLAGS.mark_as_parsed()`.
+`grain.DataLoader(data_source=pool, sampler=sampler, shard_options=grain.sharding.NoSharding(), worker_count=2)`.
+Worker processes ask for absl's flags (in Grain 0.2.18): start them under `absl.app.run`, or after
+`absl.flags.FLAGS.mark_as_parsed()`.
 """
 
 import sys
