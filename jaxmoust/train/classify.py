@@ -131,6 +131,11 @@ class Classify:
         image, target = self.augment(keys, image, jnp.concatenate([target, synthetic[:, None]], axis=1))
         return image, target[:, :-1], target[:, -1]
 
+    def logits(self, variables: dict, batch: Batch) -> jax.Array:
+        """What the network says of images as they are: float32 [b, K]; variables {"params", "stats"}."""
+        collections = {"params": variables["params"], "batch_stats": variables["stats"]}
+        return self.model.apply(collections, to_unit(batch["image"]), train=False)
+
     def evaluate(self, state: TrainState, frozen: Any, data: Iterable[Batch], machine: parallel.Machine) -> Evaluation:
         """Counts every test image once.
 
@@ -154,8 +159,7 @@ class Classify:
 @functools.lru_cache(maxsize=32)
 def _predict(task: Classify, machine: parallel.Machine) -> Callable:
     def predict(variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        collections = {"params": variables["params"], "batch_stats": variables["stats"]}
-        logits = task.model.apply(collections, to_unit(batch["image"]), train=False)
+        logits = task.logits(variables, batch)
         return {
             "rank": losses.label_rank(logits, batch["label"]),
             "loss": losses.cross_entropy(logits, batch["label"]),

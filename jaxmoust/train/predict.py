@@ -9,7 +9,7 @@ import numpy as np
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit
+from jaxmoust.train.loop import Batch, gather_rows, gathered
 
 
 def logits(task: Classify, state: TrainState, data: Iterable[Batch], machine: parallel.Machine) -> np.ndarray:
@@ -26,7 +26,6 @@ def logits(task: Classify, state: TrainState, data: Iterable[Batch], machine: pa
 @functools.lru_cache(maxsize=32)
 def _logits(task: Classify, machine: parallel.Machine) -> Callable:
     def predict(variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        collections = {"params": variables["params"], "batch_stats": variables["stats"]}
-        return {"logits": task.model.apply(collections, to_unit(batch["image"]), train=False)}
+        return {"logits": task.logits(variables, batch)}
 
     return gathered(predict, machine)
