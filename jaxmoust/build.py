@@ -140,6 +140,7 @@ class RealData:
         copies: how often `base` repeats each of its images.
         decoded, map_dir: where decoded images are held; see `loader.train_stream`.
         random_crop: the smallest part of a training image's area that a random resized crop takes; 0: no such crop.
+        test_crop: how much of its shorter side the central square of a test image takes.
     """
 
     base: Source
@@ -150,6 +151,7 @@ class RealData:
     decoded: str = "auto"
     map_dir: str = ""
     random_crop: float = 0.0
+    test_crop: float = 1.0
 
 
 def real_data(
@@ -168,6 +170,7 @@ def real_data(
     decoded: str = "auto",
     map_dir: str = "",
     random_crop: float = 0.0,
+    test_crop: float = 1.0,
 ) -> RealData:
     """Opens a data set and cuts the base set out of its training split.
 
@@ -184,12 +187,15 @@ def real_data(
         digest: if given, the content address that the training split must have.
         decoded, map_dir: where decoded images are held; see `loader.train_stream`.
         random_crop: the smallest part of the area that a random resized crop of a training image takes; 0 is off.
-    Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, or other content
-        than `digest` says.
+        test_crop: the side of the central square of a test image that is judged, over its shorter side: 1.0 is all,
+            0.875 is 224 out of 256, as usual for networks trained with random_crop.
+    Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, a crop out of range,
+        or other content than `digest` says.
     """
-    if copies < 1 or not 0.0 <= random_crop <= 1.0:
+    if copies < 1 or not 0.0 <= random_crop <= 1.0 or not 0.0 < test_crop <= 1.0:
         raise ValueError(
-            f"data.copies {copies}, data.random_crop {random_crop}: allowed are whole numbers from 1, and 0 to 1."
+            f"data.copies {copies}, data.random_crop {random_crop}, data.test_crop {test_crop}: allowed are whole "
+            "numbers from 1, 0 (off) to 1, and above 0 to 1 (all of the image)."
         )
     train, test = (sources.open_source(source, split, path, classes) for split in ("train", "test"))
     if digest and train.digest != digest:
@@ -208,7 +214,8 @@ def real_data(
     rest = np.setdiff1d(np.arange(len(train)), keys)
     base = train.subset(np.tile(np.sort(keys), copies), "real")
     unused = train.subset(rest, "unused") if len(rest) else None
-    return RealData(base, unused, test, shape_of(train, image_px, channels), copies, decoded, map_dir, random_crop)
+    shape = shape_of(train, image_px, channels)
+    return RealData(base, unused, test, shape, copies, decoded, map_dir, random_crop, test_crop)
 
 
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:

@@ -139,6 +139,12 @@ def test_real_data_splits_the_training_images_into_base_and_unused():
     assert sorted(map(bytes, union)) == sorted(map(bytes, everything))
 
 
+@pytest.mark.parametrize("field", [{"copies": 0}, {"random_crop": 1.5}, {"test_crop": 0.0}, {"test_crop": 1.1}])
+def test_real_data_refuses_crops_and_copies_out_of_range(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        build.real_data("digits", **field)
+
+
 def test_real_data_copies_repeat_every_base_image():
     once, thrice = build.real_data("digits", n_base=20), build.real_data("digits", n_base=20, copies=3)
     np.testing.assert_array_equal(thrice.base.labels, np.tile(once.base.labels, 3))

@@ -172,13 +172,6 @@ def fashion(tmp_path_factory) -> Path:
     return folder
 
 
-def test_quick_fashion_classifier_runs_on_small_files_of_its_format(cli, tmp_path, fashion):
-    """So that it needs no package of the system."""
-    line = "train --config=configs/classifier/fashion_resnet.py:quick --config.eval.batch_size=100"
-    assert cli(f"{line} --config.data.path={fashion} --workdir={tmp_path}/work").code == 0
-    assert (result(tmp_path / "work")["n"], result(tmp_path / "work")["n_base"]) == (100, 200)
-
-
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory, fashion) -> Callable[[dict], dict]:
     """Small images of a source's format (of TFDS sets: of their shape) in place of those that have to be downloaded."""
@@ -206,14 +199,44 @@ def stand_in(tmp_path_factory, fashion) -> Callable[[dict], dict]:
     return put
 
 
-@pytest.mark.parametrize("arg", ["", "quick"])
-@pytest.mark.parametrize("path", [f for f in FILES if "/classifier/" in f or "/generator/" in f])
-def test_config_is_accepted_by_its_job(path, arg, stand_in):
-    """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
+TRAINED = [f for f in FILES if "/classifier/" in f or "/generator/" in f]
+
+
+def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict]) -> tuple[str, dict]:
+    """A configuration's verb, and its fields with few images in place of its data."""
     config = load(path).get_config(arg).to_dict()
     config["data"] = {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}
-    verb, _ = SECTIONS[config["task"]]
+    return SECTIONS[config["task"]][0], config
+
+
+@pytest.mark.parametrize("path", TRAINED)
+def test_config_is_accepted_by_its_job(path, stand_in):
+    """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
+    verb, config = on_stand_in(path, "", stand_in)
     assert callable(jobs.JOBS[verb](config))
+
+
+@pytest.mark.parametrize("path", [f for f in TRAINED if "digits" not in f])
+def test_quick_config_trains(tmp_path, path, stand_in):
+    verb, config = on_stand_in(path, "quick", stand_in)
+    jobs.run(jobs.JOBS[verb], config, tmp_path / "work")
+    found = result(tmp_path / "work")
+    if verb == "fit":
+        assert found["loss_train"] > 0 and found["loss_heldout"] > 0
+    else:
+        assert found["n_base"] == 100 and found["n"] in (20, 32, 100) and 0 <= found["top1"] <= found["top5"] <= 100
+
+
+def test_evaluation_crops_test_images_as_training_did(cli, tmp_path, stand_in):
+    verb, config = on_stand_in("configs/classifier/imagenet_resnet50.py", "quick", stand_in)
+    for crop in (0.875, 1.0):
+        config["data"]["test_crop"] = crop
+        work = tmp_path / f"{crop}"
+        jobs.run(jobs.JOBS[verb], config, work)
+        line = f"evaluate --config=configs/evaluate.py --config.checkpoint={work} --workdir={work}/judged"
+        assert cli(line).code == 0
+        assert np.array_equal(np.load(work / "ranks.npy"), np.load(work / "judged" / "ranks.npy"))
+    assert not np.array_equal(*(np.load(tmp_path / name / "ranks.npy") for name in ("0.875", "1.0")))
 
 
 def test_quick_experiment_runs_every_arm(quick_study):
@@ -243,3 +266,18 @@ def test_quick_sampling_strategies_run_and_the_page_shows_what_each_drew(cli, tm
     assert float(rows["ramp_up"]["share"]) == pytest.approx(0.5, abs=0.005)  # 100 stages of 3 or 4 of 320 draws
     page = (work / "report" / "index.html").read_text()
     assert "What each sampler drew" in page and page.count('class="band') >= 8
+
+
+def test_quick_fashion_study_runs_for_both_classifiers_on_one_store(cli, tmp_path, fashion):
+    line = f"--config.data.path={fashion} --config.seeds=0,1 --workdir={{work}} --store={tmp_path}/stages"
+    first = cli(f"study --config=experiments/fashion.py:quick {line}", work=tmp_path / "resnet")
+    second = cli(f"study --config=experiments/fashion.py:vit,quick {line}", work=tmp_path / "vit")
+    assert (first.code, second.code) == (0, 0)
+    assert "fit edm" in first.out and "fit" not in second.out and "sample" not in second.out
+    for work in ("resnet", "vit"):
+        with open(tmp_path / work / "results.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 10 and {row["arm"] for row in rows if float(row["share"] or 0) == 1.0} == {
+            "edm_only",
+            "ddpm_only",
+        }

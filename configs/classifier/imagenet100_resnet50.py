@@ -35,6 +35,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         decoded="auto",
         map_dir="",
         random_crop=0.08,
+        test_crop=0.875,
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
         n_synthetic=0,
         scores="",

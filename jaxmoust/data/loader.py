@@ -161,6 +161,7 @@ def eval_stream(
     decoded: str = "auto",
     map_dir: str | Path = "",
     num_threads: int | None = None,
+    crop_fraction: float = 1.0,
 ) -> "EvalStream":
     """Lists the batches of an evaluation: every image exactly once, in order, the last batch padded.
 
@@ -174,15 +175,14 @@ def eval_stream(
         process_index: p.
         process_count: P; divides B.
         decoded, map_dir, num_threads: as in `train_stream`.
+        crop_fraction: how much of the shorter side the central square takes; see `Resize`.
     Returns: ceil(N / B) dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], mask float32
         [B/P], index int32 [B/P] (place in the source). Padding has mask 0, index -1, label 0 and a black image.
     Raises: ValueError: a batch that P does not divide, or what `open_images` refuses.
     """
     num = _check_slice(batch_size, process_index, process_count)
-    shape = (image_px, image_px, channels)
-    images = open_images(
-        [source], Resize(image_px, channels), shape, decoded=decoded, map_dir=map_dir, num_threads=num_threads
-    )
+    shape, resize = (image_px, image_px, channels), Resize(image_px, channels, crop_fraction=crop_fraction)
+    images = open_images([source], resize, shape, decoded=decoded, map_dir=map_dir, num_threads=num_threads)
 
     def batch(i: int) -> Batch:
         start = i * batch_size + process_index * num

@@ -51,7 +51,7 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
     recipe, start = training.recipe, training.task.warm_start()
     num_draws = recipe.num_steps * recipe.batch_size
     sampler = build.make_sampler(config["sampler"], pool, config["seed"], num_draws, scores)
-    eval_data = evaluation_stream(real.test, real.shape, config, machine, real.decoded, real.map_dir)
+    eval_data = evaluation_stream(real.test, real.shape, config, machine, real.decoded, real.map_dir, real.test_crop)
     stream_from = training_stream(pool, sampler, real, recipe, machine)
 
     def work(folder: RunFolder) -> dict:
@@ -222,9 +222,10 @@ def plan_score(config: Config, machine: parallel.Machine) -> None:
     evaluation_batch_size(config, machine)
 
 
-def _held(trained: Config) -> tuple[str, str]:
-    """Where the images of a classifier's configuration are held, decoded."""
-    return trained["data"].get("decoded", "auto"), trained["data"].get("map_dir", "")
+def _held(trained: Config) -> tuple[str, str, float]:
+    """Where the images of a classifier's configuration are held, decoded, and how much of one is judged."""
+    data = trained["data"]
+    return data.get("decoded", "auto"), data.get("map_dir", ""), data.get("test_crop", 1.0)
 
 
 def _load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -> tuple[Task, TrainState, tuple]:

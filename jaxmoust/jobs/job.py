@@ -161,6 +161,7 @@ def evaluation_stream(
     machine: parallel.Machine,
     decoded: str = "auto",
     map_dir: str = "",
+    test_crop: float = 1.0,
 ) -> loader.EvalStream:
     """Opens the padded batches of a source, of the size that the section eval gives."""
     return loader.eval_stream(
@@ -172,4 +173,5 @@ def evaluation_stream(
         process_count=machine.process_count,
         decoded=decoded,
         map_dir=map_dir,
+        crop_fraction=test_crop,
     )

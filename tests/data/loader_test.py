@@ -194,6 +194,14 @@ def test_eval_stream_counts_every_image_once(num, per_process, process_count):
     assert np.all(joined["index"][~real] == -1) and not joined["image"][~real].any()
 
 
+def test_eval_stream_judges_the_central_square_that_was_asked_for():
+    images = np.zeros((3, 8, 8, 1), np.uint8)
+    images[:, 2:6, 2:6] = 200
+    source = from_arrays(images, np.zeros(3, np.int32))
+    whole, inner = (list(eval_stream(source, 3, image_px=4, channels=1, crop_fraction=f)) for f in (1.0, 0.5))
+    assert np.all(inner[0]["image"] == 200) and np.any(whole[0]["image"] == 0)
+
+
 def test_eval_stream_is_a_list_that_can_be_walked_twice():
     batches = eval_stream(make_source("test", 7), 3, image_px=4, channels=1)
     assert len(batches) == 3

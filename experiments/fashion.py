@@ -1,0 +1,68 @@
+"""With 1,000 garments, do images of a DDPM or an EDM trained on them help a ResNet, or a ViT, trained on the same?
+
+Real only, synthetic only, and half and half, for as many steps of as many images. Each seed draws its own 5,000 images
+from either generator: 15,000 of each in all.
+
+Run: jaxmoust study --config=experiments/fashion.py --workdir=runs/fashion_resnet
+     jaxmoust study --config=experiments/fashion.py:vit --workdir=runs/fashion_vit
+     (the second finds the generators and sets of the first; the files come with Debian's package
+     dataset-fashion-mnist, or lie in --config.data.path=DIR)
+Cost:
+Result:
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "vit": a ViT in place of the ResNet; "quick": every part for seconds; or both, by ","."""
+    words = set(arg.split(",")) - {""}
+    quick, vit = "quick" in words, "vit" in words
+    config = ml_collections.ConfigDict()
+    config.task = "study"
+    config.name = "fashion_vit" if vit else "fashion_resnet"
+    config.question = (
+        "With 1,000 garments of Fashion-MNIST, do images of a DDPM or an EDM trained on them help a "
+        f"{'ViT' if vit else 'ResNet'} trained on the same?"
+    )
+    config.baseline = "real"
+    config.seeds = (0, 1, 2)
+    config.data = dict(
+        source="fashion_mnist",
+        path="",
+        classes="",
+        n_base=100 if quick else 1000,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=0,
+        channels=0,
+    )
+    size = "quick" if quick else "small"
+    config.generators = dict(
+        edm=dict(config=f"configs/generator/fashion_edm.py:{size}", overrides={}),
+        ddpm=dict(config=f"configs/generator/fashion_ddpm.py:{size}", overrides={}),
+    )
+    # 23 and 24 evaluations an image, about half of what the two papers spend.
+    config.sets = dict(edm=_set("edm", "edm", 12, quick), ddpm=_set("ddpm", "ddim", 24, quick))
+    config.scores = {}
+    config.classifier = f"configs/classifier/fashion_{'vit' if vit else 'resnet'}.py:{size}"
+    config.arms = (
+        _arm("real", "Real only", "The 1,000 images and nothing else."),
+        _arm("edm_only", "EDM only", "5,000 images of the EDM.", ("edm",), dict(real=0.0, edm=1.0)),
+        _arm("edm_mixed", "Real + EDM", "Half of each batch real, half EDM.", ("edm",), dict(real=0.5, edm=0.5)),
+        _arm("ddpm_only", "DDPM only", "5,000 images of the DDPM.", ("ddpm",), dict(real=0.0, ddpm=1.0)),
+        _arm("ddpm_mixed", "Real + DDPM", "Half of each batch real, half DDPM.", ("ddpm",), dict(real=0.5, ddpm=0.5)),
+    )
+    return config
+
+
+def _set(generator: str, sampling: str, num_steps: int, quick: bool) -> dict:
+    size = {} if quick else dict(num_images=5000, sample=dict(num_steps=num_steps, per_device_batch=125))
+    return dict(generator=generator, config=f"configs/sample/{sampling}.py{':quick' if quick else ''}", overrides=size)
+
+
+def _arm(name: str, title: str, description: str, sets: tuple = (), shares: dict | None = None) -> dict:
+    sampler = dict(name="share", shares=shares) if shares else dict(name="random")
+    return dict(name=name, title=title, description=description, sets=sets, sampler=sampler, overrides={})
