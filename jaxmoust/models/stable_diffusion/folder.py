@@ -1,0 +1,197 @@
+"""A Stable Diffusion pipeline as a folder in diffusers' layout: found, told from others, its settings read and checked.
+
+The Flax models know fewer settings than torch's. One they do not know is allowed at the value that their code has
+built in, and refused at any other, so that no pipeline loads and draws something else.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmoust.core import noise
+
+KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+# Settings of torch's models that the Flax ones have no field for, and the values that make no difference.
+_BUILT_IN: dict[str, dict[str, tuple]] = {
+    "unet": {
+        "act_fn": ("silu",),
+        "addition_embed_type": (None,),
+        "attention_type": ("default",),
+        "center_input_sample": (False,),
+        "class_embed_type": (None,),
+        "conv_in_kernel": (3,),
+        "conv_out_kernel": (3,),
+        "cross_attention_norm": (None,),
+        "downsample_padding": (1,),
+        "dual_cross_attention": (False,),
+        "encoder_hid_dim": (None,),
+        "encoder_hid_dim_type": (None,),
+        "flip_sin_to_cos": (True,),
+        "freq_shift": (0,),
+        "mid_block_scale_factor": (1,),
+        "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+        "norm_eps": (1e-5,),
+        "norm_num_groups": (32,),
+        "num_attention_heads": (None,),
+        "num_class_embeds": (None,),
+        "only_cross_attention": (False,),
+        "resnet_skip_time_act": (False,),
+        "resnet_time_scale_shift": ("default",),
+        "time_cond_proj_dim": (None,),
+        "time_embedding_act_fn": (None,),
+        "time_embedding_dim": (None,),
+        "time_embedding_type": ("positional",),
+        "timestep_post_act": (None,),
+        "transformer_layers_per_block": (1,),
+    },
+    "vae": {
+        "act_fn": ("silu",),
+        "latents_mean": (None,),
+        "latents_std": (None,),
+        "mid_block_add_attention": (True,),
+        "shift_factor": (None,),
+        "use_post_quant_conv": (True,),
+        "use_quant_conv": (True,),
+    },
+}
+_UNET_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
+
+
+def find(name: str, revision: str = "", variant: str = "") -> Path:
+    """Finds a pipeline: a folder of that name, else a model of the Hugging Face hub, fetched into its cache.
+
+    Raises: ValueError: neither; what is missing or out of reach is said.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"{name!r} is no folder. Give the folder of a pipeline, or a name on the hub such as OWNER/MODEL."
+        )
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    kept = [f"*.{variant}.safetensors", f"*.index.{variant}.json"] if variant else ["*.safetensors", "*.index.json"]
+    wanted = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*"]
+    wanted += [f"{part}/{pattern}" for part in ("unet", "vae", "text_encoder") for pattern in kept]
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
+        raise ValueError(
+            f"{name!r} is no folder here, and the Hugging Face hub did not give it: {str(error).splitlines()[0]} "
+            "Check the name and the revision; log in by HF_TOKEN if it is gated; offline, give the folder of a copy."
+        ) from error
+
+
+def check_kind(folder: Path) -> None:
+    """Refuses a folder that is no Stable Diffusion 1.x or 2.x pipeline, and says what it is.
+
+    Raises: ValueError.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"{folder} {_what_else(folder)}. Allowed is the folder of a pipeline, with model_index.json.")
+    kind = read_json(index).get("_class_name")
+    if kind not in KINDS:
+        raise ValueError(f"{folder} is a {kind}; allowed are {', '.join(KINDS)} (Stable Diffusion 1.x and 2.x).")
+    if missing := [part for part in COMPONENTS if not (folder / part).is_dir()]:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}. Fetch it again.")
+
+
+def _what_else(folder: Path) -> str:
+    if list(folder.glob("*lora*.safetensors")):
+        return "holds LoRA weights, which belong on top of a pipeline"
+    config = folder / "config.json"
+    if config.is_file():
+        return f"is a {read_json(config).get('_class_name', 'single model')}, one part of a pipeline"
+    if list(folder.glob("*.safetensors")) or list(folder.glob("*.ckpt")):
+        return "holds a checkpoint in one file"
+    return "is no pipeline"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises ValueError where there is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Fetch it again.") from error
+
+
+def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str, Any]:
+    """The settings of a config.json that a Flax model has fields for, lists as tuples.
+
+    Args:
+        part: "unet" or "vae". model: its class.
+    Raises: ValueError: a setting that the Flax model cannot have.
+    """
+    for name, allowed in _BUILT_IN[part].items():
+        if name in config and _plain(config[name]) not in allowed:
+            raise ValueError(f"{part}/config.json: {name} is {config[name]!r}; allowed are {allowed}: not in Flax.")
+    if part == "unet":
+        blocks = {*config.get("down_block_types", ()), *config.get("up_block_types", ())}
+        if unknown := sorted(blocks - set(_UNET_BLOCKS)):
+            raise ValueError(f"unet/config.json: blocks {unknown}; allowed are {_UNET_BLOCKS}.")
+    known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype"}
+    return {name: _tupled(value) for name, value in config.items() if name in known}
+
+
+def _plain(value: Any) -> Any:
+    """One value for a list that repeats it, as some files write what holds for every level."""
+    return value[0] if isinstance(value, list) and value and all(v == value[0] for v in value) else value
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(v) for v in value) if isinstance(value, list) else value
+
+
+def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+    """The noise level of each timestep, float64 [T], and what the network predicts: "epsilon" or "v_prediction".
+
+    Args:
+        scheduler: the scheduler_config.json.
+    Raises: ValueError: a noise schedule or a prediction of another kind.
+    """
+    num, start, end = (
+        scheduler.get(k, d) for k, d in (("num_train_timesteps", 1000), ("beta_start", 1e-4), ("beta_end", 0.02))
+    )
+    schedule, prediction = scheduler.get("beta_schedule", "linear"), scheduler.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ValueError(f"scheduler: prediction_type is {prediction!r}; allowed are 'epsilon' and 'v_prediction'.")
+    if scheduler.get("rescale_betas_zero_snr"):
+        raise ValueError(
+            "scheduler: rescale_betas_zero_snr is set: its last noise level is infinite, which is not supported."
+        )
+    if scheduler.get("trained_betas") is not None:
+        betas = np.asarray(scheduler["trained_betas"], np.float64)
+    elif schedule == "scaled_linear":
+        betas = np.square(np.linspace(start**0.5, end**0.5, num))
+    elif schedule == "linear":
+        betas = noise.linear_betas(num, start, end)
+    else:
+        raise ValueError(f"scheduler: beta_schedule is {schedule!r}; allowed are 'linear' and 'scaled_linear'.")
+    return noise.sigmas_from_betas(betas), prediction
+
+
+def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
+    """The timesteps [N] that sampling in N steps walks, descending, spaced as the scheduler_config.json says.
+
+    Raises: ValueError: more steps than the schedule has, or an unknown spacing.
+    Source: Lin et al. 2023 (2305.08891), table 2, which names the spacings.
+    """
+    num, spacing = scheduler.get("num_train_timesteps", 1000), scheduler.get("timestep_spacing", "leading")
+    if not 1 <= num_steps <= num:
+        raise ValueError(f"{num_steps} steps: allowed are 1 to {num}, the timesteps of the schedule.")
+    if spacing == "leading":
+        found = (np.arange(num_steps) * (num // num_steps))[::-1]
+        return found + min(scheduler.get("steps_offset", 0), num - 1 - found[0])
+    if spacing == "linspace":
+        return np.linspace(0, num - 1, num_steps).round()[::-1].astype(np.int64)
+    if spacing == "trailing":
+        return (np.arange(num, 0, -num / num_steps).round() - 1).astype(np.int64)
+    raise ValueError(f"scheduler: timestep_spacing is {spacing!r}; allowed are 'leading', 'linspace' and 'trailing'.")

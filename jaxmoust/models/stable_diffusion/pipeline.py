@@ -1,0 +1,254 @@
+"""The pipeline: three networks, a tokenizer and a noise schedule, loaded from a folder and saved to one."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float, Int, Key
+
+from jaxmoust.core import denoise, noise
+from jaxmoust.models.stable_diffusion import weights
+from jaxmoust.models.stable_diffusion.folder import (
+    check_kind,
+    find,
+    model_fields,
+    noise_table,
+    read_json,
+    timesteps,
+)
+from jaxmoust.models.stable_diffusion.hub_models import (
+    CLIPTextConfig,
+    CLIPTokenizer,
+    FlaxAutoencoderKL,
+    FlaxCLIPTextModule,
+    FlaxUNet2DConditionModel,
+)
+
+Images = Float[Array, "B H W 3"]
+Latents = Float[Array, "B h w 4"]
+States = Float[Array, "B L D"]
+
+_FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+
+@dataclass(frozen=True, eq=False)
+class StableDiffusion:
+    """What a pipeline is, apart from its parameters; every method is a pure function of those.
+
+    Parameters are one tree, {"unet": ..., "vae": ..., "text_encoder": ...}. Two pipelines are equal where they are
+    one object: keep it, and compiled functions that close over it are found again.
+
+    Args:
+        unet, vae, text_encoder: the modules. tokenizer: the checkpoint's own.
+        table: the noise level of each timestep, float64 [T], ascending.
+        prediction: what the U-Net predicts: "epsilon" or "v_prediction".
+        configs: the JSON files of the folder by part, as they were, to be written again.
+    """
+
+    unet: nn.Module
+    vae: nn.Module
+    text_encoder: nn.Module
+    tokenizer: CLIPTokenizer
+    table: np.ndarray
+    prediction: str
+    configs: dict[str, dict[str, Any]]
+
+    @property
+    def factor(self) -> int:
+        """Pixels of an image to a side of one latent."""
+        return 2 ** (len(self.vae.block_out_channels) - 1)
+
+    @property
+    def image_px(self) -> int:
+        """The size the U-Net was trained for."""
+        return self.unet.sample_size * self.factor
+
+    def latent_shape(self, image_px: int) -> tuple[int, int, int]:
+        """(h, w, channels) of the latents of square images.
+
+        Raises: ValueError: a size that the VAE, or then the U-Net, cannot halve as often as it does.
+        """
+        step = self.factor * 2 ** (len(self.unet.block_out_channels) - 1)
+        if image_px < step or image_px % step:
+            raise ValueError(
+                f"Images of {image_px} px do not fit this pipeline: allowed are multiples of {step}, such as "
+                f"{max(1, image_px // step) * step}; it was trained at {self.image_px}."
+            )
+        return image_px // self.factor, image_px // self.factor, self.unet.in_channels
+
+    def grid(self, num_steps: int) -> Float[np.ndarray, "{num_steps}+1"]:
+        """The descending noise levels that sampling walks: those of the checkpoint's timesteps, then 0."""
+        return np.append(self.table[timesteps(self.configs["scheduler"], num_steps)], 0.0).astype(np.float32)
+
+    def tokenize(self, prompts: Sequence[str]) -> Int[np.ndarray, "N L"]:
+        """Turns prompts into token numbers, padded as the checkpoint pads.
+
+        Raises: ValueError: a prompt that is longer than the text encoder reads; nothing is cut off unsaid.
+        """
+        length = self.text_encoder.config.max_position_embeddings
+        ids = self.tokenizer(list(prompts), padding="max_length", max_length=length).input_ids
+        for prompt, row in zip(prompts, ids, strict=True):
+            if len(row) > length:
+                raise ValueError(
+                    f"The prompt {prompt!r} is {len(row)} tokens long; allowed are {length}, start and end included."
+                )
+        return np.array(ids, np.int32)
+
+    def encode_text(self, params: Any, ids: Int[Array, "B L"]) -> States:
+        """The text encoder's last states, which the U-Net attends to."""
+        position = jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape)
+        variables = {"params": params["text_encoder"]}
+        return self.text_encoder.apply(variables, ids, jnp.ones_like(ids), position).last_hidden_state
+
+    def encode_image(self, params: Any, image: Images, keys: Key[Array, " B"] | None = None) -> Latents:
+        """Images in [-1, 1] to latents, scaled to the unit variance that the U-Net was trained on.
+
+        Args:
+            keys: one an image, to draw from the VAE's posterior; None takes its mean.
+        """
+        posterior = self.vae.apply(
+            {"params": params["vae"]}, image.transpose(0, 3, 1, 2), method=self.vae.encode
+        ).latent_dist
+        latent = posterior.mean
+        if keys is not None:
+            latent = latent + posterior.std * noise.normal_like(keys, latent.shape[1:])
+        return latent.astype(jnp.float32) * self.configs["vae"].get("scaling_factor", 0.18215)
+
+    def decode_latent(self, params: Any, latent: Latents) -> Images:
+        """Latents to images, float32, about [-1, 1]."""
+        latent = latent / self.configs["vae"].get("scaling_factor", 0.18215)
+        decoded = self.vae.apply({"params": params["vae"]}, latent, method=self.vae.decode).sample
+        return decoded.transpose(0, 2, 3, 1).astype(jnp.float32)
+
+    def denoiser(self, unet_params: Any, states: States, train: bool = False) -> denoise.Denoiser:
+        """`denoise(x, sigma) -> x0` on latents, conditional on text.
+
+        Args:
+            unet_params: of the U-Net alone. states: one a latent, as `encode_text` gives them.
+        """
+        wrap = denoise.precondition_eps if self.prediction == "epsilon" else denoise.precondition_v
+
+        def net(x: Latents, timestep: Float[Array, " B"]) -> Latents:
+            answer = self.unet.apply(
+                {"params": unet_params}, x.transpose(0, 3, 1, 2), timestep, states, train=train
+            ).sample
+            return answer.transpose(0, 2, 3, 1).astype(jnp.float32)
+
+        return wrap(net, self.table)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pipeline with its parameters."""
+
+    pipeline: StableDiffusion
+    params: dict[str, Any]
+
+
+def load(
+    name: str,
+    revision: str = "",
+    variant: str = "",
+    dtype: Dtype = jnp.float32,
+    param_dtype: Any = np.float32,
+) -> Loaded:
+    """Loads a pipeline of Stable Diffusion 1.x or 2.x, without torch and without opening a pickle.
+
+    Args:
+        name: a folder in diffusers' layout, or OWNER/MODEL on the hub. revision: of the hub.
+        variant: "fp16" and the like, where the files' names carry one.
+        dtype: of the computation. param_dtype: of the parameters.
+    Raises: ValueError: no such pipeline, another kind of one, or parts that do not fit; nothing is loaded halfway.
+    """
+    folder = find(name, revision, variant)
+    check_kind(folder)
+    configs = {part: read_json(folder / part / "config.json") for part in _FILES}
+    configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
+    configs["model_index"] = read_json(folder / "model_index.json")
+    tokenizer = _tokenizer(folder / "tokenizer")
+    pipeline = build(configs, tokenizer, dtype)
+    shapes = parameter_shapes(pipeline)
+    params = {}
+    for part, stem in _FILES.items():
+        tensors = weights.open_tensors(folder / part, stem, variant)
+        params[part] = weights.from_torch(tensors, shapes[part], folder / part, param_dtype)
+    return Loaded(pipeline, params)
+
+
+def build(configs: dict[str, dict], tokenizer: CLIPTokenizer, dtype: Dtype = jnp.float32) -> StableDiffusion:
+    """Builds the modules that the JSON files of a folder describe.
+
+    Raises: ValueError: settings that the Flax models cannot have, or parts that do not fit each other.
+    """
+    unet = FlaxUNet2DConditionModel(
+        **model_fields("unet", configs["unet"], FlaxUNet2DConditionModel), dtype=jnp.dtype(dtype)
+    )
+    vae = FlaxAutoencoderKL(**model_fields("vae", configs["vae"], FlaxAutoencoderKL), dtype=jnp.dtype(dtype))
+    text = CLIPTextConfig(**configs["text_encoder"])
+    faults = []
+    if text.hidden_size != unet.cross_attention_dim:
+        faults.append(f"text states of {text.hidden_size}, a U-Net that attends to {unet.cross_attention_dim}")
+    if vae.latent_channels != unet.in_channels or unet.in_channels != unet.out_channels:
+        faults.append(
+            f"latents of {vae.latent_channels} channels, a U-Net from {unet.in_channels} to {unet.out_channels}"
+        )
+    if len(tokenizer) > text.vocab_size:
+        faults.append(f"a tokenizer of {len(tokenizer)} tokens, a text encoder that knows {text.vocab_size}")
+    if faults:
+        raise ValueError(f"The parts of this pipeline do not fit: {'; '.join(faults)}.")
+    table, prediction = noise_table(configs["scheduler"])
+    module = FlaxCLIPTextModule(text, dtype=jnp.dtype(dtype))
+    return StableDiffusion(unet, vae, module, tokenizer, table, prediction, configs)
+
+
+def parameter_shapes(pipeline: StableDiffusion) -> dict[str, Any]:
+    """The tree of parameters as `jax.ShapeDtypeStruct`s; nothing is computed."""
+    key = jax.random.key(0)
+    unet, vae = pipeline.unet, pipeline.vae
+    ids = jnp.zeros((1, pipeline.text_encoder.config.max_position_embeddings), jnp.int32)
+    return {
+        "unet": jax.eval_shape(unet.init_weights, key),
+        "vae": jax.eval_shape(vae.init_weights, key),
+        "text_encoder": jax.eval_shape(pipeline.text_encoder.init, key, ids, ids, ids)["params"],
+    }
+
+
+def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
+    """Writes a pipeline as a folder that `load` and torch's diffusers open.
+
+    Args:
+        folder: made; must not hold a pipeline yet.
+        dtype: of the files; None keeps that of the parameters.
+    Raises: ValueError: a folder that is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty. Name a new folder for the pipeline.")
+    pipeline = loaded.pipeline
+    for part, stem in _FILES.items():
+        (folder / part).mkdir(parents=True)
+        _write_json(folder / part / "config.json", pipeline.configs[part])
+        tensors = weights.to_torch(loaded.params[part])
+        weights.save_tensors(tensors, folder / part / f"{stem}.safetensors", dtype)
+    (folder / "scheduler").mkdir()
+    _write_json(folder / "scheduler" / "scheduler_config.json", pipeline.configs["scheduler"])
+    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    # Last: a folder without it is no pipeline.
+    _write_json(folder / "model_index.json", pipeline.configs["model_index"])
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}: it is not CLIP's tokenizer. Fetch the pipeline again.")
+    return CLIPTokenizer.from_pretrained(folder)

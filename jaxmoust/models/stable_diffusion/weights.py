@@ -1,0 +1,144 @@
+"""Tensors of torch's diffusers and transformers as trees of their Flax models, and back, without torch.
+
+Every leaf has one name in the files; `torch_name` says which, and that is all that either direction needs.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxmoust.core.tree import merge_params, named_leaves
+
+Tensors = dict[str, np.ndarray]
+
+# In Flax a list's member is named with an underscore (down_blocks_0), but for CLIP's layers, which have a level.
+_MEMBER = re.compile(
+    r"^(down_blocks|up_blocks|resnets|attentions|transformer_blocks|downsamplers|upsamplers|to_out|net)_(\d+)$"
+)
+_PARTS = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
+# What VAEs of 2022 call those parts.
+_OLD_PARTS = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+# Buffers that older files carry; they hold 0, 1, 2 ...
+_IGNORED = re.compile(r"(^|\.)position_ids$")
+
+
+def torch_name(leaf: str) -> str:
+    """Names a leaf of a Flax model, such as "mid_block/attentions_0/proj_in/kernel", as torch's files do."""
+    *modules, last = leaf.split("/")
+    return ".".join([_PARTS.get(m, _MEMBER.sub(r"\1.\2", m)) for m in modules] + [_LEAVES.get(last, last)])
+
+
+def to_torch(tree: Any) -> Tensors:
+    """Lays a tree out as torch holds it: [out, in] and [out, in, height, width]."""
+    tensors = {}
+    for leaf, value in named_leaves(tree).items():
+        array = np.asarray(value)
+        if leaf.endswith("/kernel"):
+            array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+        tensors[torch_name(leaf)] = np.ascontiguousarray(array)
+    return tensors
+
+
+def from_torch(tensors: Mapping[str, np.ndarray], shapes: Any, where: Path, dtype: Any = np.float32) -> Any:
+    """Makes a tree of torch's tensors.
+
+    Args:
+        shapes: the tree that is wanted, as arrays or `jax.ShapeDtypeStruct`s.
+        where: what errors call the origin.
+        dtype: of the leaves.
+    Raises: ValueError: naming every leaf that is missing, left over or of another shape.
+    """
+    made: dict = {}
+    used, sought = set(), []
+    for leaf, shape in named_leaves(shapes).items():
+        name = next((n for n in (torch_name(leaf), _old_name(leaf)) if n in tensors), "")
+        if not name:
+            sought.append(f"{leaf} as {torch_name(leaf)}")
+            continue
+        used.add(name)
+        *path, last = leaf.split("/")
+        node = functools.reduce(lambda node, part: node.setdefault(part, {}), path, made)
+        node[last] = _laid_out(tensors[name], leaf, len(shape.shape)).astype(dtype)
+    left_over = {name: tensors[name] for name in tensors if name not in used and not _IGNORED.search(name)}
+    try:
+        return merge_params(shapes, {**made, **left_over})
+    except ValueError as error:
+        hint = f"\nNot found: {'; '.join(sought[:8])}{' ...' if len(sought) > 8 else ''}." if sought else ""
+        raise ValueError(f"{where}: {error}{hint}") from error
+
+
+def _old_name(leaf: str) -> str:
+    name = torch_name(leaf)
+    for new, old in _OLD_PARTS.items():
+        name = name.replace(f".{new}.", f".{old}.")
+    return name
+
+
+def _laid_out(tensor: np.ndarray, leaf: str, ndim: int) -> np.ndarray:
+    """Torch's layout as Flax's; what cannot fit is handed on, to be refused by its shape."""
+    if not leaf.endswith("/kernel"):
+        return tensor
+    if ndim == 4 == tensor.ndim:
+        return tensor.transpose(2, 3, 1, 0)
+    if ndim == 2 and tensor.ndim in (2, 4) and tensor.shape[2:] in ((), (1, 1)):  # old VAEs: a 1x1 convolution
+        return tensor.reshape(tensor.shape[:2]).T
+    return tensor
+
+
+class _Files(Mapping[str, np.ndarray]):
+    """The tensors of some safetensors files, each read when it is asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._of = {}
+        for file in files:
+            try:
+                opened = safetensors.safe_open(file, framework="np")
+            except (safetensors.SafetensorError, OSError) as error:
+                raise ValueError(f"{file} cannot be read as .safetensors: {error}. Fetch it again.") from error
+            self._of |= dict.fromkeys(opened.keys(), opened)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._of[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+
+def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.ndarray]:
+    """Opens STEM.safetensors of a folder, or the shards that STEM.safetensors.index.json lists.
+
+    Args:
+        variant: "fp16" and the like, where the files' names carry one.
+    Raises: ValueError: there is none, or one that cannot be read.
+    """
+    dot = f".{variant}" if variant else ""
+    whole, index = folder / f"{stem}{dot}.safetensors", folder / f"{stem}.safetensors.index{dot}.json"
+    if whole.is_file():
+        return _Files([whole])
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if any(Path(shard).name != shard for shard in shards):
+            raise ValueError(f"{index} names files outside its folder: {shards}. Fetch it again.")
+        return _Files([folder / shard for shard in shards])
+    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".msgpack"))
+    raise ValueError(
+        f"{folder} lacks {whole.name}; it holds {', '.join(found) or 'no weights'}. Give the variant that its names "
+        "carry; a .bin is a pickle, which is not opened: have diffusers save it again with safe_serialization=True."
+    )
+
+
+def save_tensors(tensors: Tensors, file: Path, dtype: Any = None, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors as torch's libraries expect them, all of one dtype if one is given."""
+    cast = {name: x if dtype is None else x.astype(dtype) for name, x in tensors.items()}
+    safetensors.numpy.save_file(cast, file, metadata={"format": "pt", **(metadata or {})})
