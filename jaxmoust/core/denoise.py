@@ -111,6 +111,20 @@ def guide(denoise_cond: Denoiser, denoise_uncond: Denoiser, guidance: float) -> 
     return denoise
 
 
+def guide_jointly(denoise_both: Denoiser, guidance: float | Array) -> Denoiser:
+    """As `guide`, with one evaluation on twice as many examples; guidance may be an array, and 1 is not off.
+
+    Args:
+        denoise_both: on [2 B, ...]: conditional on the first half of its examples, unconditional on the second.
+    """
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        cond, uncond = jnp.split(denoise_both(jnp.concatenate([x, x]), jnp.concatenate([sigma, sigma])), 2)
+        return uncond + guidance * (cond - uncond)
+
+    return denoise
+
+
 def clip_x0(denoise: Denoiser, limit: float = 1.0) -> Denoiser:
     """Clips the estimate to [-limit, limit], as DDPM does when it samples. Not for latents, not for training."""
     return lambda x, sigma: jnp.clip(denoise(x, sigma), -limit, limit)

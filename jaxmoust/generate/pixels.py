@@ -22,8 +22,8 @@ from jaxmoust.core.method import Method, class_denoiser
 from jaxmoust.core.sample import SAMPLERS
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data import synthetic
-from jaxmoust.runtime import parallel, stop
-from jaxmoust.runtime.progress import Progress
+from jaxmoust.generate.writing import write_missing
+from jaxmoust.runtime import parallel
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,7 @@ def write_set(
     process_count: int = 1,
     versions: Mapping[str, str] | None = None,
 ) -> None:
-    """Fills in the shards of a synthetic set that are missing, and completes it when none is.
-
-    Processes that share the folder take every `process_count`-th shard. `versions` of the packages go into its
-    provenance.
+    """Fills in the shards of a synthetic set that are missing; see `write_missing`.
 
     Raises:
         ValueError: a spec that does not fit the generator or the sampling, a seed that is no uint32, or a folder that
@@ -174,28 +171,5 @@ def write_set(
     false = [f"{k} {getattr(spec, k)!r}, not {v!r}" for k, v in made.items() if getattr(spec, k) != v]
     if false:
         raise ValueError(f"The set's spec would say of its images: {'; '.join(false)}. Make the spec of what is drawn.")
-    parallel.check_seed(spec.seed)
-    mine = [s for s in synthetic.missing_shards(path, spec) if s % process_count == process_index]
-    if mine:
-        _write_shards(generator, sampling, spec, path, machine, mine)
-    if not synthetic.missing_shards(path, spec):
-        synthetic.finish(path, spec, versions)
-
-
-def _write_shards(generator, sampling, spec, path, machine, shards) -> None:
-    ranges = [synthetic.shard_range(spec, shard) for shard in shards]
-    labels = np.concatenate([r[0] for r in ranges])
-    indices = np.concatenate([r[1] for r in ranges])
-    waiting: list[np.ndarray] = []
-    todo = list(zip(shards, [len(r[0]) for r in ranges], strict=True))
-    with Progress(len(labels), unit="images", title="sample") as bar:
-        for images in draw(generator, sampling, spec.seed, labels, indices, machine):
-            waiting.append(images)
-            bar.update(len(images))
-            while todo and sum(map(len, waiting)) >= todo[0][1]:
-                shard, count = todo.pop(0)
-                ready = np.concatenate(waiting)
-                synthetic.write_shard(path, spec, shard, ready[:count])
-                waiting = [ready[count:]]
-            if todo and stop.requested():
-                raise stop.Stopped(f"Stopped on request with {len(todo)} shards to go; the same command continues.")
+    drawn = functools.partial(draw, generator, sampling, spec.seed, machine=machine)
+    write_missing(drawn, spec, path, process_index, process_count, versions)

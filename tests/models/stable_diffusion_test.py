@@ -146,6 +146,8 @@ def test_half_precision_files_load_as_float32(folders, loaded, tmp_path, dtype):
     rounded = jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)).astype(np.float32), loaded.params)
     assert equal(half.params, rounded)
     assert {leaf.dtype for leaf in jax.tree.leaves(half.params)} == {np.dtype("float32")}
+    kept = stable_diffusion.load(str(tmp_path / "half"), param_dtype=jnp.dtype(dtype))
+    assert {leaf.dtype for leaf in jax.tree.leaves(kept.params)} == {jnp.dtype(dtype)}
 
 
 def shard(folder: Path) -> None:

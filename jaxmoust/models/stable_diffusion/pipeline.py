@@ -144,9 +144,9 @@ class StableDiffusion:
         return wrap(net, self.table)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loaded:
-    """A pipeline with its parameters."""
+    """A pipeline with its parameters; equal to itself alone."""
 
     pipeline: StableDiffusion
     params: dict[str, Any]

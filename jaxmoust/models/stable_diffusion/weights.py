@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -68,8 +69,9 @@ def from_torch(tensors: Mapping[str, np.ndarray], shapes: Any, where: Path, dtyp
         node = functools.reduce(lambda node, part: node.setdefault(part, {}), path, made)
         node[last] = _laid_out(tensors[name], leaf, len(shape.shape)).astype(dtype)
     left_over = {name: tensors[name] for name in tensors if name not in used and not _IGNORED.search(name)}
+    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
     try:
-        return merge_params(shapes, {**made, **left_over})
+        return merge_params(wanted, {**made, **left_over})
     except ValueError as error:
         hint = f"\nNot found: {'; '.join(sought[:8])}{' ...' if len(sought) > 8 else ''}." if sought else ""
         raise ValueError(f"{where}: {error}{hint}") from error

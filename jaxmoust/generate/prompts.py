@@ -1,0 +1,96 @@
+"""What a text-to-image generator is asked for: each class's prompts, from templates and names, or from captions.
+
+Image i of a class is asked for with prompt i mod n of the class's n prompts, so that it is a function of (class, i).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Prompts = tuple[tuple[str, ...], ...]
+"""For each class, in the order of the labels, at least one prompt."""
+
+
+def from_templates(
+    templates: Sequence[str], class_names: Sequence[str], words: Mapping[str, str] | None = None
+) -> Prompts:
+    """Puts each class's name into each template, as CLIP's lists of templates are meant.
+
+    Args:
+        templates: each with one {}, such as "a photo of a {}".
+        class_names: K names.
+        words: what a class is called in prompts, by its name, where that is something else: "n01440764" -> "tench".
+    Raises: ValueError: no template, one without exactly one {}, or a word for a class that is not there.
+    """
+    words = words or {}
+    bad = [t for t in templates if t.count("{}") != 1 or t.count("{") != 1 or t.count("}") != 1]
+    if bad or not templates:
+        raise ValueError(
+            f"Got the templates {list(templates)}: allowed are one or more, each with one {{}} for the class."
+        )
+    if unknown := sorted(set(words) - set(class_names)):
+        raise ValueError(f"Got words for {unknown}, which are no classes: allowed are {list(class_names)}.")
+    return tuple(tuple(t.format(words.get(name, name)) for t in templates) for name in class_names)
+
+
+def from_captions(captions: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> Prompts:
+    """Takes each class's prompts as they are.
+
+    Raises: ValueError: a class without one, or captions for a class that is not there.
+    """
+    missing = [name for name in class_names if not captions.get(name)]
+    unknown = sorted(set(captions) - set(class_names))
+    if missing or unknown:
+        raise ValueError(
+            f"Got captions without any for {missing} and with some for {unknown}, which are no classes: "
+            f"allowed is at least one for each of {list(class_names)}."
+        )
+    return tuple(tuple(captions[name]) for name in class_names)
+
+
+def read(
+    class_names: Sequence[str],
+    template: str = "",
+    templates_file: str = "",
+    words_file: str = "",
+    captions_file: str = "",
+) -> Prompts:
+    """Makes the prompts that a configuration asks for; exactly one of the first three sources is given.
+
+    Args:
+        template: one template. templates_file: one a line.
+        captions_file: JSON, {class: [prompt, ...]}.
+        words_file: JSON, {class: what it is called in a template}.
+    Raises: ValueError: none or several sources, a file that cannot be read, or what the sources refuse.
+    """
+    if sum(map(bool, (template, templates_file, captions_file))) != 1:
+        raise ValueError(
+            f"Got template={template!r}, templates_file={templates_file!r}, captions_file={captions_file!r}: "
+            "give exactly one of them."
+        )
+    if captions_file:
+        return from_captions(_json(captions_file), class_names)
+    templates = [template] if template else [line for line in _text(templates_file).splitlines() if line.strip()]
+    return from_templates(templates, class_names, _json(words_file) if words_file else None)
+
+
+def of_images(prompts: Prompts, labels: Sequence[int], indices: Sequence[int]) -> list[str]:
+    """The prompt of each image (class, number within the class)."""
+    return [prompts[c][i % len(prompts[c])] for c, i in zip(labels, indices, strict=True)]
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. Give the path of a text file.") from error
+
+
+def _json(path: str) -> dict:
+    try:
+        content = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}. Allowed is one object, by class name.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: allowed is one JSON object, by class name.")
+    return content
