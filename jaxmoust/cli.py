@@ -338,7 +338,9 @@ leaves in --workdir what `fit` leaves: a generator that `sample` draws from.
         """Leaves a TFDS data set in --workdir: `tfds.builder_from_directory(DIR).as_data_source()` opens it.
 
   jaxmoust sample --config=configs/sample/edm.py --workdir=runs/edm_set --config.generator=runs/edm
+  jaxmoust sample --config=configs/sample/sd15_cifar10.py --workdir=runs/sd15 --config.sample.guidance=3.0
 
+The second draws with Stable Diffusion, of the Hugging Face hub or of a folder (--config.pipeline.path=DIR).
 Image i of class c depends on (generator, seed, c, i) alone. Missing shards are filled in on a restart.""",
     ),
     "train": Verb(

@@ -14,10 +14,12 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 import pytest
+import tiny_stable_diffusion
 from PIL import Image
 
 from jaxmoust import cli as command_line
 from jaxmoust import jobs
+from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.study import arms
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,7 @@ SECTIONS = {
     "diffuse": ("fit", jobs.GENERATOR_SECTIONS),
     "import": ("import", jobs.IMPORT_SECTIONS),
     "sample": ("sample", jobs.SAMPLE_SECTIONS),
+    "text_to_image": ("sample", jobs.TEXT_TO_IMAGE_SECTIONS),
     "classify": ("train", jobs.CLASSIFIER_SECTIONS),
     "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),
     "score": ("score", jobs.SCORE_SECTIONS),
@@ -152,6 +155,54 @@ def test_quick_classifier_runs_alone_and_mixed_and_is_evaluated(cli, tmp_path, q
     line = f"evaluate --config=configs/evaluate.py --config.checkpoint={tmp_path}/mixed --workdir={tmp_path}/judged"
     assert cli(line).code == 0
     assert result(tmp_path / "judged")["top1"] == result(tmp_path / "mixed")["top1"]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pipeline") / "small"
+    tiny_stable_diffusion.write_pipeline(folder, 1)
+    return folder
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if "/sample/sd" in f])
+def test_quick_external_generator_writes_a_set_of_the_data_sets_classes(tmp_path, path, stand_in, pipeline):
+    config = load(path).get_config("quick").to_dict()
+    config["data"] = stand_in(config["data"])
+    config["pipeline"] |= {"path": str(pipeline), "variant": ""}
+    for from_real, strength in ((False, 1.0), (True, 0.5)):
+        changes = {"from_real": from_real, "sample": {**config["sample"], "strength": strength}}
+        work = tmp_path / str(from_real)
+        jobs.run(jobs.JOBS["sample"], {**config, **changes}, work)
+        made = open_synthetic(work)
+        assert (len(made), made.shape, len(made.class_names)) == (20, (32, 32, 3), 10)
+        assert result(work)["method"] == "stable_diffusion"
+        provenance = json.loads((work / "provenance.json").read_text())
+        assert provenance["spec"]["prompts"][3] == "a photo of a class3"
+        assert provenance["spec"]["steps"] == (1 if from_real else 2)
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "said"),
+    [
+        ("pipeline", {"path": ""}, r"config\.pipeline\.path is empty"),
+        ("pipeline", {"path": "no/such/folder"}, "is no folder"),
+        ("pipeline", {"dtype": "int8"}, "'int8'"),
+        ("prompts", {"template": "a photo"}, "each with one {}"),
+        ("prompts", {"template": "a {} " + "cat " * 30}, "tokens long"),
+        ("sample", {"strength": 0.5}, "from_real=True"),
+        ("sample", {"guidance": 0.0}, "guidance"),
+        ("sample", {"image_px": 17}, "multiples of 4"),
+        ("sample", {"colour": 1}, "unknown fields"),
+    ],
+)
+def test_external_generator_refuses_before_anything_is_written(tmp_path, stand_in, pipeline, section, fields, said):
+    config = load("configs/sample/sd15_cifar10.py").get_config("quick").to_dict()
+    config["data"] = stand_in(config["data"])
+    config["pipeline"] |= {"path": str(pipeline), "variant": ""}
+    config[section] |= fields
+    with pytest.raises(jobs.BadInput, match=said):
+        jobs.run(jobs.JOBS["sample"], config, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def write_fashion(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The jobs behind the verbs: one configuration in, one folder with a result out."""
 
 from jaxmoust.jobs.classifiers import CLASSIFIER_SECTIONS, EVALUATE_SECTIONS, SCORE_SECTIONS
+from jaxmoust.jobs.external import TEXT_TO_IMAGE_SECTIONS
 from jaxmoust.jobs.generators import GENERATOR_SECTIONS, IMPORT_SECTIONS, SAMPLE_SECTIONS, load_generator
 from jaxmoust.jobs.job import BadInput, run
 from jaxmoust.jobs.studies import JOBS, study
@@ -13,6 +14,7 @@ __all__ = [
     "JOBS",
     "SAMPLE_SECTIONS",
     "SCORE_SECTIONS",
+    "TEXT_TO_IMAGE_SECTIONS",
     "BadInput",
     "load_generator",
     "run",

@@ -10,6 +10,7 @@ from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
 from jaxmoust.generate import pixels
+from jaxmoust.jobs.external import sample_external
 from jaxmoust.jobs.job import (
     Resolve,
     Work,
@@ -111,7 +112,9 @@ def load_generator(workdir: Path) -> tuple[pixels.Generator, float, dict]:
 
 
 def sample(config: Config, resolve: Resolve = Path) -> Work:
-    """Writes a synthetic set from a generator (verb `sample`)."""
+    """Writes a synthetic set from a generator (verb `sample`): one of ours, or, by the task, Stable Diffusion."""
+    if config.get("task") == "text_to_image":
+        return sample_external(config, resolve)
     build.check_sections(config, SAMPLE_SECTIONS, "sample")
     if not config["generator"]:
         raise ValueError("config.generator is empty: give the folder of a fitted generator, --config.generator=DIR.")
