@@ -11,7 +11,7 @@ from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
-from jaxmoust.models.stable_diffusion.pipeline import build, parameter_shapes, save
+from jaxmoust.models.stable_diffusion.pipeline import build, save
 from jaxmoust.models.stable_diffusion.weights import torch_name
 
 LENGTH = 20
@@ -94,11 +94,21 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(folder / "vocab.json", folder / "merges.txt", model_max_length=LENGTH)
 
 
-def configs(kind: int, vocab_size: int) -> dict[str, dict]:
+# One level, and half as long to compile: for what does not depend on the network's depth.
+SHALLOW = {
+    "block_out_channels": [32],
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+}
+
+
+def configs(kind: int, vocab_size: int, shallow: bool = False) -> dict[str, dict]:
     """The JSON files of a pipeline of kind 1 or 2."""
     parts = {"unet": UNET, "vae": VAE, "text_encoder": TEXT, "scheduler": SCHEDULER, "model_index": INDEX}
     changes = SECOND if kind == 2 else {}
     made = {part: {**config, **changes.get(part, {})} for part, config in parts.items()}
+    if shallow:
+        made["unet"] |= SHALLOW | {"attention_head_dim": 4}
     ends = {"vocab_size": vocab_size, "bos_token_id": vocab_size - 2, "eos_token_id": vocab_size - 1}
     made["text_encoder"] |= ends | {"pad_token_id": vocab_size - 1}
     return made
@@ -120,10 +130,15 @@ def weights(shapes: Any) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def make_pipeline(folder: Path, kind: int, shallow: bool = False) -> Loaded:
+    """Makes a pipeline of kind 1 or 2; its tokenizer's files go to the folder."""
+    tokenizer = write_tokenizer(folder)
+    pipeline = build(configs(kind, len(tokenizer), shallow), tokenizer)
+    return Loaded(pipeline, weights(pipeline.parameter_shapes()))
+
+
 def write_pipeline(folder: Path, kind: int, dtype: Any = None) -> Loaded:
     """Writes a pipeline of kind 1 or 2, and returns what was written."""
-    tokenizer = write_tokenizer(folder.parent / f"{folder.name}_tokenizer")
-    pipeline = build(configs(kind, len(tokenizer)), tokenizer)
-    loaded = Loaded(pipeline, weights(parameter_shapes(pipeline)))
+    loaded = make_pipeline(folder.parent / f"{folder.name}_tokenizer", kind)
     save(loaded, folder, dtype)
     return loaded

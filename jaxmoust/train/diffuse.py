@@ -16,9 +16,8 @@ from jaxmoust.core.method import Method, class_denoiser
 from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
-from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
-
-NUM_EVAL_DRAWS = 4
+from jaxmoust.train.loop import Batch, Evaluation, gather_rows, to_unit
+from jaxmoust.train.noised import loss_at_fixed_noise
 
 
 @dataclass(frozen=True)
@@ -105,17 +104,8 @@ class Diffuse:
 
 @functools.lru_cache(maxsize=32)
 def _noised_loss(task: Diffuse, machine: parallel.Machine) -> Callable:
-    def noised_loss(params: Any, batch: Batch) -> dict[str, jax.Array]:
+    def problem(params: Any, batch: Batch) -> tuple:
         denoiser = class_denoiser(task.method, task.model.apply, params, batch["label"])
-        x0 = to_unit(batch["image"])
+        return denoiser, to_unit(batch["image"])
 
-        def one_draw(draw: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.key(0), draw)
-            keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(batch["index"])
-            sigma = task.method.draw(keys[0])
-            x_noise = noise.normal_like(keys[1], task.image_shape)
-            return denoise.diffusion_loss(denoiser, x0, sigma, x_noise, task.method.weight(sigma))
-
-        return {"loss": jax.lax.map(one_draw, jnp.arange(NUM_EVAL_DRAWS)).mean(0)}
-
-    return gathered(noised_loss, machine)
+    return loss_at_fixed_noise(problem, task.method.draw, task.method.weight, machine)

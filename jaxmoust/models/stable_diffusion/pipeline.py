@@ -70,6 +70,16 @@ class StableDiffusion:
         """The size the U-Net was trained for."""
         return self.unet.sample_size * self.factor
 
+    def parameter_shapes(self) -> dict[str, Any]:
+        """The tree of parameters as `jax.ShapeDtypeStruct`s; nothing is computed."""
+        key = jax.random.key(0)
+        ids = jnp.zeros((1, self.text_encoder.config.max_position_embeddings), jnp.int32)
+        return {
+            "unet": jax.eval_shape(self.unet.init_weights, key),
+            "vae": jax.eval_shape(self.vae.init_weights, key),
+            "text_encoder": jax.eval_shape(self.text_encoder.init, key, ids, ids, ids)["params"],
+        }
+
     def latent_shape(self, image_px: int) -> tuple[int, int, int]:
         """(h, w, channels) of the latents of square images.
 
@@ -174,7 +184,7 @@ def load(
     configs["model_index"] = read_json(folder / "model_index.json")
     tokenizer = _tokenizer(folder / "tokenizer")
     pipeline = build(configs, tokenizer, dtype)
-    shapes = parameter_shapes(pipeline)
+    shapes = pipeline.parameter_shapes()
     params = {}
     for part, stem in _FILES.items():
         tensors = weights.open_tensors(folder / part, stem, variant)
@@ -206,18 +216,6 @@ def build(configs: dict[str, dict], tokenizer: CLIPTokenizer, dtype: Dtype = jnp
     table, prediction = noise_table(configs["scheduler"])
     module = FlaxCLIPTextModule(text, dtype=jnp.dtype(dtype))
     return StableDiffusion(unet, vae, module, tokenizer, table, prediction, configs)
-
-
-def parameter_shapes(pipeline: StableDiffusion) -> dict[str, Any]:
-    """The tree of parameters as `jax.ShapeDtypeStruct`s; nothing is computed."""
-    key = jax.random.key(0)
-    unet, vae = pipeline.unet, pipeline.vae
-    ids = jnp.zeros((1, pipeline.text_encoder.config.max_position_embeddings), jnp.int32)
-    return {
-        "unet": jax.eval_shape(unet.init_weights, key),
-        "vae": jax.eval_shape(vae.init_weights, key),
-        "text_encoder": jax.eval_shape(pipeline.text_encoder.init, key, ids, ids, ids)["params"],
-    }
 
 
 def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:

@@ -1,0 +1,174 @@
+"""Laws of train/finetune.py: what is learnt, what stays, and that neither devices nor prompts of others matter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_stable_diffusion as tiny
+
+from jaxmoust.core import noise
+from jaxmoust.core.augment import Augment
+from jaxmoust.core.tree import named_leaves
+from jaxmoust.data.loader import eval_stream
+from jaxmoust.data.sources import from_arrays
+from jaxmoust.models import lora
+from jaxmoust.runtime.parallel import Machine
+from jaxmoust.train.finetune import Finetune
+from jaxmoust.train.loop import Recipe, init_state, make_step
+
+K, SHAPE = 3, (8, 8, 1)
+PROMPTS = (("a photo of a cat", "a cat"), ("a dog",), ("do",))
+RECIPE = Recipe(batch_size=8, num_steps=100, learning_rate=2e-3, ema_half_life_images=100.0)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return tiny.make_pipeline(tmp_path_factory.mktemp("first"), 1, shallow=True)
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    return tiny.make_pipeline(tmp_path_factory.mktemp("second"), 2, shallow=True)
+
+
+@pytest.fixture(scope="module")
+def whole(first):
+    """The whole U-Net, predicting noise."""
+    return Finetune(first.pipeline, K, SHAPE, 16)
+
+
+@pytest.fixture(scope="module")
+def adapted(second):
+    """Adapters of the U-Net and the text encoder, predicting v."""
+    text = {"text_targets": lora.TEXT_ATTENTION}
+    return Finetune(second.pipeline, K, SHAPE, 16, rank=4, alpha=4.0, min_snr=5.0, **text)
+
+
+def make_batch(num=8):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (num, *SHAPE), dtype=np.uint8),
+        "label": np.arange(num, dtype=np.int32) % K,
+        "source": np.zeros(num, np.int32),
+        "slot": np.arange(num, dtype=np.uint32),
+    }
+
+
+def train(task, params, num_steps, num_devices, recipe=RECIPE):
+    """Trains on one batch again and again; returns the state and the losses."""
+    machine = Machine.local(num_devices)
+    step = make_step(task, recipe, machine)
+    state = init_state(task, recipe, 0)
+    state = (task.start(params) or (lambda state: state))(state)
+    state, frozen = machine.replicate(state), machine.replicate(task.frozen(params, PROMPTS))
+    seed, losses = machine.replicate(np.uint32(0)), []
+    for _ in range(num_steps):
+        state, metrics = step(state, frozen, seed, machine.split(make_batch()))
+        losses.append(float(metrics["loss"]))
+    return jax.device_get(state), losses
+
+
+@pytest.fixture(scope="module")
+def trained(whole, first):
+    return train(whole, first.params, 40, 1)
+
+
+@pytest.fixture(scope="module")
+def trained_adapters(adapted, second):
+    return train(adapted, second.params, 40, 1)
+
+
+def judge(task, state, params, num_devices=1):
+    """The loss at fixed noise on the images that were trained on."""
+    batch = make_batch()
+    source = from_arrays(batch["image"], batch["label"], ["a", "b", "c"])
+    data = {"train": eval_stream(source, 8, image_px=SHAPE[0], channels=1)}
+    machine = Machine.local(num_devices)
+    state, frozen = machine.replicate(state), machine.replicate(task.frozen(params, PROMPTS))
+    return task.evaluate(state, frozen, data, machine).metrics["loss_train"]
+
+
+def test_whole_unet_learns(whole, first, trained):
+    state, losses = trained
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    fresh = whole.start(first.params)(init_state(whole, RECIPE, 0))
+    assert judge(whole, state, first.params) < 0.95 * judge(whole, fresh, first.params)
+    tuned = whole.tuned(first.params, state.params)
+    assert tuned["vae"] is first.params["vae"] and tuned["text_encoder"] is first.params["text_encoder"]
+    assert not np.array_equal(tuned["unet"]["conv_in"]["kernel"], first.params["unet"]["conv_in"]["kernel"])
+
+
+def test_adapters_learn_and_nothing_else_is_in_the_state(adapted, second, trained_adapters):
+    state, _ = trained_adapters
+    assert judge(adapted, state, second.params) < judge(adapted, init_state(adapted, RECIPE, 0), second.params)
+    assert all(name.startswith(("unet/", "text_encoder/")) for name in state.params)
+    assert any(name.startswith("text_encoder/") for name in state.params)
+    assert {name.rpartition("/")[2] for name in named_leaves(state.params)} == {"A", "B"}
+    before, after = named_leaves(second.params), named_leaves(adapted.tuned(second.params, state.params))
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {f"{name}/kernel" for name in state.params}
+
+
+@pytest.mark.parametrize("which", ["whole", "adapted"])
+def test_four_devices_learn_what_one_does(request, which):
+    task = request.getfixturevalue(which)
+    loaded = request.getfixturevalue({"whole": "first", "adapted": "second"}[which])
+    _, one = request.getfixturevalue({"whole": "trained", "adapted": "trained_adapters"}[which])
+    _, four = train(task, loaded.params, 4, 4)
+    np.testing.assert_allclose(four, one[:4], rtol=2e-4)
+
+
+def test_loss_is_the_error_of_the_noise_that_the_network_predicts(whole, first):
+    """Recomputed by hand from the same keys, in DDPM's own coordinates."""
+    frozen, batch, pipeline = whole.frozen(first.params, PROMPTS), make_batch(3), first.pipeline
+    keys = jax.random.split(jax.random.key(5), 3)
+    loss, _ = jax.jit(whole.loss)(first.params["unet"], {}, frozen, batch, keys)
+    k_augment, k_latent, k_prompt, k_drop, k_sigma, k_noise = jax.vmap(
+        lambda key: jax.random.split(key, 6), out_axes=1
+    )(keys)
+    del k_augment
+    image = np.repeat(batch["image"].astype(np.float32) / 127.5 - 1, 3, -1)
+    latent = pipeline.encode_image(frozen, jax.image.resize(image, (3, 16, 16, 3), "linear"), k_latent)
+    sigma = np.asarray(noise.uniform_sigma(k_sigma, pipeline.table))
+    eps = noise.normal_like(k_noise, (8, 8, 4))
+    wide = sigma[:, None, None, None]
+    x_t = (latent + wide * eps) / np.sqrt(1 + wide**2)
+    t = np.array([np.abs(pipeline.table - s).argmin() for s in sigma])
+    states = []
+    for i, label in enumerate(batch["label"]):
+        number = int(jax.random.randint(k_prompt[i], (), 0, len(PROMPTS[label])))
+        dropped = bool(jax.random.bernoulli(k_drop[i], whole.caption_dropout))
+        ids = pipeline.tokenize(["" if dropped else PROMPTS[label][number]])
+        states.append(np.asarray(pipeline.encode_text(first.params, ids))[0])
+    variables = {"params": first.params["unet"]}
+    said = pipeline.unet.apply(variables, x_t.transpose(0, 3, 1, 2), jnp.asarray(t), jnp.stack(states)).sample
+    by_hand = np.mean((np.asarray(said).transpose(0, 2, 3, 1) - eps) ** 2)
+    assert float(loss) == pytest.approx(float(by_hand), rel=2e-3)
+
+
+@pytest.mark.parametrize("which", ["whole", "adapted"])
+def test_bounded_weight_is_hangs(request, which, first):
+    from dataclasses import replace
+
+    task = replace(request.getfixturevalue(which), min_snr=5.0)
+    sigma = jnp.array([0.05, 0.2, 0.5, 2.0, 10.0])
+    snr = 1 / sigma**2
+    # Hang et al., Eq. 8 and below: in the error of x0 the weight is min(snr, gamma), whatever is predicted.
+    np.testing.assert_allclose(task.weight(sigma), jnp.minimum(snr, 5.0), rtol=1e-5)
+    plain = replace(task, min_snr=0.0).weight(sigma)
+    np.testing.assert_allclose(plain, snr if which == "whole" else snr + 1, rtol=1e-5)
+
+
+def test_classes_without_prompts_and_impossible_settings_are_refused(whole, first):
+    with pytest.raises(ValueError, match="prompts of 2 classes, the images have 3"):
+        whole.frozen(first.params, PROMPTS[:2])
+    for settings, said in (
+        ({"caption_dropout": 1.0}, "caption_dropout 1.0"),
+        ({"rank": 4}, "an alpha above 0 exactly where there is a rank"),
+        ({"alpha": 4.0}, "an alpha above 0 exactly where there is a rank"),
+        ({"text_targets": ("q_proj",)}, "needs a rank"),
+        ({"augment": Augment(mixup=0.2)}, "blend classes"),
+        ({"image_px": 17}, "multiples of 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Finetune(first.pipeline, K, SHAPE, **({"image_px": 16} | settings))
