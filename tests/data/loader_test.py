@@ -199,7 +199,7 @@ def test_eval_stream_judges_the_central_square_that_was_asked_for():
     images[:, 2:6, 2:6] = 200
     source = from_arrays(images, np.zeros(3, np.int32))
     whole, inner = (list(eval_stream(source, 3, image_px=4, channels=1, crop_fraction=f)) for f in (1.0, 0.5))
-    assert np.all(inner[0]["image"] == 200) and np.any(whole[0]["image"] == 0)
+    assert np.all(inner[0]["image"] == 200) and np.any(whole[0]["image"] < 50)
 
 
 def test_eval_stream_is_a_list_that_can_be_walked_twice():
