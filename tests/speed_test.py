@@ -1,0 +1,33 @@
+"""The benchmarks of training and sampling run; their figures are for a quiet machine."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *flags: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, f"experiments/speed/{script}.py", "--quick", *flags]
+    return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("script", "networks"), [("train", 3), ("generate", 1)])
+def test_benchmark_prints_our_own_rates_without_torch(script, networks):
+    done = run(script, "--no-torch")
+    assert done.returncode == 0, done.stderr
+    rates = re.findall(r"^  jaxmoust +([\d,.]+) images/s +([\d.]+)% of matmul$", done.stdout, re.M)
+    assert len(rates) == networks and all(float(rate.replace(",", "")) > 0 for rate, _ in rates)
+    assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize("script", ["train", "generate"])
+def test_benchmark_refuses_a_folder_that_is_no_checkout(script, tmp_path):
+    pytest.importorskip("torch")
+    done = run(script, f"--edm={tmp_path}", *(["--only=edm"] if script == "train" else []))
+    assert done.returncode != 0 and "no checkout of NVlabs/edm" in done.stderr
