@@ -389,11 +389,13 @@ def make_training(
     num_classes: int,
     metrics: tuple[str, ...],
     machine: parallel.Machine,
+    make_frozen: Callable[[Task], Any] | None = None,
 ) -> Training:
     """Builds what a generator's or a classifier's configuration describes, and rehearses a step of it.
 
     Args:
-        make_task: `make_diffuse` or `make_classify`. shape: (H, W, C). metrics: those that it will measure.
+        make_task: such as `make_diffuse`. shape: (H, W, C). metrics: those that it will measure.
+        make_frozen: what the task's steps use and do not train, as arrays.
     Raises: ValueError: whatever the sections, the network on such images or the devices refuse.
     """
     train = dict(config["train"])
@@ -408,23 +410,31 @@ def make_training(
             f"{', '.join(metrics)}, measured every so many steps; or '' to keep the last checkpoint only."
         )
     task = make_task(config, shape, num_classes)
-    _rehearse(task, recipe, machine, shape)
+    if make_frozen:
+        _rehearse(task, recipe, machine, shape, make_frozen(task))
+    else:
+        _rehearse_once(task, recipe, machine, shape)
     return Training(task, recipe, intervals, best_metric)
 
 
-@functools.lru_cache(maxsize=64)
-def _rehearse(task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int]) -> None:
+def _rehearse(
+    task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int], frozen: Any = None
+) -> None:
     """Traces the loss of one step on shapes alone: what a network or an augmentation refuses, it refuses now."""
     rows = (len(machine.local_devices), recipe.rows(machine))
-    batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "slot")}
+    batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "index", "slot")}
     batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
 
-    def loss(state: TrainState, batch: dict) -> jax.Array:
+    def loss(state: TrainState, frozen: Any, batch: dict) -> jax.Array:
         keys = jax.vmap(jax.random.key)(batch["slot"])
-        return parallel.mean(task.loss(state.params, state.stats, None, batch, keys)[0])
+        return parallel.mean(task.loss(state.params, state.stats, frozen, batch, keys)[0])
 
     state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
-    jax.eval_shape(machine.parallel(loss, num_replicated=1), state, batch)
+    frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
+    jax.eval_shape(machine.parallel(loss, num_replicated=2), state, frozen, batch)
+
+
+_rehearse_once = functools.lru_cache(maxsize=64)(_rehearse)
 
 
 def make_sampling(section: Config, method: Method, label_dropout: float) -> Sampling:

@@ -315,13 +315,23 @@ Exit codes: 0 done, 1 failed, 2 bad usage or input (nothing written), 143 stoppe
 VERBS = {
     "fit": Verb(
         _job("fit"),
-        "trains a generator (DDPM, EDM) inside a data set",
+        "trains a generator inside a data set (DDPM, EDM), or fine-tunes Stable Diffusion on it",
         """Leaves checkpoints/, metrics.jsonl, tensorboard/ and result.json in --workdir.
 
   jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm
   jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm500 --config.data.n_base=500
 
-The configuration file lists every field: seed, data, model, method, augment, optim, train, eval.""",
+  jaxmoust fit --config=configs/generator/digits_tiny_sd_lora.py --workdir=runs/tiny_sd_lora
+
+The third trains adapters of Stable Diffusion and leaves lora.safetensors, which torch's diffusers reads; a whole U-Net
+is left as pipeline/, new words as tokens/. The configuration file lists every field.""",
+    ),
+    "merge": Verb(
+        _job("merge"),
+        "writes a fine-tuned Stable Diffusion pipeline as a plain folder",
+        """Leaves pipeline/ in --workdir, in the layout that diffusers reads, with adapters and new words in it.
+
+  jaxmoust merge --config=configs/merge.py --workdir=runs/merged --config.pipeline.path=runs/tiny_sd_lora""",
     ),
     "import": Verb(
         _job("import"),

@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experiments/*.py")])
 SECTIONS = {
     "diffuse": ("fit", jobs.GENERATOR_SECTIONS),
+    "finetune": ("fit", jobs.FINETUNE_SECTIONS),
+    "autoencode": ("fit", jobs.AUTOENCODE_SECTIONS),
+    "merge": ("merge", jobs.MERGE_SECTIONS),
     "import": ("import", jobs.IMPORT_SECTIONS),
     "sample": ("sample", jobs.SAMPLE_SECTIONS),
     "text_to_image": ("sample", jobs.TEXT_TO_IMAGE_SECTIONS),
@@ -160,7 +163,7 @@ def test_quick_classifier_runs_alone_and_mixed_and_is_evaluated(cli, tmp_path, q
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline") / "small"
-    tiny_stable_diffusion.write_pipeline(folder, 1)
+    tiny_stable_diffusion.write_pipeline(folder, 1, shallow=True)
     return folder
 
 
@@ -191,7 +194,7 @@ def test_quick_external_generator_writes_a_set_of_the_data_sets_classes(tmp_path
         ("prompts", {"template": "a {} " + "cat " * 30}, "tokens long"),
         ("sample", {"strength": 0.5}, "from_real=True"),
         ("sample", {"guidance": 0.0}, "guidance"),
-        ("sample", {"image_px": 17}, "multiples of 4"),
+        ("sample", {"image_px": 17}, "multiples of 2"),
         ("sample", {"colour": 1}, "unknown fields"),
     ],
 )
@@ -253,23 +256,26 @@ def stand_in(tmp_path_factory, fashion) -> Callable[[dict], dict]:
 TRAINED = [f for f in FILES if "/classifier/" in f or "/generator/" in f]
 
 
-def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict]) -> tuple[str, dict]:
-    """A configuration's verb, and its fields with few images in place of its data."""
+def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline: Path) -> tuple[str, dict]:
+    """A configuration's verb, and its fields with few images in place of its data, and a small pipeline for its own."""
     config = load(path).get_config(arg).to_dict()
     config["data"] = {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}
+    if "pipeline" in config:
+        config["pipeline"] |= {"path": str(pipeline), "revision": "", "variant": ""}
+        config["method"]["image_px"] = 16
     return SECTIONS[config["task"]][0], config
 
 
 @pytest.mark.parametrize("path", TRAINED)
-def test_config_is_accepted_by_its_job(path, stand_in):
+def test_config_is_accepted_by_its_job(path, stand_in, pipeline):
     """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
-    verb, config = on_stand_in(path, "", stand_in)
+    verb, config = on_stand_in(path, "", stand_in, pipeline)
     assert callable(jobs.JOBS[verb](config))
 
 
 @pytest.mark.parametrize("path", [f for f in TRAINED if "digits" not in f])
-def test_quick_config_trains(tmp_path, path, stand_in):
-    verb, config = on_stand_in(path, "quick", stand_in)
+def test_quick_config_trains(tmp_path, path, stand_in, pipeline):
+    verb, config = on_stand_in(path, "quick", stand_in, pipeline)
     jobs.run(jobs.JOBS[verb], config, tmp_path / "work")
     found = result(tmp_path / "work")
     if verb == "fit":
@@ -278,8 +284,8 @@ def test_quick_config_trains(tmp_path, path, stand_in):
         assert found["n_base"] == 100 and found["n"] in (20, 32, 100) and 0 <= found["top1"] <= found["top5"] <= 100
 
 
-def test_evaluation_crops_test_images_as_training_did(cli, tmp_path, stand_in):
-    verb, config = on_stand_in("configs/classifier/imagenet_resnet50.py", "quick", stand_in)
+def test_evaluation_crops_test_images_as_training_did(cli, tmp_path, stand_in, pipeline):
+    verb, config = on_stand_in("configs/classifier/imagenet_resnet50.py", "quick", stand_in, pipeline)
     losses = []
     for crop in (0.875, 1.0):
         config["data"]["test_crop"] = crop

@@ -137,8 +137,8 @@ def make_pipeline(folder: Path, kind: int, shallow: bool = False) -> Loaded:
     return Loaded(pipeline, weights(pipeline.parameter_shapes()))
 
 
-def write_pipeline(folder: Path, kind: int, dtype: Any = None) -> Loaded:
+def write_pipeline(folder: Path, kind: int, dtype: Any = None, shallow: bool = False) -> Loaded:
     """Writes a pipeline of kind 1 or 2, and returns what was written."""
-    loaded = make_pipeline(folder.parent / f"{folder.name}_tokenizer", kind)
+    loaded = make_pipeline(folder.parent / f"{folder.name}_tokenizer", kind, shallow)
     save(loaded, folder, dtype)
     return loaded

@@ -68,6 +68,7 @@ def train_stream(
     decoded: str = "auto",
     map_dir: str | Path = "",
     num_threads: int | None = None,
+    pixels: bool = True,
 ) -> grain.DatasetIterator:
     """Streams the training batches, one a step, without end.
 
@@ -90,8 +91,10 @@ def train_stream(
         map_dir: the folder of maps.
         num_threads: threads that read images; by default one a core, and at least 8; 0: everything happens in
             the thread that asks for a batch.
+        pixels: False leaves the images out, for who holds them encoded and needs to know which were drawn.
     Returns: an iterator of dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], source
-        int32 [B/P] (place in pool.sources), slot int32 [B/P] (place in the global batch).
+        int32 [B/P] (place in pool.sources), index int32 [B/P] (place in that source), slot int32 [B/P] (place in
+        the global batch).
     Raises: ValueError: a pool without images, a sampler of another pool, a batch that P does not divide, or what
         `open_images` refuses.
     """
@@ -104,16 +107,19 @@ def train_stream(
         raise ValueError(f"Got start_step={start_step}, allowed is 0 and up: correct it.")
     transform = train_transform or Resize(image_px, channels)
     shape = (image_px, image_px, channels)
-    images = open_images(pool.sources, transform, shape, decoded=decoded, map_dir=map_dir, num_threads=num_threads)
+    held = {"decoded": decoded, "map_dir": map_dir} if pixels else {"decoded": "none"}
+    images = open_images(pool.sources, transform, shape, **held, num_threads=num_threads)
     slot = np.arange(process_index * num, (process_index + 1) * num, dtype=np.int32)
     slot.setflags(write=False)  # every batch carries this one array
     draws = _draws(pool, sampler, batch_size, process_index * num, num)
 
     def batch(step: int) -> Batch:
         source, place, label = draws(step)
+        drawn = {"label": label, "source": source, "index": place.astype(np.int32), "slot": slot}
+        if not pixels:
+            return drawn
         start = step * batch_size + process_index * num
-        pixels = images.gather(source, place, sampler.seed, np.arange(start, start + num))
-        return {"image": pixels, "label": label, "source": source, "slot": slot}
+        return {"image": images.gather(source, place, sampler.seed, np.arange(start, start + num)), **drawn}
 
     num_steps = max(1, sys.maxsize // batch_size - _DRAWS_AT_ONCE)  # the last block of draws still fits into 63 bits
     steps = grain.MapDataset.range(num_steps)

@@ -54,6 +54,7 @@ def read(
     templates_file: str = "",
     words_file: str = "",
     captions_file: str = "",
+    words: Mapping[str, str] | None = None,
 ) -> Prompts:
     """Makes the prompts that a configuration asks for; exactly one of the first three sources is given.
 
@@ -61,6 +62,7 @@ def read(
         template: one template. templates_file: one a line.
         captions_file: JSON, {class: [prompt, ...]}.
         words_file: JSON, {class: what it is called in a template}.
+        words: the same, for words that the pipeline has learnt; only templates can ask for those.
     Raises: ValueError: none or several sources, a file that cannot be read, or what the sources refuse.
     """
     if sum(map(bool, (template, templates_file, captions_file))) != 1:
@@ -68,10 +70,15 @@ def read(
             f"Got template={template!r}, templates_file={templates_file!r}, captions_file={captions_file!r}: "
             "give exactly one of them."
         )
+    if words and (captions_file or words_file):
+        raise ValueError(
+            f"Got captions_file={captions_file!r}, words_file={words_file!r} for a pipeline with learnt words: give "
+            "it template or templates_file alone."
+        )
     if captions_file:
         return from_captions(_json(captions_file), class_names)
     templates = [template] if template else [line for line in _text(templates_file).splitlines() if line.strip()]
-    return from_templates(templates, class_names, _json(words_file) if words_file else None)
+    return from_templates(templates, class_names, _json(words_file) if words_file else words)
 
 
 def of_images(prompts: Prompts, labels: Sequence[int], indices: Sequence[int]) -> list[str]:

@@ -1,12 +1,15 @@
-"""The job on a generator from outside: `sample` writes a set with Stable Diffusion, from text or from real images."""
+"""Jobs on a generator from outside: `sample` writes a set with Stable Diffusion, `merge` what was learnt of it."""
 
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 
 from jaxmoust import build
-from jaxmoust.build import Config
+from jaxmoust.build import Config, RealData
 from jaxmoust.data import synthetic
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.job import Resolve, Work, open_real_data
@@ -25,6 +28,7 @@ TEXT_TO_IMAGE_SECTIONS = (
     "from_real",
     "sample",
 )
+MERGE_SECTIONS = ("task", "pipeline", "dtype")
 
 
 def sample_external(config: Config, resolve: Resolve = Path) -> Work:
@@ -34,28 +38,16 @@ def sample_external(config: Config, resolve: Resolve = Path) -> Work:
     """
     # Here, as diffusers and transformers take seconds to import, which no other job should pay.
     from jaxmoust.generate import text_to_image
+    from jaxmoust.jobs import pipelines
 
     build.check_sections(config, TEXT_TO_IMAGE_SECTIONS, "text_to_image")
-    parallel.check_seed(config["seed"])
     machine, everyone = parallel.Machine.local(), parallel.Machine.all()
-    real = open_real_data(config["data"])
-    class_names = real.base.class_names
-    words = dict(config["prompts"])
-    negative = words.pop("negative", "")
-    asked = build.unpack("prompts", prompts.read, words, class_names=class_names)
-    loaded = build.unpack("pipeline", _load, config["pipeline"], resolve=resolve)
-    given = {"prompts": asked, "negative": negative}
-    section = {**config["sample"], "image_px": config["sample"]["image_px"] or loaded.pipeline.image_px}
-    request = build.unpack("sample", text_to_image.Request, section, **given)
-    if request.strength < 1 and not config["from_real"]:
-        raise ValueError(
-            f"sample.strength {request.strength} needs images to start from: set from_real=True, or strength=1.0."
-        )
-    loaded.pipeline.latent_shape(request.image_px)
-    loaded.pipeline.tokenize([negative, *(prompt for some in asked for prompt in some)])
+    loaded = pipelines.open_pipeline(config["pipeline"], resolve)
+    words = pipelines.learnt_words(config["pipeline"]["path"], resolve)
+    real, request = plan_external(config, loaded, words)
     spec = synthetic.SyntheticSpec(
         name=config["name"] or "stable_diffusion",
-        class_names=class_names,
+        class_names=real.base.class_names,
         shape=real.shape,
         num_images=config["num_images"],
         shard_images=config["shard_images"],
@@ -63,11 +55,12 @@ def sample_external(config: Config, resolve: Resolve = Path) -> Work:
         generator=text_to_image.digest(loaded),
         guidance=request.guidance,
         steps=request.num_kept,
-        prompts=tuple(some[0] for some in asked) if all(len(some) == 1 for some in asked) else (),
+        prompts=tuple(some[0] for some in request.prompts) if all(len(some) == 1 for some in request.prompts) else (),
         created_by={
-            **section,
-            "prompts": asked,
-            "negative": negative,
+            **config["sample"],
+            "image_px": request.image_px,
+            "prompts": request.prompts,
+            "negative": request.negative,
             "from_real": real.base.digest if config["from_real"] else "",
         },
     )
@@ -98,15 +91,53 @@ def sample_external(config: Config, resolve: Resolve = Path) -> Work:
     return work
 
 
-def _load(path: str, resolve: Resolve, revision: str = "", variant: str = "", dtype: str = "float32"):
-    """Loads the pipeline that a configuration names."""
+def plan_external(
+    config: Config,
+    loaded: Any,
+    words: dict[str, str],
+    open_real: Callable[[Config], RealData] = open_real_data,
+) -> tuple[RealData, Any]:
+    """Reads what a configuration asks of a pipeline: (the real images that say classes and size, the request).
+
+    Args:
+        loaded: a `stable_diffusion.Loaded`. words: class -> what the pipeline has learnt to call it.
+    Raises: ValueError: what does not fit together.
+    """
+    from jaxmoust.generate import text_to_image
+
+    parallel.check_seed(config["seed"])
+    real = open_real(config["data"])
+    given = dict(config["prompts"])
+    negative = given.pop("negative", "")
+    class_names = real.base.class_names
+    asked = build.unpack("prompts", prompts.read, given, class_names=class_names, words=words or None)
+    section = {**config["sample"], "image_px": config["sample"]["image_px"] or loaded.pipeline.image_px}
+    request = build.unpack("sample", text_to_image.Request, section, prompts=asked, negative=negative)
+    if request.strength < 1 and not config["from_real"]:
+        raise ValueError(
+            f"sample.strength {request.strength} needs images to start from: set from_real=True, or strength=1.0."
+        )
+    loaded.pipeline.latent_shape(request.image_px)
+    loaded.pipeline.tokenize([negative, *(prompt for some in asked for prompt in some)])
+    return real, request
+
+
+def merge(config: Config, resolve: Resolve = Path) -> Work:
+    """Writes a pipeline with everything that was learnt in it as a plain folder, pipeline/ (verb `merge`)."""
+    from jaxmoust.generate import text_to_image
+    from jaxmoust.jobs import pipelines
     from jaxmoust.models import stable_diffusion
 
-    if not path:
-        raise ValueError(
-            "config.pipeline.path is empty: give a folder in diffusers' layout, or OWNER/MODEL on the Hugging Face hub."
-        )
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise ValueError(f"config.pipeline.dtype {dtype!r}: allowed are 'float32', 'bfloat16' and 'float16'.")
-    here = resolve(path)
-    return stable_diffusion.load(str(here) if here.is_dir() else path, revision, variant, jnp.dtype(dtype))
+    build.check_sections(config, MERGE_SECTIONS, "merge")
+    if config["dtype"] not in pipelines.DTYPES:
+        raise ValueError(f"config.dtype {config['dtype']!r}: allowed are {', '.join(pipelines.DTYPES)}.")
+    loaded = pipelines.open_pipeline(config["pipeline"], resolve)
+
+    def work(folder: RunFolder) -> dict:
+        started, target = time.monotonic(), folder.path / pipelines.PIPELINE
+        if parallel.Machine.all().primary:
+            shutil.rmtree(target, ignore_errors=True)  # of a call that was cut off
+            stable_diffusion.save(loaded, target, jnp.dtype(config["dtype"]))
+        return {"generator": text_to_image.digest(loaded), "seconds": time.monotonic() - started}
+
+    return work

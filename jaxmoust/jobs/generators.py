@@ -6,17 +6,18 @@ from pathlib import Path
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import samplers, sources, synthetic
+from jaxmoust.data import samplers, synthetic
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.sources import Source
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.external import sample_external
 from jaxmoust.jobs.job import (
+    TUNING_TASKS,
     Resolve,
     Work,
     base_size,
-    evaluation_stream,
     finished,
+    fit_eval_data,
+    judged_on,
     open_real_data,
     run_fit,
     training_stream,
@@ -29,19 +30,18 @@ GENERATOR_SECTIONS = ("seed", "task", "data", "model", "method", "augment", "opt
 IMPORT_SECTIONS = ("task", "path", "class_names")
 SAMPLE_SECTIONS = ("seed", "task", "generator", "name", "num_images", "shard_images", "sample")
 
-# The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
-NUM_EVAL_IMAGES = 512
-
 
 def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
-    """Trains a generator inside a data set (verb `fit`)."""
+    """Trains a generator (verb `fit`): one inside a data set, or, by the task, parts of Stable Diffusion."""
+    if config.get("task") in TUNING_TASKS:
+        # There, as diffusers and transformers take seconds to import, which no other job should pay.
+        from jaxmoust.jobs.tuning import fit_pipeline
+
+        return fit_pipeline(config, resolve)
     machine = parallel.Machine.all()
     real, training = plan_fit(config, machine)
     task, class_names = training.task, real.base.class_names
-    eval_data = {
-        name: evaluation_stream(_some_of_each_class(source), real.shape, config, machine)
-        for name, source in _judged_on(real).items()
-    }
+    eval_data = fit_eval_data(real, config, machine)
     pool = Pool.from_sources([real.base])
     stream_from = training_stream(pool, samplers.Random(pool, config["seed"]), real, training.recipe, machine)
 
@@ -148,18 +148,9 @@ def plan_fit(
     """Opens the data of a generator's configuration and builds its training; refuses another verb's."""
     build.check_sections(config, GENERATOR_SECTIONS, "diffuse")
     real = (open_real or open_real_data)(config["data"])
-    metrics = tuple(f"loss_{name}" for name in _judged_on(real))
+    metrics = tuple(f"loss_{name}" for name in judged_on(real))
     num_classes = len(real.base.class_names)
     return real, build.make_training(build.make_diffuse, config, real.shape, num_classes, metrics, machine)
-
-
-def _judged_on(real: RealData) -> dict[str, Source]:
-    sets = {"train": real.base, "heldout": real.unused}
-    return {name: source for name, source in sets.items() if source is not None}
-
-
-def _some_of_each_class(source: Source) -> Source:
-    return source.subset(sources.base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
 
 
 def make_spec(

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import loader
+from jaxmoust.data import loader, sources
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers import Sampler
 from jaxmoust.data.sources import Source
@@ -23,6 +23,14 @@ from jaxmoust.data.transforms import RandomResizedCrop
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, environment, read_json
 from jaxmoust.train.loop import Recipe, fit
+
+# The tasks that train parts of a Stable Diffusion pipeline, and their sections.
+TUNING_TASKS = ("finetune", "autoencode")
+AUTOENCODE_SECTIONS = ("seed", "task", "pipeline", "data", "method", "augment", "optim", "train", "eval")
+FINETUNE_SECTIONS = (*AUTOENCODE_SECTIONS, "prompts", "grid")
+
+# The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
+NUM_EVAL_IMAGES = 512
 
 Resolve = Callable[[str], Path]
 Work = Callable[[RunFolder], dict]
@@ -74,6 +82,8 @@ def run_fit(
     seed: int,
     title: str,
     start: Any = None,
+    frozen: Any = None,
+    watch: Any = None,
 ) -> tuple:
     """Does what `build.make_training` laid out; see `fit`."""
     return fit(
@@ -88,6 +98,8 @@ def run_fit(
         best_metric=training.best_metric,
         title=title,
         start=start,
+        frozen=frozen,
+        watch=watch,
     )
 
 
@@ -120,7 +132,7 @@ def base_size(real: RealData) -> int:
 
 
 def training_stream(
-    pool: Pool, sampler: Sampler, real: RealData, recipe: Recipe, machine: parallel.Machine
+    pool: Pool, sampler: Sampler, real: RealData, recipe: Recipe, machine: parallel.Machine, pixels: bool = True
 ) -> Callable[[int], Iterator]:
     """Opens the stream (images that fit into memory are read, and refused, here) and returns what seeks in it."""
     size = {"image_px": real.shape[0], "channels": real.shape[2]}
@@ -135,6 +147,7 @@ def training_stream(
         train_transform=crop,
         decoded=real.decoded,
         map_dir=real.map_dir,
+        pixels=pixels,
     )
 
     def stream_from(step: int) -> Iterator:
@@ -142,6 +155,22 @@ def training_stream(
         return stream
 
     return stream_from
+
+
+def judged_on(real: RealData) -> dict[str, Source]:
+    """What a generator's loss is measured on: the images it learns from, and the rest, if any."""
+    sets = {"train": real.base, "heldout": real.unused}
+    return {name: source for name, source in sets.items() if source is not None}
+
+
+def fit_eval_data(real: RealData, config: Config, machine: parallel.Machine) -> dict[str, loader.EvalStream]:
+    """Opens some images of each of the two sets that a generator is judged on."""
+
+    def some_of_each_class(source: Source) -> Source:
+        return source.subset(sources.base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
+
+    judged = judged_on(real).items()
+    return {name: evaluation_stream(some_of_each_class(source), real.shape, config, machine) for name, source in judged}
 
 
 def evaluation_batch_size(config: Config, machine: parallel.Machine) -> int:

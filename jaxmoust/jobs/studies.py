@@ -1,6 +1,8 @@
 """The job of a study: every stage of an experiment planned and checked, then computed or found."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
 from jaxmoust.jobs.classifiers import evaluate, plan_score, plan_train, score, train
+from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
 from jaxmoust.runtime import parallel
@@ -20,6 +23,7 @@ from jaxmoust.study.stages import Stage, Store, in_order
 JOBS = {
     "fit": fit_generator,
     "import": import_generator,
+    "merge": merge,
     "sample": sample,
     "train": train,
     "evaluate": evaluate,
@@ -65,8 +69,12 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
 
     for stage in stages:
         config = stage.config
-        if stage.kind == "fit":
+        if stage.kind == "fit" and config["task"] == "finetune":
+            _plan_pipeline(config, machine, open_real)
+        elif stage.kind == "fit":
             plan_fit(config, machine, open_real)
+        elif stage.kind == "sample" and config["task"] == "text_to_image":
+            _check_external(stage, machine, open_real)
         elif stage.kind == "sample":
             build.check_sections(config, SAMPLE_SECTIONS, "sample")
             real, fitted = plan_fit(stage.needs[0].config, machine, open_real)
@@ -76,6 +84,26 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             plan_score(config, machine)
         else:
             _check_train(stage, *plan_train(config, machine, open_real))
+
+
+def _plan_pipeline(config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData]) -> Any:
+    """Plans a fine-tuning; imported here, as diffusers takes seconds to import, which no other study should pay."""
+    from jaxmoust.jobs.tuning import plan_pipeline
+
+    return plan_pipeline(config, machine, open_real)
+
+
+def _check_external(stage: Stage, machine: parallel.Machine, open_real: Callable) -> None:
+    """Checks what is asked of a pipeline; of one that is yet to be fine-tuned, by the one it starts from."""
+    from jaxmoust.jobs.pipelines import open_pipeline
+
+    config = stage.config
+    if stage.needs:
+        plan = _plan_pipeline(stage.needs[0].config, machine, open_real)
+        loaded, words = plan.loaded, plan.words
+    else:
+        loaded, words = open_pipeline(config["pipeline"]), {}
+    plan_external(config, loaded, words, open_real)
 
 
 def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:

@@ -143,6 +143,11 @@ class Machine:
             return f"{self.num_devices} x {platform.machine()} (cpu, {os.cpu_count()} cores)"
         return f"{self.num_devices} x {first.device_kind} ({first.platform})"
 
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of the smallest device of this process that JAX may use; 0 where it does not say (CPUs)."""
+        return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in self.local_devices)
+
     def per_device(self, batch_size: int, what: str = "batch_size") -> int:
         """The images of a global batch that one device gets. Raises ValueError when they do not come out even."""
         if batch_size < 1 or batch_size % self.num_devices:

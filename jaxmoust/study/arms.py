@@ -40,6 +40,22 @@ class Run:
     seed: int
     stage: Stage
 
+    @property
+    def fine_tuning(self) -> str:
+        """What of the generators of its sets was fine-tuned: "none", "lora", "tokens", "full"; "+" between sets."""
+        of_sets = [need for need in self.stage.needs if need.kind == "sample"]
+        return "+".join(_fine_tuning(made) for made in of_sets) or "none"
+
+
+def _fine_tuning(made: Stage) -> str:
+    for generator in made.needs:
+        if generator.config["task"] == "finetune":
+            method = generator.config["method"]
+            parts = [("lora", method.get("rank")), ("tokens", method.get("learn_tokens"))]
+            whole = method.get("train_text") or (method.get("train_unet", True) and not method.get("rank"))
+            return "_".join([name for name, on in [("full", whole), *parts] if on])
+    return "none"
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -90,7 +106,7 @@ def expand(
     generators = {}
     for name, fields in config["generators"].items():
         _check_fields(f"config.generators.{name}", fields, GENERATOR_FIELDS)
-        job = _load(load_config, fields["config"], "diffuse")
+        job = _load(load_config, fields["config"], "diffuse", "finetune")
         job = override(job, {"data": data}, fields["config"])
         generators[name] = Stage("fit", override(job, fields["overrides"], f"config.generators.{name}.overrides"))
 
@@ -99,11 +115,10 @@ def expand(
         _check_fields(f"config.sets.{name}", fields, SET_FIELDS)
         if name == REAL:
             raise ValueError(f"config.sets.{name}: {name!r} is what the real images are called. Choose another name.")
-        generator = _find(f"config.sets.{name}.generator", generators, fields["generator"])
-        job = _load(load_config, fields["config"], "sample")
+        job = _load(load_config, fields["config"], "sample", "text_to_image")
         job = override(job, fields["overrides"], f"config.sets.{name}.overrides")
-        job = {**job, "generator": generator.name, "name": name}
-        sets[name] = {seed: Stage("sample", {**job, "seed": seed}, (generator,)) for seed in seeds}
+        job, needs = _from_generator(name, {**job, "name": name}, fields["generator"], generators, data, override)
+        sets[name] = {seed: Stage("sample", {**job, "seed": seed}, needs) for seed in seeds}
 
     for name, fields in config["scores"].items():
         _check_fields(f"config.scores.{name}", fields, SCORE_FIELDS)
@@ -151,6 +166,30 @@ def expand(
     )
 
 
+def _from_generator(
+    name: str, job: Config, generator: str, generators: Mapping[str, Stage], data: Config, override: Callable
+) -> tuple[Config, tuple[Stage, ...]]:
+    """Tells a sampling job which generator it draws from: (the job, the stages it needs).
+
+    A generator inside the data set is always a stage; Stable Diffusion may be one (fine-tuned), or be drawn from as it
+    is, by an empty name.
+    """
+    if job["task"] == "text_to_image":
+        job = override(job, {"data": data}, f"config.sets.{name}.config")
+        if not generator:
+            return job, ()
+    stage = _find(f"config.sets.{name}.generator", generators, generator)
+    tasks = {"sample": "diffuse", "text_to_image": "finetune"}
+    if stage.config["task"] != tasks[job["task"]]:
+        raise ValueError(
+            f"config.sets.{name} draws by a configuration of task {job['task']!r} from {generator!r}, which is one of "
+            f"{stage.config['task']!r}: allowed is one of {tasks[job['task']]!r}."
+        )
+    if job["task"] == "text_to_image":
+        return {**job, "pipeline": {**job["pipeline"], "path": stage.name}}, (stage,)
+    return {**job, "generator": stage.name}, (stage,)
+
+
 def _score_names(arm: str, names: str | tuple[str, ...], num_sets: int) -> tuple[str, ...]:
     """The score of each of an arm's sets: one name for all of them, or one for each; () for none."""
     names = ((names,) if names else ()) if isinstance(names, str) else tuple(names)
@@ -173,10 +212,11 @@ def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> Non
         )
 
 
-def _load(load_config: Callable[[str], Config], path: str, task: str) -> Config:
+def _load(load_config: Callable[[str], Config], path: str, *tasks: str) -> Config:
     job = load_config(path)
-    if job.get("task") != task:
-        raise ValueError(f"{path} is a configuration of task {job.get('task')!r}; one of task {task!r} belongs here.")
+    if job.get("task") not in tasks:
+        wanted = " or ".join(map(repr, tasks))
+        raise ValueError(f"{path} is a configuration of task {job.get('task')!r}; one of task {wanted} belongs here.")
     return job
 
 

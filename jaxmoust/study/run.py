@@ -78,7 +78,7 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
         "arm": run.arm.name,
         "seed": run.seed,
         "generator": "+".join(run.arm.sets) or "none",
-        "fine_tuning": "none",
+        "fine_tuning": run.fine_tuning,
         "sampler": run.stage.config["sampler"]["name"],
         "n_base": result["n_base"],
         "n_synthetic": result["n_synthetic"],
@@ -135,7 +135,7 @@ def make_page(
 
 def _describe(stage: Stage) -> str:
     if stage.kind == "fit":
-        return f"fit {stage.config['method']['name']}"
+        return f"fit {stage.config['method'].get('name', stage.config['task'])}"
     if stage.kind == "score":
         return f"score {stage.config['score']} of {stage.needs[1].config['name']}, seed {stage.needs[1].config['seed']}"
     return f"sample {stage.config['name']}, seed {stage.config['seed']}"

@@ -1,4 +1,4 @@
-"""The task of fine-tuning Stable Diffusion on a data set's own images: the whole U-Net, or adapters of low rank.
+"""The task of fine-tuning Stable Diffusion on a data set's own images: the whole U-Net, adapters, or new words.
 
 The network learns what it was trained on: its own prediction, at its own noise levels, of latents of its own VAE, under
 its own text encoder. What is not trained is an argument of every step (`frozen`) and never checkpointed.
@@ -6,26 +6,31 @@ its own text encoder. What is not trained is an argument of every step (`frozen`
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from jaxmoust.core import denoise, noise
 from jaxmoust.core.augment import Augment
 from jaxmoust.core.state import TrainState
 from jaxmoust.models import lora
 from jaxmoust.runtime import parallel
-from jaxmoust.train.loop import Batch, Evaluation, gather_rows, to_unit
+from jaxmoust.train.autoencode import as_seen
+from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
 from jaxmoust.train.noised import loss_at_fixed_noise
 
 
 @dataclass(frozen=True)
 class Finetune:
-    """Trains a pipeline's U-Net, or adapters, on images and the prompts of their classes.
+    """Trains parts of a pipeline on images and the prompts of their classes.
+
+    Trained is a tree with one branch for each part that learns: "unet" and "text_encoder" whole, "lora" the adapters
+    of either, "tokens" [n, D] the last n rows of the text encoder's table of words (textual inversion, Gal et al.
+    2022, 2208.01618).
 
     Args:
         pipeline: a `StableDiffusion`.
@@ -34,9 +39,12 @@ class Finetune:
         augment: what they go through before that; it must not mix labels.
         caption_dropout: the share of examples trained on the empty prompt, which guidance needs.
         min_snr: gamma of Hang et al. 2023 (2303.09556), Eq. 8, which bounds the weight of low noise; 0 is off.
-        rank: of adapters; 0 trains the whole U-Net. alpha: their scale is alpha / rank.
+        rank: of adapters; 0 trains whole networks. alpha: their scale is alpha / rank.
         targets: the matrices of the U-Net that are adapted, as in `lora.targets`.
-        text_targets: those of the text encoder; () leaves it alone.
+        text_targets: those of the text encoder; () adapts none.
+        train_unet: without adapters, whether the U-Net learns. train_text: whether the text encoder does.
+        num_tokens: how many words, the last of the tokenizer, have their vectors learnt.
+        precompute: encode each image once, before the first step; `augment` may then flip and nothing else.
     Raises: ValueError: what could not train.
     """
 
@@ -51,79 +59,121 @@ class Finetune:
     alpha: float = 0.0
     targets: tuple[str, ...] = lora.ATTENTION
     text_targets: tuple[str, ...] = ()
+    train_unet: bool = True
+    train_text: bool = False
+    num_tokens: int = 0
+    precompute: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
         if not 0.0 <= self.caption_dropout < 1.0:
             raise ValueError(f"caption_dropout {self.caption_dropout}: allowed are 0 (off) up to, not including, 1.")
-        if self.min_snr < 0 or self.rank < 0 or (self.rank > 0) != (self.alpha > 0):
+        if min(self.min_snr, self.rank, self.num_tokens) < 0 or (self.rank > 0) != (self.alpha > 0):
             raise ValueError(
-                f"min_snr {self.min_snr}, rank {self.rank}, alpha {self.alpha}: allowed are numbers from 0, and an "
-                "alpha above 0 exactly where there is a rank."
+                f"min_snr {self.min_snr}, rank {self.rank}, alpha {self.alpha}, num_tokens {self.num_tokens}: allowed "
+                "are numbers from 0, and an alpha above 0 exactly where there is a rank."
             )
         if self.text_targets and not self.rank:
             raise ValueError(f"text_targets {self.text_targets} are adapted, which needs a rank above 0.")
+        if self.train_text and (self.rank or self.num_tokens):
+            raise ValueError(
+                "train_text trains the whole text encoder: allowed is rank 0 and no new tokens beside it. Adapt it by "
+                "text_targets instead."
+            )
+        if not (self.train_unet or self.train_text or self.rank or self.num_tokens):
+            raise ValueError("Nothing would be trained: set train_unet, train_text, a rank or tokens to learn.")
         if self.augment.mixup or self.augment.cutmix:
             raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")
+        if self.precompute and replace(self.augment, flip=False) != Augment():
+            raise ValueError(
+                "precompute encodes each image once, so augment may flip and nothing else: set precompute=False, or "
+                "the other augmentations off."
+            )
         self.pipeline.latent_shape(self.image_px)
 
     @property
     def scale(self) -> float:
         """What adapters are multiplied with."""
-        return self.alpha / self.rank
+        return self.alpha / self.rank if self.rank else 0.0
 
-    def frozen(self, params: Any, prompts: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """The parts of the pipeline that are trained whole."""
+        unet = ("unet",) if self.train_unet and not self.rank else ()
+        return unet + (("text_encoder",) if self.train_text else ())
+
+    @property
+    def text_learns(self) -> bool:
+        """Whether text states change while training."""
+        return bool(self.train_text or self.text_targets or self.num_tokens)
+
+    def frozen(
+        self,
+        params: Any,
+        prompts: tuple[tuple[str, ...], ...],
+        images: Iterable[Batch] | None = None,
+        machine: parallel.Machine | None = None,
+    ) -> dict[str, Any]:
         """Lays out what the steps use and do not train; text is encoded here, once, unless its encoder learns.
 
         Args:
             params: of the pipeline. prompts: of each class; classes with fewer repeat theirs.
+            images: all training images as padded evaluation batches, and the devices to encode them on, to precompute.
         Raises: ValueError: another number of classes, or a prompt that is too long.
         """
         if len(prompts) != self.num_classes:
             raise ValueError(f"Got prompts of {len(prompts)} classes, the images have {self.num_classes}.")
         most = max(map(len, prompts))
         ids = np.stack([self.pipeline.tokenize([some[i % len(some)] for i in range(most)]) for some in prompts])
-        counts = np.array([len(some) for some in prompts], np.int32)
         empty = self.pipeline.tokenize([""])
-        frozen = {"vae": params["vae"], "num_prompts": counts}
-        if self.rank:
-            frozen["unet"] = params["unet"]
-        if self.text_targets:
-            return {**frozen, "text_encoder": params["text_encoder"], "ids": ids, "no_ids": empty[0]}
+        frozen = {"num_prompts": np.array([len(some) for some in prompts], np.int32)}
+        frozen |= {"vae": params["vae"]} | ({} if "unet" in self.whole else {"unet": params["unet"]})
+        if self.precompute and images is not None:
+            frozen["latents"] = gather_rows(_encode_images(self, machine), params["vae"], images, machine)
+        if self.text_learns:
+            text = {} if self.train_text else {"text_encoder": params["text_encoder"]}
+            return {**frozen, **text, "ids": ids, "no_ids": empty[0]}
         encode = jax.jit(self.pipeline.encode_text)
         text = {"text_encoder": params["text_encoder"]}
         states = [np.stack([np.asarray(encode(text, row[None]))[0] for row in some]) for some in ids]
         return {**frozen, "states": np.stack(states), "no_states": np.asarray(encode(text, empty))[0]}
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
-        """Returns fresh adapters; or zeros in the place of the U-Net, which `start` fills."""
-        shapes = self._shapes()
+        """Returns fresh adapters, and zeros in the place of what `start` fills."""
+        shapes = self.pipeline.parameter_shapes()
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), {part: shapes[part] for part in self.whole}
+        )
         if self.rank:
-            return self._init_adapters(key, shapes), {}
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes["unet"]), {}
+            zeros["lora"] = self._init_adapters(key, shapes)
+        if self.num_tokens:
+            zeros["tokens"] = jnp.zeros((self.num_tokens, _words(shapes).shape[-1]))
+        return zeros, {}
 
-    def start(self, params: Any) -> Callable[[TrainState], TrainState] | None:
-        """What puts the pipeline's U-Net into a fresh state; adapters start as they are."""
-        if self.rank:
-            return None
+    def start(self, params: Any) -> Callable[[TrainState], TrainState]:
+        """What puts the pipeline's parameters into a fresh state; adapters start as they are."""
 
         def put(state: TrainState) -> TrainState:
-            ema = None if state.ema is None else {**state.ema, "params": params["unet"]}
-            return state.replace(params=params["unet"], ema=ema)
+            found = {part: params[part] for part in self.whole}
+            if self.num_tokens:
+                found["tokens"] = _words(params)[-self.num_tokens :]
+            found = {**state.params, **found}
+            return state.replace(params=found, ema=None if state.ema is None else {**state.ema, "params": found})
 
         return put
 
     def tuned(self, params: Any, trained: Any) -> dict[str, Any]:
-        """The pipeline's parameters with what was trained in them: adapters merged, or the U-Net replaced."""
-        return lora.merge(params, trained, self.scale) if self.rank else {**params, "unet": trained}
+        """The pipeline's parameters with what was trained in them, as a plain pipeline has them."""
+        params = {**params, **{part: trained[part] for part in self.whole}}
+        if self.num_tokens:
+            params = {**params, "text_encoder": self._with_words(params["text_encoder"], trained["tokens"])}
+        return lora.merge(params, trained["lora"], self.scale) if self.rank else params
 
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
         """The weighted error of the network's own prediction, its mean over the rows."""
         split = jax.vmap(lambda key: jax.random.split(key, 6), out_axes=1)
         k_augment, k_latent, k_prompt, k_drop, k_sigma, k_noise = split(keys)
-        none = jnp.zeros((len(batch["label"]), 1))
-        image, _ = self.augment(k_augment, to_unit(batch["image"]), none)
-        x0 = self.pipeline.encode_image(frozen, self._as_seen(image), k_latent)
+        x0 = self._latents(frozen, batch, k_augment, k_latent)
         count = frozen["num_prompts"][batch["label"]]
         prompt = jax.vmap(lambda key, n: jax.random.randint(key, (), 0, n))(k_prompt, count)
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.caption_dropout))(k_drop)
@@ -150,29 +200,32 @@ class Finetune:
         """
         params = state.ema["params"] if state.ema else state.params
         run = _noised_loss(self, machine)
-        variables = {"params": params, "frozen": frozen}
+        variables = {"params": params, "frozen": {k: v for k, v in frozen.items() if k != "latents"}}
         rows = {name: gather_rows(run, variables, batches, machine) for name, batches in data.items()}
         return Evaluation({f"loss_{k}": float(np.mean(v["loss"], dtype=np.float64)) for k, v in rows.items()})
+
+    def _latents(self, frozen: Any, batch: Batch, k_augment: Key[Array, " B"], k_latent: Key[Array, " B"]) -> Array:
+        """Draws each image's latent from the VAE's posterior: encoded now, or before the first step."""
+        none = jnp.zeros((len(batch["label"]), 1))
+        if "latents" not in frozen:
+            image, _ = self.augment(k_augment, to_unit(batch["image"]), none)
+            return self.pipeline.encode_image(frozen, as_seen(image, self.image_px), k_latent)
+        # Which way each image goes: two pixels, 0 and 1, go the same way.
+        pair = jnp.broadcast_to(jnp.array([0.0, 1.0])[None, :, None], (len(none), 1, 2, 1))
+        side = self.augment(k_augment, pair, none)[0][:, 0, 0, 0].astype(jnp.int32)
+        mean, std = (frozen["latents"][name][batch["index"], side] for name in ("mean", "std"))
+        return mean + std * noise.normal_like(k_latent, mean.shape[1:])
 
     def _denoiser(self, params: Any, frozen: Any, label: Array, prompt: Array, dropped: Array) -> denoise.Denoiser:
         """The network as it is now, each example under one of its class's prompts, or under none."""
         parts = {part: frozen[part] for part in ("unet", "text_encoder") if part in frozen}
-        unet = lora.merge(parts, params, self.scale) if self.rank else {"unet": params}
-        if self.text_targets:
+        parts = self.tuned(parts, params)
+        if self.text_learns:
             ids = jnp.where(dropped[:, None], frozen["no_ids"], frozen["ids"][label, prompt])
-            states = self.pipeline.encode_text(unet, ids)
+            states = self.pipeline.encode_text(parts, ids)
         else:
             states = jnp.where(dropped[:, None, None], frozen["no_states"], frozen["states"][label, prompt])
-        return self.pipeline.denoiser(unet["unet"], states)
-
-    def _as_seen(self, image: Array) -> Array:
-        """Images [B, H, W, C] as the VAE wants them: colour, and of its size."""
-        batch, _, _, channels = image.shape
-        image = jnp.broadcast_to(image, (*image.shape[:3], 3)) if channels == 1 else image
-        return jax.image.resize(image, (batch, self.image_px, self.image_px, 3), "linear")
-
-    def _shapes(self) -> dict[str, Any]:
-        return self.pipeline.parameter_shapes()
+        return self.pipeline.denoiser(parts["unet"], states)
 
     def _init_adapters(self, key: jax.Array, shapes: Any) -> lora.Adapters:
         parts = [("unet", self.targets), *([("text_encoder", self.text_targets)] if self.text_targets else [])]
@@ -181,14 +234,39 @@ class Finetune:
             made |= lora.init(jax.random.fold_in(key, number), {part: shapes[part]}, self.rank, names)
         return made
 
+    def _with_words(self, text_encoder: Any, tokens: Array) -> Any:
+        """A text encoder whose last words have these vectors."""
+        table = jnp.concatenate([_words({"text_encoder": text_encoder})[: -self.num_tokens], tokens])
+        model = text_encoder["text_model"]
+        embeddings = {**model["embeddings"], "token_embedding": {"embedding": table}}
+        return {**text_encoder, "text_model": {**model, "embeddings": embeddings}}
+
+
+def _words(params: Any) -> Array:
+    """The text encoder's table of words, [V, D]."""
+    return params["text_encoder"]["text_model"]["embeddings"]["token_embedding"]["embedding"]
+
 
 @functools.lru_cache(maxsize=8)
 def _noised_loss(task: Finetune, machine: parallel.Machine) -> Callable:
     def problem(variables: Any, batch: Batch) -> tuple:
         frozen, label = variables["frozen"], batch["label"]
-        x0 = task.pipeline.encode_image(frozen, task._as_seen(to_unit(batch["image"])))
+        x0 = task.pipeline.encode_image(frozen, as_seen(to_unit(batch["image"]), task.image_px))
         first, kept = jnp.zeros_like(label), jnp.zeros(label.shape, bool)
         return task._denoiser(variables["params"], frozen, label, first, kept), x0
 
     plain = denoise.eps_weight if task.pipeline.prediction == "epsilon" else denoise.v_weight
     return loss_at_fixed_noise(problem, lambda keys: noise.uniform_sigma(keys, task.pipeline.table), plain, machine)
+
+
+@functools.lru_cache(maxsize=8)
+def _encode_images(task: Finetune, machine: parallel.Machine) -> Callable:
+    """Compiles the VAE's posterior of images, and of mirror images where training flips: each [b, 1 or 2, h, w, c]."""
+
+    def encode(vae: Any, batch: Batch) -> dict[str, Array]:
+        seen = as_seen(to_unit(batch["image"]), task.image_px)
+        sides = [seen, seen[:, :, ::-1]] if task.augment.flip else [seen]
+        found = [task.pipeline.posterior({"vae": vae}, image) for image in sides]
+        return {"mean": jnp.stack([mean for mean, _ in found], 1), "std": jnp.stack([std for _, std in found], 1)}
+
+    return gathered(encode, machine)

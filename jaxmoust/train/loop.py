@@ -245,6 +245,7 @@ def fit(
     best_metric: str = "",
     title: str = "train",
     start: Callable[[TrainState], TrainState] | None = None,
+    watch: Callable[[TrainState], None] | None = None,
 ) -> tuple[TrainState, Evaluation, float]:
     """Trains a task to `recipe.num_steps` updates, from the newest checkpoint in the folder if there is one.
 
@@ -256,6 +257,7 @@ def fit(
         best_metric: also keep the checkpoint with the highest value of this metric; every evaluation then saves
             one. It selects on whatever `eval_data` is: name it only where that is a validation set.
         start: puts what was learnt elsewhere into the fresh state of a run that begins; a resumed one does not call it.
+        watch: called with the state at every evaluation, in every process, to draw pictures of it.
     Returns: (the final state, its evaluation, seconds of work summed over restarts).
     Raises:
         ValueError: a batch that the devices cannot share, a seed that is no uint32, or a best_metric that is never
@@ -271,7 +273,7 @@ def fit(
             f"best_metric {best_metric!r} needs evaluations while training: "
             "give eval_data and set eval_steps, or leave best_metric empty."
         )
-    run = _Run(task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start)
+    run = _Run(task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start, watch)
     try:
         return run.to_end(stream_from, title)
     finally:
@@ -281,10 +283,10 @@ def fit(
 class _Run:
     """One call of `fit`: the state on its way, and what is written on the side."""
 
-    def __init__(self, task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start):
+    def __init__(self, task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start, watch):
         self.task, self.recipe, self.machine, self.intervals = task, recipe, machine, intervals
         self.frozen = machine.replicate(frozen)
-        self.eval_data, self.best_metric = eval_data, best_metric
+        self.eval_data, self.best_metric, self.watch = eval_data, best_metric, watch
         self.seed = machine.replicate(np.uint32(seed))
         self.checkpoints = Checkpoints(folder.checkpoints, best=best_metric, primary=machine.primary)
         state = init_state(task, recipe, seed)
@@ -368,6 +370,8 @@ class _Run:
         # A step that was restored was written before it was saved.
         if self.writer and self.step != self.saved_step:
             self.writer.write(self.step, {f"eval_{k}": v for k, v in evaluation.metrics.items()})
+        if self.watch:
+            self.watch(self.state)
         return evaluation
 
     def _save(self, metrics: dict[str, float]) -> None:

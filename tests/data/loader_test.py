@@ -53,12 +53,20 @@ def test_train_stream_batch_is_what_the_sampler_drew():
         np.testing.assert_array_equal(batch["image"], everything[keys])
         np.testing.assert_array_equal(batch["label"], sampler.pool.label(keys))
         np.testing.assert_array_equal(batch["source"], sampler.pool.source(keys))
+        np.testing.assert_array_equal(batch["index"], keys - sampler.pool.offsets[batch["source"]])
         assert {name: (a.dtype, a.shape) for name, a in batch.items()} == {
             "image": (np.uint8, (12, 4, 4, 1)),
             "label": (np.int32, (12,)),
             "source": (np.int32, (12,)),
+            "index": (np.int32, (12,)),
             "slot": (np.int32, (12,)),
         }
+
+
+def test_train_stream_without_pixels_draws_the_same():
+    for batch, bare in zip(take(stream(), 3), take(stream(pixels=False), 3), strict=True):
+        del batch["image"]
+        assert_equal([batch], [bare])
 
 
 def in_parts(process_count, num, state=None, **options):

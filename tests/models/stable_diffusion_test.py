@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -381,3 +382,13 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as root:
             tiny.write_pipeline(Path(root) / "pipeline", number)
             np.savez_compressed(FIXTURES / f"sd{number}.npz", **torch_answers(Path(root) / "pipeline"))
+
+
+def test_pipelines_are_equal_where_their_settings_are(folders):
+    one, again, half, other = (
+        stable_diffusion.load(str(folders[kind]), dtype=dtype).pipeline
+        for kind, dtype in ((1, jnp.float32), (1, jnp.float32), (1, jnp.bfloat16), (2, jnp.float32))
+    )
+    assert one is not again and one == again and hash(one) == hash(again)
+    scaled = replace(one, configs={**one.configs, "vae": {**one.configs["vae"], "scaling_factor": 0.5}})
+    assert one not in (half, other, scaled)

@@ -11,6 +11,22 @@ TRAIN = {"num_steps": 10, "batch_size": 8}
 FILES = {
     "fit.py": {"seed": 5, "task": "diffuse", "data": {"source": "", "digest": ""}, "train": TRAIN},
     "sample.py": {"seed": 5, "task": "sample", "generator": "", "name": "", "num_images": 40},
+    "tune.py": {
+        "seed": 5,
+        "task": "finetune",
+        "data": {"source": "", "digest": ""},
+        "pipeline": {"path": "public"},
+        "method": {"rank": 4, "learn_tokens": 0},
+        "train": TRAIN,
+    },
+    "draw.py": {
+        "seed": 5,
+        "task": "text_to_image",
+        "data": {"source": "", "digest": ""},
+        "pipeline": {"path": "public"},
+        "name": "",
+        "num_images": 40,
+    },
     "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence"},
     "train.py": {
         "seed": 5,
@@ -76,6 +92,52 @@ def test_seeds_vary_classifiers_and_sets_and_leave_the_generator(config):
     generators = {made.needs[0].name for made in sets}
     assert len(generators) == 1
     assert sets[0].needs[0].config["seed"] == 5
+
+
+@pytest.fixture
+def external(config):
+    """Stable Diffusion as it is, adapted, and trained whole, beside the generator inside the data set."""
+    config["generators"] |= {
+        "adapted": {"config": "tune.py", "overrides": {}},
+        "whole": {"config": "tune.py", "overrides": {"method": {"rank": 0}}},
+        "words": {"config": "tune.py", "overrides": {"method": {"learn_tokens": 1}}},
+    }
+    for generator in ("", "adapted", "whole", "words"):
+        config["sets"][f"set_{generator}"] = {"generator": generator, "config": "draw.py", "overrides": {}}
+    config["arms"] += tuple(arm(f"arm_{name}", (f"set_{name}",)) for name in ("", "adapted", "whole", "words"))
+    config["arms"] += (arm("two", ("a", "set_adapted")),)
+    return config
+
+
+def test_external_sets_are_drawn_from_a_pipeline_or_from_what_was_tuned_of_it(external):
+    runs = {run.arm.name: run for run in lay_out(external).runs}
+    as_it_is, adapted = (runs[name].stage.needs[0] for name in ("arm_", "arm_adapted"))
+    assert as_it_is.config["pipeline"]["path"] == "public" and not as_it_is.needs
+    assert adapted.config["pipeline"]["path"] == adapted.needs[0].name and adapted.needs[0].kind == "fit"
+    for stage in (as_it_is, adapted, adapted.needs[0]):
+        assert stage.config["data"] == {"source": "digits", "digest": "digest of digits"}
+
+
+def test_run_says_what_of_its_generators_was_fine_tuned(external):
+    said = {run.arm.name: run.fine_tuning for run in lay_out(external).runs}
+    assert said == {
+        "real": "none",
+        "mixed": "none",
+        "both": "none+none",
+        "union": "none",
+        "arm_": "none",
+        "arm_adapted": "lora",
+        "arm_whole": "full",
+        "arm_words": "lora_tokens",
+        "two": "none+lora",
+    }
+
+
+@pytest.mark.parametrize(("kind", "generator"), [("draw.py", "g"), ("sample.py", "adapted"), ("sample.py", "")])
+def test_set_from_a_generator_of_another_kind_is_refused(external, kind, generator):
+    external["sets"]["set_"] = {"generator": generator, "config": kind, "overrides": {}}
+    with pytest.raises(ValueError, match=r"config\.sets\.set_"):
+        lay_out(external)
 
 
 def test_stages_refer_to_what_they_need_by_name(config):

@@ -1,5 +1,7 @@
 """Laws of train/finetune.py: what is learnt, what stays, and that neither devices nor prompts of others matter."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.loader import eval_stream
 from jaxmoust.data.sources import from_arrays
 from jaxmoust.models import lora
+from jaxmoust.models.stable_diffusion import add_tokens
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.finetune import Finetune
 from jaxmoust.train.loop import Recipe, init_state, make_step
@@ -50,17 +53,18 @@ def make_batch(num=8):
         "image": rng.integers(0, 256, (num, *SHAPE), dtype=np.uint8),
         "label": np.arange(num, dtype=np.int32) % K,
         "source": np.zeros(num, np.int32),
+        "index": np.arange(num, dtype=np.int32),
         "slot": np.arange(num, dtype=np.uint32),
     }
 
 
-def train(task, params, num_steps, num_devices, recipe=RECIPE):
+def train(task, params, num_steps, num_devices, recipe=RECIPE, prompts=PROMPTS):
     """Trains on one batch again and again; returns the state and the losses."""
     machine = Machine.local(num_devices)
     step = make_step(task, recipe, machine)
     state = init_state(task, recipe, 0)
-    state = (task.start(params) or (lambda state: state))(state)
-    state, frozen = machine.replicate(state), machine.replicate(task.frozen(params, PROMPTS))
+    state = machine.replicate(task.start(params)(state))
+    frozen = machine.replicate(task.frozen(params, prompts, all_images(), machine))
     seed, losses = machine.replicate(np.uint32(0)), []
     for _ in range(num_steps):
         state, metrics = step(state, frozen, seed, machine.split(make_batch()))
@@ -78,13 +82,16 @@ def trained_adapters(adapted, second):
     return train(adapted, second.params, 40, 1)
 
 
-def judge(task, state, params, num_devices=1):
-    """The loss at fixed noise on the images that were trained on."""
+def all_images():
     batch = make_batch()
-    source = from_arrays(batch["image"], batch["label"], ["a", "b", "c"])
-    data = {"train": eval_stream(source, 8, image_px=SHAPE[0], channels=1)}
-    machine = Machine.local(num_devices)
-    state, frozen = machine.replicate(state), machine.replicate(task.frozen(params, PROMPTS))
+    return eval_stream(from_arrays(batch["image"], batch["label"], ["a", "b", "c"]), 8, image_px=SHAPE[0], channels=1)
+
+
+def judge(task, state, params, prompts=PROMPTS):
+    """The loss at fixed noise on the images that were trained on."""
+    data = {"train": all_images()}
+    machine = Machine.local(1)
+    state, frozen = machine.replicate(state), machine.replicate(task.frozen(params, prompts))
     return task.evaluate(state, frozen, data, machine).metrics["loss_train"]
 
 
@@ -101,12 +108,50 @@ def test_whole_unet_learns(whole, first, trained):
 def test_adapters_learn_and_nothing_else_is_in_the_state(adapted, second, trained_adapters):
     state, _ = trained_adapters
     assert judge(adapted, state, second.params) < judge(adapted, init_state(adapted, RECIPE, 0), second.params)
-    assert all(name.startswith(("unet/", "text_encoder/")) for name in state.params)
-    assert any(name.startswith("text_encoder/") for name in state.params)
-    assert {name.rpartition("/")[2] for name in named_leaves(state.params)} == {"A", "B"}
+    adapters = state.params["lora"]
+    assert set(state.params) == {"lora"} and {name.partition("/")[0] for name in adapters} == {"unet", "text_encoder"}
+    assert {name.rpartition("/")[2] for name in named_leaves(adapters)} == {"A", "B"}
     before, after = named_leaves(second.params), named_leaves(adapted.tuned(second.params, state.params))
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed == {f"{name}/kernel" for name in state.params}
+    assert changed == {f"{name}/kernel" for name in adapters}
+
+
+@pytest.fixture(scope="module")
+def words(first):
+    """A pipeline with a word for each class, and the task of learning those alone."""
+    loaded = add_tokens(first, {"<a>": "cat", "<b>": "dog", "<c>": "do"})
+    return loaded, Finetune(loaded.pipeline, K, SHAPE, 16, train_unet=False, num_tokens=3, caption_dropout=0.0)
+
+
+def test_new_words_learn_and_nothing_else_is_in_the_state(words):
+    loaded, task = words
+    prompts = (("a photo of <a>",), ("<b>",), ("<c>",))
+    state, _ = train(task, loaded.params, 20, 1, replace(RECIPE, learning_rate=0.05), prompts)
+    fresh = task.start(loaded.params)(init_state(task, RECIPE, 0))
+    assert judge(task, state, loaded.params, prompts) < judge(task, fresh, loaded.params, prompts)
+    assert {name: leaf.shape for name, leaf in state.params.items()} == {"tokens": (3, 32)}
+    before, after = named_leaves(loaded.params), named_leaves(task.tuned(loaded.params, state.params))
+    (name,) = {name for name in before if not np.array_equal(before[name], after[name])}
+    changed = np.any(before[name] != after[name], -1)
+    assert name.startswith("text_encoder") and np.flatnonzero(changed).tolist() == list(range(len(changed)))[-3:]
+
+
+def test_text_encoder_learns_whole_when_told_to(first):
+    task = Finetune(first.pipeline, K, SHAPE, 16, train_text=True)
+    state, _ = train(task, first.params, 2, 1)
+    before, after = named_leaves(first.params), named_leaves(task.tuned(first.params, state.params))
+    changed = {name.partition("/")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"unet", "text_encoder"}
+    assert set(task.frozen(first.params, PROMPTS)) == {"num_prompts", "vae", "ids", "no_ids"}
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_latents_of_before_the_first_step_train_as_those_of_the_step(whole, first, trained, flip):
+    """Encoded once or at every step, the same draws from the same posteriors: losses agree to float error."""
+    how = {"augment": Augment(flip=flip)}
+    _, now = train(replace(whole, **how), first.params, 3, 1) if flip else trained
+    _, before = train(replace(whole, precompute=True, **how), first.params, 3, 1)
+    np.testing.assert_allclose(before, now[:3], rtol=1e-4)
 
 
 @pytest.mark.parametrize("which", ["whole", "adapted"])
@@ -122,7 +167,7 @@ def test_loss_is_the_error_of_the_noise_that_the_network_predicts(whole, first):
     """Recomputed by hand from the same keys, in DDPM's own coordinates."""
     frozen, batch, pipeline = whole.frozen(first.params, PROMPTS), make_batch(3), first.pipeline
     keys = jax.random.split(jax.random.key(5), 3)
-    loss, _ = jax.jit(whole.loss)(first.params["unet"], {}, frozen, batch, keys)
+    loss, _ = jax.jit(whole.loss)({"unet": first.params["unet"]}, {}, frozen, batch, keys)
     k_augment, k_latent, k_prompt, k_drop, k_sigma, k_noise = jax.vmap(
         lambda key: jax.random.split(key, 6), out_axes=1
     )(keys)
@@ -148,8 +193,6 @@ def test_loss_is_the_error_of_the_noise_that_the_network_predicts(whole, first):
 
 @pytest.mark.parametrize("which", ["whole", "adapted"])
 def test_bounded_weight_is_hangs(request, which, first):
-    from dataclasses import replace
-
     task = replace(request.getfixturevalue(which), min_snr=5.0)
     sigma = jnp.array([0.05, 0.2, 0.5, 2.0, 10.0])
     snr = 1 / sigma**2
@@ -168,6 +211,9 @@ def test_classes_without_prompts_and_impossible_settings_are_refused(whole, firs
         ({"alpha": 4.0}, "an alpha above 0 exactly where there is a rank"),
         ({"text_targets": ("q_proj",)}, "needs a rank"),
         ({"augment": Augment(mixup=0.2)}, "blend classes"),
+        ({"train_text": True, "rank": 4, "alpha": 4.0}, "train_text trains the whole"),
+        ({"train_unet": False}, "Nothing would be trained"),
+        ({"precompute": True, "augment": Augment(flip=True, crop_px=1)}, "may flip and nothing else"),
         ({"image_px": 17}, "multiples of 2"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -5,5 +5,6 @@ and latents [B, H, W, C], and one contract, `denoise(x, sigma) -> x0`, that ever
 """
 
 from jaxmoust.models.stable_diffusion.pipeline import Loaded, StableDiffusion, load, save
+from jaxmoust.models.stable_diffusion.tokens import add_tokens, load_tokens, save_tokens
 
-__all__ = ["Loaded", "StableDiffusion", "load", "save"]
+__all__ = ["Loaded", "StableDiffusion", "add_tokens", "load", "load_tokens", "save", "save_tokens"]

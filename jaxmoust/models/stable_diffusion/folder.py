@@ -6,7 +6,9 @@ built in, and refused at any other, so that no pipeline loads and draws somethin
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from jaxmoust.core import noise
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
 # Settings of torch's models that the Flax ones have no field for, and the values that make no difference.
 _BUILT_IN: dict[str, dict[str, tuple]] = {
@@ -61,18 +64,30 @@ _BUILT_IN: dict[str, dict[str, tuple]] = {
     },
 }
 _UNET_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
+# Schedulers that space their timesteps evenly from the first to the last where their file does not say how.
+_LINSPACED = re.compile(r"(Euler|LMS|Heun|KDPM2|DPMSolver|DEIS|UniPC|SASolver)")
+
+
+def embedded() -> dict[str, Path]:
+    """The pipelines that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(ASSETS.glob("*/model_index.json"))}
 
 
 def find(name: str, revision: str = "", variant: str = "") -> Path:
-    """Finds a pipeline: a folder of that name, else a model of the Hugging Face hub, fetched into its cache.
+    """Finds a pipeline: a folder of that name, else one that comes with the package, else one of the Hugging Face hub.
 
-    Raises: ValueError: neither; what is missing or out of reach is said.
+    What the hub gives is fetched into its cache.
+
+    Raises: ValueError: none of them; what is missing or out of reach is said.
     """
     if Path(name).is_dir():
         return Path(name)
+    if name in embedded():
+        return embedded()[name]
     if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        own = f", {', '.join(embedded())} of this package" if embedded() else ""
         raise ValueError(
-            f"{name!r} is no folder. Give the folder of a pipeline, or a name on the hub such as OWNER/MODEL."
+            f"{name!r} is no folder. Give the folder of a pipeline{own}, or a name on the hub such as OWNER/MODEL."
         )
     import huggingface_hub
     from huggingface_hub import errors
@@ -137,8 +152,15 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
         blocks = {*config.get("down_block_types", ()), *config.get("up_block_types", ())}
         if unknown := sorted(blocks - set(_UNET_BLOCKS)):
             raise ValueError(f"unet/config.json: blocks {unknown}; allowed are {_UNET_BLOCKS}.")
+        if _written_before_0_9(config) and config.get("sample_size", 64) < 64:
+            # The first files of 1.x say 32, which nothing was trained at; torch's pipeline takes 64 for it, too.
+            config = {**config, "sample_size": 64}
     known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype"}
     return {name: _tupled(value) for name, value in config.items() if name in known}
+
+
+def _written_before_0_9(config: Mapping[str, Any]) -> bool:
+    return re.match(r"0\.[0-8]\.", config.get("_diffusers_version", "")) is not None
 
 
 def _plain(value: Any) -> Any:
@@ -181,15 +203,18 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
 def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
     """The timesteps [N] that sampling in N steps walks, descending, spaced as the scheduler_config.json says.
 
+    Leading ones are moved on by 1 where there is room, which torch's pipelines do whatever `steps_offset` says.
+
     Raises: ValueError: more steps than the schedule has, or an unknown spacing.
     Source: Lin et al. 2023 (2305.08891), table 2, which names the spacings.
     """
-    num, spacing = scheduler.get("num_train_timesteps", 1000), scheduler.get("timestep_spacing", "leading")
+    num, usual = scheduler.get("num_train_timesteps", 1000), _LINSPACED.match(scheduler.get("_class_name", ""))
+    spacing = scheduler.get("timestep_spacing", "linspace" if usual else "leading")
     if not 1 <= num_steps <= num:
         raise ValueError(f"{num_steps} steps: allowed are 1 to {num}, the timesteps of the schedule.")
     if spacing == "leading":
         found = (np.arange(num_steps) * (num // num_steps))[::-1]
-        return found + min(scheduler.get("steps_offset", 0), num - 1 - found[0])
+        return found + min(1, num - 1 - found[0])
     if spacing == "linspace":
         return np.linspace(0, num - 1, num_steps).round()[::-1].astype(np.int64)
     if spacing == "trailing":

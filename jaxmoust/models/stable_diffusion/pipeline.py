@@ -1,5 +1,6 @@
 """The pipeline: three networks, a tokenizer and a noise schedule, loaded from a folder and saved to one."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from jaxmoust.models.stable_diffusion.hub_models import (
     FlaxAutoencoderKL,
     FlaxCLIPTextModule,
     FlaxUNet2DConditionModel,
+    RecomputingUNet,
 )
 
 Images = Float[Array, "B H W 3"]
@@ -42,8 +44,8 @@ _FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "
 class StableDiffusion:
     """What a pipeline is, apart from its parameters; every method is a pure function of those.
 
-    Parameters are one tree, {"unet": ..., "vae": ..., "text_encoder": ...}. Two pipelines are equal where they are
-    one object: keep it, and compiled functions that close over it are found again.
+    Parameters are one tree, {"unet": ..., "vae": ..., "text_encoder": ...}. Two pipelines are equal where their
+    settings and vocabularies are, so that one compiled program serves a pipeline and what was fine-tuned of it.
 
     Args:
         unet, vae, text_encoder: the modules. tokenizer: the checkpoint's own.
@@ -59,6 +61,19 @@ class StableDiffusion:
     table: np.ndarray
     prediction: str
     configs: dict[str, dict[str, Any]]
+
+    @functools.cached_property
+    def _content(self) -> str:
+        how = [type(self.unet).__name__, str(self.unet.dtype), str(self.vae.dtype), str(self.text_encoder.dtype)]
+        return json.dumps([how, self.configs, self.tokenizer.get_vocab()], sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both compute the same function of parameters, prompts and images."""
+        return isinstance(other, StableDiffusion) and self._content == other._content
+
+    def __hash__(self) -> int:
+        """Agrees with `__eq__`."""
+        return hash(self._content)
 
     @property
     def factor(self) -> int:
@@ -117,19 +132,22 @@ class StableDiffusion:
         variables = {"params": params["text_encoder"]}
         return self.text_encoder.apply(variables, ids, jnp.ones_like(ids), position).last_hidden_state
 
+    def posterior(self, params: Any, image: Images) -> tuple[Latents, Latents]:
+        """Mean and standard deviation of the latents of images in [-1, 1], scaled as the U-Net was trained on them."""
+        found = self.vae.apply(
+            {"params": params["vae"]}, image.transpose(0, 3, 1, 2), method=self.vae.encode
+        ).latent_dist
+        scaling = self.configs["vae"].get("scaling_factor", 0.18215)
+        return found.mean.astype(jnp.float32) * scaling, found.std.astype(jnp.float32) * scaling
+
     def encode_image(self, params: Any, image: Images, keys: Key[Array, " B"] | None = None) -> Latents:
         """Images in [-1, 1] to latents, scaled to the unit variance that the U-Net was trained on.
 
         Args:
             keys: one an image, to draw from the VAE's posterior; None takes its mean.
         """
-        posterior = self.vae.apply(
-            {"params": params["vae"]}, image.transpose(0, 3, 1, 2), method=self.vae.encode
-        ).latent_dist
-        latent = posterior.mean
-        if keys is not None:
-            latent = latent + posterior.std * noise.normal_like(keys, latent.shape[1:])
-        return latent.astype(jnp.float32) * self.configs["vae"].get("scaling_factor", 0.18215)
+        mean, std = self.posterior(params, image)
+        return mean if keys is None else mean + std * noise.normal_like(keys, mean.shape[1:])
 
     def decode_latent(self, params: Any, latent: Latents) -> Images:
         """Latents to images, float32, about [-1, 1]."""
@@ -168,13 +186,16 @@ def load(
     variant: str = "",
     dtype: Dtype = jnp.float32,
     param_dtype: Any = np.float32,
+    remat: bool = False,
 ) -> Loaded:
     """Loads a pipeline of Stable Diffusion 1.x or 2.x, without torch and without opening a pickle.
 
     Args:
-        name: a folder in diffusers' layout, or OWNER/MODEL on the hub. revision: of the hub.
-        variant: "fp16" and the like, where the files' names carry one.
+        name: a folder in diffusers' layout, a pipeline that comes with the package, or OWNER/MODEL on the hub.
+        revision: of the hub. variant: "fp16" and the like, where the files' names carry one.
         dtype: of the computation. param_dtype: of the parameters.
+        remat: for its gradient the U-Net keeps what lies between its blocks alone and computes their inside again:
+            a fraction of the memory for about a quarter more operations; the same answers.
     Raises: ValueError: no such pipeline, another kind of one, or parts that do not fit; nothing is loaded halfway.
     """
     folder = find(name, revision, variant)
@@ -183,7 +204,7 @@ def load(
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     configs["model_index"] = read_json(folder / "model_index.json")
     tokenizer = _tokenizer(folder / "tokenizer")
-    pipeline = build(configs, tokenizer, dtype)
+    pipeline = build(configs, tokenizer, dtype, remat)
     shapes = pipeline.parameter_shapes()
     params = {}
     for part, stem in _FILES.items():
@@ -192,14 +213,17 @@ def load(
     return Loaded(pipeline, params)
 
 
-def build(configs: dict[str, dict], tokenizer: CLIPTokenizer, dtype: Dtype = jnp.float32) -> StableDiffusion:
+def build(
+    configs: dict[str, dict], tokenizer: CLIPTokenizer, dtype: Dtype = jnp.float32, remat: bool = False
+) -> StableDiffusion:
     """Builds the modules that the JSON files of a folder describe.
 
+    Args:
+        dtype: of the computation. remat: as in `load`.
     Raises: ValueError: settings that the Flax models cannot have, or parts that do not fit each other.
     """
-    unet = FlaxUNet2DConditionModel(
-        **model_fields("unet", configs["unet"], FlaxUNet2DConditionModel), dtype=jnp.dtype(dtype)
-    )
+    made = RecomputingUNet if remat else FlaxUNet2DConditionModel
+    unet = made(**model_fields("unet", configs["unet"], made), dtype=jnp.dtype(dtype))
     vae = FlaxAutoencoderKL(**model_fields("vae", configs["vae"], FlaxAutoencoderKL), dtype=jnp.dtype(dtype))
     text = CLIPTextConfig(**configs["text_encoder"])
     faults = []
@@ -211,6 +235,8 @@ def build(configs: dict[str, dict], tokenizer: CLIPTokenizer, dtype: Dtype = jnp
         )
     if len(tokenizer) > text.vocab_size:
         faults.append(f"a tokenizer of {len(tokenizer)} tokens, a text encoder that knows {text.vocab_size}")
+    if configs["unet"].get("upcast_attention") and jnp.dtype(dtype) == jnp.float16:
+        faults.append("attention that overflows in float16 (upcast_attention): compute in bfloat16 or float32")
     if faults:
         raise ValueError(f"The parts of this pipeline do not fit: {'; '.join(faults)}.")
     table, prediction = noise_table(configs["scheduler"])

@@ -1,0 +1,88 @@
+"""New words for a pipeline's text encoder: added, written as the files that torch's diffusers reads, read again."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxmoust.models.stable_diffusion.pipeline import Loaded, build
+
+_TABLE = ("text_model", "embeddings", "token_embedding")
+
+
+def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
+    """Makes a pipeline that knows some words more, each at first with the mean vector of a text it knows.
+
+    Args:
+        words: new word, such as "<lymphocyte>" -> the text, such as "cell". They become the last of the tokenizer.
+    Raises: ValueError: a word that the tokenizer has, or would cut, or a text without a token.
+    """
+    pipeline, table = loaded.pipeline, _table(loaded.params["text_encoder"])
+    known = pipeline.tokenizer.get_vocab()
+    if not words or any(word in known or word != word.strip().lower() or " " in word for word in words):
+        raise ValueError(
+            f"Got the new words {list(words)}: allowed are one or more that the tokenizer lacks, in lower case and "
+            "without spaces, such as <my-class>."
+        )
+    starts = []
+    for word, like in words.items():
+        ids = pipeline.tokenizer(like, add_special_tokens=False).input_ids
+        if not ids:
+            raise ValueError(f"The word {word} shall start as {like!r}, which is no token: name what it resembles.")
+        starts.append(table[np.array(ids)].mean(0))
+    tokenizer = copy.deepcopy(pipeline.tokenizer)
+    tokenizer.add_tokens(list(words))
+    # Rows beyond the tokenizer's words belong to none, and would be taken for those of the new ones.
+    extended = np.concatenate([table[: len(pipeline.tokenizer)], np.stack(starts).astype(table.dtype)])
+    configs = {**pipeline.configs, "text_encoder": {**pipeline.configs["text_encoder"], "vocab_size": len(extended)}}
+    made = build(configs, tokenizer, pipeline.unet.dtype)
+    made = replace(made, unet=pipeline.unet)
+    return Loaded(made, {**loaded.params, "text_encoder": _with_table(loaded.params["text_encoder"], extended)})
+
+
+def save_tokens(loaded: Loaded, words: Sequence[str], folder: Path) -> None:
+    """Writes each word's vector to a .safetensors file of its own, which torch's `load_textual_inversion` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = _table(loaded.params["text_encoder"])
+    for number, word in enumerate(words):
+        row = table[loaded.pipeline.tokenizer.convert_tokens_to_ids(word)]
+        path = folder / f"{number:04d}.safetensors"
+        safetensors.numpy.save_file({word: np.asarray(row, np.float32)[None]}, path)
+
+
+def load_tokens(loaded: Loaded, folder: Path) -> Loaded:
+    """Adds the words whose vectors lie in a folder, in the order of the files' names.
+
+    Raises: ValueError: no such files, or vectors of another text encoder.
+    """
+    width = _table(loaded.params["text_encoder"]).shape[1]
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        try:
+            found |= safetensors.numpy.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ValueError(f"{path} cannot be read as .safetensors: {error}. Fetch it again.") from error
+    if not found or any(vector.reshape(-1).shape != (width,) for vector in found.values()):
+        shapes = {word: vector.shape for word, vector in found.items()}
+        raise ValueError(f"{folder} holds the words {shapes}: allowed are one or more, of {width} numbers each.")
+    added = add_tokens(loaded, dict.fromkeys(found, "a"))
+    table = np.array(_table(added.params["text_encoder"]))
+    table[-len(found) :] = np.stack([vector.reshape(-1) for vector in found.values()])
+    return Loaded(added.pipeline, {**added.params, "text_encoder": _with_table(added.params["text_encoder"], table)})
+
+
+def _table(text_encoder: Any) -> np.ndarray:
+    for name in _TABLE:
+        text_encoder = text_encoder[name]
+    return np.asarray(text_encoder["embedding"])
+
+
+def _with_table(tree: Any, table: np.ndarray, path: tuple[str, ...] = _TABLE) -> Any:
+    if not path:
+        return {**tree, "embedding": table}
+    return {**tree, path[0]: _with_table(tree[path[0]], table, path[1:])}

@@ -1,0 +1,167 @@
+"""Laws of jobs/tuning.py and jobs/pipelines.py: what a fine-tuning leaves is what is drawn from."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_stable_diffusion
+from PIL import Image
+
+from jaxmoust import jobs
+from jaxmoust.build import load_config, override
+from jaxmoust.core.tree import named_leaves
+from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.jobs import pipelines
+from jaxmoust.jobs.tuning import new_words
+from jaxmoust.models import stable_diffusion
+from jaxmoust.runtime.parallel import Machine
+
+SMALL = {"image_px": 16}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A small pipeline of random weights."""
+    folder = tmp_path_factory.mktemp("pipeline") / "small"
+    tiny_stable_diffusion.write_pipeline(folder, 1, shallow=True)
+    return folder
+
+
+def make_config(base: Path, name: str = "digits_tiny_sd_lora", **sections: dict) -> dict:
+    """A quick fine-tuning of the small pipeline on 40 digits."""
+    config = load_config(f"configs/generator/{name}.py:quick")
+    config = override(config, {"pipeline": {"path": str(base)}, "data": {"n_base": 40}, "method": SMALL})
+    return override(config, {**sections, "prompts": {"template": "a {}", **sections.get("prompts", {})}})
+
+
+def tune(config: dict, folder: Path) -> dict:
+    return jobs.run(jobs.JOBS["fit"], config, folder)
+
+
+def draw(path: Path, folder: Path, **changes: object) -> dict:
+    """Draws 20 digits with whatever pipeline `path` is."""
+    config = load_config("configs/sample/tiny_sd.py:quick")
+    sample = {"num_images": 20, "pipeline": {"path": str(path)}, "prompts": {"template": "a {}"}}
+    config = override(config, override(sample, {}) | changes)
+    config = override(config, {"sample": {"image_px": 16}, "data": {"n_base": 40}})
+    return jobs.run(jobs.JOBS["sample"], config, folder)
+
+
+@pytest.fixture(scope="module")
+def adapted(base, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("adapted") / "run"
+    tune(make_config(base, grid={"per_class": 1, "num_steps": 2}, train={"eval_steps": 2}), folder)
+    return folder
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_set_is_drawn_with_what_was_adapted(base, adapted, tmp_path):
+    assert {path.name for path in adapted.iterdir()} >= {"lora.safetensors", "checkpoints", "result.json"}
+    assert not (adapted / "pipeline").exists()
+    found = result(adapted)
+    assert found["n_base"] == 40 and found["loss_train"] > 0 and found["loss_heldout"] > 0
+    assert draw(adapted, tmp_path / "tuned")["generator"] == found["generator"]
+    assert draw(base, tmp_path / "plain")["generator"] != found["generator"]
+    one, other = (open_synthetic(tmp_path / name).images(np.arange(20)) for name in ("tuned", "plain"))
+    assert one.shape == (20, 8, 8, 1) and not np.array_equal(one, other)
+
+
+def test_adapters_on_top_of_the_pipeline_are_the_folder_of_the_run(base, adapted, tmp_path):
+    """The file that torch's diffusers reads, given beside the pipeline, draws what the run's folder draws."""
+    beside = {"path": str(base), "lora": str(adapted / "lora.safetensors")}
+    made = draw(base, tmp_path / "beside", pipeline=beside)
+    assert made["generator"] == result(adapted)["generator"]
+    halved = draw(base, tmp_path / "halved", pipeline={**beside, "lora_scale": 0.5})
+    assert halved["generator"] not in (made["generator"], draw(base, tmp_path / "plain")["generator"])
+
+
+def test_grid_of_each_evaluation_shows_every_class(adapted):
+    assert sorted(path.name for path in (adapted / "grids").iterdir()) == ["step_000002.png", "step_000004.png"]
+    with Image.open(adapted / "grids" / "step_000004.png") as sheet:
+        width, height = sheet.size
+    assert height > 10 * width * 0.9  # ten rows of one image
+
+
+def test_merge_writes_a_plain_pipeline(adapted, tmp_path):
+    config = override(load_config("configs/merge.py"), {"pipeline": {"path": str(adapted)}})
+    made = jobs.run(jobs.JOBS["merge"], config, tmp_path / "merged")
+    assert made["generator"] == result(adapted)["generator"]
+    loaded = stable_diffusion.load(str(tmp_path / "merged" / "pipeline"))
+    tuned = pipelines.open_pipeline({"path": str(adapted)})
+    for name, leaf in named_leaves(tuned.params).items():
+        np.testing.assert_array_equal(named_leaves(loaded.params)[name], leaf)
+    assert draw(tmp_path / "merged" / "pipeline", tmp_path / "set")["generator"] == made["generator"]
+
+
+def test_whole_unet_is_left_as_a_plain_pipeline(base, tmp_path):
+    config = make_config(base, "digits_tiny_sd_full")
+    found = tune(config, tmp_path / "whole")
+    loaded = stable_diffusion.load(str(tmp_path / "whole" / "pipeline"))
+    assert draw(tmp_path / "whole", tmp_path / "set")["generator"] == found["generator"]
+    assert found["num_trained"] == sum(leaf.size for leaf in jax.tree.leaves(loaded.params["unet"]))
+    assert draw(tmp_path / "whole" / "pipeline", tmp_path / "again")["generator"] == found["generator"]
+
+
+def test_learnt_words_ask_for_the_classes(base, tmp_path):
+    config = make_config(
+        base, "digits_tiny_sd_full", method={"train_unet": False, "learn_tokens": 1, "token_like": "cat"}
+    )
+    found = tune(config, tmp_path / "words")
+    assert found["words"]["3"] == "<3>" and found["num_trained"] == 10 * 32
+    assert len(list((tmp_path / "words" / "tokens").iterdir())) == 10
+    assert draw(tmp_path / "words", tmp_path / "set")["generator"] == found["generator"]
+    provenance = json.loads((tmp_path / "set" / "provenance.json").read_text())
+    assert provenance["spec"]["prompts"][3] == "a <3>"
+
+
+def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
+    assert new_words(["Red Cell", "B+"], 1) == {"Red Cell": "<red-cell>", "B+": "<b>"}
+    assert new_words(["a"], 2) == {"a": "<a-0> <a-1>"}
+    with pytest.raises(ValueError, match="distinct names"):
+        new_words(["b+", "b-"], 1)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"method": {"rank": 64, "alpha": 1.0}}, r"lora\.rank 64: allowed are 1 to 32"),
+        ({"method": {"targets": ("to_x",)}}, "no matrix"),
+        ({"method": {"image_px": 17}}, "17 px do not fit"),
+        ({"method": {"learn_tokens": -1}}, "learn_tokens -1"),
+        ({"prompts": {"template": "a photo"}}, "each with one {}"),
+        ({"prompts": {"template": "a {} " + "cat " * 30}}, "tokens long"),
+        ({"pipeline": {"path": "no/such/folder"}}, "is no folder"),
+        ({"pipeline": {"path": ""}}, r"pipeline\.path is empty"),
+        ({"pipeline": {"dtype": "int8"}}, "'int8'"),
+        ({"train": {"batch_size": 6}}, "cannot be split over 4 devices"),
+        ({"augment": {"flip": True, "crop_px": 1}}, "may flip and nothing else"),
+        ({"grid": {"per_class": 1, "sampler": "magic"}}, "magic"),
+    ],
+)
+def test_fine_tuning_refuses_before_anything_is_written(base, tmp_path, sections, said):
+    config = make_config(base)
+    config["augment"] = {"flip": False, "crop_px": 0}
+    config = override(config, sections)
+    with pytest.raises(jobs.BadInput, match=said):
+        tune(config, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_step_that_no_device_has_the_memory_for_is_refused(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(Machine, "memory_bytes", property(lambda self: 2**20))
+    with pytest.raises(jobs.BadInput, match=r"needs about 0\.\d GiB: .* a device has 0\.0 GiB"):
+        tune(make_config(base), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_run_that_has_not_finished_is_no_pipeline(base, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(make_config(base)))
+    with pytest.raises(jobs.BadInput, match="holds no finished"):
+        draw(folder, tmp_path / "set")
