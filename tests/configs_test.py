@@ -263,6 +263,8 @@ def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline:
     if "pipeline" in config:
         config["pipeline"] |= {"path": str(pipeline), "revision": "", "variant": ""}
         config["method"]["image_px"] = 16
+    if "prompts" in config:
+        config["prompts"]["template"] = "a {}"  # it reads few tokens
     return SECTIONS[config["task"]][0], config
 
 

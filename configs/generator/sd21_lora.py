@@ -5,9 +5,9 @@ Run: jaxmoust fit --config=configs/generator/sd21_lora.py --workdir=runs/sd21_lo
      --config.prompts.words_file=FILE says what folders such as n01440764 are called, as JSON; the 768 px model is
      --config.pipeline.path=stabilityai/stable-diffusion-2-1 --config.method.image_px=768)
 Recipe: the LoRA example published with diffusers: adapters of rank 4, alpha 4, on every attention of the U-Net, AdamW
-    at a constant 1e-4 with weight decay 0.01, gradients clipped at norm 1, mirrored images, 15,000 steps. There batches are of 4;
-    8 here, as many devices share them. One caption in ten is empty, as guidance wants (Ho & Salimans 2022, 2207.12598).
-    Computing in bfloat16 is a choice of ours; parameters stay float32.
+    at a constant 1e-4 with weight decay 0.01, gradients clipped at norm 1, mirrored images, 15,000 steps. There batches
+    are of 4; 8 here, as many devices share them. One caption in ten is empty, as guidance wants (Ho & Salimans 2022,
+    2207.12598). Computing in bfloat16 is a choice of ours; parameters stay float32.
 Cost:
 Result:
 """
@@ -16,7 +16,7 @@ import ml_collections
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains adapters of the small pipeline that comes with the package for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains adapters of the package's own pipeline for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.seed = 0

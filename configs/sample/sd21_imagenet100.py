@@ -3,8 +3,8 @@
 Run: jaxmoust sample --config=configs/sample/sd21_imagenet100.py --workdir=runs/sd21_imagenet100 --config.data.path=DIR
      (DIR and the names of its classes as in configs/generator/sd21_full.py; the pipeline comes from the Hugging Face
      hub, or from a folder: --config.pipeline.path=DIR)
-Settings: guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images, below the usual 7.5 (the sweep
-    is --config.sample.guidance=1 ... 7.5); 50 DDIM steps at the checkpoint's own spacing.
+Settings: guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images, below the usual 7.5 (the
+    sweep is --config.sample.guidance=1 ... 7.5); 50 DDIM steps at the checkpoint's own spacing.
 Cost:
 Result:
 """

@@ -1,4 +1,4 @@
-"""What train.py and generate.py share: networks here and in torch, the chip's matmul ceiling, taking turns.
+"""What the benchmarks of networks share: networks here and in torch, the chip's matmul ceiling, taking turns.
 
 The torch networks are the peers' own: ResNet and ViT of `transformers` (the ResNet with a CIFAR stem), DDPM++ and its
 sampler from a checkout of NVlabs/edm. Parameter counts are compared, so that a ratio is of one network with itself.
@@ -32,7 +32,7 @@ SMALL_VIT = {"width": 16, "depth": 2, "num_heads": 2}
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
-    """The options of both scripts."""
+    """The options that the scripts share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small networks, few images, one turn: does it run?")
     parser.add_argument("--no-torch", action="store_true", help="our own figures only")
@@ -191,4 +191,9 @@ def show(title: str, rates: dict[str, float], flops: float, ceiling: float) -> N
 
 def torch_is_here(args: argparse.Namespace) -> bool:
     """Whether torch and its networks may be used."""
-    return not args.no_torch and all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+    return not args.no_torch and is_here("torch") and is_here("transformers")
+
+
+def is_here(package: str) -> bool:
+    """Whether a package is installed."""
+    return importlib.util.find_spec(package) is not None
