@@ -2,8 +2,10 @@
 
 Run: jaxmoust train --config=configs/classifier/fashion_resnet.py --workdir=runs/fashion
      (the files come with Debian's package dataset-fashion-mnist, or lie in --config.data.path=DIR)
-Cost: 806 s on 2 CPU cores (x86_64, jax 0.10.2), 9 epochs.
-Result: Top-1 91.63, Top-5 99.88 on the 10,000 test images (seed 0).
+Cost: 806 s on 2 CPU cores (x86_64, jax 0.10.2), 9 epochs; "small" 34 s alone on them.
+Result: Top-1 91.63, Top-5 99.88 on the 10,000 test images (seed 0). "small" with 1,000 images, 3 seeds: Top-1 80.52
+    [79.52, 81.52] on real images, 75.14 and 76.28 on those of an EDM and a DDPM, 78.50 and 78.78 on halves of both
+    (experiments/fashion.py).
 """
 
 import ml_collections

@@ -4,6 +4,8 @@ Betas, predicted noise and clipped gradients are theirs; network, images seen an
 that the two generators differ in what they are asked to learn.
 
 Run: jaxmoust fit --config=configs/generator/fashion_ddpm.py --workdir=runs/fashion_ddpm
+Cost of "small" (1,000 images) on 2 CPU cores, x86_64, jax 0.10.2, with other jobs on them: 884 s.
+Result of "small": loss 0.0466 on the 1,000 images, 0.0487 held out; experiments/fashion.py says what its samples do.
 """
 
 import ml_collections
