@@ -12,7 +12,7 @@ quickstart: install
 	$(BIN)/jaxmoust study --config=experiments/quickstart.py --workdir=$(WORKDIR)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ And what several of them start from: a study that was run once, in its quick var
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shlex
@@ -83,13 +84,17 @@ class QuickStudy:
 
 
 @pytest.fixture(scope="session")
-def quick_study(tmp_path_factory: pytest.TempPathFactory) -> QuickStudy:
-    """Runs the quick study through the command line, once for all tests."""
+def quick_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> QuickStudy:
+    """Runs the quick study through the command line, once for all tests, those of other workers among them."""
     from jaxmoust.cli import call
 
-    folder = tmp_path_factory.mktemp("quick")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "quick_study"
+    folder.mkdir(exist_ok=True)
     study = QuickStudy(folder / "study", folder / "stages")
-    with contextlib.chdir(ROOT):
-        args = ["--config=experiments/quickstart.py:quick", "--config.seeds=0,1"]
-        assert call(["study", *args, f"--workdir={study.workdir}"]) == 0
+    with open(folder / "lock", "w") as lock, contextlib.chdir(ROOT):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (study.workdir / "report").exists():  # what is written last
+            args = ["--config=experiments/quickstart.py:quick", "--config.seeds=0,1"]
+            assert call(["study", *args, f"--workdir={study.workdir}"]) == 0
     return study
