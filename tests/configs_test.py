@@ -172,12 +172,13 @@ def test_quick_external_generator_writes_a_set_of_the_data_sets_classes(tmp_path
     config = load(path).get_config("quick").to_dict()
     config["data"] = stand_in(config["data"])
     config["pipeline"] |= {"path": str(pipeline), "variant": ""}
+    side = config["data"]["image_px"]
     for from_real, strength in ((False, 1.0), (True, 0.5)):
         changes = {"from_real": from_real, "sample": {**config["sample"], "strength": strength}}
         work = tmp_path / str(from_real)
         jobs.run(jobs.JOBS["sample"], {**config, **changes}, work)
         made = open_synthetic(work)
-        assert (len(made), made.shape, len(made.class_names)) == (20, (32, 32, 3), 10)
+        assert (len(made), made.shape, len(made.class_names)) == (20, (side, side, 3), 10)
         assert result(work)["method"] == "stable_diffusion"
         provenance = json.loads((work / "provenance.json").read_text())
         assert provenance["spec"]["prompts"][3] == "a photo of a class3"

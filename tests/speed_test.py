@@ -17,9 +17,10 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("script", "networks"), [("train", 3), ("generate", 1)])
+@pytest.mark.parametrize(("script", "networks"), [("train", 2), ("generate", 1)])
 def test_benchmark_prints_our_own_rates_without_torch(script, networks):
-    done = run(script, "--no-torch")
+    only = ["--only=resnet18,vit_s"] if script == "train" else []  # the third compiles for minutes, also when small
+    done = run(script, "--no-torch", *only)
     assert done.returncode == 0, done.stderr
     rates = re.findall(r"^  jaxmoust +([\d,.]+) images/s +([\d.]+)% of matmul$", done.stdout, re.M)
     assert len(rates) == networks and all(float(rate.replace(",", "")) > 0 for rate, _ in rates)
