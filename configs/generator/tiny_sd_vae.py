@@ -1,0 +1,55 @@
+"""The VAE of the embedded tiny Stable Diffusion on 32 px images: of each 4 x 4 pixels it keeps 4 numbers.
+
+The embedded pipeline was built by experiments/assets/tiny_sd.py with this, on typeset digits and from random weights;
+as it stands, it trains the embedded VAE further, on a folder of one's own.
+
+Run: jaxmoust fit --config=configs/generator/tiny_sd_vae.py --config.data.path=DIR --workdir=runs/tiny_sd_vae
+Cost:
+Result:
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick" trains for seconds, to see that all parts meet."""
+    quick = arg == "quick"
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.task = "autoencode"
+    config.pipeline = dict(path="tiny_sd", revision="", variant="", dtype="float32", remat=False)
+    config.data = dict(
+        source="folder",
+        path="",
+        classes="",
+        n_base=100 if quick else 19_200,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        image_px=32,
+        channels=0,
+        digest="",
+        decoded="auto",
+        map_dir="",
+    )
+    # The weight keeps the latents' noise small beside them, and their distribution smooth enough for a small U-Net.
+    config.method = dict(image_px=32, kl_weight=1e-3)
+    config.augment = dict(flip=False)
+    config.optim = dict(
+        name="adam",
+        learning_rate=2e-3,
+        warmup_steps=0 if quick else 50,
+        clip_norm=1.0,
+        ema_half_life_images=2_000.0,
+    )
+    config.train = dict(
+        batch_size=16 if quick else 32,
+        num_steps=4 if quick else 2500,
+        log_steps=2 if quick else 50,
+        eval_steps=0 if quick else 1250,
+        checkpoint_steps=0 if quick else 500,
+        best_metric="",
+    )
+    config.eval = dict(batch_size=64)
+    return config
