@@ -156,8 +156,8 @@ def plan_pipeline(
 
     metrics = ("loss_train", "loss_heldout") if real.unused is not None else ("loss_train",)
     training = build.make_training(make_task, config, real.shape, len(class_names), metrics, machine, make_frozen)
-    if tuning and config["grid"]["per_class"]:
-        _request(config, asked, training.task.image_px)
+    if tuning:
+        _grid(config, asked, training.task.image_px)
     need = _need(training, frozen, real, machine)
     if machine.memory_bytes and need.total > machine.memory_bytes:
         raise ValueError(
@@ -214,18 +214,22 @@ def _leave(folder: Path, config: Config, plan: Plan, trained: Any, metrics: dict
     pipelines.leave(folder, tuned, trained.get("lora"), task.alpha, words)
 
 
-def _request(config: Config, asked: prompts.Prompts, image_px: int) -> text_to_image.Request:
-    section = {k: v for k, v in config["grid"].items() if k != "per_class"}
+def _grid(config: Config, asked: prompts.Prompts, image_px: int) -> tuple[int, text_to_image.Request]:
+    """Reads the section grid: (images of each class, what is asked for)."""
+    section = dict(config["grid"])
+    per_class = section.pop("per_class", None)
+    if not isinstance(per_class, int) or per_class < 0:
+        raise ValueError(f"config.grid.per_class {per_class}: allowed are whole numbers from 0 (no pictures).")
     first = tuple(some[:1] for some in asked)
-    return build.unpack("grid", text_to_image.Request, section, prompts=first, image_px=image_px)
+    return per_class, build.unpack("grid", text_to_image.Request, section, prompts=first, image_px=image_px)
 
 
 def _watch(config: Config, plan: Plan, folder: RunFolder, machine: parallel.Machine) -> Callable | None:
     """Draws a few images of each class with the same prompts and seed at every evaluation: grids/step_N.png."""
-    per_class, task = config["grid"]["per_class"], plan.training.task
+    task, names = plan.training.task, plan.real.base.class_names
+    per_class, request = _grid(config, plan.asked, task.image_px)
     if not per_class or not machine.primary:
         return None
-    request, names = _request(config, plan.asked, task.image_px), plan.real.base.class_names
     labels = np.repeat(np.arange(len(names)), per_class)
     indices = np.tile(np.arange(per_class), len(names))
     devices = parallel.Machine.local()

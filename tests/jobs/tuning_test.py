@@ -141,6 +141,7 @@ def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
         ({"train": {"batch_size": 6}}, "cannot be split over 4 devices"),
         ({"augment": {"flip": True, "crop_px": 1}}, "may flip and nothing else"),
         ({"grid": {"per_class": 1, "sampler": "magic"}}, "magic"),
+        ({"grid": {"per_class": -1}}, r"grid\.per_class -1"),
     ],
 )
 def test_fine_tuning_refuses_before_anything_is_written(base, tmp_path, sections, said):
