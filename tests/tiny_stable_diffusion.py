@@ -28,6 +28,7 @@ UNET: dict[str, Any] = {
     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
     "cross_attention_dim": 32,
     "attention_head_dim": 8,
+    "norm_num_groups": 16,
 }
 VAE: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
@@ -75,9 +76,14 @@ INDEX: dict[str, Any] = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-# What sets 2.x apart: heads by level, linear projections, v-prediction, exact GELU in the text encoder.
+# What sets 2.x apart (and 32 groups, which 1.x has, too): heads by level, linear projections, v-prediction, exact GELU in the text encoder.
 SECOND = {
-    "unet": {"attention_head_dim": [2, 4], "use_linear_projection": True, "upcast_attention": True},
+    "unet": {
+        "attention_head_dim": [2, 4],
+        "use_linear_projection": True,
+        "upcast_attention": True,
+        "norm_num_groups": 32,
+    },
     "text_encoder": {"hidden_act": "gelu"},
     "scheduler": {"prediction_type": "v_prediction"},
 }

@@ -40,7 +40,6 @@ _BUILT_IN: dict[str, dict[str, tuple]] = {
         "mid_block_scale_factor": (1,),
         "mid_block_type": ("UNetMidBlock2DCrossAttn",),
         "norm_eps": (1e-5,),
-        "norm_num_groups": (32,),
         "num_attention_heads": (None,),
         "num_class_embeds": (None,),
         "only_cross_attention": (False,),

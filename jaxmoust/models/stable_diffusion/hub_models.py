@@ -3,11 +3,12 @@
 Nothing else imports the two packages: the changes must be made before any of their Flax classes is touched.
 """
 
+import contextlib
 import contextvars
 import functools
 import logging
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import diffusers.utils.logging
 import flax.linen as nn
@@ -30,6 +31,8 @@ for _library in (diffusers.utils.logging, transformers.utils.logging):
         _handler.addFilter(_WithoutNotices())
 
 import diffusers.models.attention_flax  # noqa: E402
+import diffusers.models.resnet_flax  # noqa: E402
+import diffusers.models.unets.unet_2d_condition_flax  # noqa: E402
 from diffusers.configuration_utils import flax_register_to_config  # noqa: E402
 from diffusers.models.resnet_flax import FlaxResnetBlock2D  # noqa: E402
 from diffusers.models.unets.unet_2d_condition_flax import FlaxUNet2DConditionModel  # noqa: E402
@@ -42,33 +45,65 @@ __all__ = [
     "CLIPTokenizer",
     "FlaxAutoencoderKL",
     "FlaxCLIPTextModule",
-    "FlaxUNet2DConditionModel",
     "RecomputingUNet",
+    "UNet",
 ]
 
 
-class _Layers(types.ModuleType):
-    """`flax.linen` for diffusers' attention_flax.py, with torch's GELU (by erf) and its norm's epsilon.
+# How many groups the norms of a U-Net have that is being set up or run: diffusers' Flax code has 32 written in it.
+_groups = contextvars.ContextVar("groups of a U-Net's norms", default=32)
 
-    The module names each of the two once: in GEGLU, and in the norm at the head of a spatial transformer. Without
-    this a U-Net answers about 4e-5 from torch's, with it about 1e-6.
+
+class _Layers(types.ModuleType):
+    """`flax.linen` for diffusers' U-Nets: as many groups as the U-Net's file says, and torch's GELU (by erf).
+
+    attention_flax.py names a norm once, at the head of a spatial transformer, where torch's epsilon is another.
+    Without GELU and epsilon a U-Net answers about 4e-5 from torch's, with them about 1e-6.
     """
 
-    def __init__(self) -> None:
-        """Makes the GELU."""
+    def __init__(self, epsilon: float) -> None:
+        """Makes the GELU. epsilon: of the norms."""
         super().__init__("flax.linen")
-        self.gelu = functools.partial(nn.gelu, approximate=False)
+        self.gelu, self._epsilon = functools.partial(nn.gelu, approximate=False), epsilon
 
     def GroupNorm(self, num_groups: int, epsilon: float, **how) -> nn.GroupNorm:
-        """The norm with torch's epsilon."""
-        return nn.GroupNorm(num_groups=num_groups, epsilon=1e-6, **how)
+        """The norm with this U-Net's groups and torch's epsilon."""
+        return nn.GroupNorm(num_groups=_groups.get(), epsilon=self._epsilon, **how)
 
     def __getattr__(self, name: str) -> object:
         """Everything else is `flax.linen`'s."""
         return getattr(nn, name)
 
 
-diffusers.models.attention_flax.nn = _Layers()
+diffusers.models.attention_flax.nn = _Layers(1e-6)
+diffusers.models.resnet_flax.nn = _Layers(1e-5)
+diffusers.models.unets.unet_2d_condition_flax.nn = _Layers(1e-5)
+
+
+@flax_register_to_config
+class UNet(FlaxUNet2DConditionModel):
+    """diffusers' U-Net, with `norm_num_groups` as torch's has it."""
+
+    norm_num_groups: int = 32
+
+    def setup(self) -> None:
+        """As the U-Net itself; its parts set themselves up when they are called."""
+        with _norms_of(self):
+            super().setup()
+
+    def __call__(self, *args, **how):
+        """As the U-Net itself."""
+        with _norms_of(self):
+            return super().__call__(*args, **how)
+
+
+@contextlib.contextmanager
+def _norms_of(unet: UNet) -> Iterator[None]:
+    token = _groups.set(unet.norm_num_groups)
+    try:
+        yield
+    finally:
+        _groups.reset(token)
 
 
 # The blocks of a U-Net whose inside is computed again on the way back; none of them holds another.
@@ -77,10 +112,10 @@ _inside = contextvars.ContextVar("inside a block that is computed again", defaul
 
 
 @flax_register_to_config
-class RecomputingUNet(FlaxUNet2DConditionModel):
+class RecomputingUNet(UNet):
     """A U-Net that keeps what lies between its blocks for the gradient, and computes the inside of each again.
 
-    Parameters, answers and gradients are those of `FlaxUNet2DConditionModel`; Chen et al. 2016 (1604.06174).
+    Parameters, answers and gradients are those of `UNet`; Chen et al. 2016 (1604.06174).
     """
 
     def __call__(self, *args, **how):

@@ -29,8 +29,8 @@ from jaxmoust.models.stable_diffusion.hub_models import (
     CLIPTokenizer,
     FlaxAutoencoderKL,
     FlaxCLIPTextModule,
-    FlaxUNet2DConditionModel,
     RecomputingUNet,
+    UNet,
 )
 
 Images = Float[Array, "B H W 3"]
@@ -222,7 +222,7 @@ def build(
         dtype: of the computation. remat: as in `load`.
     Raises: ValueError: settings that the Flax models cannot have, or parts that do not fit each other.
     """
-    made = RecomputingUNet if remat else FlaxUNet2DConditionModel
+    made = RecomputingUNet if remat else UNet
     unet = made(**model_fields("unet", configs["unet"], made), dtype=jnp.dtype(dtype))
     vae = FlaxAutoencoderKL(**model_fields("vae", configs["vae"], FlaxAutoencoderKL), dtype=jnp.dtype(dtype))
     text = CLIPTextConfig(**configs["text_encoder"])
@@ -233,6 +233,8 @@ def build(
         faults.append(
             f"latents of {vae.latent_channels} channels, a U-Net from {unet.in_channels} to {unet.out_channels}"
         )
+    if not unet.norm_num_groups or any(channels % unet.norm_num_groups for channels in unet.block_out_channels):
+        faults.append(f"norms of {unet.norm_num_groups} groups, a U-Net of {unet.block_out_channels} channels")
     if len(tokenizer) > text.vocab_size:
         faults.append(f"a tokenizer of {len(tokenizer)} tokens, a text encoder that knows {text.vocab_size}")
     if configs["unet"].get("upcast_attention") and jnp.dtype(dtype) == jnp.float16:
