@@ -1,4 +1,4 @@
-"""The U-Net and the text encoder of the embedded tiny Stable Diffusion, trained together on images and captions.
+"""The U-Net of the embedded tiny Stable Diffusion, trained on images and captions under a text encoder that stays.
 
 The embedded pipeline was built by experiments/assets/tiny_sd.py with this, on typeset digits with ten captions a class
 and from random weights; as it stands, it trains the embedded one further, on a folder of one's own.
@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         targets=("to_q", "to_k", "to_v", "to_out_0"),
         text_targets=(),
         train_unet=True,
-        train_text=True,
+        train_text=False,
         learn_tokens=0,
         token_like="",
         precompute=True,

@@ -31,7 +31,7 @@ def judge(folder: Path, train: Source, test: Source, num_images: int) -> dict[st
     """
     loaded = stable_diffusion.load(str(folder))
     reader = MLPClassifier((256,), early_stopping=True, max_iter=30, random_state=0)
-    reader.fit(_features(_pixels(train)), _digits(train))
+    reader.fit(_features(grey_pixels(train)), _digits(train))
     request = text_to_image.Request(
         prompts.from_templates([TEMPLATE], [str(digit) for digit in range(10)]),
         loaded.pipeline.image_px,
@@ -44,13 +44,13 @@ def judge(folder: Path, train: Source, test: Source, num_images: int) -> dict[st
     drawn, seconds = timed_draw(loaded, request, labels, indices)
     handwriting = open_source("digits", "test")
     return {
-        "reader_top1": round(float(np.mean(reader.predict(_features(_pixels(test))) == _digits(test))), 4),
+        "reader_top1": round(float(np.mean(reader.predict(_features(grey_pixels(test))) == _digits(test))), 4),
         "prompt_top1": round(float(np.mean(reader.predict(_features(drawn)) == labels)), 4),
         "num_drawn": num_images,
         "drawn_per_second": round(num_images / seconds, 1),
         "vae_error": {
-            "typeset": round(vae_error(loaded, _pixels(test)), 5),
-            "handwriting": round(vae_error(loaded, _pixels(handwriting)), 5),
+            "typeset": round(vae_error(loaded, grey_pixels(test)), 5),
+            "handwriting": round(vae_error(loaded, grey_pixels(handwriting)), 5),
         },
     }
 
@@ -80,7 +80,7 @@ def vae_error(loaded: Loaded, images: np.ndarray) -> float:
     return float(np.concatenate(errors).mean())
 
 
-def _pixels(source: Source) -> np.ndarray:
+def grey_pixels(source: Source) -> np.ndarray:
     """All images of a source, grey [N, 32, 32] in [0, 1]."""
     resize = Resize(32, 1)
     return np.stack([resize.map(image)[..., 0] for image in source.images(np.arange(len(source)))]) / 255

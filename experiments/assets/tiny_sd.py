@@ -1,8 +1,8 @@
 """Builds `jaxmoust/assets/tiny_sd`, the Stable Diffusion pipeline inside the package, from nothing but fonts.
 
-A world of typeset digits (typeset.py), a pipeline of random weights, its VAE trained on that world, then its U-Net and
-text encoder, each by `jaxmoust fit`; then it is judged and written in float16. Every stage is kept in the working
-folder: the same command continues one that was cut off.
+A world of typeset digits (typeset.py), a pipeline of random weights, its text encoder trained on captions and images
+(contrast.py), its VAE and then its U-Net by `jaxmoust fit`; then it is judged and written in float16. Every stage is
+kept in the working folder: the same command continues one that was cut off.
 
 Run: python experiments/assets/tiny_sd.py --workdir=runs/assets       (pip install "jaxmoust[assets]")
      python experiments/assets/tiny_sd.py --workdir=runs/try --out=runs/try/out --quick
@@ -15,9 +15,11 @@ import itertools
 import json
 import shutil
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
+import contrast
 import jax
 import jax.numpy as jnp
 import judge
@@ -26,6 +28,7 @@ import typeset
 from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 from jaxmoust import build, jobs
+from jaxmoust.data.source import Source
 from jaxmoust.data.sources import open_source
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
@@ -38,6 +41,7 @@ ROOT = Path(__file__).parents[2]
 SEED = 0
 PER_KIND, TEST_PER_KIND = 250, 25
 MAX_BYTES = 8_000_000
+TEXT_STEPS = 500
 
 TEXT_PX = 64  # width of a text state
 MAX_TOKENS = 24
@@ -53,6 +57,8 @@ UNET: dict[str, Any] = {
     "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
     "cross_attention_dim": TEXT_PX,
     "attention_head_dim": 2,
+    # Of 32 groups, the usual number, one would be a channel alone, and its norm would take out what a caption adds.
+    "norm_num_groups": 8,
 }
 VAE: dict[str, Any] = {
     "_class_name": "AutoencoderKL",
@@ -153,9 +159,43 @@ def fresh_pipeline(folder: Path, seed: int) -> Loaded:
     params = {
         "unet": jax.jit(pipeline.unet.init_weights)(keys[0]),
         "vae": jax.jit(pipeline.vae.init_weights)(keys[1]),
-        "text_encoder": jax.jit(pipeline.text_encoder.init)(keys[2], ids, ids, ids)["params"],
+        "text_encoder": _text_weights(keys[2], jax.eval_shape(pipeline.text_encoder.init, keys[2], ids, ids, ids)),
     }
     return Loaded(pipeline, jax.device_get(params))
+
+
+def _text_weights(key: jax.Array, shapes: Any) -> Any:
+    """Random weights of a text encoder, matrices in proportion to 1 / sqrt(inputs).
+
+    transformers' own, a hundredth in every matrix, are meant for a width of 512 and more: at a width of 64 they would
+    pass next to nothing of a word on to the places after it.
+    """
+    lecun, words = jax.nn.initializers.lecun_normal(), jax.nn.initializers.normal(0.1)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        own = jax.random.fold_in(key, zlib.crc32(name.encode()))
+        if path[-1].key in ("kernel", "embedding"):
+            return (lecun if path[-1].key == "kernel" else words)(own, leaf.shape, leaf.dtype)
+        return jnp.ones(leaf.shape) if path[-1].key == "scale" else jnp.zeros(leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes["params"])
+
+
+def text_stage(workdir: Path, fresh: Path, train: Source, num_steps: int, seed: int) -> tuple[Path, dict]:
+    """Trains the text encoder of a pipeline on a world's captions; returns the folder it lies in, and its loss."""
+    folder, done = workdir / "text", workdir / "text.json"
+    if not done.is_file():
+        started = time.monotonic()
+        captions = {kind.name: kind.captions for kind in typeset.KINDS}
+        of_class = [captions[name] for name in train.class_names]
+        loaded = stable_diffusion.load(str(fresh))
+        images = judge.grey_pixels(train)
+        loaded, loss = contrast.learn_captions(loaded, images, train.labels, of_class, num_steps, seed)
+        shutil.rmtree(folder, ignore_errors=True)
+        stable_diffusion.save(loaded, folder)
+        done.write_text(json.dumps({"loss": loss, "seconds": time.monotonic() - started}))
+    return folder, json.loads(done.read_text())
 
 
 def stage(name: str, workdir: Path, quick: bool, seed: int, **sections: dict[str, Any]) -> tuple[Path, dict]:
@@ -193,7 +233,10 @@ def main() -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         stable_diffusion.save(fresh_pipeline(args.workdir / "tokenizer", args.seed), fresh)
     seconds = {"world": time.monotonic() - started}
-    vae, result = stage("tiny_sd_vae", args.workdir, args.quick, args.seed, pipeline={"path": str(fresh)})
+    train = open_source("folder", "train", str(world))
+    text, learnt = text_stage(args.workdir, fresh, train, 4 if args.quick else TEXT_STEPS, args.seed)
+    seconds["text"] = learnt["seconds"]
+    vae, result = stage("tiny_sd_vae", args.workdir, args.quick, args.seed, pipeline={"path": str(text)})
     seconds["vae"] = result["seconds"]
     prompts = {"template": "", "captions_file": str(world / "captions.json")}
     where = {"pipeline": {"path": str(vae)}, "prompts": prompts}
@@ -201,7 +244,6 @@ def main() -> None:
     seconds["unet"] = result["seconds"]
     loaded = stable_diffusion.load(str(unet / "pipeline"))
     test = open_source("folder", "test", str(world))
-    train = open_source("folder", "train", str(world))
     about = environment(parallel.Machine.all().description)
     record = {
         "script": "experiments/assets/tiny_sd.py",
@@ -214,7 +256,7 @@ def main() -> None:
         "num_images": {"train": len(train), "test": len(test)},
         "data_digest": {"train": train.digest, "test": test.digest},
         "parameters": {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in loaded.params.items()},
-        "losses": {"vae": read_losses(vae), "unet": read_losses(unet)},
+        "losses": {"text": learnt["loss"], "vae": read_losses(vae), "unet": read_losses(unet)},
     }
     made = args.workdir / "made"
     shutil.rmtree(made, ignore_errors=True)
