@@ -1,0 +1,166 @@
+"""Whether a generator copies: how near synthetic images come to training images, beside how near held-out ones come.
+
+An image alone does not show it: digits of one class are near each other anyway. So distances to the nearest training
+image are divided by what is typical of held-out real images of the same class; and how unusual a ratio is, is read off
+the held-out images' own ratios. Images are vectors here: pixels, or features; a copy that only features or only
+pixels betray is seen in one and not in the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from jaxmoust.analysis.neighbours import check_features, nearest
+
+# A synthetic image is suspicious where it is nearer than all but this part of the held-out images.
+SUSPICIOUS = 0.01
+# A class's own typical distance wants so many held-out images; with fewer, that of all classes stands in.
+MIN_PER_CLASS = 5
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Distance ratios of N synthetic and M held-out images to their nearest training images.
+
+    Args:
+        ratio, heldout_ratio: [N], [M]; 0 is a copy, 1 as far as the median held-out image of the class.
+        nearest: [N] the training image that is nearest.
+        threshold: the ratio up to which a synthetic image is suspicious.
+        labels: [N]; None where classes are not told apart.
+    """
+
+    ratio: NDArray[np.float64]
+    heldout_ratio: NDArray[np.float64]
+    nearest: NDArray[np.int64]
+    threshold: float
+    labels: NDArray[np.int32] | None
+
+    @property
+    def suspicious(self) -> NDArray[np.bool_]:
+        """Which synthetic images are: [N]."""
+        return self.ratio <= self.threshold
+
+    def closest(self, num_pairs: int) -> NDArray[np.int64]:
+        """The synthetic images nearest to a training image, the nearest first, each training image once.
+
+        A generator that copies one image a thousand times would else fill all places with it.
+        """
+        order = np.argsort(self.ratio, kind="stable")
+        _, first = np.unique(self.nearest[order], return_index=True)
+        return order[np.sort(first)[:num_pairs]]
+
+    def summary(self, class_names: Sequence[str] = ()) -> dict:
+        """Says it in numbers.
+
+        `share_suspicious` is to be held against `share_expected`, what a generator that does not copy would have;
+        `closer` is the probability that a synthetic image lies nearer to the training set than a held-out one, 0.5
+        for a generator as good and as original as the world, with the two-sided p of Mann and Whitney's test.
+        Source of the latter: Meehan et al. 2020 (2004.05675), section 3.
+        """
+        test = stats.mannwhitneyu(self.heldout_ratio, self.ratio)
+        quantiles = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+        found = {
+            "n": len(self.ratio),
+            "n_heldout": len(self.heldout_ratio),
+            "threshold": self.threshold,
+            "share_suspicious": float(self.suspicious.mean()),
+            "share_expected": float((self.heldout_ratio <= self.threshold).mean()),
+            "closer": float(test.statistic / (len(self.ratio) * len(self.heldout_ratio))),
+            "p": float(test.pvalue),
+            "quantiles": dict(zip(map(str, quantiles), np.quantile(self.ratio, quantiles).tolist(), strict=True)),
+            "heldout_quantiles": dict(
+                zip(map(str, quantiles), np.quantile(self.heldout_ratio, quantiles).tolist(), strict=True)
+            ),
+        }
+        if self.labels is not None:
+            found["per_class"] = [self._of_class(k, name) for k, name in enumerate(class_names)]
+        return found
+
+    def _of_class(self, k: int, name: str) -> dict:
+        mine = self.labels == k
+        if not mine.any():
+            return {"class": name, "n": 0, "share_suspicious": None, "median_ratio": None, "lowest_ratio": None}
+        return {
+            "class": name,
+            "n": int(mine.sum()),
+            "share_suspicious": float(self.suspicious[mine].mean()),
+            "median_ratio": float(np.median(self.ratio[mine])),
+            "lowest_ratio": float(self.ratio[mine].min()),
+        }
+
+
+def memorisation(
+    train: ArrayLike,
+    synthetic: ArrayLike,
+    heldout: ArrayLike,
+    labels: tuple[ArrayLike, ArrayLike] | None = None,
+    mirrored: tuple[ArrayLike, ArrayLike] | None = None,
+) -> Memorisation:
+    """Compares how near synthetic and held-out images come to the training images.
+
+    Args:
+        train [T, F], synthetic [N, F], heldout [M, F]: vectors of one kind; the training images are those that the
+            generator learnt from, and no held-out image is among them.
+        labels: classes of the synthetic and of the held-out images, each to be held against the typical distance of
+            its class; any class of training image may be the nearest.
+        mirrored: the synthetic and the held-out images flipped, to find flipped copies too; both, so that the
+            held-out images have the same two chances.
+    Raises: ValueError: no image, NaN, another F or number of labels; held-out images that are training images.
+    """
+    train = check_features(train, "train")
+    mirrored = (None, None) if mirrored is None else mirrored
+    distance, index = _to_nearest(synthetic, mirrored[0], train, "synthetic")
+    of_heldout, _ = _to_nearest(heldout, mirrored[1], train, "heldout")
+    if labels is None:
+        typical = of_synthetic = np.median(of_heldout)
+        classes = None
+    else:
+        classes, of_class = (
+            _labels(given, n, name)
+            for given, n, name in zip(labels, (len(distance), len(of_heldout)), ("synthetic", "heldout"), strict=True)
+        )
+        by_class = _typical(of_heldout, of_class, max(classes.max(), of_class.max()) + 1)
+        of_synthetic, typical = by_class[classes], by_class[of_class]
+    if not np.min(typical) > 0 or not np.min(of_synthetic) > 0:
+        raise ValueError(
+            "heldout: half of its images, or of one class's, are exact copies of training images; allowed are images "
+            "that the generator has not seen; take another split, or remove the duplicates"
+        )
+    heldout_ratio = of_heldout / typical
+    return Memorisation(
+        distance / of_synthetic, heldout_ratio, index, float(np.quantile(heldout_ratio, SUSPICIOUS)), classes
+    )
+
+
+def _to_nearest(
+    images: ArrayLike, mirrored: ArrayLike | None, train: NDArray[np.float32], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distance to, and index of, the nearest training image of each image or of its mirrored self."""
+    images = check_features(images, name, train.shape[1])
+    distance, index = nearest(images, train)
+    if mirrored is None:
+        return distance, index
+    mirrored = check_features(mirrored, f"{name}, mirrored", train.shape[1])
+    if len(mirrored) != len(images):
+        raise ValueError(f"{name}: got {len(mirrored)} mirrored images for {len(images)}; allowed one for each")
+    flipped, flipped_index = nearest(mirrored, train)
+    return np.minimum(distance, flipped), np.where(flipped < distance, flipped_index, index)
+
+
+def _typical(of_heldout: NDArray[np.float64], labels: NDArray, num_classes: int) -> NDArray[np.float64]:
+    """The median distance of each class's held-out images; of all where a class has too few: [num_classes]."""
+    overall = np.median(of_heldout)
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.array(
+        [np.median(of_heldout[labels == k]) if counts[k] >= MIN_PER_CLASS else overall for k in range(num_classes)]
+    )
+
+
+def _labels(labels: ArrayLike, num: int, name: str) -> NDArray[np.int32]:
+    labels = np.asarray(labels)
+    if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise ValueError(f"{name}: got labels of shape {labels.shape}, {labels.dtype}; allowed {num} integers from 0")
+    return labels.astype(np.int32)
