@@ -37,13 +37,15 @@ from diffusers.configuration_utils import flax_register_to_config  # noqa: E402
 from diffusers.models.resnet_flax import FlaxResnetBlock2D  # noqa: E402
 from diffusers.models.unets.unet_2d_condition_flax import FlaxUNet2DConditionModel  # noqa: E402
 from diffusers.models.vae_flax import FlaxAutoencoderKL  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTokenizer  # noqa: E402
-from transformers.models.clip.modeling_flax_clip import FlaxCLIPTextModule  # noqa: E402
+from transformers import CLIPConfig, CLIPTextConfig, CLIPTokenizer  # noqa: E402
+from transformers.models.clip.modeling_flax_clip import FlaxCLIPModule, FlaxCLIPTextModule  # noqa: E402
 
 __all__ = [
+    "CLIPConfig",
     "CLIPTextConfig",
     "CLIPTokenizer",
     "FlaxAutoencoderKL",
+    "FlaxCLIPModule",
     "FlaxCLIPTextModule",
     "RecomputingUNet",
     "UNet",

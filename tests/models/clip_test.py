@@ -1,0 +1,158 @@
+"""CLIP of a local folder, and its parity with torch's.
+
+tests/models/clip_parity.npz holds what `transformers.CLIPModel` answers on the weights that `weights_of` makes of every
+leaf's name, so that the tests need no torch. It is made by
+
+    python tests/models/clip_test.py
+
+in an environment with torch, and `test_stored_answers_are_those_of_torch` makes it again where there is torch.
+"""
+
+import json
+import sys
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # when run as a program
+
+import tiny_stable_diffusion
+
+from jaxmoust.models.stable_diffusion.clip import load_clip
+
+STORED = Path(__file__).with_name("clip_parity.npz")
+TEXTS = ["cat", "a dog", "a photo of a dog"]
+X = np.random.RandomState(0).uniform(-1, 1, (3, 16, 16, 3)).astype(np.float32)
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "hidden_act": "quick_gelu",
+}
+MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+
+
+def config(vocab_size: int) -> dict:
+    ends = {"vocab_size": vocab_size, "bos_token_id": vocab_size - 2, "eos_token_id": vocab_size - 1}
+    length = {"max_position_embeddings": tiny_stable_diffusion.LENGTH, "pad_token_id": vocab_size - 1}
+    return {
+        "model_type": "clip",
+        "projection_dim": 24,
+        "logit_scale_init_value": 2.6592,
+        "text_config": {**TOWER, **ends, **length},
+        "vision_config": {**TOWER, "image_size": 16, "patch_size": 4},
+    }
+
+
+def weights_of(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
+    """Makes weights under which activations keep their size, out of each leaf's name."""
+    weights = {}
+    for name, shape in shapes.items():
+        # RandomState's streams are frozen for ever; a Generator's may change with numpy.
+        x = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(shape))
+        if "norm" in name and name.endswith("weight"):
+            x = 1 + 0.1 * x
+        elif name.endswith(("proj.weight", "projection.weight", "fc1.weight", "fc2.weight", "patch_embedding.weight")):
+            x = x / np.sqrt(np.prod(shape[1:]))
+        elif name == "logit_scale":
+            x = np.asarray(2.0)
+        else:
+            x = 0.3 * x
+        weights[name] = np.asarray(x, np.float32)
+    return weights
+
+
+def write_clip(folder: Path, shapes: dict[str, list[int]]) -> Path:
+    """Writes a small CLIP of random weights with its tokenizer."""
+    tokenizer = tiny_stable_diffusion.write_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps(config(len(tokenizer))))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+    safetensors.numpy.save_file(weights_of(shapes), folder / "model.safetensors")
+    return folder
+
+
+def answer_of_torch(folder: Path) -> dict[str, np.ndarray]:
+    """Names and shapes of the torch model's leaves, its image features [3, 24] and logits [3, texts]."""
+    import torch
+    import transformers
+
+    tokenizer = tiny_stable_diffusion.write_tokenizer(folder)
+    network = transformers.CLIPModel(transformers.CLIPConfig(**config(len(tokenizer)))).eval()
+    shapes = {name: list(x.shape) for name, x in network.state_dict().items() if "position_ids" not in name}
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in weights_of(shapes).items()}, strict=False)
+    pixels = torch.from_numpy(((X / 2 + 0.5 - np.float32(MEAN)) / np.float32(STD)).transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        found = network(**tokenizer(TEXTS, padding=True, return_tensors="pt"), pixel_values=pixels)
+        image = network.get_image_features(pixels)
+    return {
+        "shapes": np.array(json.dumps(shapes)),
+        "image": image.numpy(),
+        "logits": found.logits_per_image.numpy(),
+    }
+
+
+@pytest.fixture(scope="module")
+def stored():
+    with np.load(STORED) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def clip(stored, tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip"), json.loads(str(stored["shapes"])))
+
+
+def test_clip_answers_as_torchs_on_the_same_weights(clip, stored):
+    model, params = load_clip(clip)
+    image = jax.jit(model.image_features)(params, X)
+    np.testing.assert_allclose(image, stored["image"], rtol=0, atol=1e-4)  # a dozen float32 layers, answers about 1
+    texts = jax.jit(model.text_features)(params, model.tokenize(TEXTS))
+    logits = model.logits(params, image, texts)
+    np.testing.assert_allclose(logits, stored["logits"], rtol=0, atol=1e-4)
+    assert stored["image"].std(axis=0).min() > 0.01 and np.ptp(stored["logits"]) > 0.1, "they can be told apart"
+
+
+def test_stored_answers_are_those_of_torch(stored, tmp_path):
+    pytest.importorskip("torch")
+    found = answer_of_torch(tmp_path)
+    assert str(found["shapes"]) == str(stored["shapes"])
+    for name in ("image", "logits"):
+        np.testing.assert_allclose(stored[name], found[name], rtol=0, atol=1e-5)  # torch's kernels differ by machine
+
+
+def test_clip_reads_its_own_scale_of_colours(clip):
+    model, _ = load_clip(clip)
+    assert (model.image_px, model.mean, model.std) == (16, tuple(MEAN), tuple(STD))
+
+
+def test_clip_refuses_what_it_cannot_read(clip, tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        load_clip(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ValueError, match="holds a 'vit'; allowed is 'clip'"):
+        load_clip(tmp_path)
+    (tmp_path / "config.json").write_text((clip / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"lacks model\.safetensors"):
+        load_clip(tmp_path)
+    arrays = safetensors.numpy.load_file(clip / "model.safetensors")
+    del arrays["visual_projection.weight"]
+    safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"visual_projection"):
+        load_clip(tmp_path)
+
+
+def test_clip_refuses_texts_that_it_would_cut(clip):
+    with pytest.raises(ValueError, match="tokens long; allowed are 20"):
+        load_clip(clip)[0].tokenize(["dog " * 30])
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez_compressed(STORED, **answer_of_torch(Path(folder)))
