@@ -136,6 +136,11 @@ class Classify:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}
         return self.model.apply(collections, to_unit(batch["image"]), train=False)
 
+    def features(self, variables: dict, image: jax.Array) -> jax.Array:
+        """The pooled features that the head is linear in: float32 [b, F], of images in [-1, 1]."""
+        collections = {"params": variables["params"], "batch_stats": variables["stats"]}
+        return self.model.apply(collections, image, train=False, method="features")
+
     def evaluate(self, state: TrainState, frozen: Any, data: Iterable[Batch], machine: parallel.Machine) -> Evaluation:
         """Counts every test image once.
 

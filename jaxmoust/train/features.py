@@ -1,0 +1,101 @@
+"""Features of images by a named extractor: what fidelity and memorisation are measured in.
+
+An extractor is a classifier that `train` left, a pre-trained ViT, CLIP's image tower, or Inception; its name holds a
+digest of its parameters and is part of the name of everything that is measured with it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmoust.core.state import TrainState
+from jaxmoust.core.tree import named_leaves
+from jaxmoust.data.source import digest_bytes
+from jaxmoust.models.pretrained_vit import load_vit
+from jaxmoust.runtime import parallel
+from jaxmoust.train.classify import Classify
+from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A frozen network that maps images to vectors.
+
+    Args:
+        name: KIND-DIGEST, such as "clip-0a1b2c3d".
+        features: `features(variables, image [B, H, W, C] in [-1, 1]) -> [B, F]` float32.
+        variables: its parameters.
+        image_px: side that images are resampled to before; 0: it takes them as they come.
+        resample: how, one of `jax.image.resize`'s methods; it averages where it shrinks.
+    """
+
+    name: str
+    features: Callable[[Any, jax.Array], jax.Array]
+    variables: Any
+    image_px: int = 0
+    resample: str = "cubic"
+
+    def __call__(self, variables: Any, image: jax.Array) -> jax.Array:
+        """Features [B, F] of uint8 images [B, H, W, C]; grey ones become three equal channels where it resamples."""
+        image = to_unit(image)
+        if self.image_px:
+            image = jnp.broadcast_to(image, (*image.shape[:3], 3))
+            image = jax.image.resize(image, (len(image), self.image_px, self.image_px, 3), self.resample)
+        return self.features(variables, image)
+
+
+def of_classifier(task: Classify, state: TrainState, kind: str = "classifier") -> Extractor:
+    """The pooled features that a trained classifier's head is linear in; of its averaged parameters if it has any."""
+    variables = state.ema or {"params": state.params, "stats": state.stats}
+    return Extractor(named(kind, variables), task.features, variables)
+
+
+def of_vit(path: str | Path) -> Extractor:
+    """The pooled, normed tokens of a pre-trained ViT, on images resampled to what it was trained for."""
+    model, variables, side = load_vit(path)
+    return Extractor(named("vit", variables), partial(model.apply, method=model.features), variables, side)
+
+
+def of_clip(path: str | Path) -> Extractor:
+    """The projected image features of a CLIP in a local folder."""
+    # Here, as transformers takes seconds to import.
+    from jaxmoust.models.stable_diffusion.clip import load_clip
+
+    clip, params = load_clip(path)
+    return Extractor(named("clip", params), clip.image_features, params, clip.image_px)
+
+
+# Extractors of a file or a folder by the name that a configuration gives them.
+EXTRACTORS: dict[str, Callable[[str | Path], Extractor]] = {"vit": of_vit, "clip": of_clip}
+
+
+def named(kind: str, variables: Any) -> str:
+    """KIND-DIGEST: the same parameters, the same name."""
+    leaves = sorted(named_leaves(variables).items())
+    parts = [part for name, leaf in leaves for part in (name.encode(), np.ascontiguousarray(leaf).reshape(-1).data)]
+    return f"{kind}-{digest_bytes(*parts)[:8]}"
+
+
+def make_extract(extractor: Extractor, machine: parallel.Machine) -> Callable[..., np.ndarray]:
+    """Places an extractor on all devices: returns `extract(data, mirrored=False) -> float32 [N, F]`.
+
+    Its data are padded batches with image, mask and index, as many on every process; rows come in the source's order.
+    """
+    variables = machine.replicate(extractor.variables)
+
+    def run(mirrored: bool, variables: Any, batch: Batch) -> dict[str, jax.Array]:
+        image = batch["image"][:, :, ::-1] if mirrored else batch["image"]
+        return {"features": extractor(variables, image)}
+
+    compiled = {mirrored: gathered(partial(run, mirrored), machine) for mirrored in (False, True)}
+
+    def extract(data: Iterable[Batch], mirrored: bool = False) -> np.ndarray:
+        return gather_rows(compiled[mirrored], variables, data, machine)["features"]
+
+    return extract
