@@ -114,6 +114,11 @@ def memorisation(
     mirrored = (None, None) if mirrored is None else mirrored
     distance, index = _to_nearest(synthetic, mirrored[0], train, "synthetic")
     of_heldout, _ = _to_nearest(heldout, mirrored[1], train, "heldout")
+    if not np.median(of_heldout) > 0:
+        raise ValueError(
+            "heldout: half of its images are exact copies of training images; allowed are images that the generator "
+            "has not seen; take another split, or remove the duplicates"
+        )
     if labels is None:
         typical = of_synthetic = np.median(of_heldout)
         classes = None
@@ -124,11 +129,6 @@ def memorisation(
         )
         by_class = _typical(of_heldout, of_class, max(classes.max(), of_class.max()) + 1)
         of_synthetic, typical = by_class[classes], by_class[of_class]
-    if not np.min(typical) > 0 or not np.min(of_synthetic) > 0:
-        raise ValueError(
-            "heldout: half of its images, or of one class's, are exact copies of training images; allowed are images "
-            "that the generator has not seen; take another split, or remove the duplicates"
-        )
     heldout_ratio = of_heldout / typical
     return Memorisation(
         distance / of_synthetic, heldout_ratio, index, float(np.quantile(heldout_ratio, SUSPICIOUS)), classes
@@ -151,12 +151,10 @@ def _to_nearest(
 
 
 def _typical(of_heldout: NDArray[np.float64], labels: NDArray, num_classes: int) -> NDArray[np.float64]:
-    """The median distance of each class's held-out images; of all where a class has too few: [num_classes]."""
-    overall = np.median(of_heldout)
-    counts = np.bincount(labels, minlength=num_classes)
-    return np.array(
-        [np.median(of_heldout[labels == k]) if counts[k] >= MIN_PER_CLASS else overall for k in range(num_classes)]
-    )
+    """The median distance of each class's held-out images: [num_classes]; of all where a class has too few, or 0."""
+    of_each = [of_heldout[labels == k] for k in range(num_classes)]
+    medians = np.array([np.median(some) if len(some) >= MIN_PER_CLASS else 0.0 for some in of_each])
+    return np.where(medians > 0, medians, np.median(of_heldout))
 
 
 def _labels(labels: ArrayLike, num: int, name: str) -> NDArray[np.int32]:

@@ -93,6 +93,14 @@ def test_memorisation_of_digits_tells_their_training_images_from_the_rest():
     assert fresh["share_suspicious"] < 0.04 and copies["share_suspicious"] == 1
 
 
+def test_memorisation_of_a_class_with_few_held_out_images_takes_the_typical_distance_of_all():
+    labels = np.where(np.arange(300) < 100, 1, 0), np.where(np.arange(400) < 4, 1, 0)
+    found = memorisation(flat(TRAIN), flat(NEW), flat(HELDOUT), labels)
+    blind = memorisation(flat(TRAIN), flat(NEW), flat(HELDOUT))
+    np.testing.assert_array_equal(found.ratio[:100], blind.ratio[:100])
+    assert (found.ratio[100:] != blind.ratio[100:]).all()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
