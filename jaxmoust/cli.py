@@ -381,6 +381,22 @@ it by name when it lies in the set's own folder scores/.
   jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set --workdir=runs/filtered \\
     --config.data.scores=confidence --config.data.drop_lowest=0.2""",
     ),
+    "measure": Verb(
+        _job("measure"),
+        "measures how close a synthetic set is to the real images, and whether its generator copied them",
+        """Leaves result.json in --workdir: FID, KID, precision, recall, density, coverage and CMMD, each with the
+extractor's name and beside its floor (test images in the place of synthetic ones); memorisation.json, ratios.npz;
+pairs.npz and pairs.png, the synthetic images that come closest to a training image.
+
+  jaxmoust measure --config=configs/measure/digits.py --workdir=runs/edm_measured --config.set=runs/edm_set \\
+    --config.extractor.path=runs/real
+  jaxmoust measure --config=configs/measure/cifar10.py:clip --workdir=runs/measured --config.set=runs/edm_set \\
+    --config.extractor.path=clip-vit-large-patch14-336
+
+The extractor is a classifier that `train` left, a pre-trained ViT's file, or the folder of a CLIP. The data are those
+that the generator learnt from. (The accuracy of a classifier trained on synthetic images alone, CAS, is the Top-1 of an
+arm with share 1 in a study.)""",
+    ),
     "study": Verb(
         _study,
         "runs an experiment: every arm at every seed, then the page",

@@ -35,6 +35,7 @@ SECTIONS = {
     "classify": ("train", jobs.CLASSIFIER_SECTIONS),
     "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),
     "score": ("score", jobs.SCORE_SECTIONS),
+    "measure": ("measure", jobs.MEASURE_SECTIONS),
     "study": ("study", arms.FIELDS),
 }
 # An arm of an experiment says `sampler=None` for the classifier's own.

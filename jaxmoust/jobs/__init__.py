@@ -9,6 +9,7 @@ from jaxmoust.jobs.generators import (
     load_generator,
 )
 from jaxmoust.jobs.job import AUTOENCODE_SECTIONS, FINETUNE_SECTIONS, BadInput, run
+from jaxmoust.jobs.measure import MEASURE_SECTIONS
 from jaxmoust.jobs.studies import JOBS, study
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "GENERATOR_SECTIONS",
     "IMPORT_SECTIONS",
     "JOBS",
+    "MEASURE_SECTIONS",
     "MERGE_SECTIONS",
     "SAMPLE_SECTIONS",
     "SCORE_SECTIONS",

@@ -14,6 +14,7 @@ from jaxmoust.jobs.classifiers import evaluate, plan_score, plan_train, score, t
 from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
+from jaxmoust.jobs.measure import measure
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
 from jaxmoust.study import arms, findings
@@ -28,6 +29,7 @@ JOBS = {
     "train": train,
     "evaluate": evaluate,
     "score": score,
+    "measure": measure,
 }
 
 

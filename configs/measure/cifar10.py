@@ -1,0 +1,43 @@
+"""How close a synthetic set is to CIFAR-10, and whether its generator copied it.
+
+Run: jaxmoust measure --config=configs/measure/cifar10.py:clip --workdir=runs/measured --config.set=runs/edm_set \
+       --config.extractor.path=clip-vit-large-patch14-336
+     jaxmoust measure --config=configs/measure/cifar10.py:classifier --workdir=runs/measured_resnet \
+       --config.set=runs/edm_set --config.extractor.path=runs/cifar10_resnet18
+Settings: flipped copies count, as the generators of configs/generator/cifar10_*.py learn from flipped images too. The
+    published CMMD is on CLIP's ViT-L/14 at 336 px. For a floor of as many images: --config.num_images=10000.
+Cost:
+Result:
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: "quick"; or the extractor: clip (the default), vit or classifier."""
+    quick = arg == "quick"
+    config = ml_collections.ConfigDict()
+    config.task = "measure"
+    config.set = ""
+    config.extractor = dict(name="classifier" if quick else arg or "clip", path="")
+    config.data = dict(
+        source="tfds:cifar10",
+        path="",
+        classes="",
+        n_base=100 if quick else 0,
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+        copies=1,
+        image_px=0,
+        channels=0,
+        digest="",
+        decoded="auto",
+        map_dir="",
+    )
+    config.eval = dict(batch_size=256)
+    config.num_images = 100 if quick else 0
+    config.num_pairs = 4 if quick else 24
+    config.flips = True
+    return config
