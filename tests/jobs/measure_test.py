@@ -1,0 +1,131 @@
+"""Laws of jobs/measure.py: every figure beside its floor, planted copies found, bad input refused before any work."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmoust import jobs
+from jaxmoust.build import load_config, override
+from jaxmoust.data import sources
+from jaxmoust.data.synthetic import SyntheticSpec, finish, shard_range, write_shard
+
+METRICS = ("fid", "kid", "kid_std", "precision", "recall", "density", "coverage", "cmmd")
+
+
+def make_config(quick_study, made: Path, **changes) -> dict:
+    config = load_config("configs/measure/digits.py:quick")
+    base = {"set": str(made), "extractor": {"path": str(quick_study.classifier)}, "data": {"n_base": 40}}
+    return override(override(config, base), changes)
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory) -> Path:
+    """A set of 60 digits: 40 test digits, 10 training digits and 10 mirrored ones, in this order by index and class."""
+    folder = tmp_path_factory.mktemp("copies") / "set"
+    train, test = sources.digits("train"), sources.digits("test")
+    base = train.subset(np.sort(sources.base_keys(train.labels, 40, 0)))
+    spec = SyntheticSpec(
+        name="copies",
+        class_names=train.class_names,
+        shape=(8, 8, 1),
+        num_images=60,
+        shard_images=60,
+        seed=0,
+        generator="g",
+    )
+    images = []
+    for label, index in zip(*shard_range(spec, 0), strict=True):
+        source = test if index < 4 else base
+        image = source.read(np.flatnonzero(source.labels == label)[index if index < 4 else index - 4])
+        images.append(image[:, ::-1] if index == 5 else image)
+    write_shard(folder, spec, 0, np.stack(images))
+    finish(folder, spec)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(quick_study, copies, tmp_path_factory) -> Path:
+    """The planted set, measured by a classifier, flips included."""
+    work = tmp_path_factory.mktemp("measured") / "work"
+    jobs.run(jobs.JOBS["measure"], make_config(quick_study, copies, flips=True, num_pairs=30), work)
+    return work
+
+
+def result(work: Path) -> dict:
+    return json.loads((work / "result.json").read_text())
+
+
+def test_measure_names_every_metric_by_its_extractor_beside_its_floor(measured):
+    found = result(measured)
+    name = found["extractor"]
+    assert name.startswith("real_classifier-") and (found["n"], found["n_train"], found["n_test"]) == (60, 40, 100)
+    for metric in METRICS:
+        assert np.isfinite([found[f"{metric}[{name}]"], found[f"{metric}_floor[{name}]"]]).all()
+    assert found[f"precision[{name}]"] > 0 and found["suspicious[pixels-8px]"] >= 20 / 60
+
+
+def test_measure_finds_planted_copies_in_pixels_and_in_features(measured):
+    pairs, name = np.load(measured / "pairs.npz"), result(measured)["extractor"]
+    for space in ("pixels-8px", name):
+        made, train, ratio = (pairs[f"{space}/{part}"] for part in ("synthetic", "train", "ratio"))
+        copied = ratio < 1e-3
+        # Each training image once: where a digit and its mirror image look the same to a network, one of two stays.
+        assert 10 <= copied.sum() <= 20
+        straight = (made == train).all(axis=(1, 2, 3))
+        flipped = (made[:, :, ::-1] == train).all(axis=(1, 2, 3))
+        assert (straight | flipped)[copied].all() and straight.any() and flipped.any()
+    per_class = json.loads((measured / "memorisation.json").read_text())["pixels-8px"]["per_class"]
+    assert [c["n"] for c in per_class] == [6] * 10
+    assert all(c["lowest_ratio"] == 0 and c["share_suspicious"] >= 1 / 3 for c in per_class)
+
+
+def test_measure_without_flips_finds_the_straight_copies_alone(quick_study, copies, tmp_path):
+    jobs.run(jobs.JOBS["measure"], make_config(quick_study, copies), tmp_path / "work")
+    ratios = np.load(tmp_path / "work" / "ratios.npz")
+    assert (ratios["pixels-8px/synthetic"] == 0).sum() == 10 and ratios["pixels-8px/synthetic"].shape == (60,)
+    assert ratios["pixels-8px/heldout"].shape == (100,)
+
+
+def test_measure_draws_the_closest_pairs(measured):
+    picture = np.asarray(Image.open(measured / "pairs.png").convert("L"))
+    assert picture.shape[0] > 500 and picture.min() == 0 and picture.max() == 255
+
+
+def test_quick_measure_runs_on_a_generators_set_and_prints_its_figures(cli, quick_study, tmp_path):
+    line = "measure --config=configs/measure/digits.py:quick --config.set={made} --config.extractor.path={classifier}"
+    outcome = cli(
+        line + " --workdir={work}", made=quick_study.made, classifier=quick_study.classifier, work=tmp_path / "w"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "fid[real_classifier-" in outcome.out and "fid_floor[real_classifier-" in outcome.out
+
+
+def test_measure_calls_a_classifier_of_synthetic_images_no_real_one(quick_study, copies, tmp_path):
+    mixed = quick_study.stage("train", sampler="share", seed=0)
+    config = override(make_config(quick_study, copies), {"extractor": {"path": str(mixed)}})
+    assert jobs.run(jobs.JOBS["measure"], config, tmp_path / "work")["extractor"].startswith("classifier-")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"set": ""}, r"config\.extractor\.path or config\.set is empty"),
+        ({"set": "no/such/set"}, "no/such/set"),
+        ({"extractor": {"path": ""}}, r"config\.extractor\.path or config\.set is empty"),
+        ({"extractor": {"name": "vgg"}}, r"config\.extractor\.name is 'vgg'; allowed are classifier, clip"),
+        ({"extractor": {"path": "no/such/run"}}, "holds no finished 'classify' run"),
+        ({"extractor": {"name": "vit", "path": "no_such.npz"}}, r"no_such\.npz: no such file"),
+        ({"extractor": {"name": "clip", "path": "no_such"}}, r"no_such has no config\.json"),
+        ({"num_images": -1}, r"config\.num_images -1"),
+        ({"num_pairs": 0}, r"config\.num_pairs 0"),
+        ({"eval": {"batch_size": 30}}, r"eval\.batch_size 30"),
+        ({"data": {"n_base": 4}}, "n_base=4"),
+    ],
+)
+def test_measure_refuses_before_anything_is_written(quick_study, copies, tmp_path, changes, said):
+    with pytest.raises(jobs.BadInput, match=said):
+        jobs.run(jobs.JOBS["measure"], make_config(quick_study, copies, **changes), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
