@@ -393,9 +393,9 @@ pairs.npz and pairs.png, the synthetic images that come closest to a training im
   jaxmoust measure --config=configs/measure/cifar10.py:clip --workdir=runs/measured --config.set=runs/edm_set \\
     --config.extractor.path=clip-vit-large-patch14-336
 
-The extractor is a classifier that `train` left, a pre-trained ViT's file, or the folder of a CLIP. The data are those
-that the generator learnt from. (The accuracy of a classifier trained on synthetic images alone, CAS, is the Top-1 of an
-arm with share 1 in a study.)""",
+The extractor is a classifier that `train` left, a pre-trained ViT's file, the folder of a CLIP, or the weights of FID's
+Inception as .safetensors or .npz. The data are those that the generator learnt from. (The accuracy of a classifier
+trained on synthetic images alone, CAS, is the Top-1 of an arm with share 1 in a study.)""",
     ),
     "study": Verb(
         _study,

@@ -14,7 +14,7 @@ import ml_collections
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick"; or the extractor: clip (the default), vit or classifier."""
+    """Args: arg: "quick"; or the extractor: clip (the default), vit, inception or classifier."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "measure"

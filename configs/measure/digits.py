@@ -13,7 +13,7 @@ import ml_collections
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick"; or the extractor: classifier (the default), vit or clip."""
+    """Args: arg: "quick"; or the extractor: classifier (the default), vit, clip or inception."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "measure"

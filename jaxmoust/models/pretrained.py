@@ -1,7 +1,8 @@
 """Public checkpoints, translated into our trees: files in, named arrays out.
 
 Read are the .npz files of augreg and the original ViT (https://github.com/google-research/vision_transformer), and
-.safetensors with the names of Hugging Face's or timm's ViT, or of Hugging Face's, torchvision's or timm's ResNet.
+.safetensors with the names of Hugging Face's or timm's ViT, of Hugging Face's, torchvision's or timm's ResNet, or of
+the Inception that FID is published with.
 Pickles (.bin, .pt, .pth) run code when opened and are refused. Nothing is loaded halfway: every leaf that is missing,
 left over or of another shape is named, and only the head may be replaced.
 """
@@ -22,6 +23,7 @@ from flax import linen as nn
 from scipy import ndimage
 
 from jaxmoust.core.tree import map_named, merge_params, named_leaves
+from jaxmoust.models.inception import InceptionV3
 from jaxmoust.models.resnet import ResNet
 from jaxmoust.models.vit import ViT
 
@@ -296,15 +298,19 @@ def _huggingface_module(module: str) -> str:
     return {"stem_conv": stem + kinds["conv"], "stem_norm": stem + kinds["norm"], "head": "classifier.1"}[module]
 
 
-def _resnet_origins(module_of: Callable[[str], str]) -> Callable[[str, ResNet], list[str]]:
-    def origins(name: str, model: ResNet) -> list[str]:
+def _inception_module(module: str) -> str:
+    return "fc" if module == "head" else module.replace("/", ".")
+
+
+def _resnet_origins(module_of: Callable[[str], str]) -> Callable[[str, nn.Module], list[str]]:
+    def origins(name: str, model: nn.Module) -> list[str]:
         module, _, leaf = name.partition("/")[2].rpartition("/")
         return [module_of(module) + _TORCH_LEAVES[leaf]]
 
     return origins
 
 
-def _convert_resnet(name: str, arrays: list[np.ndarray], model: ResNet, shape: tuple[int, ...]) -> np.ndarray:
+def _convert_resnet(name: str, arrays: list[np.ndarray], model: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
     return _from_torch(name, arrays[0], model)
 
 
@@ -351,6 +357,15 @@ _LAYOUTS = (
             with_head=(r"classifier\.",),
         )
         for prefix in ("resnet.", "")
+    ),
+    Layout(
+        "FID",
+        InceptionV3,
+        "Conv2d_1a_3x3.conv.weight",
+        _resnet_origins(_inception_module),
+        _convert_resnet,
+        ignored=_COUNTERS,
+        with_head=(r"fc\.",),
     ),
     Layout(
         "torchvision",

@@ -17,6 +17,8 @@ import numpy as np
 from jaxmoust.core.state import TrainState
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.source import digest_bytes
+from jaxmoust.models import inception
+from jaxmoust.models.pretrained import load_pretrained, put_leaves
 from jaxmoust.models.pretrained_vit import load_vit
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
@@ -67,12 +69,31 @@ def of_clip(path: str | Path) -> Extractor:
     # Here, as transformers takes seconds to import.
     from jaxmoust.models.stable_diffusion.clip import load_clip
 
-    clip, params = load_clip(path)
+    return of_loaded_clip(*load_clip(path))
+
+
+def of_loaded_clip(clip: Any, params: Any) -> Extractor:
+    """The same of a CLIP that is open already, as `load_clip` gives it."""
     return Extractor(named("clip", params), clip.image_features, params, clip.image_px)
 
 
+def of_inception(path: str | Path) -> Extractor:
+    """The 2,048 features of the Inception that FID is published with, from its weights as .safetensors or .npz."""
+    model = inception.InceptionV3()
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 75, 75, 3)))
+    tree = {"params": shapes["params"], "stats": shapes["batch_stats"]}
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
+    variables = put_leaves(empty, load_pretrained(path, model, tree))
+
+    def features(variables: Any, image: jax.Array) -> jax.Array:
+        collections = {"params": variables["params"], "batch_stats": variables["stats"]}
+        return model.apply(collections, inception.prepare(image), method="features")
+
+    return Extractor(named("inception", variables), features, variables)
+
+
 # Extractors of a file or a folder by the name that a configuration gives them.
-EXTRACTORS: dict[str, Callable[[str | Path], Extractor]] = {"vit": of_vit, "clip": of_clip}
+EXTRACTORS: dict[str, Callable[[str | Path], Extractor]] = {"vit": of_vit, "clip": of_clip, "inception": of_inception}
 
 
 def named(kind: str, variables: Any) -> str:

@@ -9,6 +9,7 @@ in an environment with torch, and `test_stored_answers_are_those_of_torch` makes
 """
 
 import json
+import re
 import sys
 import zlib
 from pathlib import Path
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # when run as a program
 import tiny_stable_diffusion
 
 from jaxmoust.models.stable_diffusion.clip import load_clip
+from jaxmoust.train.features import of_clip
 
 STORED = Path(__file__).with_name("clip_parity.npz")
 TEXTS = ["cat", "a dog", "a photo of a dog"]
@@ -128,6 +130,15 @@ def test_stored_answers_are_those_of_torch(stored, tmp_path):
 def test_clip_reads_its_own_scale_of_colours(clip):
     model, _ = load_clip(clip)
     assert (model.image_px, model.mean, model.std) == (16, tuple(MEAN), tuple(STD))
+
+
+def test_extractor_of_clip_gives_its_image_features_and_is_named_by_it(clip):
+    model, params = load_clip(clip)
+    extractor = of_clip(clip)
+    assert re.fullmatch("clip-[0-9a-f]{8}", extractor.name) and extractor.image_px == 16
+    pixels = np.rint((X + 1) * 127.5).astype(np.uint8)
+    expected = jax.jit(model.image_features)(params, pixels / np.float32(127.5) - 1)
+    np.testing.assert_allclose(jax.jit(extractor)(params, pixels), expected, atol=1e-5)
 
 
 def test_clip_refuses_what_it_cannot_read(clip, tmp_path):
