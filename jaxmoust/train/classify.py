@@ -33,7 +33,8 @@ class Classify:
 
     Args:
         model: `model(x [B, H, W, C], train, keys [B]) -> logits [B, K]`, with its batch statistics, if any,
-            synchronised over the devices (`axis_name`), so that a batch means the same on any number of them.
+            synchronised over the devices (`axis_name`), so that a batch means the same on any number of them; and a
+            method `features(x, train) -> [B, F]`, what its head is linear in.
         num_classes: K. image_shape: (H, W, C).
         augment: what training images go through on the device.
         smoothing: label smoothing, the mass that goes to the uniform distribution.
@@ -133,8 +134,15 @@ class Classify:
 
     def logits(self, variables: dict, batch: Batch) -> jax.Array:
         """What the network says of images as they are: float32 [b, K]; variables {"params", "stats"}."""
+        return self._apply(variables, batch)
+
+    def features(self, variables: dict, batch: Batch) -> jax.Array:
+        """What the network's head is linear in, of images as they are: float32 [b, F]; variables as in `logits`."""
+        return self._apply(variables, batch, method="features")
+
+    def _apply(self, variables: dict, batch: Batch, method: str | None = None) -> jax.Array:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}
-        return self.model.apply(collections, to_unit(batch["image"]), train=False)
+        return self.model.apply(collections, to_unit(batch["image"]), train=False, method=method)
 
     def features(self, variables: dict, image: jax.Array) -> jax.Array:
         """The pooled features that the head is linear in: float32 [b, F], of images in [-1, 1]."""
