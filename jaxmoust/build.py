@@ -260,22 +260,52 @@ def check_set_size(name: str, num_images: int, held: int) -> None:
         )
 
 
-def filtered(pool: Pool, drop_lowest: float, per_class: bool, scores: Mapping[str, np.ndarray]) -> Pool:
-    """Drops the lowest-scored part of each synthetic set.
+def filtered(
+    pool: Pool, drop_lowest: float, per_class: bool, scores: Mapping[str, np.ndarray], keep_above: str | float = ""
+) -> Pool:
+    """Drops the lowest-scored part of each synthetic set, or what is scored no higher than a threshold.
 
     Args:
         drop_lowest: the part, 0 for none. per_class: of each class by itself.
         scores: source -> numbers [images of that source].
-    Raises: ValueError: a part to be dropped and no scores, or a part out of range.
+        keep_above: the threshold, see `threshold`; "" for none.
+    Raises: ValueError: both filters at once, a filter and no scores, a part out of range, or a threshold that is no
+        number or leaves nothing of a set.
     """
-    if not drop_lowest:
+    level = threshold(keep_above, len(pool.class_names))
+    if not drop_lowest and level is None:
         return pool
-    if not scores:
+    if drop_lowest and level is not None:
         raise ValueError(
-            f"data.drop_lowest {drop_lowest} needs scores and data.scores names none: give the folder that "
-            "`jaxmoust score` wrote."
+            f"data.drop_lowest {drop_lowest} and data.keep_above {keep_above!r}: allowed is one of the two; set the "
+            'other to 0.0 or "".'
         )
+    if not scores:
+        named = f"data.drop_lowest {drop_lowest}" if drop_lowest else f"data.keep_above {keep_above!r}"
+        raise ValueError(
+            f"{named} needs scores and data.scores names none: give the folder that `jaxmoust score` wrote."
+        )
+    if level is not None:
+        return pool.keep_above(scores, level)
     return pool.drop_lowest(scores, drop_lowest, per_class=per_class)
+
+
+def threshold(keep_above: str | float, num_classes: int) -> float | None:
+    """Reads data.keep_above: a number, "1/C" for one over the number of classes (what a guess would score), "" none.
+
+    Raises: ValueError: anything else.
+    Source of 1/C: He et al. 2023 (2210.07574), who keep what CLIP is surer of than that.
+    """
+    text = str(keep_above).strip()
+    if not text:
+        return None
+    try:
+        level = 1 / num_classes if text == "1/C" else float(text)
+    except ValueError:
+        level = np.nan
+    if not np.isfinite(level):
+        raise ValueError(f'data.keep_above {keep_above!r}: allowed are a number such as "0.5", "1/C", or "" for none.')
+    return level
 
 
 def make_sampler(

@@ -284,6 +284,29 @@ def test_filtered_drops_the_lowest_part_of_what_is_scored(pool):
         build.filtered(pool, 0.2, False, {})
 
 
+def test_filtered_keeps_what_is_scored_above_a_number_or_above_a_guess(pool):
+    scores, num_classes = {"edm": np.linspace(0.0, 1.0, 20)}, len(pool.class_names)
+    for keep_above, level in (("0.5", 0.5), (0.5, 0.5), ("1/C", 1 / num_classes)):
+        kept = build.filtered(pool, 0.0, True, scores, keep_above).kept
+        np.testing.assert_array_equal(kept, [*range(10), *(10 + np.flatnonzero(scores["edm"] > level))])
+    assert build.filtered(pool, 0.0, True, {}, "") is pool
+
+
+@pytest.mark.parametrize(
+    ("drop_lowest", "keep_above", "scores", "said"),
+    [
+        (0.0, "1/D", {"edm": np.ones(20)}, r"keep_above '1/D'.*1/C"),
+        (0.0, "nan", {"edm": np.ones(20)}, r"keep_above 'nan'"),
+        (0.0, "0.5", {}, r"keep_above '0\.5' needs scores"),
+        (0.2, "0.5", {"edm": np.ones(20)}, "one of the two"),
+        (0.0, "2", {"edm": np.ones(20)}, "the highest is 1"),
+    ],
+)
+def test_filtered_refuses_a_threshold_that_cannot_be_meant(pool, drop_lowest, keep_above, scores, said):
+    with pytest.raises(ValueError, match=said):
+        build.filtered(pool, drop_lowest, True, scores, keep_above)
+
+
 def test_make_sampler_reads_shares_as_a_mapping_or_a_text():
     pool = Pool.from_labels({"real": np.arange(10), "edm": np.arange(10)})
     assert build.make_sampler({"name": "random"}, pool, 3, 100) == Random(pool, 3)

@@ -39,6 +39,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         scores="",
         drop_lowest=0.0,
         drop_per_class=True,
+        keep_above="",
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:

@@ -250,6 +250,31 @@ class Pool:
         mask[keys[order[rank < np.repeat(dropped, size)]]] = False
         return self.keep(mask)
 
+    def keep_above(self, scores: Any, threshold: float) -> "Pool":
+        """Keeps of each scored source the images whose score is above a threshold.
+
+        Args:
+            scores: see `spread`; a source that is not named, and a single NaN, is not judged and stays.
+            threshold: finite; a score equal to it is dropped.
+        Raises: ValueError: scores that do not fit or judge no image, a threshold that is not finite, or one that
+            leaves a scored source without an image.
+        """
+        if not isinstance(threshold, Real) or not np.isfinite(threshold):
+            raise ValueError(f"Got threshold={threshold!r}, allowed is a finite number: correct it.")
+        scores = self.spread(scores, "scores")
+        if np.isnan(scores).all():
+            raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
+        kept = self.keep(np.isnan(scores) | (scores > threshold))
+        for name, part in zip(self.source_names, kept.counts().sum(1), strict=True):
+            if not part:
+                s = self.source_names.index(name)
+                highest = np.nanmax(scores[self.offsets[s] : self.offsets[s + 1]])
+                raise ValueError(
+                    f"Got a threshold of {threshold:g}, above which no score of {name!r} lies (the highest is "
+                    f"{highest:g}), allowed is one that leaves an image: lower it."
+                )
+        return kept
+
     @cached_property
     def digest(self) -> str:
         """A content address of the names, classes, labels and kept keys (not of the images)."""

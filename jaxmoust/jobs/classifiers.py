@@ -37,6 +37,7 @@ CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "m
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
 SCORE_SECTIONS = ("task", "checkpoint", "set", "score", "eval")
 SET_FIELDS = ("synthetic", "n_synthetic", "scores", "drop_lowest", "drop_per_class")
+OPTIONAL_SET_FIELDS = {"keep_above": ""}  # configurations that are older than these fields run as they did
 
 # Into how many windows of steps the record of what was drawn is cut, and how many draws of each are counted at most.
 NUM_WINDOWS = 32
@@ -79,7 +80,8 @@ def plan_train(
 ) -> tuple[RealData, build.Training]:
     """Opens the real images of a classifier's configuration and builds its training; refuses another verb's."""
     build.check_sections(config, CLASSIFIER_SECTIONS, "classify")
-    real = (open_real or open_real_data)({k: v for k, v in config["data"].items() if k not in SET_FIELDS})
+    of_sets = {*SET_FIELDS, *OPTIONAL_SET_FIELDS}
+    real = (open_real or open_real_data)({k: v for k, v in config["data"].items() if k not in of_sets})
     if missing := sorted(set(SET_FIELDS) - set(config["data"])):
         raise ValueError(f"config.data lacks {missing}: name the synthetic sets to mix in, () and 0 for none.")
     num_classes = len(real.base.class_names)
@@ -103,7 +105,9 @@ def _open_pool(data: Config, base: Source, resolve: Resolve) -> tuple[Pool, dict
     for i, source in enumerate(made if score_refs else ()):
         set_folder = resolve(refs[i])
         scores[source.name] = _read_scores(score_refs[i % len(score_refs)], set_folder, resolve)[: len(source)]
-    return build.filtered(pool, data["drop_lowest"], data["drop_per_class"], scores), scores
+    data = {**OPTIONAL_SET_FIELDS, **data}
+    pool = build.filtered(pool, data["drop_lowest"], data["drop_per_class"], scores, data["keep_above"])
+    return pool, scores
 
 
 def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:

@@ -10,7 +10,7 @@ from jaxmoust import build
 from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
-from jaxmoust.jobs.classifiers import evaluate, plan_score, plan_train, score, train
+from jaxmoust.jobs.classifiers import OPTIONAL_SET_FIELDS, evaluate, plan_score, plan_train, score, train
 from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
@@ -111,7 +111,10 @@ def _check_external(stage: Stage, machine: parallel.Machine, open_real: Callable
 def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:
     """Builds the sampler of a training stage over the labels that its sets will have, with scores made up."""
     config, recipe = stage.config, training.recipe
-    n_synthetic, num_classes = config["data"]["n_synthetic"], len(real.base.class_names)
+    data = {**OPTIONAL_SET_FIELDS, **config["data"]}
+    n_synthetic, num_classes = data["n_synthetic"], len(real.base.class_names)
+    level = build.threshold(data["keep_above"], num_classes)
+    highest = 0.9 if level is None else max(0.9, level + 1.0)  # a filter leaves something: how much nobody knows yet
     labels, made_up = {"real": real.base.labels}, {}
     for made in (need for need in stage.needs if need.kind == "sample"):
         name, size = made.config["name"], made.config["num_images"]
@@ -121,9 +124,9 @@ def _check_train(stage: Stage, real: RealData, training: build.Training) -> None
             need.config for need in stage.needs if need.kind == "score" and need.config["set"] == made.name
         ):
             low = -1.0 if scoring["score"] == "margin" else 0.1  # margins may be negative, the others lie in 0..1
-            made_up[name] = np.linspace(low, 0.9, labels[name].size)
+            made_up[name] = np.linspace(low, highest, labels[name].size)
     pool = Pool.from_labels(labels, real.base.class_names)
-    pool = build.filtered(pool, config["data"]["drop_lowest"], config["data"]["drop_per_class"], made_up)
+    pool = build.filtered(pool, data["drop_lowest"], data["drop_per_class"], made_up, data["keep_above"])
     build.make_sampler(config["sampler"], pool, config["seed"], recipe.num_steps * recipe.batch_size, made_up)
 
 

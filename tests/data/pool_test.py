@@ -259,6 +259,29 @@ def test_pool_drop_lowest_does_not_judge_what_has_no_score():
     assert left.kept.tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
 
 
+def test_pool_keep_above_keeps_what_is_scored_above_and_what_is_not_judged():
+    pool = Pool.from_labels({"real": np.zeros(2, int), "edm": np.zeros(5, int)})
+    scores = {"edm": [0.5, np.nan, 0.1, 0.6, 0.4]}
+    assert pool.keep_above(scores, 0.4).kept.tolist() == [0, 1, 2, 3, 5]
+    assert pool.keep_above(scores, 0.4).keep_above(scores, 0.5).kept.tolist() == [0, 1, 3, 5]
+    assert pool.keep_above(scores, -1.0) == pool
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "said"),
+    [
+        ({"edm": [0.5, 0.1]}, 0.5, r"no score of 'edm' lies \(the highest is 0\.5\)"),
+        ({"edm": [0.5, 0.1]}, float("nan"), "finite number"),
+        ({"edm": [0.5, 0.1]}, "1/C", "finite number"),
+        ({}, 0.5, "no score of any image"),
+    ],
+)
+def test_pool_keep_above_refuses_what_leaves_a_source_empty(scores, threshold, said):
+    pool = Pool.from_labels({"real": np.zeros(2, int), "edm": np.zeros(2, int)})
+    with pytest.raises(ValueError, match=said):
+        pool.keep_above(scores, threshold)
+
+
 def test_pool_drop_lowest_again_judges_what_is_left():
     pool = Pool.from_labels({"a": np.zeros(8, int)})
     twice = pool.drop_lowest(np.arange(8), 0.5).drop_lowest(np.arange(8), 0.5)
