@@ -185,6 +185,7 @@ def test_config_of_a_study_is_refused_for_a_score_before_the_first_stage_runs(cl
         ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:bogus"', ["config.score is 'bogus'"]),
         ('["scores"]["confidence"]["overrides"] = {"eval": {"batch_size": 0}}', ["eval.batch_size"]),
         ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:margin"', ["a weight of -", "scores"]),
+        ('["scores"]["confidence"]["arm"] = "random"', ["config.scores", "that very set", "real images only"]),
     ):
         experiment.write_text(f"""import runpy
 import ml_collections
@@ -446,6 +447,19 @@ def test_scores_beside_a_set_are_read_by_name(cli, train_mixed, quick_study, tmp
     assert drawn["source_names"] == ["real", "edm"] and drawn["step_edges"] == list(range(11))
     assert np.array(drawn["counts"]).sum(axis=(1, 2)).tolist() == [32] * 10
     np.testing.assert_array_equal(np.array(drawn["counts"]).sum(axis=(0, 2)), [160, 160])
+
+
+@pytest.mark.parametrize("n_synthetic", [0, 30])
+def test_score_by_a_classifier_that_has_learnt_from_the_set_is_refused(
+    cli, train_mixed, quick_study, tmp_path, n_synthetic
+):
+    made = quick_study.made
+    assert train_mixed(made, f"--config.data.n_synthetic={n_synthetic}").code == 0
+    line = "score --config=configs/score/classifier.py --config.checkpoint={judge} --config.set={made} --workdir={work}"
+    outcome = cli(line, judge=tmp_path / "work", made=made, work=tmp_path / "scores")
+    assert_refused(outcome, "was itself trained on", "trained on real images")
+    other = quick_study.stage("sample", name="ddpm", seed=0)
+    assert cli(line, judge=tmp_path / "work", made=other, work=tmp_path / "scores").code == 0
 
 
 def test_scores_that_do_not_fit_the_set_are_refused(cli, train_mixed, quick_study, tmp_path):

@@ -69,6 +69,7 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
             "share": float(drawn[1:].sum() / drawn.sum()),
             "sampler": repr(sampler),
             "data_digest": real.base.digest,
+            "synthetic_digests": [source.digest for source in pool.sources[1:]],
             "seconds": seconds,
         }
 
@@ -167,8 +168,8 @@ def evaluate(config: Config, resolve: Resolve = Path) -> Work:
     if not data.get("source"):
         data |= {name: trained["data"].get(name, "") for name in ("source", "path", "classes")}
     test = build.unpack("data", sources.open_source, {"name": data.pop("source"), **data})
-    task, state, shape = _load_classifier(origin, trained, done, test)
-    eval_data = evaluation_stream(test, shape, config, machine, *_held(trained))
+    task, state, shape = load_classifier(origin, trained, done, test)
+    eval_data = evaluation_stream(test, shape, config, machine, *held(trained))
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
@@ -187,14 +188,22 @@ def _stretches(start: int, stop: int) -> list[tuple[int, int]]:
 
 
 def score(config: Config, resolve: Resolve = Path) -> Work:
-    """Scores every image of a synthetic set by a trained classifier (verb `score`)."""
+    """Scores every image of a synthetic set by a trained classifier (verb `score`).
+
+    Raises: ValueError: what cannot run, or a classifier that has learnt from the very set that it is to score.
+    """
     machine = parallel.Machine.all()
     plan_score(config, machine)
     origin = resolve(config["checkpoint"])
     trained, done = finished(origin, "classify", "train")
     made = synthetic.open_synthetic(resolve(config["set"]))
-    task, state, shape = _load_classifier(origin, trained, done, made)
-    data = evaluation_stream(made, shape, config, machine, *_held(trained))
+    task, state, shape = load_classifier(origin, trained, done, made)
+    if seen_by(trained, done, made):
+        raise ValueError(
+            f"The classifier {origin} was itself trained on images of {config['set']}: how sure it is of them says "
+            "what it remembers, not what they show. Score by one that was trained on real images, or on other sets."
+        )
+    data = evaluation_stream(made, shape, config, machine, *held(trained))
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
@@ -226,13 +235,24 @@ def plan_score(config: Config, machine: parallel.Machine) -> None:
     evaluation_batch_size(config, machine)
 
 
-def _held(trained: Config) -> tuple[str, str, float]:
+def held(trained: Config) -> tuple[str, str, float]:
     """Where the images of a classifier's configuration are held, decoded, and how much of one is judged."""
     data = trained["data"]
     return data.get("decoded", "auto"), data.get("map_dir", ""), data.get("test_crop", 1.0)
 
 
-def _load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -> tuple[Task, TrainState, tuple]:
+def seen_by(trained: Config, done: dict, made: Source) -> bool:
+    """Whether a classifier has learnt from a synthetic set, or from the part of it that its configuration takes.
+
+    A result of before digests were recorded says of synthetic images only how many there were; any count then.
+    """
+    part = trained["data"]["n_synthetic"]
+    digests = {made.digest, *([made.subset(np.arange(part)).digest] if 0 < part <= len(made) else [])}
+    known = done.get("synthetic_digests")
+    return bool(done["n_synthetic"]) if known is None else not digests.isdisjoint(known)
+
+
+def load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -> tuple[Task, TrainState, tuple]:
     """Opens what `train` left in a folder, to judge images of the same classes: (task, state, image shape)."""
     if list(judged.class_names) != list(done["class_names"]):
         raise ValueError(

@@ -83,7 +83,7 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             sampling = build.make_sampling(config["sample"], fitted.task.method, fitted.task.label_dropout)
             make_spec(config, sampling, "", real.base.class_names, real.shape)
         elif stage.kind == "score":
-            plan_score(config, machine)
+            _check_score(stage, machine)
         else:
             _check_train(stage, *plan_train(config, machine, open_real))
 
@@ -106,6 +106,17 @@ def _check_external(stage: Stage, machine: parallel.Machine, open_real: Callable
     else:
         loaded, words = open_pipeline(config["pipeline"]), {}
     plan_external(config, loaded, words, open_real)
+
+
+def _check_score(stage: Stage, machine: parallel.Machine) -> None:
+    """Checks a scoring, and that the arm whose classifier scores does not itself mix the set in."""
+    plan_score(stage.config, machine)
+    for judge in (need for need in stage.needs if need.kind == "train"):
+        if stage.config["set"] in judge.config["data"]["synthetic"]:
+            raise ValueError(
+                "config.scores: the classifier of an arm that trains on a set is to score that very set, of which it "
+                "knows what it remembers. Let an arm score that trains on real images only."
+            )
 
 
 def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:
