@@ -140,6 +140,30 @@ def log_density_ratio(logits: ArrayLike, calibration: Calibration) -> NDArray[np
     return np.clip(odds + prior, -MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
+def cross_calibrated(
+    logits: ArrayLike, is_real: ArrayLike, halves: ArrayLike
+) -> tuple[NDArray[np.float64], list[Calibration]]:
+    """Returns the log density ratio of each image by a calibration that has not seen it, and the calibrations.
+
+    A classifier that has learnt a few real images by heart calls the next ones synthetic, and yet gives them higher
+    logits than it gives synthetic ones: where its logits mean even odds has to be learnt from other images, and then
+    tried on these.
+
+    Args:
+        logits: [N], finite, of one classifier. is_real: booleans [N]. halves: integers [N], 0 or 1; an image is
+            calibrated by the images of the other half.
+    Returns: ([N], as `log_density_ratio`; the calibrations by the images of half 0 and of half 1).
+    Raises: ValueError: as `calibrate`, for either half.
+    """
+    logits, is_real = _pairs(logits, is_real)
+    halves = np.asarray(halves)
+    if halves.shape != logits.shape or not np.isin(halves, (0, 1)).all():
+        raise ValueError(f"halves: got shape {halves.shape} beside logits {logits.shape}; give a 0 or a 1 for each")
+    found = [calibrate(logits[halves == h], is_real[halves == h]) for h in (0, 1)]
+    by_other = [log_density_ratio(logits, found[1 - h]) for h in (0, 1)]
+    return np.where(halves == 0, *by_other), found
+
+
 def effective_size(weights: ArrayLike) -> float:
     """Returns how many equally weighted images carry as much as these weights: (sum w)^2 / sum w^2, from 1 to N.
 

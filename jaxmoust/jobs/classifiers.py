@@ -112,7 +112,7 @@ def _open_pool(data: Config, base: Source, resolve: Resolve) -> tuple[Pool, dict
 
 
 def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
-    """Opens what `score` left: a folder, or the name of one in the set's own folder scores/."""
+    """Opens what `score` or `domain` left: a folder, or the name of one in the set's own folder scores/."""
     beside = set_folder / "scores" / ref
     folder = beside if beside.is_dir() else resolve(ref)
     if not folder.is_dir():
@@ -120,7 +120,7 @@ def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
             f"data.scores {ref!r} is neither a folder nor in {beside.parent}. Run `jaxmoust score --workdir={beside} "
             f"--config.set={set_folder} ...` first."
         )
-    _, result = finished(folder, "score", "score")
+    _, result = finished(folder, ("score", "domain"), "score")
     held = synthetic.open_synthetic(set_folder).digest
     if result["set_digest"] != held:
         raise ValueError(
@@ -212,14 +212,18 @@ def score(config: Config, resolve: Resolve = Path) -> Work:
         write_array(folder.path / "scores.npy", values, machine)
         return {
             "n": len(values),
-            "score": config["score"],
-            "mean": float(values.mean(dtype=np.float64)),
-            "quantiles": np.quantile(values, (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)).tolist(),
+            **score_summary(config["score"], values),
             "set_digest": made.digest,
             "seconds": time.monotonic() - started,
         }
 
     return work
+
+
+def score_summary(name: str, values: np.ndarray) -> dict:
+    """What the record of a score says of its values."""
+    quantiles = np.quantile(values, (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)).tolist()
+    return {"score": name, "mean": float(values.mean(dtype=np.float64)), "quantiles": quantiles}
 
 
 def plan_score(config: Config, machine: parallel.Machine) -> None:

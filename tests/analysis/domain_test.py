@@ -125,6 +125,22 @@ def test_calibration_takes_a_classifier_that_is_wrong_to_know_nothing(logits):
     np.testing.assert_allclose(domain.log_density_ratio(logits, found), 0.0, atol=0.15)
 
 
+def test_cross_calibration_judges_an_image_by_the_other_half_alone():
+    """Change everything in one half: its ratios move with its logits, by the same calibration as before."""
+    logits, is_real = planted(1.0, 200, 200, 4)
+    halves = np.arange(400) % 2
+    ratio, (first, second) = domain.cross_calibrated(logits, is_real, halves)
+    changed, (first_again, second_again) = domain.cross_calibrated(
+        np.where(halves == 0, 2 * logits, logits), np.where(halves == 0, ~is_real, is_real), halves
+    )
+    assert second_again == second and first_again != first
+    np.testing.assert_allclose(changed[halves == 0] - ratio[halves == 0], second.slope * logits[halves == 0])
+    np.testing.assert_array_equal(ratio[halves == 0], domain.log_density_ratio(logits, second)[halves == 0])
+    np.testing.assert_array_equal(ratio[halves == 1], domain.log_density_ratio(logits, first)[halves == 1])
+    with pytest.raises(ValueError, match="0 or a 1"):
+        domain.cross_calibrated(logits, is_real, halves + 1)
+
+
 def test_log_density_ratio_fits_into_a_float32_above_0():
     sure = domain.Calibration(1.0, 0.0, 10, 10)
     ratio = np.exp(domain.log_density_ratio(np.array([1e6, -1e6]), sure)).astype(np.float32)
