@@ -397,6 +397,18 @@ The extractor is a classifier that `train` left, a pre-trained ViT's file, the f
 Inception as .safetensors or .npz. The data are those that the generator learnt from. (The accuracy of a classifier
 trained on synthetic images alone, CAS, is the Top-1 of an arm with share 1 in a study.)""",
     ),
+    "domain": Verb(
+        _job("domain"),
+        "measures how well real and synthetic images can be told apart, and scores the set by its density ratio",
+        """Trains classifiers of real against synthetic, each judging images that it has not seen. Leaves result.json
+(accuracy, auc, their intervals), features.npz (the images in the plane of the classifier's features) and scores.npy
+in --workdir: the ratio p(image | real) / p(image | synthetic) of each synthetic image, which samplers and filters read.
+
+  jaxmoust domain --config=configs/domain/digits.py --workdir=runs/edm_set/scores/density_ratio \\
+    --config.set=runs/edm_set --config.classifier=runs/real
+  jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set --workdir=runs/filtered \\
+    --config.data.scores=density_ratio --config.data.drop_lowest=0.2""",
+    ),
     "study": Verb(
         _study,
         "runs an experiment: every arm at every seed, then the page",

@@ -52,7 +52,7 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
     [
         (
             "bogus --workdir={work}",
-            ["'bogus'", "fit, merge, import, sample, train, evaluate, score, measure, study", "--help"],
+            ["'bogus'", "fit, merge, import, sample, train, evaluate, score, measure, domain, study", "--help"],
         ),
         ("data bogus --workdir={work}", ["'data bogus'", "data inspect, data import"]),
         ("fit --config=configs/nope.py --workdir={work}", ["'configs/nope.py'", "configs/generator/digits_edm.py"]),

@@ -36,6 +36,7 @@ SECTIONS = {
     "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),
     "score": ("score", jobs.SCORE_SECTIONS),
     "measure": ("measure", jobs.MEASURE_SECTIONS),
+    "domain": ("domain", jobs.DOMAIN_SECTIONS),
     "study": ("study", arms.FIELDS),
 }
 # An arm of an experiment says `sampler=None` for the classifier's own.

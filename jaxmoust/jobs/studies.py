@@ -11,6 +11,7 @@ from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
 from jaxmoust.jobs.classifiers import OPTIONAL_SET_FIELDS, evaluate, plan_score, plan_train, score, train
+from jaxmoust.jobs.domain import domain_gap, plan_domain
 from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
@@ -30,6 +31,7 @@ JOBS = {
     "evaluate": evaluate,
     "score": score,
     "measure": measure,
+    "domain": domain_gap,
 }
 
 
@@ -84,6 +86,8 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             make_spec(config, sampling, "", real.base.class_names, real.shape)
         elif stage.kind == "score":
             _check_score(stage, machine)
+        elif stage.kind == "domain":
+            plan_domain(config, machine, open_real)
         else:
             _check_train(stage, *plan_train(config, machine, open_real))
 
@@ -132,9 +136,10 @@ def _check_train(stage: Stage, real: RealData, training: build.Training) -> None
         build.check_set_size(name, n_synthetic, size)
         labels[name] = np.arange(n_synthetic or size) % num_classes
         for scoring in (
-            need.config for need in stage.needs if need.kind == "score" and need.config["set"] == made.name
+            need for need in stage.needs if need.kind in ("score", "domain") and need.config["set"] == made.name
         ):
-            low = -1.0 if scoring["score"] == "margin" else 0.1  # margins may be negative, the others lie in 0..1
+            # Margins may be negative, the others lie in 0..1; density ratios are positive.
+            low = -1.0 if scoring.kind == "score" and scoring.config["score"] == "margin" else 0.1
             made_up[name] = np.linspace(low, highest, labels[name].size)
     pool = Pool.from_labels(labels, real.base.class_names)
     pool = build.filtered(pool, data["drop_lowest"], data["drop_per_class"], made_up, data["keep_above"])
