@@ -20,6 +20,8 @@ from PIL import Image
 from jaxmoust import cli as command_line
 from jaxmoust import jobs
 from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.jobs.domain import plan_domain
+from jaxmoust.runtime.parallel import Machine
 from jaxmoust.study import arms
 
 ROOT = Path(__file__).parents[1]
@@ -276,6 +278,14 @@ def test_config_is_accepted_by_its_job(path, stand_in, pipeline):
     """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
     verb, config = on_stand_in(path, "", stand_in, pipeline)
     assert callable(jobs.JOBS[verb](config))
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if "/domain/" in f])
+def test_domain_config_is_accepted_whatever_set_it_will_be_given(path, stand_in):
+    config = load(path).get_config().to_dict()
+    config |= {"set": "later", "data": {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}}
+    real, training = plan_domain(config, Machine.all())
+    assert training.task.num_classes == 2 and training.task.image_shape == real.shape
 
 
 @pytest.mark.parametrize("path", [f for f in TRAINED if "digits" not in f])

@@ -5,9 +5,12 @@ Run: jaxmoust domain --config=configs/domain/digits.py --workdir=runs/edm_set/sc
 What is compared: `real="base"`, the base set, gives a score that knows no more real images than an arm which trains on
     it; a generator that was trained inside the base set may have copied some of them. `real="unused"` compares with
     real images that neither has seen, which is the cleaner measure of the gap.
-Note: real digits have 17 levels of grey, generated ones 256. Part of what is told apart is this.
-Cost:
-Result:
+Cost: 15 s of training and judging on 2 CPU cores (x86_64, jax 0.10.2).
+Result (100 base digits, 2,000 images of an EDM trained on them, seed 0): 95.5 % right [91.7, 97.6], AUC 0.998 [0.976,
+    1.000] on 200 held-out images; of a DDPM 98.0 % [95.0, 99.2], AUC 1.000 [0.980, 1.000]. In the features of the
+    domain classifier the kinds lie apart (overlap 0.05, 0.01), in those of a real-trained one they are mixed (1.08,
+    1.03). With the 900 real digits outside the base set: 98.1 % [97.4, 98.6] on 1,800, overlaps 0.05 and 0.94. Real
+    digits have 17 levels of grey; rounding the EDM's to them changes little (95.0 % right).
 """
 
 import ml_collections
