@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxmoust.study.stages import Stage
+from jaxmoust.study.stages import Stage, in_order
 
 Config = Mapping[str, Any]
 
@@ -17,6 +17,17 @@ GENERATOR_FIELDS = ("config", "overrides")
 SET_FIELDS = ("generator", "config", "overrides")
 SCORE_FIELDS = ("arm", "config", "overrides")
 ARM_FIELDS = ("name", "title", "description", "sets", "sampler", "overrides")
+
+# Tables that an experiment may leave out. Each entry is a probe: a stage that looks at one synthetic set, with or
+# without an arm's classifier, and whose result is shown on the page beside the runs.
+PROBE_FIELDS = ("set", "arm", "config", "overrides")
+PROBE_SEEDS = ("first", "all")
+# Table -> the kind of its stages (also their task), and how a stage's configuration names the arm's classifier.
+PROBES: Mapping[str, tuple[str, Callable[[str], Config]]] = {
+    "domains": ("domain", lambda classifier: {"classifier": classifier}),
+    "measures": ("measure", lambda classifier: {"extractor": {"path": classifier}}),
+}
+OPTIONAL_FIELDS = tuple(PROBES)
 
 # What the real images are called in every pool.
 REAL = "real"
@@ -47,6 +58,17 @@ class Run:
         return "+".join(_fine_tuning(made) for made in of_sets) or "none"
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A look at a synthetic set of one seed: the table and the name it has in the experiment, and its stage."""
+
+    table: str
+    name: str
+    set: str
+    seed: int
+    stage: Stage
+
+
 def _fine_tuning(made: Stage) -> str:
     for generator in made.needs:
         if generator.config["task"] == "finetune":
@@ -64,6 +86,7 @@ class Experiment:
     Args:
         sets: name -> the sampling stage at the first seed, for pictures; in the order in which arms mix them in.
         data: the data section that all of it shares.
+        probes: what looks at the sets, table by table.
     """
 
     name: str
@@ -74,6 +97,12 @@ class Experiment:
     runs: tuple[Run, ...]
     sets: Mapping[str, Stage]
     data: Config
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Every stage of it, once, each after what it needs."""
+        return in_order([one.stage for one in (*self.runs, *self.probes)])
 
 
 def expand(
@@ -92,7 +121,8 @@ def expand(
         data_digest: the content address of a data section's images, written into every stage.
     Raises: ValueError: unknown or missing fields, names that refer to nothing, or arms of unequal work.
     """
-    _check_fields("config", config, FIELDS)
+    _check_fields("config", config, FIELDS, OPTIONAL_FIELDS)
+    config = {**{name: {} for name in OPTIONAL_FIELDS}, **config}
     seeds = tuple(config["seeds"])
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"config.seeds {seeds}: give at least one, each once, such as 0,1,2.")
@@ -122,6 +152,10 @@ def expand(
 
     for name, fields in config["scores"].items():
         _check_fields(f"config.scores.{name}", fields, SCORE_FIELDS)
+        if name in config["domains"]:
+            raise ValueError(
+                f"config.scores and config.domains both have {name!r}: an arm's scores name one of either."
+            )
 
     classifier = override(_load(load_config, config["classifier"], "classify"), {"data": data}, config["classifier"])
     fields_of = dict(zip(names, config["arms"], strict=True))
@@ -138,7 +172,16 @@ def expand(
         made = [_find(f"config.arms.{name}.sets", sets, s)[seed] for s in fields["sets"]]
         scores = []
         for score, one in zip(_score_names(name, job["data"]["scores"], len(made)), made, strict=False):
-            scoring = _find(f"config.arms.{name}.overrides.data.scores", config["scores"], score)
+            where = f"config.arms.{name}.overrides.data.scores"
+            scoring = _find(where, {**config["scores"], **config["domains"]}, score)
+            if score in config["domains"]:
+                if scoring["set"] != one.config["name"]:
+                    raise ValueError(
+                        f"{where} names the domain {score!r} for the set {one.config['name']!r}; it scores the set "
+                        f"{scoring['set']!r}. Give each set a score of its own."
+                    )
+                scores.append(probe_stage("domains", score, seed, (*on_the_way, name)))
+                continue
             judge = train_stage(scoring["arm"], seed, (*on_the_way, name))
             score_job = _load(load_config, scoring["config"], "score")
             score_job = override(score_job, scoring["overrides"], f"config.scores.{score}.overrides")
@@ -152,6 +195,30 @@ def expand(
         laid_out[name, seed] = Stage("train", job, (*made, *scores))
         return laid_out[name, seed]
 
+    def probe_stage(table: str, name: str, seed: int, on_the_way: tuple[str, ...] = ()) -> Stage:
+        """The look at a set of a seed, by the classifier of an arm at that seed where one is named."""
+        at, fields, (kind, refer) = f"config.{table}.{name}", config[table][name], PROBES[table]
+        made = _find(f"{at}.set", sets, fields["set"])[seed]
+        job = override(_load(load_config, fields["config"], kind), {"data": data}, fields["config"])
+        job = override(job, fields["overrides"], f"{at}.overrides")
+        job = override(job, {"set": made.name}, fields["config"])
+        judge = (train_stage(fields["arm"], seed, on_the_way),) if fields["arm"] else ()
+        if judge:
+            job = override(job, refer(judge[0].name), fields["config"])
+        if "seed" in job:  # of its own training or drawing; a probe that draws nothing has none
+            job = {**job, "seed": seed}
+        return Stage(kind, job, (made, *judge))
+
+    for table in PROBES:
+        for name, fields in config[table].items():
+            _check_fields(f"config.{table}.{name}", fields, PROBE_FIELDS, ("seeds",))
+            if fields.get("seeds", "first") not in PROBE_SEEDS:
+                raise ValueError(
+                    f"config.{table}.{name}.seeds is {fields['seeds']!r}; allowed are {', '.join(PROBE_SEEDS)}."
+                )
+            if fields["arm"]:
+                _find(f"config.{table}.{name}.arm", fields_of, fields["arm"])
+
     arms, runs = [], []
     for name, fields in fields_of.items():
         if len(set(fields["sets"])) < len(fields["sets"]):
@@ -161,8 +228,14 @@ def expand(
         runs += [Run(arm, seed, train_stage(name, seed)) for seed in seeds]
     _check_equal_work(runs)
     firsts = {name: sets[name][seeds[0]] for arm in arms for name in arm.sets}
+    probes = tuple(
+        Probe(table, name, fields["set"], seed, probe_stage(table, name, seed))
+        for table in PROBES
+        for name, fields in config[table].items()
+        for seed in (seeds if fields.get("seeds") == "all" else seeds[:1])
+    )
     return Experiment(
-        config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data
+        config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data, probes
     )
 
 
@@ -203,12 +276,12 @@ def _score_names(arm: str, names: str | tuple[str, ...], num_sets: int) -> tuple
     return names
 
 
-def _check_fields(section: str, fields: Config, allowed: tuple[str, ...]) -> None:
-    unknown, missing = sorted(set(fields) - set(allowed)), sorted(set(allowed) - set(fields))
+def _check_fields(section: str, fields: Config, needed: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+    unknown, missing = sorted(set(fields) - {*needed, *optional}), sorted(set(needed) - set(fields))
     if unknown or missing:
         raise ValueError(
             f"{section} has unknown fields {unknown or 'none'} and lacks {missing or 'none'}. "
-            f"Allowed: {', '.join(allowed)}."
+            f"Allowed: {', '.join((*needed, *optional))}."
         )
 
 

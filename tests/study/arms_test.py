@@ -28,6 +28,20 @@ FILES = {
         "num_images": 40,
     },
     "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence"},
+    "domain.py": {
+        "seed": 5,
+        "task": "domain",
+        "set": "",
+        "classifier": "",
+        "data": {"source": "", "digest": ""},
+        "train": {"num_steps": 7},
+    },
+    "measure.py": {
+        "task": "measure",
+        "set": "",
+        "extractor": {"name": "classifier", "path": ""},
+        "data": {"source": "", "digest": ""},
+    },
     "train.py": {
         "seed": 5,
         "task": "classify",
@@ -170,6 +184,85 @@ def test_each_set_may_have_a_score_of_its_own(config):
     scores = lay_out(config).runs[0].stage.needs[2:]
     assert [s.config["score"] for s in scores] == ["confidence", "margin"]
     assert [s.config["set"] for s in scores] == [need.name for need in lay_out(config).runs[0].stage.needs[:2]]
+
+
+def probe(kind, of, arm="", **more):
+    return {"set": of, "arm": arm, "config": f"{kind}.py", "overrides": {}, **more}
+
+
+@pytest.fixture
+def probed(config):
+    config["domains"] = {"gap": probe("domain", "a", "real"), "alone": probe("domain", "unused", seeds="all")}
+    config["measures"] = {"near": probe("measure", "a", "real"), "pixels": probe("measure", "b")}
+    return config
+
+
+def test_probes_look_at_their_set_at_the_first_seed_or_at_all(probed):
+    probes = lay_out(probed).probes
+    assert [(p.table, p.name, p.set, p.seed) for p in probes] == [
+        ("domains", "gap", "a", 0),
+        ("domains", "alone", "unused", 0),
+        ("domains", "alone", "unused", 1),
+        ("measures", "near", "a", 0),
+        ("measures", "pixels", "b", 0),
+    ]
+    for p in probes:
+        assert p.stage.kind == p.stage.config["task"] == {"domains": "domain", "measures": "measure"}[p.table]
+        assert p.stage.config["set"] == p.stage.needs[0].name
+        assert p.stage.needs[0].config["name"] == p.set and p.stage.needs[0].config["seed"] == p.seed
+        assert p.stage.config["data"] == {"source": "digits", "digest": "digest of digits"}
+        assert p.stage.config.get("seed", p.seed) == p.seed
+
+
+def test_probes_are_given_the_classifier_of_their_arm_at_their_seed_or_none(probed):
+    experiment = lay_out(probed)
+    real = next(run.stage for run in experiment.runs if run.arm.name == "real" and run.seed == 0)
+    gap, alone, _, near, pixels = (p.stage for p in experiment.probes)
+    assert gap.config["classifier"] == near.config["extractor"]["path"] == real.name
+    assert gap.needs[1] == near.needs[1] == real
+    assert alone.config["classifier"] == pixels.config["extractor"]["path"] == ""
+    assert len(alone.needs) == len(pixels.needs) == 1
+
+
+def test_stages_of_an_experiment_are_those_of_its_runs_and_probes_and_what_they_need(probed):
+    with_probes = [stage.name for stage in lay_out(probed).stages]
+    assert len(set(with_probes)) == len(with_probes)
+    without = [stage.name for stage in lay_out({**probed, "domains": {}, "measures": {}}).stages]
+    # Four probes at the first seed, one at the second, and the two sets that no arm mixes in.
+    assert len(with_probes) == len(without) + 5 + 2 and set(without) < set(with_probes)
+
+
+def test_domain_scores_the_sets_of_an_arm_at_every_seed(probed):
+    probed["arms"] = (arm("real"), arm("ratio", ("a",), data={"scores": "gap"}))
+    for run in lay_out(probed).runs[2:]:
+        made, scored = run.stage.needs
+        assert (scored.kind, scored.config["set"], scored.config["seed"]) == ("domain", made.name, run.seed)
+        assert run.stage.config["data"]["scores"] == (scored.name,)
+    shown = next(p.stage for p in lay_out(probed).probes if p.name == "gap")
+    assert shown.name == lay_out(probed).runs[2].stage.needs[1].name  # computed once for both
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"domains": {"gap": probe("domain", "bogus")}}, r"domains\.gap\.set names 'bogus'; there are a, b, unused"),
+        ({"domains": {"gap": probe("domain", "a", "bogus")}}, r"domains\.gap\.arm names 'bogus'; there are real"),
+        ({"domains": {"gap": probe("measure", "a")}}, "of task 'measure'; one of task 'domain'"),
+        ({"domains": {"gap": probe("domain", "a", seeds="two")}}, r"gap\.seeds is 'two'; allowed are first, all"),
+        ({"domains": {"gap": {"set": "a"}}}, r"domains\.gap has .*lacks \['arm', 'config', 'overrides'\]"),
+        ({"domains": {"gap": probe("domain", "a", bogus=1)}}, r"domains\.gap has unknown fields \['bogus'\]"),
+        (
+            {"measures": {"m": probe("measure", "a") | {"overrides": {"x": 1}}}},
+            r"measures\.m\.overrides has no field x",
+        ),
+        ({"domains": {"sure": probe("domain", "a")}}, r"scores and config\.domains both have 'sure'"),
+        ({"arms": (arm("real"), arm("x", ("b",), data={"scores": "gap"}))}, r"domain 'gap' for the set 'b'.*set 'a'"),
+        ({"arms": (arm("real", ("a",), data={"scores": "gap"}),)}, r"arms \['real', 'real'\] wait for each other"),
+    ],
+)
+def test_probe_that_cannot_be_laid_out_is_refused(probed, change, words):
+    with pytest.raises(ValueError, match=words):
+        lay_out({**probed, **change})
 
 
 def test_arms_without_scores_do_not_wait_for_a_classifier(config):
