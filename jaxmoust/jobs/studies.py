@@ -20,7 +20,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
 from jaxmoust.study import arms, findings
 from jaxmoust.study.run import conduct
-from jaxmoust.study.stages import Stage, Store, in_order
+from jaxmoust.study.stages import Stage, Store
 
 JOBS = {
     "fit": fit_generator,
@@ -34,6 +34,9 @@ JOBS = {
     "domain": domain_gap,
 }
 
+# What refuses a probe's configuration before anything runs: `plan(config, machine, open_real)`, by kind of stage.
+PLANS: dict[str, Callable] = {"domain": plan_domain}
+
 
 def study(config: Config, workdir: Path, store_path: Path, command: str) -> findings.Page:
     """Runs an experiment and prints its table (verb `study`).
@@ -44,13 +47,13 @@ def study(config: Config, workdir: Path, store_path: Path, command: str) -> find
     def compute(kind: str, stage_config: Config, stage_folder: Path, resolve: Resolve) -> dict:
         return run(JOBS[kind], stage_config, stage_folder, resolve)
 
-    machine, store = parallel.Machine.all(), Store(store_path, compute)
+    machine = parallel.Machine.all()
+    store = Store(store_path, compute, machine.primary, lambda flag: machine.any(machine.primary and flag))
     config = build.plain(config)
     try:
         experiment = arms.expand(config, build.load_config, build.override, _data_digest)
         real = build.unpack("data", build.real_data, experiment.data)
-        stages = in_order([run.stage for run in experiment.runs])
-        _check_stages([stage for stage in stages if store.find(stage) is None], machine)
+        _check_stages([stage for stage in experiment.stages if store.find(stage) is None], machine)
         folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
@@ -86,10 +89,10 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             make_spec(config, sampling, "", real.base.class_names, real.shape)
         elif stage.kind == "score":
             _check_score(stage, machine)
-        elif stage.kind == "domain":
-            plan_domain(config, machine, open_real)
-        else:
+        elif stage.kind == "train":
             _check_train(stage, *plan_train(config, machine, open_real))
+        else:
+            PLANS[stage.kind](config, machine, open_real)
 
 
 def _plan_pipeline(config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData]) -> Any:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import numpy as np
 from jaxmoust.data.sources import Source
 from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.data.transforms import Resize
-from jaxmoust.runtime import stop
 from jaxmoust.runtime.folder import atomic_write, environment, read_json
 from jaxmoust.study import draws, report
 from jaxmoust.study.arms import Experiment, Run
 from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
-from jaxmoust.study.stages import Stage, Store, in_order
+from jaxmoust.study.stages import Stage, Store, compute_all
 
 NUM_GALLERY_IMAGES = 8
 
@@ -37,21 +35,17 @@ def conduct(
         command: how to run the study again. say: receives a line of text for each stage.
     Raises: stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
     """
-    stages = in_order([run.stage for run in experiment.runs])
-    todo = [stage for stage in stages if store.find(stage) is None]
+    stages = experiment.stages
+    todo = [stage for stage in stages if not store.has(stage)]
     say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
-    labels = {run.stage.name: f"train {run.arm.name}, seed {run.seed}" for run in experiment.runs}
     computed = set()
-    for i, stage in enumerate(todo, 1):
-        if stop.requested():
-            raise stop.Stopped(f"Stopped on request before stage {i} of {len(todo)}; the same command continues.")
-        started = time.monotonic()
-        result = store.compute(stage)
-        computed.add(stage.name)
+    for i, done in enumerate(compute_all(todo, store, say), 1):
+        if done.here:
+            computed.add(done.stage.name)
         write_results(experiment, store, folder)
-        what = labels.get(stage.name) or _describe(stage)
-        top1 = f"  top1 {result['top1']:.2f}" if "top1" in result else ""
-        say(f"[{i}/{len(todo)}] {what}: {time.monotonic() - started:.1f} s{top1}")
+        top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
+        how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
+        say(f"[{i}/{len(todo)}] {describe(done.stage, experiment)}: {how}{top1}")
     write_results(experiment, store, folder)
     page = make_page(experiment, store, stages, computed, real, command)
     report.write_report(page, folder / "report")
@@ -133,7 +127,14 @@ def make_page(
     )
 
 
-def _describe(stage: Stage) -> str:
+def describe(stage: Stage, experiment: Experiment) -> str:
+    """What a stage of an experiment does, in a few words: "train edm_only, seed 2"."""
+    for run in experiment.runs:
+        if run.stage.name == stage.name:
+            return f"train {run.arm.name}, seed {run.seed}"
+    for probe in experiment.probes:
+        if probe.stage.name == stage.name:
+            return f"{stage.kind} {probe.name}, seed {probe.seed}"
     if stage.kind == "fit":
         return f"fit {stage.config['method'].get('name', stage.config['task'])}"
     if stage.kind == "score":

@@ -7,7 +7,7 @@ import pytest
 
 from jaxmoust import build
 from jaxmoust.study.arms import expand
-from jaxmoust.study.stages import Stage, Store, in_order
+from jaxmoust.study.stages import Stage, Store, compute_all, in_order
 
 ROOT_CONFIGS = ["generator/digits_edm", "sample/edm", "classifier/digits_resnet"]
 
@@ -115,9 +115,8 @@ class Counting:
         config = build.load_config("experiments/quickstart.py:quick") | changes
         experiment = expand(config, build.load_config, build.override, lambda data: f"digest of {data}")
         store, self.done = Store(self.path, self), []
-        for stage in in_order([run.stage for run in experiment.runs]):
-            if store.find(stage) is None:
-                store.compute(stage)
+        for _ in compute_all([stage for stage in experiment.stages if store.find(stage) is None], store):
+            pass
         return {kind: self.done.count(kind) for kind in ("fit", "sample", "train")}
 
 
@@ -173,3 +172,19 @@ def test_store_computes_again_all_that_stands_on_another_generator(counting):
     generators = build.load_config("experiments/quickstart.py:quick")["generators"]
     longer = {**generators, "ddpm": {**generators["ddpm"], "overrides": {"train": {"num_steps": 30}}}}
     assert counting.conduct(generators=longer) == {"fit": 1, "sample": 3, "train": 3}
+
+
+def test_store_computes_again_only_the_arm_whose_sampler_changed(counting):
+    counting.conduct()
+    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
+    shares = {"real": 0.75, "edm": 0.25}
+    other = tuple({**a, "sampler": {**a["sampler"], "shares": shares}} if a["name"] == "edm_mixed" else a for a in arms)
+    assert counting.conduct(arms=other) == {"fit": 0, "sample": 0, "train": 3}
+
+
+def test_store_computes_nothing_again_for_other_words(counting):
+    """Titles, descriptions and the question are of the page; no result depends on them."""
+    counting.conduct()
+    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
+    other = tuple({**a, "title": "Another", "description": "Said otherwise."} for a in arms)
+    assert counting.conduct(arms=other, question="?") == {"fit": 0, "sample": 0, "train": 0}
