@@ -31,6 +31,7 @@ class Verb:
         does: one line. help: what it reads and leaves, with an example.
         define: defines the flags that it takes besides the common ones.
         takes_config: whether it needs --config and --workdir.
+        unless: a flag that asks for something without them.
     """
 
     run: Callable[[flags.FlagValues, list[str]], None]
@@ -38,6 +39,7 @@ class Verb:
     help: str
     define: Callable[[flags.FlagValues], None] | None = None
     takes_config: bool = True
+    unless: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,7 +113,9 @@ def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     argv = [f"jaxmoust {name}", *args]
     if verb.define:
         verb.define(values)
-    if verb.takes_config:
+    alone = verb.unless and path is None and any(word.partition("=")[0] == f"--{verb.unless}" for word in args)
+    takes_config = verb.takes_config and not alone
+    if takes_config:
         if path is None:
             raise Usage(f"--config is missing.\n\n{verb.help}")
         _define_config(path, argv, values)
@@ -121,7 +125,7 @@ def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
         raise Usage(f"{e}\n`jaxmoust {name} --help` shows an example.") from e
     if left:
         raise Usage(f"Unexpected {' '.join(left)!r}: fields are set by --config.field=value.")
-    if verb.takes_config and not values.workdir:
+    if takes_config and not values.workdir:
         raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{verb.help}")
     if not values.coordinator and (values.num_processes or values.process_id >= 0):
         raise Usage("--num_processes and --process_id need --coordinator=HOST:PORT, the same in every process.")
@@ -203,14 +207,24 @@ def _job(name: str) -> Callable[[flags.FlagValues, list[str]], None]:
 def _study(values: flags.FlagValues, args: list[str]) -> None:
     from jaxmoust import jobs
 
+    if values.index:
+        if "config" in values:
+            raise Usage("--index=FOLDER lists studies that were run; it takes no --config.")
+        print(jobs.index_studies(Path(values.index)))
+        return
     _machine(values)
     workdir = Path(values.workdir)
     command = shlex.join(["jaxmoust", "study", *args])
-    jobs.study(values.config.to_dict(), workdir, Path(values.store or workdir.parent / "stages"), command)
+    store = Path(values.store or workdir.parent / "stages")
+    jobs.study(values.config.to_dict(), workdir, store, command, values["dry-run"].value)
 
 
-def _store_flag(values: flags.FlagValues) -> None:
+def _study_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("store", "", "where finished stages lie", flag_values=values)
+    flags.DEFINE_bool(
+        "dry-run", False, "print the stages to run and the time expected, write nothing", flag_values=values
+    )
+    flags.DEFINE_string("index", "", "a folder of studies: write its index.html, run nothing", flag_values=values)
 
 
 def _data_flags(values: flags.FlagValues) -> None:
@@ -413,11 +427,17 @@ in --workdir: the ratio p(image | real) / p(image | synthetic) of each synthetic
         _study,
         "runs an experiment: every arm at every seed, then the page",
         """Leaves results.csv and report/index.html in --workdir; finished stages go to --store (default: stages/ beside
---workdir), are named by what they depend on, and are found again by this study and the next.
+--workdir), are named by what they depend on, and are found again by this study and the next. Several processes may be
+given the same command, or share a store: each stage is computed by one of them. --dry-run says what would be run, and
+how long that takes where the like was measured. --index=FOLDER lists the studies below a folder on one page, each
+with its answer; a study writes that of the folder it lies in by itself.
 
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
-  jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4""",
-        _store_flag,
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4 --dry-run
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4
+  jaxmoust study --index=runs""",
+        _study_flags,
+        unless="index",
     ),
     "data inspect": Verb(
         _inspect,

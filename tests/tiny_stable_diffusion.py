@@ -76,7 +76,7 @@ INDEX: dict[str, Any] = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-# What sets 2.x apart (and 32 groups, which 1.x has, too): heads by level, linear projections, v-prediction, exact GELU in the text encoder.
+# What sets 2.x apart, and 32 groups: heads by level, linear projections, v-prediction, exact GELU in the text encoder.
 SECOND = {
     "unet": {
         "attention_head_dim": [2, 4],

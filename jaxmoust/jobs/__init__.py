@@ -11,7 +11,7 @@ from jaxmoust.jobs.generators import (
 )
 from jaxmoust.jobs.job import AUTOENCODE_SECTIONS, FINETUNE_SECTIONS, BadInput, run
 from jaxmoust.jobs.measure import MEASURE_SECTIONS
-from jaxmoust.jobs.studies import JOBS, study
+from jaxmoust.jobs.studies import JOBS, index_studies, study
 
 __all__ = [
     "AUTOENCODE_SECTIONS",
@@ -28,6 +28,7 @@ __all__ = [
     "SCORE_SECTIONS",
     "TEXT_TO_IMAGE_SECTIONS",
     "BadInput",
+    "index_studies",
     "load_generator",
     "run",
     "study",

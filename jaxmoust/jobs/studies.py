@@ -15,10 +15,10 @@ from jaxmoust.jobs.domain import domain_gap, plan_domain
 from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
-from jaxmoust.jobs.measure import measure
+from jaxmoust.jobs.measure import measure, plan_measure
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
-from jaxmoust.study import arms, findings
+from jaxmoust.study import arms, findings, index, plan
 from jaxmoust.study.run import conduct
 from jaxmoust.study.stages import Stage, Store
 
@@ -35,11 +35,13 @@ JOBS = {
 }
 
 # What refuses a probe's configuration before anything runs: `plan(config, machine, open_real)`, by kind of stage.
-PLANS: dict[str, Callable] = {"domain": plan_domain}
+PLANS: dict[str, Callable] = {"domain": plan_domain, "measure": plan_measure}
 
 
-def study(config: Config, workdir: Path, store_path: Path, command: str) -> findings.Page:
-    """Runs an experiment and prints its table (verb `study`).
+def study(
+    config: Config, workdir: Path, store_path: Path, command: str, dry_run: bool = False
+) -> findings.Page | plan.Plan:
+    """Runs an experiment and prints its table (verb `study`); or, dry, prints what it would run and writes nothing.
 
     Raises: BadInput: an experiment that cannot be laid out; nothing was written.
     """
@@ -54,6 +56,11 @@ def study(config: Config, workdir: Path, store_path: Path, command: str) -> find
         experiment = arms.expand(config, build.load_config, build.override, _data_digest)
         real = build.unpack("data", build.real_data, experiment.data)
         _check_stages([stage for stage in experiment.stages if store.find(stage) is None], machine)
+        if dry_run:
+            RunFolder.check(workdir, config)
+            planned = plan.make_plan(experiment, store, machine.description)
+            print(plan.plan_text(planned))
+            return planned
         folder = RunFolder.open(workdir, config, environment(machine.description), primary=machine.primary)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
@@ -62,6 +69,17 @@ def study(config: Config, workdir: Path, store_path: Path, command: str) -> find
     print(findings.table_text(page))
     print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
     return page
+
+
+def index_studies(folder: Path) -> Path:
+    """Writes the index of the studies of a folder (verb `study` with --index) and returns its path.
+
+    Raises: BadInput: no study is there, or an index.html that is not ours.
+    """
+    try:
+        return index.write_index(folder)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
 
 
 def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:

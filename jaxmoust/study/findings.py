@@ -129,6 +129,34 @@ def answer(page: Page, lines: Sequence[Line]) -> list[str]:
     return said + _caution(tested)
 
 
+def headline(page: Page, lines: Sequence[Line]) -> str:
+    """Returns the answer in one sentence: the best arm beside the baseline, with its interval, p and seeds."""
+    base = line_of(page.baseline, lines).arm.title
+    tested = sorted((x for x in lines if x.holm_p is not None), key=lambda x: -x.difference.mean)
+    if not tested:
+        return answer(page, lines)[0]
+    first, d = tested[0], tested[0].difference
+    family = f" after Holm over {len(tested)} comparisons" if len(tested) > 1 else ""
+    evidence = f"(95 % interval; {_p_equals(first.holm_p)}{family}, n = {d.num_seeds})"
+    if first.verdict == "better":
+        return f"{first.arm.title} gains {plus_minus(d).lstrip('+')} points of Top-1 over {base} {evidence}."
+    if all(x.verdict == "worse" for x in tested):
+        others = "Every other arm loses" if len(tested) > 1 else f"{first.arm.title} loses"
+        least = f"least, {first.arm.title}, by" if len(tested) > 1 else "by"
+        return f"{others} to {base}, {least} {plus_minus(d).lstrip(MINUS)} points of Top-1 {evidence}."
+    what = "largest gain" if d.mean > 0 else "smallest loss"
+    most = f"the {what} is {first.arm.title}'s, {plus_minus(d)} points of Top-1 {evidence}"
+    return f"No arm beats {base} significantly; {most}."
+
+
+def plus_minus(d: accuracy.Difference) -> str:
+    """Returns "+1.30 ± 0.40", the mean difference and half of its interval; both ends where they are not as far."""
+    low, high = d.interval
+    if abs((d.mean - low) - (high - d.mean)) > 0.01:
+        return interval_text(d.mean, d.interval, signed=True)
+    return f"{points(d.mean)} ± {(high - low) / 2:.2f}"
+
+
 def _errors(line: Line) -> str:
     fewer = line.fewer_errors
     if fewer is None or abs(fewer) < 0.5:

@@ -4,6 +4,7 @@ Checked at birth, so that the page cannot contradict itself. Knows nothing of HT
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,50 @@ class Gallery:
     images: Mapping[str, NDArray[np.uint8]]
 
 
+# A cell of a section's table: text, a number, nothing, or a number to sort by and the text that is shown for it.
+Cell = str | float | None | tuple[float, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be sorted by every column.
+
+    Raises: ValueError: a row that has not a cell for each column.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+    def __post_init__(self):
+        if wrong := [len(row) for row in self.rows if len(row) != len(self.columns)]:
+            raise ValueError(
+                f"table {self.caption!r}: got a row of {wrong[0]} cells; allowed {len(self.columns)}, one for each of "
+                f"{list(self.columns)}; None where there is nothing"
+            )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A further section of the page.
+
+    Args:
+        words: paragraphs.
+        charts: (caption, picture); pictures are what the chart files return, safe to show as they are.
+        tables: below the pictures.
+    """
+
+    title: str
+    words: Sequence[str] = ()
+    charts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+
+    @property
+    def anchor(self) -> str:
+        """The title as a link's target."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
 @dataclass
 class Page:
     """Everything an experiment's page shows.
@@ -61,6 +106,7 @@ class Page:
             "what" may say in words what it did.
         environment: what ran it.
         draws: {arm: what its sampler drew}, all seeds added up; arms without a record are left out.
+        sections: what else was found, shown after the arms.
     Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
         labels of different lengths, labels outside the classes, a row whose accuracy is not that of its ranks, draws
         of an arm or of classes that the page has not.
@@ -80,6 +126,7 @@ class Page:
     provenance: Sequence[Mapping[str, Any]] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     draws: Mapping[str, Draws] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]

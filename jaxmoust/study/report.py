@@ -31,7 +31,7 @@ from jaxmoust.study.findings import (
     seconds_text,
     tabulate,
 )
-from jaxmoust.study.page import TEXT_COLUMNS, Page, number_of
+from jaxmoust.study.page import TEXT_COLUMNS, Cell, Page, Table, number_of
 
 # Where in the steps the table of draws looks.
 MOMENTS = {"start": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}
@@ -53,6 +53,15 @@ def write_report(page: Page, folder: str | Path) -> Path:
 
     Raises: OSError: the folder cannot be written.
     """
+    html = render("report.html", _context(page))
+    path = Path(folder) / "index.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, html)
+    return path
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fills one of this room's templates; what is not markup is escaped, and a name that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -67,11 +76,7 @@ def write_report(page: Page, folder: str | Path) -> Path:
         "seconds": seconds_text,
         "pretty": lambda record: json.dumps(record, indent=2, sort_keys=True, default=str),
     }
-    html = environment.get_template("report.html").render(_context(page))
-    path = Path(folder) / "index.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, html)
-    return path
+    return environment.get_template(template).render(context)
 
 
 def _context(page: Page) -> dict[str, Any]:
@@ -89,6 +94,7 @@ def _context(page: Page) -> dict[str, Any]:
         "facts": _facts(page),
         "charts": _interval_charts(page, lines),
         "marks": charts.MARKS,
+        "sections": [(section, [_cells(table) for table in section.tables]) for section in page.sections],
         "curves": _curve_charts(page),
         "max_points": charts.MAX_POINTS,
         "drawn": _drawn(page),
@@ -153,6 +159,20 @@ def _interval_charts(page: Page, lines: Sequence[Line]) -> list[tuple[str, str]]
             chart = charts.interval_chart(dots, base and base.mean, f"Top-{k} on the test set, %")
             drawn.append((f"Top-{k}", chart))
     return drawn
+
+
+def _cells(table: Table) -> tuple[Table, list[bool], list[list[tuple[Any, str]]]]:
+    """A section's table as the page shows it: (table, which columns are numbers, rows of (sorted by, text))."""
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    numeric = [all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
+    return table, numeric, rows
+
+
+def _cell(cell: Cell) -> tuple[Any, str]:
+    if cell is None or isinstance(cell, str):
+        return ("", "\N{EN DASH}") if cell is None else (cell, cell)
+    value, text = cell if isinstance(cell, tuple) else (cell, f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}")
+    return (value if math.isfinite(value) else ""), text.replace("-", MINUS) if text.startswith("-") else text
 
 
 def _difference_dots(line: Line, reference: Line) -> charts.Dots:

@@ -12,7 +12,7 @@ from jaxmoust.data.sources import Source
 from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.data.transforms import Resize
 from jaxmoust.runtime.folder import atomic_write, environment, read_json
-from jaxmoust.study import draws, report
+from jaxmoust.study import draws, index, report, sections
 from jaxmoust.study.arms import Experiment, Run
 from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 from jaxmoust.study.stages import Stage, Store, compute_all
@@ -29,6 +29,8 @@ def conduct(
     say: Callable = print,
 ) -> Page:
     """Runs every arm at every seed, skipping what the store holds, and leaves results.csv and report/ in the folder.
+
+    The index of the studies beside this one is written again, unless somebody else's index.html stands there.
 
     Args:
         real: the base set, the test set and the shape images are brought to; for pictures and per-class numbers.
@@ -49,6 +51,9 @@ def conduct(
     write_results(experiment, store, folder)
     page = make_page(experiment, store, stages, computed, real, command)
     report.write_report(page, folder / "report")
+    index.write_summary(page, folder)
+    if index.may_write(folder.parent):
+        index.write_index(folder.parent)
     return page
 
 
@@ -109,7 +114,7 @@ def make_page(
         made = open_synthetic(store.folder(stage))
         caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
         galleries.append(Gallery(name, caption, _pictures(made, shape)))
-    return Page(
+    page = Page(
         title=experiment.name,
         question=experiment.question,
         command=command,
@@ -125,6 +130,17 @@ def make_page(
         provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages],
         environment=environment(),
     )
+    page.sections = sections.collect(page, _looked(experiment, store))
+    return page
+
+
+def _looked(experiment: Experiment, store: Store) -> dict[str, list[sections.Looked]]:
+    """What the experiment's probes found, table by table."""
+    found: dict[str, list[sections.Looked]] = {}
+    for probe in experiment.probes:
+        result, folder = store.find(probe.stage), store.folder(probe.stage)
+        found.setdefault(probe.table, []).append(sections.Looked(probe.name, probe.set, probe.seed, result, folder))
+    return found
 
 
 def describe(stage: Stage, experiment: Experiment) -> str:
@@ -139,7 +155,8 @@ def describe(stage: Stage, experiment: Experiment) -> str:
         return f"fit {stage.config['method'].get('name', stage.config['task'])}"
     if stage.kind == "score":
         return f"score {stage.config['score']} of {stage.needs[1].config['name']}, seed {stage.needs[1].config['seed']}"
-    return f"sample {stage.config['name']}, seed {stage.config['seed']}"
+    made = stage if stage.kind == "sample" else stage.needs[0]  # a probe that only scores looks at this set
+    return f"{stage.kind} {made.config['name']}, seed {made.config['seed']}"
 
 
 def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
@@ -178,7 +195,7 @@ def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Ru
     return {
         "kind": stage.kind,
         "digest": stage.name,
-        "seconds": result["seconds"],
+        "seconds": result.get("seconds"),
         "found": not computed,
         "device": machine.get("device", ""),
         "commit": machine.get("commit", ""),

@@ -132,22 +132,17 @@ class Classify:
         image, target = self.augment(keys, image, jnp.concatenate([target, synthetic[:, None]], axis=1))
         return image, target[:, :-1], target[:, -1]
 
-    def logits(self, variables: dict, batch: Batch) -> jax.Array:
-        """What the network says of images as they are: float32 [b, K]; variables {"params", "stats"}."""
-        return self._apply(variables, batch)
-
-    def features(self, variables: dict, batch: Batch) -> jax.Array:
-        """What the network's head is linear in, of images as they are: float32 [b, F]; variables as in `logits`."""
-        return self._apply(variables, batch, method="features")
-
-    def _apply(self, variables: dict, batch: Batch, method: str | None = None) -> jax.Array:
-        collections = {"params": variables["params"], "batch_stats": variables["stats"]}
-        return self.model.apply(collections, to_unit(batch["image"]), train=False, method=method)
+    def logits(self, variables: dict, image: jax.Array) -> jax.Array:
+        """What the network says of images [b, H, W, C] in [-1, 1]: float32 [b, K]; variables {"params", "stats"}."""
+        return self._apply(variables, image)
 
     def features(self, variables: dict, image: jax.Array) -> jax.Array:
-        """The pooled features that the head is linear in: float32 [b, F], of images in [-1, 1]."""
+        """The pooled features that the head is linear in: float32 [b, F]; arguments as in `logits`."""
+        return self._apply(variables, image, method="features")
+
+    def _apply(self, variables: dict, image: jax.Array, method: str | None = None) -> jax.Array:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}
-        return self.model.apply(collections, image, train=False, method="features")
+        return self.model.apply(collections, image, train=False, method=method)
 
     def evaluate(self, state: TrainState, frozen: Any, data: Iterable[Batch], machine: parallel.Machine) -> Evaluation:
         """Counts every test image once.
@@ -172,7 +167,7 @@ class Classify:
 @functools.lru_cache(maxsize=32)
 def _predict(task: Classify, machine: parallel.Machine) -> Callable:
     def predict(variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        logits = task.logits(variables, batch)
+        logits = task.logits(variables, to_unit(batch["image"]))
         return {
             "rank": losses.label_rank(logits, batch["label"]),
             "loss": losses.cross_entropy(logits, batch["label"]),

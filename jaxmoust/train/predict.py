@@ -8,7 +8,7 @@ import numpy as np
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Batch, gather_rows, gathered
+from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit
 
 
 def logits(task: Classify, state: TrainState, data: Iterable[Batch], machine: parallel.Machine) -> np.ndarray:
@@ -33,9 +33,9 @@ def _rows(run: Callable, state: TrainState, data: Iterable[Batch], machine: para
 
 @functools.lru_cache(maxsize=32)
 def _logits(task: Classify, machine: parallel.Machine) -> Callable:
-    return gathered(lambda variables, batch: {"rows": task.logits(variables, batch)}, machine)
+    return gathered(lambda variables, batch: {"rows": task.logits(variables, to_unit(batch["image"]))}, machine)
 
 
 @functools.lru_cache(maxsize=32)
 def _features(task: Classify, machine: parallel.Machine) -> Callable:
-    return gathered(lambda variables, batch: {"rows": task.features(variables, batch)}, machine)
+    return gathered(lambda variables, batch: {"rows": task.features(variables, to_unit(batch["image"]))}, machine)

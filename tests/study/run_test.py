@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -93,6 +94,41 @@ def test_second_study_in_the_store_finds_what_the_first_computed(cli, quick_stud
     assert times(quick_study.store) == before
     expected = [{**row, "experiment": "second"} for row in rows_of(quick_study.workdir) if row["seed"] == "1"]
     assert rows_of(tmp_path / "second") == expected
+
+
+def test_study_dry_says_what_it_would_run_and_writes_nothing(cli, quick_study, tmp_path):
+    """A third seed: two sets and six classifiers more, each with the time that the first seeds took."""
+    before = times(quick_study.store)
+    line = f"study --config=experiments/quickstart.py:quick --config.seeds=0,1,2 --store={quick_study.store}"
+    outcome = cli(f"{line} --workdir={tmp_path}/study --dry-run")
+    assert outcome.code == 0
+    assert "quickstart: 26 stages, 18 found (2 fit, 4 sample, 12 train), 8 to compute" in outcome.out
+    assert len(re.findall(r"seed 2 .* s  as 2 stages of the same settings", outcome.out)) == 8
+    assert re.search(r"expected: [\d.]+ s in one process for 8 of them\n", outcome.out)
+    assert list(tmp_path.iterdir()) == [] and times(quick_study.store) == before
+    refused = cli(f"{line} --workdir={quick_study.workdir} --dry-run")  # the folder of two seeds
+    assert refused.code == 2 and "seeds: folder has [0, 1], given [0, 1, 2]" in refused.err
+
+
+def test_study_writes_the_index_of_its_folder_and_the_index_alone_is_written_on_request(cli, quick_study):
+    index = quick_study.workdir.parent / "index.html"
+    assert f'href="{quick_study.workdir.name}/report/index.html"' in index.read_text()
+    index.unlink()
+    outcome = cli(f"study --index={index.parent}")
+    assert (outcome.code, outcome.out) == (0, f"{index}\n") and index.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("study --index={tmp}", "holds no study"),
+        ("study --index={tmp}/none", "holds no study"),
+        (f"{LINE} --index={{tmp}} --workdir={{tmp}}", "takes no --config"),
+    ],
+)
+def test_study_index_of_nothing_is_refused(cli, tmp_path, line, words):
+    outcome = cli(line, tmp=tmp_path)
+    assert outcome.code == 2 and words in outcome.err and list(tmp_path.iterdir()) == []
 
 
 def test_study_in_the_folder_of_another_is_refused(cli, quick_study):
