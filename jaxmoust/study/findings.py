@@ -141,9 +141,10 @@ def headline(page: Page, lines: Sequence[Line]) -> str:
     if first.verdict == "better":
         return f"{first.arm.title} gains {plus_minus(d).lstrip('+')} points of Top-1 over {base} {evidence}."
     if all(x.verdict == "worse" for x in tested):
-        others = "Every other arm loses" if len(tested) > 1 else f"{first.arm.title} loses"
-        least = f"least, {first.arm.title}, by" if len(tested) > 1 else "by"
-        return f"{others} to {base}, {least} {plus_minus(d).lstrip(MINUS)} points of Top-1 {evidence}."
+        loss = f"{plus_minus(d).lstrip(MINUS)} points of Top-1 {evidence}"
+        if len(tested) == 1:
+            return f"{first.arm.title} loses to {base}: {loss}."
+        return f"Every other arm loses to {base}: {first.arm.title} the least, {loss}."
     what = "largest gain" if d.mean > 0 else "smallest loss"
     most = f"the {what} is {first.arm.title}'s, {plus_minus(d)} points of Top-1 {evidence}"
     return f"No arm beats {base} significantly; {most}."

@@ -103,8 +103,8 @@ def test_headline_claims_no_gain_that_is_not_significant():
 
 def test_headline_says_when_every_arm_loses():
     said, lines = headline(gains=(0, -40, -60))
-    assert said.startswith(f"Every other arm loses to Arm 0, least, Arm 1, by {-lines[1].difference.mean:.2f} ± ")
-    assert headline(gains=(0, -40))[0].startswith("Arm 1 loses to Arm 0, by ")
+    assert said.startswith(f"Every other arm loses to Arm 0: Arm 1 the least, {-lines[1].difference.mean:.2f} ± ")
+    assert headline(gains=(0, -40))[0].startswith("Arm 1 loses to Arm 0: ")
 
 
 def test_headline_from_one_seed_claims_nothing():
