@@ -75,6 +75,9 @@ class Store:
         agree: Callable[[bool], bool] = bool,
     ):
         self.path, self._run, self._primary, self._agree = Path(path), run, primary, agree
+        # What was read once of finished stages, which never change: a study asks after each of its stages for all.
+        self._results: dict[str, dict] = {}
+        self._environments: dict[str, dict] = {}
 
     def folder(self, stage: Stage | str) -> Path:
         """Where a stage's result lies or will lie."""
@@ -82,7 +85,12 @@ class Store:
 
     def find(self, stage: Stage) -> dict | None:
         """The stage's result if it was finished, else None."""
-        return read_json(self.folder(stage) / "result.json")
+        if (result := self._results.get(stage.name)) is not None:
+            return result
+        result = read_json(self.folder(stage) / "result.json")
+        if result is not None:
+            self._results[stage.name] = result
+        return result
 
     def has(self, stage: Stage) -> bool:
         """Whether the stage was finished: the primary process's answer, in every process of a run."""
@@ -90,7 +98,9 @@ class Store:
 
     def environment(self, stage: Stage) -> dict:
         """The machine and the versions that computed a finished stage."""
-        return read_json(self.folder(stage) / "environment.json") or {}
+        if stage.name not in self._environments:
+            self._environments[stage.name] = read_json(self.folder(stage) / "environment.json") or {}
+        return self._environments[stage.name]
 
     def compute(self, stage: Stage) -> dict:
         """Does a stage's job (continuing it if it was interrupted) and returns its result."""

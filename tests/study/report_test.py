@@ -12,9 +12,10 @@ import pytest
 from made_up_page import CLASSES, make_page
 from PIL import Image
 
-from jaxmoust.study import charts, findings, report
+from jaxmoust.study import charts, findings, report, sections
+from jaxmoust.study.arms import PROBES
 from jaxmoust.study.draws import Draws
-from jaxmoust.study.page import COLUMNS, Arm, Gallery
+from jaxmoust.study.page import COLUMNS, Arm, Gallery, Section, Table
 
 
 class Links(HTMLParser):
@@ -352,3 +353,65 @@ def test_answer_of_many_winners_names_the_first_and_counts_the_rest():
     text = said(make_page(gains=(0, *range(30, 46, 2))))
     winners = re.search(r"So do (.*?) and (\d) more\.", text)
     assert winners.group(1).count("Arm") == findings.MAX_LISTED and int(winners.group(2)) == 2
+
+
+# --- further sections ------------------------------------------------------------------------------------------------
+
+
+def looked(name, seed, folder, **result):
+    return sections.Looked(name, "edm", seed, result, folder)
+
+
+def test_section_shows_its_words_charts_and_tables(tmp_path):
+    chart = charts.svg(10, 10, ["<circle r='1'/>"], "A chart of nothing")
+    table = Table(("set", "AUC", "n"), [("edm", (0.953, "0.95 [0.94, 0.97]"), 1200), ("<b>", None, -1.5)], "In numbers")
+    page = make_page(sections=(Section("Domain gap: x", ("91 % & more.",), (("Apart", chart),), (table,)),))
+    html = written(page, tmp_path)
+    text = html[html.index('<h2 id="domain-gap-x">Domain gap: x</h2>') : html.index('<h2 id="curves">')]
+    assert "<p>91 % &amp; more.</p>" in text and str(chart) in text and "<h3>In numbers</h3>" in text
+    assert 'data-value="0.953">0.95 [0.94, 0.97]</td>' in text and 'data-value="1200">1,200</td>' in text
+    assert (
+        "&lt;b&gt;" in text
+        and 'data-value="">\N{EN DASH}</td>' in text
+        and f'data-value="-1.5">{findings.MINUS}1.5</td>' in text
+    )
+    assert Links(text).sorts == ["text", "number", "number"]
+
+
+def test_section_chart_that_is_no_markup_is_escaped(tmp_path):
+    page = make_page(sections=(Section("S", charts=(("c", "<script>alert(1)</script>"),)),))
+    assert "<script>alert" not in written(page, tmp_path)
+
+
+def test_table_with_a_row_too_short_is_refused():
+    with pytest.raises(ValueError, match=r"table 'T': got a row of 1 cells; allowed 2, one for each of \['a', 'b'\]"):
+        Table(("a", "b"), [("x", 1.0), ("y",)], "T")
+
+
+def test_sections_of_probes_are_their_makers_or_the_bare_numbers(tmp_path, monkeypatch):
+    found = {
+        "domains": [looked("gap", seed, tmp_path, accuracy=90.0 + seed, kind="x", seconds=1.0) for seed in (0, 1)],
+        "measures": [looked("near", 0, tmp_path, fid=3.5)],
+    }
+    monkeypatch.setitem(sections.OF_PROBES, "measures", lambda of: Section("Fidelity", (f"FID {of[0].result['fid']}",)))
+    gap, fidelity = sections.collect(make_page(), found)
+    assert (gap.title, gap.tables[0].columns) == ("Domain gap", ("name", "set", "seed", "accuracy"))
+    assert list(gap.tables[0].rows) == [("gap", "edm", 0, 90.0), ("gap", "edm", 1, 91.0)]
+    assert (fidelity.title, fidelity.words) == ("Fidelity", ("FID 3.5",))
+
+
+def test_sections_of_the_runs_come_first_and_may_be_silent(monkeypatch):
+    monkeypatch.setattr(sections, "OF_RUNS", [lambda page: None, lambda page: Section(f"Of {len(page.rows)} runs")])
+    assert [section.title for section in sections.collect(make_page(), {})] == ["Of 9 runs"]
+
+
+def test_sections_know_a_title_for_every_table_of_probes():
+    assert set(sections.TITLES) == set(PROBES)
+
+
+def test_page_takes_a_time_in_proportion_to_its_runs(tmp_path):
+    """250 runs in under 5 s of this process, a quarter of the 20 s that a thousand may take; they take about 1 s."""
+    page = make_page(gains=range(-12, 13), num_seeds=10)
+    started = time.process_time()  # of the work, whatever else the machine does
+    report.write_report(page, tmp_path)
+    assert time.process_time() - started < 5.0

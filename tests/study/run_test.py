@@ -12,8 +12,8 @@ from jaxmoust import build
 from jaxmoust.data import sources
 from jaxmoust.runtime import stop
 from jaxmoust.study import run as study_run
-from jaxmoust.study.arms import Arm, Experiment, Run
-from jaxmoust.study.stages import Stage, Store
+from jaxmoust.study.arms import Arm, Experiment, Probe, Run
+from jaxmoust.study.stages import Stage, Store, compute_all
 
 # DESIGN: one row a run, exactly these columns, in this order.
 COLUMNS = (
@@ -213,3 +213,33 @@ def test_arm_of_which_a_run_kept_no_record_has_no_draws(tmp_path):
     experiment = Experiment("trial", "", "kept", (0, 1), tuple(arms), tuple(runs), {}, {})
     found = study_run._read_draws(experiment, store)
     assert list(found) == ["kept"] and found["kept"].counts.tolist() == [[[14]]]
+
+
+def test_probes_are_computed_and_shown_with_what_they_found(tmp_path):
+    """The stages of both tables with jobs that only leave a result: a probe of one seed that scores, one of all."""
+    folder = tmp_path / "stages"
+    made = {seed: Stage("sample", {"name": "edm", "seed": seed}) for seed in (0, 1)}
+    probes = [Probe("domains", "gap", "edm", s, Stage("domain", {"set": m.name}, (m,))) for s, m in made.items()]
+    probes.append(Probe("measures", "near", "edm", 0, Stage("measure", {"set": made[0].name}, (made[0],))))
+
+    def job(kind, config, workdir, resolve):
+        assert kind == "sample" or (resolve(config["set"]) / "result.json").is_file()
+        workdir.mkdir(parents=True)
+        result = {"sample": {}, "domain": {"accuracy": 91.5}, "measure": {"fid": 3.25}}[kind]
+        (workdir / "result.json").write_text(json.dumps(result))
+        return result
+
+    store = Store(folder, job)
+    experiment = Experiment("trial", "", "real", (0, 1), (), (), {}, {}, tuple(probes))
+    assert [stage.kind for stage in experiment.stages] == ["sample", "domain", "sample", "domain", "measure"]
+    said = [study_run.describe(done.stage, experiment) for done in compute_all(experiment.stages, store)]
+    assert said == [
+        *("sample edm, seed 0", "domain gap, seed 0", "sample edm, seed 1", "domain gap, seed 1"),
+        "measure near, seed 0",
+    ]
+    found = study_run._looked(experiment, store)
+    assert [(one.name, one.seed, one.result) for one in found["domains"]] == [
+        ("gap", 0, {"accuracy": 91.5}),
+        ("gap", 1, {"accuracy": 91.5}),
+    ]
+    assert found["measures"][0].folder == store.folder(probes[2].stage)
