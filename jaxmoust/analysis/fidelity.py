@@ -31,9 +31,9 @@ def measure(real: ArrayLike, fake: ArrayLike, seed: int = 0) -> dict[str, float]
 def fid(real: ArrayLike, fake: ArrayLike) -> float:
     """The Fréchet distance of two Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
-    With C = R'R, the trace of the root is the sum of the singular values of R1 R2'. R is the triangle of a QR
-    factorisation of the centred features, so nothing is squared and no root of a negative or complex number can
-    arise, also where there are fewer images than features and C is singular.
+    With C = R'R, the trace of the root is the sum of the singular values of R1 R2'. R is the symmetric eigenvalues'
+    root, or, where there are no more images than features and C is singular, the centred features themselves: no
+    root of a product that is not symmetric is taken, so no complex number can arise.
 
     Args: real, fake: features [N, F] and [M, F]; N and M at least 2.
     Raises: ValueError: fewer images, NaN, another F.
@@ -147,13 +147,18 @@ def _cube(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _moments(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean [F] and a root R [min(N, F), F] of the covariance, C = R'R, a few rows at a time."""
-    mean, root = x.mean(axis=0, dtype=np.float64), np.zeros((0, x.shape[1]))
-    for start in range(0, len(x), _ROWS):
-        rows = np.concatenate([root, x[start : start + _ROWS] - mean])
-        (root,) = linalg.qr(rows, mode="r", overwrite_a=True, check_finite=False)
-        root = root[: x.shape[1]]
-    return mean, root / np.sqrt(len(x) - 1)
+    """The mean [F] and a root R of the covariance, C = R'R: [min(N, F), F]."""
+    mean, num = x.mean(axis=0, dtype=np.float64), len(x)
+    if num <= x.shape[1]:
+        return mean, (x - mean) / np.sqrt(num - 1)  # a root as it stands, of a singular covariance
+    covariance = np.zeros((x.shape[1], x.shape[1]))
+    for start in range(0, num, _ROWS):
+        rows = x[start : start + _ROWS] - mean
+        covariance += rows.T @ rows
+    values, vectors = linalg.eigh(covariance / (num - 1), check_finite=False)
+    # What is below the rounding of the largest is 0 (a feature that never fires), and its root would not be small.
+    values = np.where(values > values[-1] * len(values) * np.finfo(np.float64).eps, values, 0.0)
+    return mean, np.sqrt(values)[:, None] * vectors.T
 
 
 def _pair(real: ArrayLike, fake: ArrayLike, least: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -115,6 +115,13 @@ def test_fid_of_fewer_images_than_features_is_real_and_0_of_a_set_with_itself(n)
     assert fid(real @ turn + 1, both @ turn + 1) == pytest.approx(fid(real, both), rel=1e-4)  # features are float32
 
 
+def test_fid_is_not_disturbed_by_features_that_never_fire_or_repeat():
+    real, fake = features()
+    dead, twice = np.zeros((150, 3), np.float32), np.concatenate([real, real], axis=1)
+    assert fid(np.hstack([real, dead]), np.hstack([fake, dead[:130]])) == pytest.approx(fid(real, fake), rel=1e-9)
+    assert fid(twice, np.concatenate([fake, fake], axis=1)) == pytest.approx(2 * fid(real, fake), rel=1e-6)
+
+
 def test_fid_and_kid_are_symmetric():
     real, fake = features(130, 130)
     assert fid(real, fake) == pytest.approx(fid(fake, real), rel=1e-9)
