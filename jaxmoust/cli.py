@@ -386,14 +386,18 @@ Real images are the source "real" of the pool; a synthetic set goes by the name 
     ),
     "score": Verb(
         _job("score"),
-        "scores a synthetic set by a trained classifier",
+        "scores a synthetic set by a trained classifier, or by CLIP",
         """Leaves scores.npy, a number for each image, in --workdir. Weighted and easy-to-hard samplers and filters read
 it by name when it lies in the set's own folder scores/.
 
   jaxmoust score --config=configs/score/classifier.py --workdir=runs/edm_set/scores/confidence \\
     --config.checkpoint=runs/real --config.set=runs/edm_set
   jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set --workdir=runs/filtered \\
-    --config.data.scores=confidence --config.data.drop_lowest=0.2""",
+    --config.data.scores=confidence --config.data.drop_lowest=0.2
+  jaxmoust score --config=configs/score/clip.py --workdir=runs/edm_set/scores/clip --config.set=runs/edm_set \\
+    --config.clip=clip-vit-base-patch32
+
+The last asks CLIP, of a local folder, for p(class | image) among the classes' names.""",
     ),
     "measure": Verb(
         _job("measure"),

@@ -21,6 +21,7 @@ from jaxmoust import cli as command_line
 from jaxmoust import jobs
 from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.jobs.domain import plan_domain
+from jaxmoust.jobs.measure import plan_measure
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.study import arms
 
@@ -37,6 +38,7 @@ SECTIONS = {
     "classify": ("train", jobs.CLASSIFIER_SECTIONS),
     "evaluate": ("evaluate", jobs.EVALUATE_SECTIONS),
     "score": ("score", jobs.SCORE_SECTIONS),
+    "clip_score": ("score", jobs.CLIP_SCORE_SECTIONS),
     "measure": ("measure", jobs.MEASURE_SECTIONS),
     "domain": ("domain", jobs.DOMAIN_SECTIONS),
     "study": ("study", arms.FIELDS),
@@ -287,6 +289,15 @@ def test_domain_config_is_accepted_whatever_set_it_will_be_given(path, stand_in)
     config |= {"set": "later", "data": {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}}
     real, training = plan_domain(config, Machine.all())
     assert training.task.num_classes == 2 and training.task.image_shape == real.shape
+
+
+@pytest.mark.parametrize("arg", ["", "quick"])
+@pytest.mark.parametrize("path", [f for f in FILES if "/measure/" in f])
+def test_measuring_config_is_accepted_on_images_of_its_format(path, arg, stand_in):
+    config = load(path).get_config(arg).to_dict()
+    data = {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}
+    config |= {"set": "set", "extractor": {**config["extractor"], "path": "extractor"}, "data": data}
+    assert len(plan_measure(config, Machine.all()).base) in (100, 200)
 
 
 @pytest.mark.parametrize("path", [f for f in TRAINED if "digits" not in f])

@@ -1,6 +1,7 @@
 """The jobs behind the verbs: one configuration in, one folder with a result out."""
 
 from jaxmoust.jobs.classifiers import CLASSIFIER_SECTIONS, EVALUATE_SECTIONS, SCORE_SECTIONS
+from jaxmoust.jobs.clip_scores import CLIP_SCORE_SECTIONS
 from jaxmoust.jobs.domain import DOMAIN_SECTIONS
 from jaxmoust.jobs.external import MERGE_SECTIONS, TEXT_TO_IMAGE_SECTIONS
 from jaxmoust.jobs.generators import (
@@ -16,6 +17,7 @@ from jaxmoust.jobs.studies import JOBS, index_studies, study
 __all__ = [
     "AUTOENCODE_SECTIONS",
     "CLASSIFIER_SECTIONS",
+    "CLIP_SCORE_SECTIONS",
     "DOMAIN_SECTIONS",
     "EVALUATE_SECTIONS",
     "FINETUNE_SECTIONS",

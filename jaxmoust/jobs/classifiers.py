@@ -16,6 +16,7 @@ from jaxmoust.core.state import TrainState
 from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
+from jaxmoust.jobs.clip_scores import score_by_clip
 from jaxmoust.jobs.job import (
     Resolve,
     Work,
@@ -120,7 +121,7 @@ def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
             f"data.scores {ref!r} is neither a folder nor in {beside.parent}. Run `jaxmoust score --workdir={beside} "
             f"--config.set={set_folder} ...` first."
         )
-    _, result = finished(folder, ("score", "domain"), "score")
+    _, result = finished(folder, ("score", "clip_score", "domain"), "score")
     held = synthetic.open_synthetic(set_folder).digest
     if result["set_digest"] != held:
         raise ValueError(
@@ -188,10 +189,12 @@ def _stretches(start: int, stop: int) -> list[tuple[int, int]]:
 
 
 def score(config: Config, resolve: Resolve = Path) -> Work:
-    """Scores every image of a synthetic set by a trained classifier (verb `score`).
+    """Scores every image of a synthetic set by a trained classifier, or by CLIP (verb `score`).
 
     Raises: ValueError: what cannot run, or a classifier that has learnt from the very set that it is to score.
     """
+    if config.get("task") == "clip_score":
+        return score_by_clip(config, resolve)
     machine = parallel.Machine.all()
     plan_score(config, machine)
     origin = resolve(config["checkpoint"])

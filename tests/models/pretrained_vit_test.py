@@ -11,6 +11,7 @@ import safetensors.numpy
 from jaxmoust.models.pretrained import load_pretrained, put_leaves
 from jaxmoust.models.pretrained_vit import load_vit
 from jaxmoust.models.vit import ViT
+from jaxmoust.train.features import of_vit
 
 MODEL = ViT(num_classes=1, width=128, depth=2, num_heads=2, patch_px=4)
 X = np.random.RandomState(0).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32)
@@ -79,6 +80,17 @@ def test_vit_of_hugging_face_is_the_model_that_its_sizes_describe(tmp_path):
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
     expected = put_leaves(empty, load_pretrained(tmp_path, MODEL, tree))
     np.testing.assert_array_equal(features(model, variables), features(MODEL, {"params": expected["params"]}))
+
+
+def test_extractor_of_vit_gives_its_features_of_images_at_its_size(tmp_path):
+    safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
+    model, variables, _ = load_vit(tmp_path)
+    extractor = of_vit(tmp_path)
+    pixels = np.rint((X + 1) * 127.5).astype(np.uint8)
+    found = jax.jit(extractor)(extractor.variables, pixels)
+    assert extractor.name.startswith("vit-") and extractor.image_px == 12
+    expected = model.apply(variables, pixels / np.float32(127.5) - 1, method="features")
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # features of order 1 after two float32 blocks
 
 
 def test_vit_of_hugging_face_has_the_heads_that_its_config_names(tmp_path):

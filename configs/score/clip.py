@@ -1,0 +1,18 @@
+"""Scores a synthetic set by CLIP: the probability of each image's class among the names of all, p(y | x).
+
+Run: jaxmoust score --config=configs/score/clip.py --workdir=runs/edm_set/scores/clip --config.set=runs/edm_set \
+       --config.clip=clip-vit-base-patch32
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """Args: arg: not used."""
+    config = ml_collections.ConfigDict()
+    config.task = "clip_score"
+    config.clip = ""
+    config.set = ""
+    config.prompts = dict(template="a photo of a {}", templates_file="", words_file="")
+    config.eval = dict(batch_size=256)
+    return config

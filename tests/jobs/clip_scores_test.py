@@ -1,0 +1,76 @@
+"""Laws of jobs/clip_scores.py: the score is p(class | image), and what reads scores reads it."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny_clip
+
+from jaxmoust import jobs
+from jaxmoust.build import load_config, override
+from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.jobs.clip_scores import probabilities
+from jaxmoust.models.stable_diffusion.clip import load_clip
+from jaxmoust.train.features import of_clip
+
+
+def make_config(folder, made, **changes) -> dict:
+    config = override(load_config("configs/score/clip.py"), {"clip": str(folder), "set": str(made)})
+    return override(config, {"prompts": {"template": "a {}"}, **changes})
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return tiny_clip.write_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="module")
+def scored(clip, quick_study, tmp_path_factory):
+    work = tmp_path_factory.mktemp("scored") / "clip"
+    jobs.run(jobs.JOBS["score"], make_config(clip, quick_study.made), work)
+    return work
+
+
+def test_clip_score_is_the_probability_of_the_class_among_all(scored, clip, quick_study):
+    made, (model, params) = open_synthetic(quick_study.made), load_clip(clip)
+    pixels = np.stack([made.read(i) for i in range(len(made))])
+    images = jax.jit(of_clip(clip))(params, pixels)
+    texts = jax.jit(model.text_features)(params, model.tokenize([f"a {name}" for name in made.class_names]))
+    expected = jax.nn.softmax(model.logits(params, images, texts), axis=1)[np.arange(len(made)), made.labels]
+    found = np.load(scored / "scores.npy")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)  # float32 features of two programs, times a scale of 7
+    assert np.ptp(found) > 0
+    result = json.loads((scored / "result.json").read_text())
+    assert (result["n"], result["score"]) == (40, "clip") and result["extractor"].startswith("clip-")
+    assert result["above_chance"] == (found > 0.1).mean()
+
+
+def test_clip_scores_are_read_by_filters(scored, quick_study, tmp_path):
+    config = load_config(f"configs/classifier/digits_resnet.py:quick,synthetic={quick_study.made},share=0.5")
+    config = override(config, {"data": {"scores": str(scored), "drop_lowest": 0.25, "drop_per_class": False}})
+    assert jobs.run(jobs.JOBS["train"], config, tmp_path / "work")["n_synthetic"] == 30
+
+
+def test_probabilities_follow_directions_and_sum_to_one():
+    texts = np.eye(3)
+    images = np.array([[5.0, 0, 0], [0, 0.1, 0.1], [1, 1, 1]])
+    found = probabilities(images, texts, 100.0)
+    np.testing.assert_allclose(found, [[1, 0, 0], [0, 0.5, 0.5], [1 / 3] * 3], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"clip": ""}, r"config\.clip or config\.set is empty"),
+        ({"clip": "no_such"}, r"no_such has no config\.json"),
+        ({"set": "no_such"}, "no_such"),
+        ({"prompts": {"template": "a photo"}}, r"each with one \{\}"),
+        ({"prompts": {"template": "a {} " + "dog " * 30}}, "tokens long"),
+        ({"eval": {"batch_size": 30}}, r"eval\.batch_size 30"),
+    ],
+)
+def test_clip_score_refuses_before_anything_is_written(clip, quick_study, tmp_path, changes, said):
+    with pytest.raises(jobs.BadInput, match=said):
+        jobs.run(jobs.JOBS["score"], make_config(clip, quick_study.made, **changes), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
