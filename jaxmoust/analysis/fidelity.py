@@ -139,7 +139,7 @@ def cmmd(real: ArrayLike, fake: ArrayLike, sigma: float = 10.0) -> float:
 
     of_real, of_fake = kernel_sum(real, real, upper=True), kernel_sum(fake, fake, upper=True)
     n, m = len(real), len(fake)
-    return 1000.0 * (of_real / n**2 + of_fake / m**2 - 2 * kernel_sum(real, fake) / (n * m))
+    return float(1000 * (of_real / n**2 + of_fake / m**2 - 2 * kernel_sum(real, fake) / (n * m)))
 
 
 def _cube(x: NDArray[np.float64]) -> NDArray[np.float64]:
