@@ -174,7 +174,7 @@ def curve_panel(curves: Sequence[Curve], baseline: Curve, frame, log: bool, alt:
         return f'<polyline points="{" ".join(at(x, y) for x, y in curve)}" class="{kind}"/>' if curve else ""
 
     parts = []
-    for tick in _log_ticks(low, high) if log else ticks(low, high, 3):
+    for tick in log_ticks(low, high) if log else ticks(low, high, 3):
         y = at(0, tick).split()[1]
         parts.append(f'<path d="M{left} {y}H{width - 2}" class="grid"/>')
         parts.append(
@@ -194,7 +194,8 @@ def curve_panel(curves: Sequence[Curve], baseline: Curve, frame, log: bool, alt:
     return svg(width, height, parts, alt)
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float) -> list[float]:
+    """Returns round numbers inside [low, high] for a logarithmic axis: powers of ten, and steps between them."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1,) if math.log10(high / low) > 2 else (1, 3) if high / low > 4 else (1, 2, 5)
     return [v for p in powers for m in steps if low <= (v := round(m * 10.0**p, 10)) <= high]

@@ -1,0 +1,333 @@
+"""How many synthetic images are worth one more real image: the answers, with their doubt, and when there is none.
+
+A mixed run's error is turned into the number of real images n_eq that reach it (learning_curve.py); two laws are fitted
+to all mixed runs (exchange_laws.py); here they are asked. An answer is a figure with an interval, a bound, or a refusal
+that says what was not measured. Nothing is extrapolated: not to an n_base between which no mixed run lies, not past
+the largest real set, not past the most synthetic images that were tried.
+
+Intervals are the 2.5 and 97.5 % quantiles of 1,000 resamples of the seeds of every cell, curve and law fitted anew to
+each. They take the runs of different cells as independent and the base sets as given: another draw of the base set, or
+another generator, is not in them. Nor is what a law itself misses; see `Equivalence.lack_of_fit`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from jaxmoust.analysis import learning_curve
+from jaxmoust.analysis.exchange_laws import LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
+from jaxmoust.analysis.learning_curve import Cells, Curve, Interval, interval
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A figure with its interval, or why there is none.
+
+    Args:
+        value: None where refused. interval: None for one seed a cell; an end that lies where nothing was measured
+            is None. refused: the reason; "" for an answer. at_least: what is known all the same, where it is.
+    """
+
+    value: float | None
+    interval: tuple[float | None, float | None] | None = None
+    refused: str = ""
+    at_least: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mixed cell on the real learning curve.
+
+    Args:
+        n_base, n_synthetic, error, num_seeds: of the cell; error is the mean in percent.
+        n_eq, interval: the real images it is worth, cut to the curve's range.
+        censored: "at least" or "at most" where n_eq is a bound because the error is beyond the curve; else "".
+    """
+
+    n_base: int
+    n_synthetic: int
+    error: float
+    num_seeds: int
+    n_eq: float
+    interval: Interval | None
+    censored: str
+
+
+@dataclass(frozen=True)
+class LogFit:
+    """The plain fit of the study's law, least squares on log(n_syn / n_base): a, b, and how many cells were what."""
+
+    a: float
+    b: float
+    num_points: int
+    num_bounds: int
+    num_unused: int
+
+
+@dataclass(frozen=True, eq=False)
+class Equivalence:
+    """The fit of a grid of mixed runs.
+
+    Args:
+        curve: of real images. mixed: the cells; means: their errors by draw [D, C]; error_sd: of each mean [C].
+        fits: by law. left_out: by law, the error in points on cells left out of the fit, or None.
+        points: the mixed cells on the curve, in order. notes: what is worth knowing, in words.
+    """
+
+    curve: Curve
+    mixed: Cells
+    means: NDArray[np.float64]
+    error_sd: NDArray[np.float64]
+    fits: Mapping[str, LawFit]
+    left_out: Mapping[str, float | None]
+    points: tuple[Point, ...]
+    notes: tuple[str, ...]
+
+    def b(self) -> Answer:
+        """The study's b = ln c2; infinite ends (no gain) are None."""
+        with np.errstate(divide="ignore"):
+            return _told(1 / self.fits["study"].theta, "no gain was measured, so that b has no bound")
+
+    def a(self) -> Answer:
+        """The study's a = ln(c1) / k, per real image; an end not told from the steepest one searched is None."""
+        if np.ptp(self.mixed.n_base) == 0:
+            return Answer(None, refused="mixed runs at one n_base do not tell how the rate changes with n_base")
+        return _told(self.fits["study"].phi, "", 0.999 * STEEPEST / self.mixed.n_base.max())
+
+    def n_syn(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
+        """How many synthetic images beside n_base real ones are worth n_real_plus more real ones.
+
+        Raises: ValueError: n_real_plus <= 0 or n_base <= 0, an unknown law.
+        """
+        _check(n_base=n_base, n_real_plus=n_real_plus)
+        if reason := self._outside(n_base) or self._past_the_curve(n_base, n_real_plus):
+            return Answer(None, refused=reason)
+        draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
+        answer = _told(draws, f"no synthetic images are worth {n_real_plus:,.0f} real ones in these runs", most)
+        if answer.value is None or answer.value > most:
+            reason = answer.refused or (
+                f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones; "
+                "run a mixture with more"
+            )
+            return Answer(None, None, reason, at_least=most)
+        return answer
+
+    def n_real_plus(self, n_base: float, n_syn: float, law: str = "study") -> Answer:
+        """How many more real images n_syn synthetic ones beside n_base real ones are worth: the inverse of `n_syn`.
+
+        Raises: ValueError: n_syn <= 0 or n_base <= 0, an unknown law.
+        """
+        _check(n_base=n_base, n_syn=n_syn)
+        most = self.most_synthetic(n_base) if not self._outside(n_base) else 0
+        if reason := self._outside(n_base) or (
+            f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones" if n_syn > most else ""
+        ):
+            return Answer(None, refused=reason)
+        room = self.curve.n_max - n_base
+        answer = _told(self._fit(law).n_real_plus(n_base, n_syn), "", room)
+        if answer.value > room:
+            reason = f"the mixture does better than the largest real set of {self.curve.n_max:,} images"
+            return Answer(None, None, f"{reason}; add larger real sets", at_least=room)
+        return answer
+
+    def marginal_rate(self, n_base: float, law: str = "study") -> Answer:
+        """Synthetic images worth the first extra real image: dn_syn / dn_real_plus at 0, exp(a n_base) b."""
+        _check(n_base=n_base)
+        fit = self._fit(law)
+        if reason := self._outside(n_base):
+            return Answer(None, refused=reason)
+        if fit.law is not STUDY:
+            return Answer(None, refused="n_syn^eta has no slope at 0 unless eta is 1; ask for the average rate")
+        with np.errstate(divide="ignore", over="ignore"):
+            draws = np.exp(fit.phi * n_base) / fit.theta
+        most = self.most_synthetic(n_base)
+        answer = _told(draws, "no gain was measured", most)
+        if answer.value is None or answer.value > most:
+            reason = answer.refused or f"not even the {most:,} synthetic images that were tried are worth a real one"
+            return Answer(None, None, reason, answer.at_least)
+        return answer
+
+    def average_rate(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
+        """Synthetic images for each of n_real_plus more real ones: n_syn / n_real_plus, with the same refusals."""
+        answer = self.n_syn(n_base, n_real_plus, law)
+
+        def each(x):
+            return None if x is None else x / n_real_plus
+
+        ends = answer.interval and tuple(each(x) for x in answer.interval)
+        return replace(answer, value=each(answer.value), interval=ends, at_least=each(answer.at_least))
+
+    def most_synthetic(self, n_base: float) -> int:
+        """The most synthetic images tried at n_base, or at both measured n_base that it lies between."""
+        sizes = np.unique(self.mixed.n_base)
+        near = {int(sizes[sizes <= n_base].max()), int(sizes[sizes >= n_base].min())}
+        return min(int(self.mixed.n_synthetic[self.mixed.n_base == size].max()) for size in near)
+
+    def lack_of_fit(self, law: str = "study") -> float | None:
+        """The chance of deviations from the law as large as these if seeds were all there is; None without spare cells.
+
+        Chi-square of the deviance over the cells that are points, less the parameters. Small: the law is a summary of
+        these cells and its intervals are too short.
+        """
+        inside = self.curve.beyond(self.means[:1])[0] == 0
+        spare = int(inside.sum()) - 2
+        if spare < 1 or len(self.means) < 2:
+            return None
+        fit = self._fit(law)
+        n_syn, n_base = self.mixed.n_synthetic.astype(float), self.mixed.n_base.astype(float)
+        told = self.curve.error_at(n_base + fit.theta[:, None] * fit.law.shape(fit.phi[:, None], n_base, n_syn))
+        # The curve's own error is part of what may separate the two.
+        sd = np.hypot(self.error_sd, np.std(self.curve.error_at(n_base)[1:], axis=0))
+        return float(stats.chi2.sf(np.sum(np.square((told[0] - self.means[0]) / sd)[inside]), spare))
+
+    def _fit(self, law: str) -> LawFit:
+        if law not in self.fits:
+            raise ValueError(f"law: got {law!r}; allowed {', '.join(self.fits)}")
+        return self.fits[law]
+
+    def _outside(self, n_base: float) -> str:
+        low, high = int(self.mixed.n_base.min()), int(self.mixed.n_base.max())
+        if low <= n_base <= high:
+            return ""
+        where = f"at {low:,}" if low == high else f"from {low:,} to {high:,}"
+        return f"mixed runs were measured {where} real images, not at {n_base:,.0f}; run some there"
+
+    def _past_the_curve(self, n_base: float, n_real_plus: float) -> str:
+        if n_base + n_real_plus <= self.curve.n_max:
+            return ""
+        return (
+            f"real images alone were measured up to {self.curve.n_max:,}, not to {n_base:,.0f} + {n_real_plus:,.0f}; "
+            f"ask for at most {self.curve.n_max - n_base:,.0f} more, or add larger real sets"
+        )
+
+
+def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> Equivalence:
+    """Fits the real learning curve and both laws, with every resample of the seeds.
+
+    Figures: 60 mixed cells and 9 real sizes of 5 seeds take FIT_SECONDS.
+
+    Args:
+        num_resamples: of the bootstrap. seed: of its random numbers; the same gives the same answer.
+    Raises: ValueError: no learning curve (see `fit_curve`), no mixed cell at an n_base on it, or every mixed cell
+        beyond it, which bounds exchange rates without measuring any.
+    """
+    noise = learning_curve.noise_of([real, mixed])
+    curve = learning_curve.fit_curve(real, noise, num_resamples, seed)
+    on_curve = (mixed.n_base >= curve.n_min) & (mixed.n_base <= curve.n_max)
+    notes = []
+    if not on_curve.any():
+        raise ValueError(
+            f"mixed runs: got n_base {sorted(set(mixed.n_base.tolist()))} beside real-only runs of {curve.n_min:,} to "
+            f"{curve.n_max:,} images; allowed n_base inside that range; add real-only runs at these sizes"
+        )
+    if not on_curve.all():
+        away = sorted(set(mixed.n_base[~on_curve].tolist()))
+        notes.append(f"Mixed runs at n_base {away} are left out: no real-only runs reach there.")
+        mixed = Cells(
+            mixed.n_base[on_curve],
+            mixed.n_synthetic[on_curve],
+            [e for e, kept in zip(mixed.errors, on_curve, strict=True) if kept],
+        )
+    means = noise.draws(mixed, num_resamples, np.random.default_rng([seed, 1]))
+    error_sd = noise.sd(mixed.mean) / np.sqrt(mixed.count)
+    points = _points(mixed, means, curve)
+    if all(p.censored for p in points):
+        raise ValueError(
+            f"mixed runs: all {len(points)} cells lie beyond the real learning curve ({curve.n_min:,} to "
+            f"{curve.n_max:,} images); each gives a bound ({_bounds(points)}) and none an exchange rate; add "
+            f"{_missing_sizes(points)}"
+        )
+    fits = {name: fit_law(law, mixed, means, error_sd, curve) for name, law in LAWS.items()}
+    left_out = {name: left_out_error(law, mixed, means[0], error_sd, curve) for name, law in LAWS.items()}
+    if len(means) == 1:
+        notes.append("No cell has two seeds, so nothing has an interval.")
+    if len(points) == 1:
+        notes.append("One mixed cell: a is taken as 0 and eta as 1, which no run supports.")
+    elif len(set(mixed.n_base.tolist())) == 1:
+        notes.append("One n_base: how the exchange rate changes with it cannot be told.")
+    return Equivalence(curve, mixed, means, error_sd, fits, left_out, points, tuple(notes))
+
+
+def log_fit(points: tuple[Point, ...], n_max: int) -> LogFit | None:
+    """Fits the study's law the plain way, by least squares on log(n_syn / n_base), for comparison with published c2.
+
+    Cells with a gain inside the curve are points. A cell at the curve's end ("at least") costs only where the law
+    gives it less; one whose error is no better than its base set's ("at most" the upper end of its interval) only
+    where the law gives it more. Cells without an interval to bound them by are not used. None for less than two points.
+
+    It is not what answers are taken from: see `fit_law`, and the coverage of both in COVERAGE_PLACE.
+    """
+    ratio = np.array([math.log(p.n_synthetic / p.n_base) for p in points])
+    n_base = np.array([p.n_base for p in points], float)
+    gain, kind = np.zeros(len(points)), np.zeros(len(points), int)  # kind: 2 a point, 1 at least, -1 at most, 0 unused
+    for i, p in enumerate(points):
+        if p.censored == "at least":
+            gain[i], kind[i] = n_max - p.n_base, 1 if n_max > p.n_base else 0
+        elif p.censored == "" and p.n_eq > p.n_base:
+            gain[i], kind[i] = p.n_eq - p.n_base, 2
+        elif p.interval is not None and p.interval[1] > p.n_base:
+            gain[i], kind[i] = p.interval[1] - p.n_base, -1
+    if (kind == 2).sum() < 2:
+        return None
+    r, y, size, kind_used = (x[kind != 0] for x in (gain / n_base, ratio, n_base, kind))
+
+    def missed(parameters):
+        a, log_b = parameters
+        x = np.exp(log_b) * r
+        residual = y - (a * size + x + np.log(-np.expm1(-x)))
+        return np.where(
+            kind_used == 2, residual, np.where(kind_used == 1, np.minimum(residual, 0), np.maximum(residual, 0))
+        )
+
+    best = optimize.least_squares(
+        missed, [0.1 / size.max(), 0.0], bounds=([0.0, -7.0], [np.inf, 7.0]), x_scale=[1 / size.max(), 1.0]
+    )
+    counts = [int((kind == 2).sum()), int((abs(kind) == 1).sum()), int((kind == 0).sum())]
+    return LogFit(float(best.x[0]), float(np.exp(best.x[1])), *counts)
+
+
+def _points(mixed: Cells, means: NDArray, curve: Curve) -> tuple[Point, ...]:
+    n_eq, side = curve.n_at(means), curve.beyond(means[:1])[0]
+    words = {1: "at least", -1: "at most", 0: ""}
+    return tuple(
+        Point(
+            int(mixed.n_base[i]),
+            int(mixed.n_synthetic[i]),
+            float(mixed.mean[i]),
+            int(mixed.count[i]),
+            float(n_eq[0, i]),
+            interval(n_eq[:, i]),
+            words[int(side[i])],
+        )
+        for i in range(len(mixed))
+    )
+
+
+def _bounds(points: tuple[Point, ...]) -> str:
+    shown = [f"{p.n_base:,} + {p.n_synthetic:,} is worth {p.censored} {p.n_eq:,.0f}" for p in points[:4]]
+    return ", ".join([*shown, *(["and so on"] if len(points) > 4 else [])])
+
+
+def _missing_sizes(points: tuple[Point, ...]) -> str:
+    kinds = {p.censored for p in points}
+    both = {"at least": "larger real sets", "at most": "smaller real sets (or better synthetic images)"}
+    return " and ".join(both[kind] for kind in sorted(kinds))
+
+
+def _told(draws: NDArray, nothing: str, most: float = math.inf) -> Answer:
+    """The answer of some draws [D]; ends beyond `most` or infinite are None, an infinite value is refused."""
+    ends = interval(draws)
+    shown = ends and tuple(float(x) if math.isfinite(x) and x <= most else None for x in ends)
+    if not math.isfinite(draws[0]):
+        return Answer(None, shown, nothing, at_least=shown and shown[0])
+    return Answer(float(draws[0]), shown)
+
+
+def _check(**sizes: float) -> None:
+    for name, size in sizes.items():
+        if not (math.isfinite(size) and size > 0):
+            raise ValueError(f"{name}: got {size}; allowed a number of images above 0")

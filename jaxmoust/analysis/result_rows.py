@@ -1,0 +1,203 @@
+"""From the rows of results.csv to cells: which runs are the real learning curve, and which are the mixed runs.
+
+Arms are chosen by name. A run without synthetic images is not therefore a run on real images and nothing else: the
+controls (duplicated, more augmentation) have none either.
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmoust.analysis.learning_curve import Cells
+
+NEEDED = ("n_base", "n_synthetic", "seed", "top1")
+REAL = ("real", "real_[0-9]*")  # of one size, and real_250, real_1000, ... of several
+SETTINGS = ("generator", "fine_tuning", "sampler")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The runs that answer, by cell, and what was chosen and left out, in words.
+
+    Args:
+        real, mixed: n_synthetic is 0 in the first, above 0 in the second.
+        real_arms, mixed_arms: whose runs they are. settings: {setting: what all mixed runs share}.
+        notes: what is worth knowing about the choice.
+    """
+
+    real: Cells
+    mixed: Cells
+    real_arms: tuple[str, ...]
+    mixed_arms: tuple[str, ...]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def read_rows(paths: Sequence[str | Path]) -> list[dict[str, str]]:
+    """Reads the rows of some results.csv, all fields as text.
+
+    Raises: ValueError: a file that is not there, is not text, or has no rows.
+    """
+    rows = []
+    for path in paths:
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+                of_file = list(csv.DictReader(file, strict=True))
+        except (OSError, UnicodeDecodeError, csv.Error) as e:
+            raise ValueError(f"results: {str(path)!r} cannot be read: {e}; give the results.csv of a study") from e
+        if not of_file:
+            raise ValueError(f"results: {str(path)!r} has no rows; give the results.csv of a study that has run")
+        rows += of_file
+    return rows
+
+
+def choose(
+    rows: Sequence[Row],
+    real: Sequence[str] = REAL,
+    mixed: Sequence[str] = (),
+    **settings: str,
+) -> Chosen:
+    """Chooses the runs of the real learning curve and the mixed runs of one kind.
+
+    Args:
+        rows: of one results.csv or several together; numbers may be text. The same run found twice counts once.
+        real: names of arms, or patterns with * and ?, that are real images and nothing else.
+        mixed: the same of the mixed arms; by default every arm with synthetic and real images in its batches.
+        settings: generator, fine_tuning, sampler: keeps only the mixed runs that have these.
+    Raises: ValueError: a column that is missing, text for a number, no real or no mixed run, mixed runs of several
+        kinds without a choice between them, two different results of one cell and seed.
+    """
+    if unknown := [name for name in settings if name not in SETTINGS]:
+        raise ValueError(f"results: got a choice by {unknown}; allowed {list(SETTINGS)}")
+    if not rows:
+        raise ValueError("results: got no rows; allowed one row a run; run a study first")
+    for column in NEEDED:
+        if missing := sum(column not in row or (row[column] is None and column != "top1") for row in rows):
+            raise ValueError(
+                f"results: {missing} of {len(rows)} rows have no column {column!r}; allowed rows with {list(NEEDED)}, "
+                "and arm, share, generator, fine_tuning, sampler where there are several kinds of runs"
+            )
+    done = _finished(rows)
+    notes = [f"{len(rows) - len(done)} runs without a result are left out."] if len(done) < len(rows) else []
+    curve = real_only(rows, real)
+    if not curve:
+        alone = [row for row in done if _number(row, "n_synthetic") == 0]
+        raise ValueError(
+            f"real runs: no arm is called {' or '.join(real)}; without synthetic images are {_arms(alone) or 'none'}; "
+            "name the arms of real images alone by --real=ARM[,ARM]"
+        )
+    made = [row for row in done if _number(row, "n_synthetic") > 0]
+    chosen = [row for row in made if (_named(row, mixed) if mixed else not _synthetic_only(row))]
+    wanted = {name: value for name, value in settings.items() if value}
+    chosen = [row for row in chosen if all(str(row.get(name, "")) == value for name, value in wanted.items())]
+    if not chosen:
+        raise ValueError(
+            f"mixed runs: none is {_described(wanted, mixed)}; with synthetic images there are {_kinds(made) or 'none'}"
+            "; choose by --mixed=ARM[,ARM], --generator, --fine_tuning or --sampler"
+        )
+    several = len({tuple(str(row.get(name, "")) for name in SETTINGS) for row in chosen}) > 1
+    if several and not mixed:
+        raise ValueError(
+            f"mixed runs: got several kinds, {_kinds(chosen)}; allowed one, for each has an exchange rate of its own; "
+            "choose by --generator, --fine_tuning, --sampler or --mixed=ARM[,ARM]"
+        )
+    if several:
+        notes.append(f"Mixed runs of several kinds are taken together: {_kinds(chosen)}.")
+    steps = {str(row["steps"]) for row in (*curve, *chosen) if row.get("steps") not in (None, "")}
+    if len(steps) > 1:
+        notes.append(
+            f"The runs differ in their steps ({', '.join(sorted(steps, key=_size))}), not in their data alone."
+        )
+    shared = {name: " / ".join(dict.fromkeys(str(row.get(name, "")) for row in chosen)) for name in SETTINGS}
+    arms = [tuple(dict.fromkeys(str(row["arm"]) for row in some)) for some in (curve, chosen)]
+    return Chosen(_cells(curve), _cells(chosen), *arms, shared, tuple(notes))
+
+
+def real_only(rows: Sequence[Row], real: Sequence[str] = REAL) -> list[Row]:
+    """Returns the finished runs of the arms that are real images and nothing else."""
+    return [row for row in _finished(rows) if _number(row, "n_synthetic") == 0 and _named(row, real)]
+
+
+def kinds(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Returns the kinds of finished mixed runs, each as the settings that `choose` takes."""
+    mixed = [row for row in _finished(rows) if _number(row, "n_synthetic") > 0 and not _synthetic_only(row)]
+    found = dict.fromkeys(tuple(str(row.get(name, "")) for name in SETTINGS) for row in mixed)
+    return [dict(zip(SETTINGS, kind, strict=True)) for kind in found]
+
+
+def _finished(rows: Sequence[Row]) -> list[Row]:
+    """The runs that have a result; where rows name no arms, those without synthetic images are the arm "real"."""
+    done = [row for row in rows if row["top1"] not in ("", None) and math.isfinite(_number(row, "top1"))]
+    return [{**row, "arm": row.get("arm") or ("mixed" if _number(row, "n_synthetic") else REAL[0])} for row in done]
+
+
+def _synthetic_only(row: Row) -> bool:
+    return row.get("share") not in (None, "") and _number(row, "share") >= 1
+
+
+def _number(row: Row, column: str) -> float:
+    try:
+        return float(row[column])
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"results: got {column} {row[column]!r} (arm {row.get('arm')!r}, seed {row.get('seed')!r}); "
+            "allowed a number"
+        ) from None
+
+
+def _size(text: str) -> tuple[int, str]:
+    return len(text), text
+
+
+def _named(row: Row, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(str(row["arm"]), pattern) for pattern in patterns)
+
+
+def _arms(rows: Sequence[Row]) -> str:
+    return ", ".join(dict.fromkeys(str(row["arm"]) for row in rows))
+
+
+def _kinds(rows: Sequence[Row]) -> str:
+    """What kinds of mixed runs there are, as they would be chosen, each with its arms."""
+    kinds: dict[tuple, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(tuple((name, str(row[name])) for name in SETTINGS if row.get(name)), []).append(row)
+    return "; ".join(" ".join(f"--{k}={v}" for k, v in kind) + f" (arms {_arms(of)})" for kind, of in kinds.items())
+
+
+def _described(wanted: Mapping[str, str], mixed: Sequence[str]) -> str:
+    words = [f"{name} {value!r}" for name, value in wanted.items()] + (
+        [f"called {' or '.join(mixed)}"] if mixed else []
+    )
+    return " and ".join(words) or "of real and synthetic images"
+
+
+def _cells(rows: Sequence[Row]) -> Cells:
+    """Gathers runs by (n_base, n_synthetic), in that order, one error a seed."""
+    found: dict[tuple[int, int], dict[int, tuple[float, str]]] = {}
+    for row in rows:
+        size = tuple(_number(row, name) for name in ("n_base", "n_synthetic"))
+        if not all(math.isfinite(n) for n in size) or size[0] < 1 or size[1] < 0:
+            raise ValueError(
+                f"results: got n_base {row['n_base']!r}, n_synthetic {row['n_synthetic']!r} (arm {row['arm']!r}); "
+                "allowed n_base >= 1 and n_synthetic >= 0; leave out runs without real images"
+            )
+        of_seeds = found.setdefault((int(size[0]), int(size[1])), {})
+        seed, top1, arm = int(_number(row, "seed")), _number(row, "top1"), str(row["arm"])
+        if of_seeds.setdefault(seed, (top1, arm))[0] != top1:
+            raise ValueError(
+                f"results: got two results of n_base {size[0]:g}, n_synthetic {size[1]:g}, seed {seed}: {top1:g} (arm "
+                f"{arm!r}) and {of_seeds[seed][0]:g} (arm {of_seeds[seed][1]!r}); allowed one; choose arms by "
+                "--real=ARM or --mixed=ARM[,ARM]"
+            )
+    sizes = sorted(found)
+    n_base, n_synthetic = (np.array([size[i] for size in sizes], np.int64) for i in (0, 1))
+    errors = [np.array([100.0 - top1 for top1, _ in found[size].values()]) for size in sizes]
+    return Cells(n_base, n_synthetic, errors)

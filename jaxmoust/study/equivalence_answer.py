@@ -1,0 +1,242 @@
+"""What an equivalence fit says: in sentences, and as one object for programs. Every figure is the fit's own."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jaxmoust.analysis.equivalence import Answer, Equivalence, log_fit
+from jaxmoust.analysis.exchange_laws import LAWS
+from jaxmoust.analysis.learning_curve import interval
+from jaxmoust.analysis.result_rows import Chosen
+
+LACKING = 0.01  # p below which the page says that a law misses its cells by more than chance
+MOST_LISTED = 4  # sizes that one sentence names; the table has them all
+
+
+def figure(x: float) -> str:
+    """Returns a number of images, or a rate, to two digits or all of its whole part, with thousands set off."""
+    if x == 0 or not math.isfinite(x):
+        return f"{x:g}"
+    return f"{x:,.0f}" if abs(x) >= 9.95 else f"{x:.1f}" if abs(x) >= 0.995 else f"{x:.2g}"
+
+
+def told(answer: Answer) -> str:
+    """Returns "5.2 [3.9, 7.1]", and says where an end lies beyond what was measured."""
+    if answer.value is None:
+        return "unknown"
+    if answer.interval is None:
+        return f"{figure(answer.value)} (no interval)"
+    low, high = answer.interval
+    ends = ("beyond what was measured" if x is None else figure(x) for x in (low, high))
+    return f"{figure(answer.value)} [{', '.join(ends)}]"
+
+
+def rate_sentence(fit: Equivalence) -> str:
+    """Returns what one more real image is worth, at the smallest, the largest and some n_base between."""
+    sizes = picked(sorted(set(fit.mixed.n_base.tolist())), MOST_LISTED)
+    rates = [(n, fit.marginal_rate(n)) for n in sizes]
+    known = [(n, rate) for n, rate in rates if rate.value is not None]
+    if not known:
+        floor = rates[0][1].at_least
+        least = f"; were there a gain, it would take at least {figure(floor)}" if floor else ""
+        return f"No gain from synthetic images was measured, so that no number of them is worth a real one{least}."
+    (n, rate), *others = known
+    more = "".join(f"; {told(rate)} at {n:,}" for n, rate in others)
+    return f"One more real image is worth {told(rate)} synthetic ones at {n:,} real images{more}."
+
+
+def picked(sizes: Sequence[int], most: int) -> list[int]:
+    """Returns at most `most` of these, the ends among them, evenly spread."""
+    if len(sizes) <= most:
+        return list(sizes)
+    return [sizes[round(i * (len(sizes) - 1) / (most - 1))] for i in range(most)]
+
+
+def question_words(fit: Equivalence, n_base: float, n_real_plus: float, law: str = "study") -> list[str]:
+    """Returns the answer to "how many synthetic images are n_real_plus more real ones worth?", or the refusal."""
+    answer = fit.n_syn(n_base, n_real_plus, law)
+    if answer.refused:
+        said = [f"No answer: {answer.refused}."]
+    else:
+        said = [
+            f"Beside {n_base:,.0f} real images, {n_real_plus:,.0f} more would help as much as {told(answer)} synthetic "
+            f"ones: {told(fit.average_rate(n_base, n_real_plus, law))} for each."
+        ]
+    rate = fit.marginal_rate(n_base, law)
+    if rate.value is not None:
+        said.append(f"The first of them alone is worth {told(rate)}.")
+    return said
+
+
+def words(
+    fit: Equivalence,
+    chosen: Chosen,
+    k: float,
+    law: str = "study",
+    n_base: float | None = None,
+    n_real_plus: float | None = None,
+) -> list[str]:
+    """Returns the whole answer for a terminal, line by line: the question, the rates, the fit, the runs."""
+    if n_base is not None and n_real_plus is not None:
+        said = question_words(fit, n_base, n_real_plus, law)
+    elif n_base is not None:
+        rate = fit.marginal_rate(n_base, law)
+        worth = f"One more real image is worth {told(rate)} synthetic ones at {n_base:,.0f} real images."
+        said = [f"No answer: {rate.refused}." if rate.refused else worth]
+    else:
+        said = []
+    arms = f"Arms: {', '.join(chosen.real_arms)} (real images alone); {', '.join(chosen.mixed_arms)} (mixtures)."
+    figures = f"In brackets: 95 % intervals over seeds. Settings of the mixtures: {_settings(chosen)}."
+    return [*said, rate_sentence(fit), "", *fit_words(fit, k), "", arms, figures, *chosen.notes]
+
+
+def _settings(chosen: Chosen) -> str:
+    return ", ".join(f"{name} {value}" for name, value in chosen.settings.items() if value) or "not given"
+
+
+def comparison_words(fit: Equivalence) -> str:
+    """Returns which law foretells cells that it was not fitted to better, and whether chance explains its misses."""
+    study, effective = (fit.left_out[name] for name in ("study", "effective"))
+    if study is None:
+        return "Fewer than three mixed cells: the two laws cannot be compared."
+    names = {"study": "the study's law", "effective": "the effective sample size"}
+    better, worse = ("study", "effective") if study <= effective else ("effective", "study")
+    said = (
+        f"Foretelling the error of a mixture left out of the fit, {names[better]} misses by "
+        f"{fit.left_out[better]:.2f} points, {names[worse]} by {fit.left_out[worse]:.2f} (root mean square)."
+    )
+    lacking = [names[name] for name in LAWS if (p := fit.lack_of_fit(name)) is not None and p < LACKING]
+    if lacking:
+        said += (
+            f" The cells stray from {' and from '.join(lacking)} by more than seeds explain (p < {LACKING:g}), so "
+            "intervals from it are too short."
+        )
+    return said
+
+
+def fit_words(fit: Equivalence, k: float) -> list[str]:
+    """Returns the laws with their figures, the curve and the cells, a line each, for a terminal."""
+    study, effective, curve = fit.fits["study"], fit.fits["effective"], fit.curve
+    a, b = fit.a(), fit.b()
+    parameters = [f"a {told(a)}", f"b {told(b)}"]
+    parameters += [f"c1 {figure(math.exp(a.value * k))} for k = {k:g}"] if a.value is not None else []
+    parameters += [f"c2 {_power(b.value)}"] if b.value is not None else []
+    inside = [p for p in fit.points if not p.censored]
+    none = sum(p.n_eq <= p.n_base for p in inside)
+    at = {side: sum(p.censored == side for p in fit.points) for side in ("at least", "at most")}
+    return [
+        f"The study's law: {study.law.reads}",
+        f"  {', '.join(parameters)}",
+        f"The effective sample size: {effective.law.reads}",
+        f"  kappa {_parameter(effective.theta)}, eta {_parameter(effective.phi)}",
+        comparison_words(fit),
+        f"Real images alone: error {figure(curve.alpha[0])} n^-{curve.beta[0]:.2g} + {figure(curve.gamma[0])} % for "
+        f"n from {curve.n_min:,} to {curve.n_max:,} ({len(curve.cells)} sizes, missed by up to {curve.misfit:.2f}).",
+        f"{len(fit.points)} mixtures: {len(inside)} inside that curve ({none} no better than their real images alone), "
+        f"{at['at least']} better than its end and {at['at most']} worse than its start, which count as bounds.",
+        *fit.notes,
+    ]
+
+
+def _parameter(draws: Any) -> str:
+    return told(Answer(float(draws[0]), interval(draws)))
+
+
+def _power(b: float) -> str:
+    return figure(math.exp(b)) if b < 500 else "without bound"
+
+
+def record(
+    fit: Equivalence,
+    chosen: Chosen,
+    k: float,
+    law: str = "study",
+    n_base: float | None = None,
+    n_real_plus: float | None = None,
+) -> dict[str, Any]:
+    """Returns everything the fit says as one object of plain numbers; what cannot be said is None.
+
+    n_syn and the rates are those of the law and the n_base asked for. exchange_rate_average is up to
+    exchange_rate_average_up_to more real images: n_real_plus, or n_base where that is not given. censored counts the
+    cells known by a bound only. refused is None or the reason why n_syn is not given.
+    """
+    study, effective, curve = fit.fits["study"], fit.fits["effective"], fit.curve
+    a, b = fit.a(), fit.b()
+    asked = None if n_base is None or n_real_plus is None else fit.n_syn(n_base, n_real_plus, law)
+    up_to = n_real_plus or n_base
+    marginal = None if n_base is None else fit.marginal_rate(n_base, law)
+    average = None if n_base is None else fit.average_rate(n_base, up_to, law)
+    plain = log_fit(fit.points, curve.n_max)
+    return {
+        "law": law,
+        **_named("a", a),
+        **_named("b", b),
+        "k": k,
+        **_named("c1", _exp(a, k)),
+        **_named("c2", _exp(b, 1.0)),
+        **_named("kappa", _of(effective.theta)),
+        **_named("eta", _of(effective.phi)),
+        "n_base": n_base,
+        "n_real_plus": n_real_plus,
+        **_named("n_syn", asked),
+        "n_syn_at_least": asked and asked.at_least,
+        "refused": (asked and asked.refused) or None,
+        **_named("exchange_rate_marginal", marginal),
+        **_named("exchange_rate_average", average),
+        "exchange_rate_average_up_to": up_to,
+        "exchange_rates": [
+            {"n_base": n, **_named("marginal", fit.marginal_rate(n)), **_named("average", fit.average_rate(n, n))}
+            for n in sorted(set(fit.mixed.n_base.tolist()))
+        ],
+        "censored": {
+            "cells": sum(bool(p.censored) for p in fit.points),
+            "at_least": sum(p.censored == "at least" for p in fit.points),
+            "at_most": sum(p.censored == "at most" for p in fit.points),
+        },
+        "left_out_error": dict(fit.left_out),
+        "lack_of_fit_p": {name: fit.lack_of_fit(name) for name in LAWS},
+        "log_fit": plain and {"a": plain.a, "b": plain.b, "points": plain.num_points, "bounds": plain.num_bounds},
+        "learning_curve": {
+            **{
+                key: x
+                for name in ("alpha", "beta", "gamma")
+                for key, x in _named(name, _of(getattr(curve, name))).items()
+            },
+            "n_min": curve.n_min,
+            "n_max": curve.n_max,
+            "misfit": curve.misfit,
+        },
+        "cells": [
+            {
+                "n_base": p.n_base,
+                "n_synthetic": p.n_synthetic,
+                "seeds": p.num_seeds,
+                "error": p.error,
+                "n_eq": p.n_eq,
+                "n_eq_interval": p.interval,
+                "censored": p.censored or None,
+            }
+            for p in fit.points
+        ],
+        "real_arms": list(chosen.real_arms),
+        "mixed_arms": list(chosen.mixed_arms),
+        **chosen.settings,
+        "study_deviance": float(study.deviance[0]),
+        "effective_deviance": float(effective.deviance[0]),
+        "notes": [*chosen.notes, *fit.notes],
+    }
+
+
+def _named(name: str, answer: Answer | None) -> dict[str, Any]:
+    return {name: answer and answer.value, f"{name}_interval": answer and answer.interval}
+
+
+def _of(draws: Any) -> Answer:
+    return Answer(float(draws[0]), interval(draws))
+
+
+def _exp(answer: Answer, k: float) -> Answer:
+    def power(x):
+        return None if x is None or x * k > 500 else math.exp(x * k)
+
+    return Answer(power(answer.value), answer.interval and tuple(power(x) for x in answer.interval))

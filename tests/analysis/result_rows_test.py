@@ -1,0 +1,123 @@
+"""Laws of choosing runs from rows: controls are no curve, kinds do not mix unasked, what is missing is named."""
+
+import csv
+
+import numpy as np
+import planted_equivalence as planted
+import pytest
+
+from jaxmoust.analysis import result_rows
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return planted.rows(*planted.plant())
+
+
+def as_text(rows):
+    return [{name: str(value) for name, value in row.items()} for row in rows]
+
+
+def test_choose_gives_back_the_planted_cells(rows):
+    alone, mixed = planted.plant()
+    chosen = result_rows.choose(as_text(rows)[::-1])
+    for got, planned in ((chosen.real, alone), (chosen.mixed, mixed)):
+        assert (
+            got.n_base.tolist() == planned.n_base.tolist() and got.n_synthetic.tolist() == planned.n_synthetic.tolist()
+        )
+        # 100 - (100 - error): rounding.
+        assert [sorted(e) for e in got.errors] == [pytest.approx(sorted(e), abs=1e-9) for e in planned.errors]
+    assert chosen.settings == {"generator": "edm", "fine_tuning": "none", "sampler": "random"} and not chosen.notes
+
+
+def test_choose_takes_no_control_for_the_curve(rows):
+    """They have no synthetic images either, and would lift the curve."""
+    controls = [row | {"arm": arm, "top1": 99.0} for row in rows[:5] for arm in ("duplicated", "real_augmented")]
+    assert result_rows.choose(rows + controls).real.mean.tolist() == result_rows.choose(rows).real.mean.tolist()
+    named = [row | {"arm": "real_augmented", "n_base": 99} for row in rows[:5]]
+    assert result_rows.choose(rows + named, real=("real_*",)).real_arms[-1] == "real_augmented"
+
+
+def test_choose_leaves_synthetic_only_runs_out(rows):
+    only = rows[-1] | {"arm": "edm_only", "share": 1.0, "n_synthetic": 77}
+    assert 77 not in result_rows.choose([*rows, only]).mixed.n_synthetic
+    assert result_rows.choose([*rows, only], mixed=("edm_only",)).mixed.n_synthetic.tolist() == [77]
+
+
+def test_choose_refuses_to_mix_kinds_and_names_the_choices(rows):
+    both = rows + [row for row in planted.rows(*planted.plant(1), generator="ddpm") if row["n_synthetic"]]
+    with pytest.raises(ValueError, match=r"several kinds.*--generator=edm.*--generator=ddpm"):
+        result_rows.choose(both)
+    assert result_rows.choose(both, generator="ddpm").settings["generator"] == "ddpm"
+    assert len(result_rows.kinds(both)) == 2
+
+
+def test_choose_counts_a_run_found_twice_once(rows):
+    assert result_rows.choose(rows + rows).mixed.count.tolist() == result_rows.choose(rows).mixed.count.tolist()
+
+
+def test_choose_refuses_two_results_of_one_run(rows):
+    with pytest.raises(
+        ValueError, match=r"two results of n_base 4000, n_synthetic 40000, seed 4.*'other'.*'edm_4000_40000'"
+    ):
+        result_rows.choose([*rows, rows[-1] | {"arm": "other", "top1": 50.0}])
+
+
+@pytest.mark.parametrize("gone", ["", None, "nan", float("nan")])
+def test_choose_leaves_unfinished_runs_out_and_says_so(rows, gone):
+    chosen = result_rows.choose([rows[0] | {"top1": gone}, *rows[1:]])
+    assert chosen.real.count[0] == 4 and chosen.notes == ("1 runs without a result are left out.",)
+
+
+def test_choose_says_when_work_is_unequal(rows):
+    assert "500, 900" in result_rows.choose([rows[0] | {"steps": 900}, *rows[1:]]).notes[0]
+
+
+def test_choose_needs_no_names_where_there_is_one_kind(rows):
+    bare = [{name: row[name] for name in result_rows.NEEDED} for row in rows]
+    assert len(result_rows.choose(bare).mixed) == 15 and len(result_rows.choose(bare).real) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda r: [], {}, ["no rows"]),
+        (
+            lambda r: [{k: v for k, v in row.items() if k != "n_base"} for row in r],
+            {},
+            ["no column 'n_base'", "115 of 115"],
+        ),
+        (lambda r: [row | {"n_base": "many"} for row in r], {}, ["n_base 'many'", "allowed a number"]),
+        (lambda r: [row | {"top1": "good"} for row in r], {}, ["top1 'good'"]),
+        (lambda r: [row | {"top1": 101.0} for row in r], {}, ["percent"]),
+        (lambda r: [row | {"n_base": 0} for row in r if row["n_synthetic"]] + r, {}, ["n_base >= 1"]),
+        (lambda r: [row for row in r if row["n_synthetic"]], {}, ["no arm is called real", "none"]),
+        (lambda r: r, {"real": ("base",)}, ["called base", "real_125, real_250", "--real=ARM"]),
+        (lambda r: [row for row in r if not row["n_synthetic"]], {}, ["mixed runs: none", "none"]),
+        (lambda r: r, {"sampler": "share"}, ["sampler 'share'", "--sampler=random"]),
+        (lambda r: r, {"mixed": ("ddpm*",)}, ["called ddpm*", "edm_250_125"]),
+        (lambda r: r, {"device": "cpu"}, ["device"]),
+    ],
+)
+def test_choose_refuses_with_what_is_there(rows, change, options, words):
+    with pytest.raises(ValueError) as e:
+        result_rows.choose(change(rows), **options)
+    assert all(word in str(e.value) for word in words), e.value
+
+
+def test_read_rows_gives_back_what_was_written(rows, tmp_path):
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path, part in zip(paths, (rows[:50], rows[50:]), strict=True):
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(part)
+    assert result_rows.read_rows(paths) == as_text(rows)
+
+
+def test_read_rows_refuses_what_is_no_table(tmp_path):
+    (tmp_path / "empty.csv").write_text("n_base,top1\n")
+    (tmp_path / "bytes.csv").write_bytes(np.arange(256, dtype=np.uint8).tobytes())
+    for name, words in (("empty.csv", "has no rows"), ("bytes.csv", "cannot be read"), ("nope.csv", "cannot be read")):
+        with pytest.raises(ValueError, match=words):
+            result_rows.read_rows([tmp_path / name])
