@@ -259,7 +259,7 @@ def log_fit(points: tuple[Point, ...], n_max: int) -> LogFit | None:
     gives it less; one whose error is no better than its base set's ("at most" the upper end of its interval) only
     where the law gives it more. Cells without an interval to bound them by are not used. None for less than two points.
 
-    It is not what answers are taken from: see `fit_law`, and the coverage of both in COVERAGE_PLACE.
+    It is not what answers are taken from: see `fit_law`, and the figures above.
     """
     ratio = np.array([math.log(p.n_synthetic / p.n_base) for p in points])
     n_base = np.array([p.n_base for p in points], float)

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 from jaxmoust.analysis.learning_curve import Cells, Curve
+from jaxmoust.analysis.two_parameters import least_squares
 
 # exp(-phi · n_base) at the largest n_base: down to e^-8 = 0.0003, where a synthetic image is worth nothing at all.
 STEEPEST = 8.0
 ETAS = (0.05, 2.5)
 GAINS = (1e-4, 1e3)  # of the middle cell, in units of its n_base; at the lower end the gain counts as none
-COARSE, ZOOMS = (17, 22), 14
+COARSE = (17, 22)
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,7 @@ def fit_law(
     no more, -2 ln P(beyond), as in Tobit's regression; the law's own n_eq may lie beyond the curve too, and the
     curve's extrapolation enters the fit in that probability alone.
 
-    Minimised without derivatives in (phi, log of the middle cell's gain), which are nearly independent: a coarse grid,
-    then 5 x 5 grids of half the pitch each time, all draws at once.
+    Minimised in (phi, log of the middle cell's gain), which are nearly independent; see `two_parameters.least_squares`.
 
     Args:
         means: errors [D, C]. error_sd: standard deviation of each mean, [C]. curve: of D draws, or of one for all.
@@ -131,49 +131,33 @@ def fit_law(
     low, high = curve.error_at([curve.n_max]), curve.error_at([curve.n_min])
     side = curve.beyond(means)
     bound = np.where(side > 0, low, high)
-    middle = np.argsort(n_syn / n_base * n_base.max() + n_base)[num_cells // 2]
+    # Of the cells that are points the middle one: its gain is what the data know best.
+    inside = np.flatnonzero(side[0] == 0) if (side[0] == 0).any() else np.arange(num_cells)
+    middle = inside[np.argsort(n_syn[inside] / n_base[inside] * n_base.max() + n_base[inside])[len(inside) // 2]]
     some = np.ones_like(means) if kept is None else kept.astype(float)
 
-    def deviance(w, u):
-        """Of every draw at its own points w, u [D, P] -> [D, P]."""
-        phi = law.phi_of(w, n_base)
-        theta = _theta(phi, u)
-        n_eq = n_base + theta[..., None] * law.shape(phi[..., None], n_base, n_syn)
-        error = curve.error_at(n_eq)
-        paid = np.square((means[:, None] - error) / error_sd)
-        beyond = np.nonzero(np.broadcast_to(side[:, None] != 0, paid.shape))
-        sign, limit, sd = side[beyond[0], beyond[2]], bound[beyond[0], beyond[2]], error_sd[beyond[2]]
-        paid[beyond] = -2 * log_ndtr(sign * (limit - error[beyond]) / sd)
-        return (paid * some[:, None]).sum(axis=-1)
-
-    def _theta(phi, u):
+    def theta_of(phi, u):
         gain = np.where(u <= u_range[0] + 1e-6, 0.0, np.exp(u)) * n_base[middle]
         return gain / np.maximum(law.shape(phi, n_base[middle], n_syn[middle]), 1e-300)
 
-    w_range, u_range = law.searched, tuple(np.log(GAINS))
+    def residuals(w, u):
+        phi = law.phi_of(w, n_base)
+        n_eq = n_base + theta_of(phi, u)[..., None] * law.shape(phi[..., None], n_base, n_syn)
+        error = curve.error_at(n_eq)
+        left = (means[:, None] - error) / error_sd
+        beyond = np.nonzero(np.broadcast_to(side[:, None] != 0, left.shape))
+        sign, limit, sd = side[beyond[0], beyond[2]], bound[beyond[0], beyond[2]], error_sd[beyond[2]]
+        left[beyond] = np.sqrt(-2 * log_ndtr(sign * (limit - error[beyond]) / sd))
+        return left * some[:, None]
+
+    u_range = tuple(np.log(GAINS))
     # One cell cannot tell two parameters: the study's a is then 0, and eta is 1.
-    fixed = None if num_cells > 1 else 0.0 if law is STUDY else 1.0
-    w_grid = np.linspace(*w_range, COARSE[0]) if fixed is None else np.array([fixed])
-    u_grid = np.linspace(*u_range, COARSE[1])
-    draws = len(means)
-    at = np.full((draws, 3), np.inf)  # deviance, w, u of the best so far
-    for w in w_grid:
-        paid = deviance(np.full((draws, len(u_grid)), w), np.broadcast_to(u_grid, (draws, len(u_grid))))
-        best = paid.argmin(axis=1)
-        found = np.stack([paid.min(axis=1), np.full(draws, w), u_grid[best]], axis=1)
-        at = np.where(found[:, :1] < at[:, :1], found, at)
-    pitch = np.array([w_grid[1] - w_grid[0] if fixed is None else 0.0, u_grid[1] - u_grid[0]]) / 2
-    steps = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
-    for _ in range(ZOOMS):
-        w = np.clip(at[:, 1:2] + steps[:, 0] * pitch[0], *w_range)
-        u = np.clip(at[:, 2:] + steps[:, 1] * pitch[1], *u_range)
-        paid = deviance(w, u)
-        best = paid.argmin(axis=1)[:, None]
-        at = np.concatenate([np.take_along_axis(x, best, axis=1) for x in (paid, w, u)], axis=1)
-        pitch = pitch / 2
-    # Halving ends a little above 0; nothing of that size was told apart from it.
-    phi = law.phi_of(np.where(at[:, 1] < 1e-3, 0.0, at[:, 1]), n_base)
-    return LawFit(law, phi, _theta(phi, at[:, 2]), at[:, 0])
+    alone = np.array([0.0 if law is STUDY else 1.0])
+    w_grid = np.linspace(*law.searched, COARSE[0]) if num_cells > 1 else alone
+    deviance, w, u = least_squares(residuals, w_grid, np.linspace(*u_range, COARSE[1]), len(means)).T
+    # Steps end a little above 0; nothing of that size was told apart from it.
+    phi = law.phi_of(np.where(w < 1e-3, 0.0, w), n_base)
+    return LawFit(law, phi, theta_of(phi, u), deviance)
 
 
 def left_out_error(law: Law, cells: Cells, means: NDArray, error_sd: NDArray, curve: Curve) -> float | None:
