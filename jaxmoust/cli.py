@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 failed; 2 bad usage, configuration or input, with nothing 
 everything a later start needs on disk. The heavy packages are imported once a command line has been understood.
 """
 
+import json
 import os
 import shlex
 import signal
@@ -32,6 +33,7 @@ class Verb:
         define: defines the flags that it takes besides the common ones.
         takes_config: whether it needs --config and --workdir.
         unless: a flag that asks for something without them.
+        light: it reads and prints, without jobs or devices, so that jax is not imported for it.
     """
 
     run: Callable[[flags.FlagValues, list[str]], None]
@@ -40,6 +42,7 @@ class Verb:
     define: Callable[[flags.FlagValues], None] | None = None
     takes_config: bool = True
     unless: str = ""
+    light: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,7 +71,10 @@ def call(args: list[str]) -> int:
         values = _parse(name, verb, rest)
     except Usage as e:
         return _complain(e, BAD_USAGE)
-    return _guarded(lambda: verb.run(values, rest))
+    try:
+        return _guarded(lambda: verb.run(values, rest)) if not verb.light else verb.run(values, rest) or DONE
+    except Usage as e:
+        return _complain(e, BAD_USAGE)
 
 
 def _guarded(run: Callable[[], None]) -> int:
@@ -304,6 +310,42 @@ def _import(values: flags.FlagValues, args: list[str]) -> None:
         print(f"{len(done.passed_over):,} files passed over: {', '.join(done.passed_over[:20])}{more}")
 
 
+def _equivalence_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_multi_string("results", [], "a results.csv, or several by commas", flag_values=values)
+    flags.DEFINE_float("n_base", None, "how many real images there are", flag_values=values)
+    flags.DEFINE_float("n_real_plus", None, "how many more one would like to have", flag_values=values)
+    flags.DEFINE_list("real", [], "arms of real images alone; * stands for anything", flag_values=values)
+    flags.DEFINE_list("mixed", [], "arms of real and synthetic images", flag_values=values)
+    flags.DEFINE_string("generator", "", "takes the mixed runs of this generator", flag_values=values)
+    flags.DEFINE_string("fine_tuning", "", "takes the mixed runs with this fine-tuning", flag_values=values)
+    flags.DEFINE_string("sampler", "", "takes the mixed runs with this sampler", flag_values=values)
+    flags.DEFINE_enum("law", "study", ["study", "effective"], "the law that n_syn is taken from", flag_values=values)
+    flags.DEFINE_float("k", 1000.0, "the number of images that c1 is stated for", flag_values=values)
+    flags.DEFINE_boolean("json", False, "one object on standard output in place of words", flag_values=values)
+
+
+def _equivalence(values: flags.FlagValues, args: list[str]) -> None:
+    from jaxmoust.analysis import equivalence, result_rows
+    from jaxmoust.study import equivalence_answer
+
+    paths = [path for word in values.results for path in word.split(",") if path]
+    if not paths:
+        raise Usage(f"--results is missing: the results.csv of a study.\n\n{VERBS['equivalence'].help}")
+    if values.n_real_plus is not None and values.n_base is None:
+        raise Usage("--n_real_plus needs --n_base: how many real images there are already.")
+    try:
+        settings = {name: getattr(values, name) for name in result_rows.SETTINGS}
+        rows = result_rows.read_rows(paths)
+        chosen = result_rows.choose(rows, values.real or result_rows.REAL, values.mixed, **settings)
+        fit = equivalence.fit(chosen.real, chosen.mixed)
+        question = (values.k, values.law, values.n_base, values.n_real_plus)
+        record = equivalence_answer.record(fit, chosen, *question)
+        words = equivalence_answer.words(fit, chosen, *question)
+    except ValueError as e:
+        raise Usage(e) from e
+    print(json.dumps(record, allow_nan=False) if values.json else "\n".join(words))
+
+
 def _explained(name: str) -> str:
     return f"jaxmoust {name}: {VERBS[name].does}\n\n{VERBS[name].help}"
 
@@ -442,6 +484,24 @@ with its answer; a study writes that of the folder it lies in by itself.
   jaxmoust study --index=runs""",
         _study_flags,
         unless="index",
+    ),
+    "equivalence": Verb(
+        _equivalence,
+        "answers from a study's results.csv: how many synthetic images are worth one more real image?",
+        """Prints the answer in words, with --json as one object. Without --n_real_plus it prints exchange rates alone.
+
+  jaxmoust equivalence --results=runs/base_size/results.csv --n_base=1000 --n_real_plus=500
+  jaxmoust equivalence --results=runs/small/results.csv,runs/large/results.csv --mixed=edm_mixed --json
+
+It reads the columns n_base, n_synthetic, seed and top1 (percent), and arm, share, generator, fine_tuning and sampler
+where there are several kinds of runs. Real images alone, at several n_base, are the learning curve: the arms that
+--real names, by default "real" and "real_250", "real_1000", ...; controls (duplicated, augmented) are left out. The
+mixtures are all runs with both kinds of images: one kind of them, chosen by --generator, --fine_tuning, --sampler or
+--mixed=ARM,ARM (* stands for anything). Intervals are 95 %, from resampled seeds. Where nothing was measured there is
+no figure, and the answer says what is missing.""",
+        _equivalence_flags,
+        takes_config=False,
+        light=True,
     ),
     "data inspect": Verb(
         _inspect,

@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it refuses, in what words, with what exit code, and what it leaves."""
 
+import csv
 import json
 import re
 import shutil
@@ -10,12 +11,14 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import planted_equivalence
 import pytest
 from PIL import Image
 
 from jaxmoust.cli import VERBS
 from jaxmoust.data import sources
 
+ROOT = Path(__file__).parents[1]
 EDM = "--config=configs/generator/digits_edm.py:quick"
 RESNET = "--config=configs/classifier/digits_resnet.py:quick"
 
@@ -78,6 +81,11 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
         ("data import --path={work}", ["--path=DIR", "--workdir=DIR"]),
         ("data prepare --path={work}", ["--source=tfds:NAME"]),
         ("data inspect", ["--source=NAME", "--path=DIR"]),
+        ("equivalence", ["--results is missing", "jaxmoust equivalence --results="]),
+        ("equivalence --results={work}", ["cannot be read", "results.csv of a study"]),
+        ("equivalence --results={work} --n_real_plus=5", ["--n_real_plus needs --n_base"]),
+        ("equivalence --results={work} --n_base=many", ["n_base=many"]),
+        ("equivalence --results={work} --law=linear", ["study|effective"]),
     ],
 )
 def test_usage_is_refused_with_a_remedy(cli, tmp_path, line, words):
@@ -534,6 +542,78 @@ def test_inspect_counts_the_classes_of_every_kind_of_set(cli, quick_study, tmp_p
         with Image.open(picture) as image:
             assert image.width > image.height / len(counts) > 8
         picture.unlink()
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory) -> Path:
+    """A results.csv in which a known law was planted: at 1,000 real images, 500 more are worth 792 synthetic ones."""
+    path = tmp_path_factory.mktemp("grid") / "results.csv"
+    write_results(path, planted_equivalence.rows(*planted_equivalence.plant()))
+    return path
+
+
+def write_results(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_equivalence_answers_in_words_and_as_one_object_alike(cli, grid):
+    question = "equivalence --results={grid} --n_base=1000 --n_real_plus=500"
+    words, told = cli(question, grid=grid), cli(f"{question} --json", grid=grid)
+    assert (words.code, told.code, words.err, told.err) == (0, 0, "", "")
+    (line,) = told.out.splitlines()
+    said = json.loads(line)
+    low, high = said["n_syn_interval"]
+    assert low < 792 < high and said["refused"] is None
+    assert f"{said['n_syn']:,.0f} [{low:,.0f}, {high:,.0f}] synthetic" in words.out
+    assert said["exchange_rate_average"] == pytest.approx(said["n_syn"] / 500)
+    assert said["c2"] == pytest.approx(np.exp(said["b"])) and said["c1"] == pytest.approx(np.exp(said["a"] * said["k"]))
+
+
+def test_equivalence_refuses_to_extrapolate_and_says_why(cli, grid):
+    told = cli("equivalence --results={grid} --n_base=1000 --n_real_plus=90000 --json", grid=grid)
+    said = json.loads(told.out)
+    assert told.code == 0 and said["n_syn"] is None and "measured up to 16,000" in said["refused"]
+    assert said["b"] > 0 and said["exchange_rate_marginal"] > 0  # what can be answered is
+
+
+def test_equivalence_without_a_question_reports_the_fit_of_several_files(cli, grid, tmp_path):
+    rows = list(csv.DictReader(grid.open()))
+    write_results(tmp_path / "a.csv", rows[:60])
+    write_results(tmp_path / "b.csv", rows[60:])
+    split = cli("equivalence --results={a},{b}", a=tmp_path / "a.csv", b=tmp_path / "b.csv")
+    assert split == cli("equivalence --results={grid}", grid=grid)
+    assert split.code == 0 and split.out.startswith("One more real image is worth")
+
+
+def test_equivalence_of_the_effective_sample_size_gives_its_answer(cli, grid):
+    told = cli("equivalence --results={grid} --n_base=1000 --n_real_plus=500 --law=effective --json", grid=grid)
+    said = json.loads(told.out)
+    assert said["law"] == "effective" and said["n_syn"] == pytest.approx((500 / said["kappa"]) ** (1 / said["eta"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--generator=ddpm", ["'ddpm'", "--generator=edm"]),
+        ("--real=base", ["called base", "real_125"]),
+        ("--real=real_1000", ["at least two sizes", "[1000]"]),
+        ("--n_base=-3", ["n_base: got -3"]),
+        ("--n_base=1000 --n_real_plus=nan", ["n_real_plus: got nan"]),
+    ],
+)
+def test_equivalence_refuses_bad_input_with_nothing_on_standard_output(cli, grid, options, words):
+    outcome = cli(f"equivalence --results={{grid}} --json {options}", grid=grid)
+    assert_refused(outcome, *words)
+    assert outcome.out == ""
+
+
+def test_equivalence_starts_without_jax(grid):
+    program = "import sys; from jaxmoust.cli import call; call(sys.argv[1:]); assert 'jax' not in sys.modules"
+    words = [sys.executable, "-c", program, "equivalence", f"--results={grid}", "--real=none"]
+    assert subprocess.run(words, cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_sample_opens_in_plain_tfds(quick_study):

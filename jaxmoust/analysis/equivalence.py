@@ -8,6 +8,12 @@ the largest real set, not past the most synthetic images that were tried.
 Intervals are the 2.5 and 97.5 % quantiles of 1,000 resamples of the seeds of every cell, curve and law fitted anew to
 each. They take the runs of different cells as independent and the base sets as given: another draw of the base set, or
 another generator, is not in them. Nor is what a law itself misses; see `Equivalence.lack_of_fit`.
+
+Measured on planted runs (tests/planted_equivalence.py: 15 mixtures, 8 real sizes, seeds apart by 0.8 points at an error
+of 20 %), 200 trials: 95 % intervals held the study's a and b in 96.5 and 94 % (3 seeds), 95 and 93.5 % (5 seeds), eta
+and kappa in 94 and 96 % (3 seeds). `EQUIVALENCE_TRIALS=200 pytest -s tests/analysis/equivalence_test.py -k covered`.
+Beside it `log_fit`: where seeds are apart by 1.6 points (3 seeds, 100 trials), its b was 0.89 in the median where 1 was
+planted, and that of `fit` 0.99.
 """
 
 import math
@@ -208,7 +214,7 @@ class Equivalence:
 def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> Equivalence:
     """Fits the real learning curve and both laws, with every resample of the seeds.
 
-    Figures: 60 mixed cells and 9 real sizes of 5 seeds take FIT_SECONDS.
+    60 mixed cells and 8 real sizes of 5 seeds took 2.3 s of one core (x86_64), with both laws and every cell left out.
 
     Args:
         num_resamples: of the bootstrap. seed: of its random numbers; the same gives the same answer.

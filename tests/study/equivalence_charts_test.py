@@ -52,7 +52,7 @@ def test_question_words_give_the_answer_or_its_refusal(fit):
     said = " ".join(answer.question_words(fit, 1000, 500))
     assert answer.told(fit.n_syn(1000, 500)) in said and answer.told(fit.average_rate(1000, 500)) in said
     assert answer.question_words(fit, 1000, 50_000)[0].startswith(
-        "No answer: real images alone were measured up to 4,000"
+        "No answer: real images alone were measured up to 2,000"
     )
 
 
