@@ -118,7 +118,8 @@ def answer(page: Page, lines: Sequence[Line]) -> list[str]:
         said += [f"{_evidence(best, len(tested))}."]
         said += [f"So {'do' if others[1:] else 'does'} {_listed(others)}."] if others else []
     else:
-        said += [f"No arm beats {base} significantly."]
+        all_worse = len(worse) == len(tested)
+        said += [f"Every other arm loses to {base}." if all_worse else f"No arm beats {base} significantly."]
         what = "largest gain" if tested[0].difference.mean > 0 else "smallest loss"
         said += [
             f"The {what} is {tested[0].arm.title}'s, {points(tested[0].difference.mean)} points of Top-1"

@@ -40,43 +40,51 @@ class Gallery:
     images: Mapping[str, NDArray[np.uint8]]
 
 
-# A cell of a section's table: text, a number, nothing, or a number to sort by and the text that is shown for it.
-Cell = str | float | None | tuple[float, str]
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its title, and a sentence on how to read it; markup is what the chart files return."""
+
+    title: str
+    caption: str
+    markup: str
 
 
 @dataclass(frozen=True)
 class Table:
     """A table that can be sorted by every column.
 
-    Raises: ValueError: a row that has not a cell for each column.
+    Args:
+        rows: text, numbers, or None for nothing, under the names of the columns.
+        values: the numbers that rows of text sort by (None: the text itself); empty when the rows say it themselves.
+    Raises: ValueError: a row, or a row of values, that has not a cell for each column.
     """
 
+    title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    caption: str = ""
+    rows: Sequence[Sequence[str | float | None]]
+    values: Sequence[Sequence[float | None]] = ()
 
     def __post_init__(self):
-        if wrong := [len(row) for row in self.rows if len(row) != len(self.columns)]:
+        if wrong := [len(row) for row in (*self.rows, *self.values) if len(row) != len(self.columns)]:
             raise ValueError(
-                f"table {self.caption!r}: got a row of {wrong[0]} cells; allowed {len(self.columns)}, one for each of "
+                f"table {self.title!r}: got a row of {wrong[0]} cells; allowed {len(self.columns)}, one for each of "
                 f"{list(self.columns)}; None where there is nothing"
+            )
+        if len(self.values) not in (0, len(self.rows)):
+            raise ValueError(
+                f"table {self.title!r}: got values of {len(self.values)} rows; allowed {len(self.rows)} or none"
             )
 
 
 @dataclass(frozen=True)
 class Section:
-    """A further section of the page.
-
-    Args:
-        words: paragraphs.
-        charts: (caption, picture); pictures are what the chart files return, safe to show as they are.
-        tables: below the pictures.
-    """
+    """A further section of the page: paragraphs, pictures side by side, tables, and small print."""
 
     title: str
     words: Sequence[str] = ()
-    charts: Sequence[tuple[str, str]] = ()
+    figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
 
     @property
     def anchor(self) -> str:

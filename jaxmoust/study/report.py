@@ -31,7 +31,7 @@ from jaxmoust.study.findings import (
     seconds_text,
     tabulate,
 )
-from jaxmoust.study.page import TEXT_COLUMNS, Cell, Page, Table, number_of
+from jaxmoust.study.page import TEXT_COLUMNS, Page, Table, number_of
 
 # Where in the steps the table of draws looks.
 MOMENTS = {"start": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}
@@ -163,16 +163,18 @@ def _interval_charts(page: Page, lines: Sequence[Line]) -> list[tuple[str, str]]
 
 def _cells(table: Table) -> tuple[Table, list[bool], list[list[tuple[Any, str]]]]:
     """A section's table as the page shows it: (table, which columns are numbers, rows of (sorted by, text))."""
-    rows = [[_cell(cell) for cell in row] for row in table.rows]
-    numeric = [all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
+    values = table.values or [[None] * len(table.columns)] * len(table.rows)
+    rows = [[_cell(*pair) for pair in zip(*both, strict=True)] for both in zip(table.rows, values, strict=True)]
+    numeric = [all(not isinstance(row[i][0], str) or not row[i][0] for row in rows) for i in range(len(table.columns))]
     return table, numeric, rows
 
 
-def _cell(cell: Cell) -> tuple[Any, str]:
-    if cell is None or isinstance(cell, str):
-        return ("", "\N{EN DASH}") if cell is None else (cell, cell)
-    value, text = cell if isinstance(cell, tuple) else (cell, f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}")
-    return (value if math.isfinite(value) else ""), text.replace("-", MINUS) if text.startswith("-") else text
+def _cell(cell: str | float | None, value: float | None) -> tuple[Any, str]:
+    if isinstance(cell, str):
+        return (cell if value is None else value), cell
+    if cell is None or not math.isfinite(cell):
+        return "", "\N{EN DASH}"
+    return cell, (f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}").replace("-", MINUS)
 
 
 def _difference_dots(line: Line, reference: Line) -> charts.Dots:

@@ -27,8 +27,8 @@ class Looked:
 TITLES = {"domains": "Domain gap", "measures": "Fidelity and memorisation"}
 # Table of probes -> what makes its section of everything that it found.
 OF_PROBES: dict[str, Callable[[Sequence[Looked]], Section]] = {}
-# What makes a section of the runs together; None when there is nothing to say.
-OF_RUNS: list[Callable[[Page], Section | None]] = []
+# What makes sections of the runs together; none when there is nothing to say.
+OF_RUNS: list[Callable[[Page], Sequence[Section]]] = []
 
 
 def collect(page: Page, looked: Mapping[str, Sequence[Looked]]) -> list[Section]:
@@ -37,7 +37,7 @@ def collect(page: Page, looked: Mapping[str, Sequence[Looked]]) -> list[Section]
     Args:
         looked: table of probes -> what was found, in the experiment's order.
     """
-    of_runs = [section for make in OF_RUNS if (section := make(page)) is not None]
+    of_runs = [section for make in OF_RUNS for section in make(page)]
     of_probes = [
         OF_PROBES[table](found) if table in OF_PROBES else bare(TITLES[table], found)
         for table, found in looked.items()
@@ -57,4 +57,4 @@ def bare(title: str, looked: Sequence[Looked]) -> Section:
         (one.name, one.set, one.seed, *(of_one.get(name) for name in names))
         for one, of_one in zip(looked, numbers, strict=True)
     ]
-    return Section(title, tables=[Table(("name", "set", "seed", *names), rows)])
+    return Section(title, tables=[Table("", ("name", "set", "seed", *names), rows)])

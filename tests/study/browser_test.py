@@ -14,7 +14,7 @@ from made_up_page import CLASSES, make_page
 
 from jaxmoust.study import charts, findings, index, report
 from jaxmoust.study.draws import Draws
-from jaxmoust.study.page import Section, Table
+from jaxmoust.study.page import Figure, Section, Table
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 
@@ -40,12 +40,13 @@ def whole_page():
     cells = np.random.default_rng(0).poisson(500, (16, 2, len(CLASSES)))
     draws = {"arm1": Draws(list(range(0, 801, 50)), ["real", "edm"], list(CLASSES), cells)}
     dots = [charts.Dots("A set", (1.0, 2.0), 1.5, (0.5, 2.5), "1.50 [0.50, 2.50]")]
-    rows = [("gap", "edm", 91.25, (0.953, "0.95 [0.94, 0.97]")), ("gap", "a_set_of_a_long_name", -3, None)]
+    rows = [("gap", "edm", 91.25, "0.95 [0.94, 0.97]"), ("gap", "a_set_of_a_long_name", -3, None)]
     section = Section(
         "Domain gap",
         ("A classifier tells them apart.",),
-        (("How far apart", charts.interval_chart(dots, 0.0, "points", cut=None)),),
-        (Table(("name", "set", "accuracy", "AUC"), rows, "In numbers"),),
+        (Figure("How far apart", "A triangle is a set.", charts.interval_chart(dots, 0.0, "points", cut=None)),),
+        (Table("Numbers", ("name", "set", "accuracy", "AUC"), rows, [(None, None, None, 0.953), (None,) * 4]),),
+        ("Small print.",),
     )
     return make_page(draws=draws, sections=(section,), command=f"jaxmoust study --config={'long/' * 40}trial.py")
 

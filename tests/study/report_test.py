@@ -15,7 +15,7 @@ from PIL import Image
 from jaxmoust.study import charts, findings, report, sections
 from jaxmoust.study.arms import PROBES
 from jaxmoust.study.draws import Draws
-from jaxmoust.study.page import COLUMNS, Arm, Gallery, Section, Table
+from jaxmoust.study.page import COLUMNS, Arm, Figure, Gallery, Section, Table
 
 
 class Links(HTMLParser):
@@ -364,10 +364,13 @@ def looked(name, seed, folder, **result):
 
 def test_section_shows_its_words_charts_and_tables(tmp_path):
     chart = charts.svg(10, 10, ["<circle r='1'/>"], "A chart of nothing")
-    table = Table(("set", "AUC", "n"), [("edm", (0.953, "0.95 [0.94, 0.97]"), 1200), ("<b>", None, -1.5)], "In numbers")
-    page = make_page(sections=(Section("Domain gap: x", ("91 % & more.",), (("Apart", chart),), (table,)),))
+    rows, values = [("edm", "0.95 [0.94, 0.97]", 1200), ("<b>", None, -1.5)], [(None, 0.953, None), (None,) * 3]
+    table = Table("In numbers", ("set", "AUC", "n"), rows, values)
+    figure = Figure("Apart", "Discs are real.", chart)
+    page = make_page(sections=(Section("Domain gap: x", ("91 % & more.",), (figure,), (table,), ("Fine print.",)),))
     html = written(page, tmp_path)
     text = html[html.index('<h2 id="domain-gap-x">Domain gap: x</h2>') : html.index('<h2 id="curves">')]
+    assert "Discs are real." in text and '<p class="note">Fine print.</p>' in text
     assert "<p>91 % &amp; more.</p>" in text and str(chart) in text and "<h3>In numbers</h3>" in text
     assert 'data-value="0.953">0.95 [0.94, 0.97]</td>' in text and 'data-value="1200">1,200</td>' in text
     assert (
@@ -379,13 +382,21 @@ def test_section_shows_its_words_charts_and_tables(tmp_path):
 
 
 def test_section_chart_that_is_no_markup_is_escaped(tmp_path):
-    page = make_page(sections=(Section("S", charts=(("c", "<script>alert(1)</script>"),)),))
+    page = make_page(sections=(Section("S", figures=(Figure("c", "", "<script>alert(1)</script>"),)),))
     assert "<script>alert" not in written(page, tmp_path)
 
 
-def test_table_with_a_row_too_short_is_refused():
-    with pytest.raises(ValueError, match=r"table 'T': got a row of 1 cells; allowed 2, one for each of \['a', 'b'\]"):
-        Table(("a", "b"), [("x", 1.0), ("y",)], "T")
+@pytest.mark.parametrize(
+    ("rows", "values", "words"),
+    [
+        ([("x", 1.0), ("y",)], (), r"table 'T': got a row of 1 cells; allowed 2, one for each of \['a', 'b'\]"),
+        ([("x", "1")], [(None, 1.0, 2.0)], "got a row of 3 cells"),
+        ([("x", "1"), ("y", "2")], [(None, 1.0)], "got values of 1 rows; allowed 2 or none"),
+    ],
+)
+def test_table_whose_rows_do_not_fit_is_refused(rows, values, words):
+    with pytest.raises(ValueError, match=words):
+        Table("T", ("a", "b"), rows, values)
 
 
 def test_sections_of_probes_are_their_makers_or_the_bare_numbers(tmp_path, monkeypatch):
@@ -401,7 +412,7 @@ def test_sections_of_probes_are_their_makers_or_the_bare_numbers(tmp_path, monke
 
 
 def test_sections_of_the_runs_come_first_and_may_be_silent(monkeypatch):
-    monkeypatch.setattr(sections, "OF_RUNS", [lambda page: None, lambda page: Section(f"Of {len(page.rows)} runs")])
+    monkeypatch.setattr(sections, "OF_RUNS", [lambda page: [], lambda page: [Section(f"Of {len(page.rows)} runs")]])
     assert [section.title for section in sections.collect(make_page(), {})] == ["Of 9 runs"]
 
 
