@@ -79,6 +79,7 @@ def measure(config: Config, resolve: Resolve = Path) -> Work:
             "n_train": len(base),
             "n_test": len(sets["heldout"]),
             "extractor": extractor.name,
+            "class_names": made.class_names,
             **_named(extractor.name, found, floor),
             **{k: v for space, summary in summaries.items() for k, v in _named(space, *_copying(summary)).items()},
             "set_digest": made.digest,

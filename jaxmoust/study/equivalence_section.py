@@ -4,49 +4,18 @@ Plain data: the page decides how to set it. A study without several sizes of rea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from jaxmoust.analysis import equivalence, result_rows
 from jaxmoust.analysis.equivalence import Equivalence
 from jaxmoust.analysis.learning_curve import interval
 from jaxmoust.study import equivalence_charts as drawn
 from jaxmoust.study.equivalence_answer import comparison_words, figure, picked, rate_sentence, told
+from jaxmoust.study.page import Figure, Section, Table
 
 NUM_STEPS = 40  # points of a drawn line
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with its title, and a sentence on how to read it."""
-
-    title: str
-    caption: str
-    markup: Markup
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under column names; `values` are the numbers that rows sort by (None: the text itself)."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    values: Sequence[Sequence[float | None]]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One answer: how many synthetic images of one kind are worth a real one. Without a fit, words that say why."""
-
-    title: str
-    words: Sequence[str]
-    figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
-    notes: Sequence[str] = field(default=())
 
 
 def sections(rows: Sequence[Mapping[str, Any]], real: Sequence[str] = result_rows.REAL) -> list[Section]:

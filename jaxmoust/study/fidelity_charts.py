@@ -5,13 +5,13 @@ Synthetic images are a filled shape, held-out ones a dashed outline, so that not
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import ArrayLike, NDArray
 
 from jaxmoust.study import charts
+from jaxmoust.study.page import Table
 
 NUM_BINS = 40
 LEFT, TOP, BOTTOM, HEIGHT = 30, 26, 146, 182
@@ -32,36 +32,16 @@ _SCALE = {"kid": 1000.0, "suspicious": 100.0}
 _NAMED = re.compile(r"^(\w+?)(_floor)?\[(.+)\]$")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one set: its value and its floor as text, and as numbers in the same unit."""
+def tables(results: Mapping[str, Mapping[str, object]]) -> list[Table]:
+    """Lays out what `jaxmoust measure` left: a table for each extractor (and for pixels), a row for each set.
 
-    value: float
-    floor: float
-    text: str
-    floor_text: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A metric of every set, by one extractor (or in pixels), with the floor of each.
+    Every metric stands beside its floor, the same of test images. Metrics that are not known here (kid_std) are left
+    out.
 
     Args:
-        of: the extractor. columns: metric -> (title, which way is better: +1, -1 or 0).
-        rows: set -> metric -> cell; a set that was not measured so has no row.
+        results: set -> its result.json.
     """
-
-    of: str
-    columns: Mapping[str, tuple[str, int]]
-    rows: Mapping[str, Mapping[str, Cell]]
-
-
-def tables(results: Mapping[str, Mapping[str, object]]) -> list[Table]:
-    """Sorts what `jaxmoust measure` left into one table for each extractor, in the order in which they occur.
-
-    Args: results: set -> its result.json. Metrics that are not known here (kid_std) are left out.
-    """
-    found: dict[str, dict[str, dict[str, Cell]]] = {}
+    found: dict[str, dict[str, dict[str, tuple[float, str]]]] = {}
     for name, result in results.items():
         for key in result:
             match = _NAMED.match(key)
@@ -69,14 +49,21 @@ def tables(results: Mapping[str, Mapping[str, object]]) -> list[Table]:
                 continue
             metric, of = match[1], match[3]
             _, form, _ = METRICS[metric]
-            scale = _SCALE.get(metric, 1.0)
-            value, floor = (scale * float(result[k]) for k in (key, f"{metric}_floor[{of}]"))
-            texts = (format(x, form).replace("-", "\N{MINUS SIGN}") for x in (value, floor))
-            found.setdefault(of, {}).setdefault(name, {})[metric] = Cell(value, floor, *texts)
-    return [
-        Table(of, {m: (METRICS[m][0], METRICS[m][2]) for m in METRICS if any(m in row for row in rows.values())}, rows)
-        for of, rows in found.items()
-    ]
+            value, floor = (_SCALE.get(metric, 1.0) * float(result[k]) for k in (key, f"{metric}_floor[{of}]"))
+            text = f"{value:{form}} ({floor:{form}})".replace("-", "\N{MINUS SIGN}")
+            found.setdefault(of, {}).setdefault(name, {})[metric] = value, text
+    return [_table(of, rows) for of, rows in found.items()]
+
+
+def _table(of: str, rows: Mapping[str, Mapping[str, tuple[float, str]]]) -> Table:
+    """One extractor's table; an arrow says which way is better."""
+    shown = [metric for metric in METRICS if any(metric in row for row in rows.values())]
+    arrows = {1: " \N{UPWARDS ARROW}", -1: " \N{DOWNWARDS ARROW}", 0: ""}
+    columns = ("Set", *(METRICS[metric][0] + arrows[METRICS[metric][2]] for metric in shown))
+    cells = [[row.get(metric, (None, "\N{EN DASH}")) for metric in shown] for row in rows.values()]
+    texts = [(name, *(text for _, text in row)) for name, row in zip(rows, cells, strict=True)]
+    values = [(None, *(value for value, _ in row)) for row in cells]
+    return Table(f"By {of}; in brackets the same of test images", columns, texts, values)
 
 
 def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float, label: str) -> Markup:

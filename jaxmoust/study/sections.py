@@ -1,15 +1,18 @@
 """The sections that a page has besides its standard ones: what probes found, and what follows from all runs together.
 
-A section is made from plain results by a function of the file that draws its charts; this file only knows which
-function makes which, and shows the bare numbers of a table of probes that has none.
+Probes look at synthetic sets: how well these are told from real images, how close they are, whether they are copies.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxmoust.study.page import Page, Section, Table
+import numpy as np
+
+from jaxmoust.study import domain_charts, equivalence_section, fidelity_charts
+from jaxmoust.study.page import Figure, Page, Section, Table
 
 
 @dataclass(frozen=True)
@@ -23,38 +26,66 @@ class Looked:
     folder: Path
 
 
-# Table of probes -> the title of its section.
-TITLES = {"domains": "Domain gap", "measures": "Fidelity and memorisation"}
-# Table of probes -> what makes its section of everything that it found.
-OF_PROBES: dict[str, Callable[[Sequence[Looked]], Section]] = {}
-# What makes sections of the runs together; none when there is nothing to say.
-OF_RUNS: list[Callable[[Page], Sequence[Section]]] = []
+NUM_PAIRS = 8  # of a set, as pictures
 
 
 def collect(page: Page, looked: Mapping[str, Sequence[Looked]]) -> list[Section]:
     """Returns the further sections of a page, those of its runs first.
 
     Args:
-        looked: table of probes -> what was found, in the experiment's order.
+        looked: table of probes, "domains" or "measures", -> what was found, in the experiment's order.
     """
-    of_runs = [section for make in OF_RUNS for section in make(page)]
-    of_probes = [
-        OF_PROBES[table](found) if table in OF_PROBES else bare(TITLES[table], found)
-        for table, found in looked.items()
-        if found
-    ]
-    return of_runs + of_probes
+    of_probes = [PROBES[table](found) for table, found in looked.items() if found]
+    return equivalence_section.sections(page.rows) + of_probes
 
 
-def bare(title: str, looked: Sequence[Looked]) -> Section:
-    """A section of the numbers alone: one row for each probe, a column for each number of its result."""
-    numbers = [
-        {k: v for k, v in one.result.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        for one in looked
-    ]
-    names = list(dict.fromkeys(name for of_one in numbers for name in of_one if name != "seconds"))
-    rows = [
-        (one.name, one.set, one.seed, *(of_one.get(name) for name in names))
-        for one, of_one in zip(looked, numbers, strict=True)
-    ]
-    return Section(title, tables=[Table("", ("name", "set", "seed", *names), rows)])
+def domain_gap(looked: Sequence[Looked]) -> Section:
+    """How well a classifier tells each set from real images, and where both lie in its features."""
+    words, figures, rows, values = [], [], [], []
+    for one in looked:
+        with np.load(one.folder / "features.npz") as file:
+            panels = domain_charts.read_panels(dict(file), one.result)
+        words.append(f"{_of(one)}: {domain_charts.gap_sentence(one.result)} {domain_charts.picture_sentence(panels)}")
+        figures += [Figure(f"{_of(one)}. {shown.title}", shown.words, domain_charts.panel(shown)) for shown in panels]
+        auc, (low, high) = one.result["auc"], one.result["auc_interval"]
+        right, (least, most) = one.result["accuracy"], one.result["accuracy_interval"]
+        right_text = f"{right:.1f} [{least:.1f}, {most:.1f}]"
+        rows.append((one.set, one.seed, f"{auc:.3f} [{low:.3f}, {high:.3f}]", right_text, one.result["n"]))
+        values.append((None, one.seed, auc, right, one.result["n"]))
+    columns = ("Set", "Seed", "AUC", "Right, %", "Held-out images")
+    note = "Discs are real images, triangles synthetic ones. 50 % right and an AUC of 0.5 are chance. 95 % intervals."
+    return Section("Domain gap", words, figures, [Table("Real or synthetic?", columns, rows, values)], [note])
+
+
+def fidelity(looked: Sequence[Looked]) -> Section:
+    """How close each set is to the real images, and whether it copies them."""
+    figures = []
+    for one in looked:
+        summaries = json.loads((one.folder / "memorisation.json").read_text())
+        with np.load(one.folder / "ratios.npz") as ratios, np.load(one.folder / "pairs.npz") as pairs:
+            for space, summary in summaries.items():
+                both = (ratios[f"{space}/{kind}"] for kind in ("synthetic", "heldout"))
+                drawn = fidelity_charts.ratio_histogram(*both, summary["threshold"], space)
+                figures.append(Figure(f"{_of(one)}, {space}", "Left of the bar lie what may be copies.", drawn))
+            closest = {name: pairs[f"{space}/{name}"][:NUM_PAIRS] for name in ("synthetic", "train", "ratio")}
+            labels = (pairs[f"{space}/{kind}_label"][:NUM_PAIRS] for kind in ("synthetic", "train"))
+            names = [tuple(one.result["class_names"][k] for k in pair) for pair in zip(*labels, strict=True)]
+        gallery = fidelity_charts.pairs_gallery(closest["synthetic"], closest["train"], closest["ratio"], names)
+        caption = f"Synthetic | its nearest training image, in {space}; distance over that of a held-out image."
+        figures.append(Figure(f"{_of(one)}: closest pairs", caption, gallery))
+    tables = fidelity_charts.tables({_of(one): one.result for one in looked})
+    notes = (
+        "FID, KID and CMMD are distances between distributions of features; precision and density say whether synthetic "
+        "images look real, recall and coverage whether they are as varied; suspicious images lie nearer to a training "
+        "image than 99 % of held-out real ones do; P(closer) is the chance that a synthetic image lies nearer than a "
+        "held-out one.",
+    )
+    return Section("Fidelity and memorisation", (), figures, tables, notes)
+
+
+def _of(one: Looked) -> str:
+    return one.set if one.set == one.name else f"{one.set} ({one.name})"
+
+
+# Table of probes -> what makes its section.
+PROBES: Mapping[str, Callable[[Sequence[Looked]], Section]] = {"domains": domain_gap, "measures": fidelity}

@@ -23,19 +23,30 @@ RESULT = {
 
 def test_tables_give_each_metric_of_each_set_beside_its_floor():
     features, pixels = tables({"edm": RESULT, "ddpm": {**RESULT, "fid[clip-1]": 9.0}})
-    assert (features.of, pixels.of) == ("clip-1", "pixels-8px")
-    assert features.columns == {"fid": ("FID", -1), "kid": ("1000 KID", -1)}
-    cell = features.rows["edm"]["kid"]
-    assert (cell.value, cell.floor) == (pytest.approx(12.3), pytest.approx(-1))
-    assert (cell.text, cell.floor_text) == ("12.30", "\N{MINUS SIGN}1.00")
-    assert features.rows["ddpm"]["fid"].text == "9.00" and list(pixels.rows["edm"]) == ["closer"]
+    assert "clip-1" in features.title and "pixels-8px" in pixels.title
+    assert features.columns == (
+        "Set",
+        "FID \N{DOWNWARDS ARROW}",
+        "1000 KID \N{DOWNWARDS ARROW}",
+    ) and pixels.columns == ("Set", "P(closer)")
+    assert features.rows == [
+        ("edm", "4.57 (1.20)", "12.30 (\N{MINUS SIGN}1.00)"),
+        ("ddpm", "9.00 (1.20)", "12.30 (\N{MINUS SIGN}1.00)"),
+    ]
+    assert features.values[0][1:] == pytest.approx((4.5678, 12.3)) and features.values[1][1] == 9.0
 
 
 def test_tables_of_other_extractors_are_apart_and_of_nothing_are_none():
     other = {k.replace("clip-1", "vit-2"): v for k, v in RESULT.items()}
-    assert [t.of for t in tables({"a": RESULT, "b": other})] == ["clip-1", "pixels-8px", "vit-2"]
-    assert [list(t.rows) for t in tables({"a": RESULT, "b": other})] == [["a"], ["a", "b"], ["b"]]
+    found = tables({"a": RESULT, "b": other})
+    assert [[of in t.title for of in ("clip-1", "pixels-8px", "vit-2")].index(True) for t in found] == [0, 1, 2]
+    assert [[row[0] for row in t.rows] for t in found] == [["a"], ["a", "b"], ["b"]]
     assert tables({}) == tables({"a": {"n": 3}}) == []
+
+
+def test_table_has_a_dash_where_a_set_was_not_measured_so():
+    (found,) = tables({"a": {"fid[x]": 1.0, "fid_floor[x]": 0.5}, "b": {"kid[x]": 1.0, "kid_floor[x]": 0.5}})
+    assert [row[1] for row in found.rows] == ["1.00 (0.50)", "\N{EN DASH}"] and found.values[1][1] is None
 
 
 def bars(markup: str) -> list[float]:

@@ -12,8 +12,7 @@ import pytest
 from made_up_page import CLASSES, make_page
 from PIL import Image
 
-from jaxmoust.study import charts, findings, report, sections
-from jaxmoust.study.arms import PROBES
+from jaxmoust.study import charts, findings, report
 from jaxmoust.study.draws import Draws
 from jaxmoust.study.page import COLUMNS, Arm, Figure, Gallery, Section, Table
 
@@ -358,10 +357,6 @@ def test_answer_of_many_winners_names_the_first_and_counts_the_rest():
 # --- further sections ------------------------------------------------------------------------------------------------
 
 
-def looked(name, seed, folder, **result):
-    return sections.Looked(name, "edm", seed, result, folder)
-
-
 def test_section_shows_its_words_charts_and_tables(tmp_path):
     chart = charts.svg(10, 10, ["<circle r='1'/>"], "A chart of nothing")
     rows, values = [("edm", "0.95 [0.94, 0.97]", 1200), ("<b>", None, -1.5)], [(None, 0.953, None), (None,) * 3]
@@ -397,27 +392,6 @@ def test_section_chart_that_is_no_markup_is_escaped(tmp_path):
 def test_table_whose_rows_do_not_fit_is_refused(rows, values, words):
     with pytest.raises(ValueError, match=words):
         Table("T", ("a", "b"), rows, values)
-
-
-def test_sections_of_probes_are_their_makers_or_the_bare_numbers(tmp_path, monkeypatch):
-    found = {
-        "domains": [looked("gap", seed, tmp_path, accuracy=90.0 + seed, kind="x", seconds=1.0) for seed in (0, 1)],
-        "measures": [looked("near", 0, tmp_path, fid=3.5)],
-    }
-    monkeypatch.setitem(sections.OF_PROBES, "measures", lambda of: Section("Fidelity", (f"FID {of[0].result['fid']}",)))
-    gap, fidelity = sections.collect(make_page(), found)
-    assert (gap.title, gap.tables[0].columns) == ("Domain gap", ("name", "set", "seed", "accuracy"))
-    assert list(gap.tables[0].rows) == [("gap", "edm", 0, 90.0), ("gap", "edm", 1, 91.0)]
-    assert (fidelity.title, fidelity.words) == ("Fidelity", ("FID 3.5",))
-
-
-def test_sections_of_the_runs_come_first_and_may_be_silent(monkeypatch):
-    monkeypatch.setattr(sections, "OF_RUNS", [lambda page: [], lambda page: [Section(f"Of {len(page.rows)} runs")]])
-    assert [section.title for section in sections.collect(make_page(), {})] == ["Of 9 runs"]
-
-
-def test_sections_know_a_title_for_every_table_of_probes():
-    assert set(sections.TITLES) == set(PROBES)
 
 
 def test_page_takes_a_time_in_proportion_to_its_runs(tmp_path):

@@ -1,0 +1,76 @@
+"""The sections of probes: every set's numbers, charts and pairs, read from what the verbs leave."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxmoust.study import arms, sections
+
+GAP = {
+    "accuracy": 95.5,
+    "accuracy_interval": [91.7, 97.6],
+    "auc": 0.9976,
+    "auc_interval": [0.9757, 0.9998],
+    "n": 200,
+    "real": "base",
+    "image_shape": [8, 8, 1],
+    "own_shapes": {"real": [8, 8, 1], "synthetic": [8, 8, 1]},
+    "overlap": {"domain": 0.05, "classifier": 1.04},
+}
+NEAR = {"fid[net-1]": 4.5, "fid_floor[net-1]": 1.2, "class_names": ["zero", "one"]}
+
+
+def looked(folder, set_name, result):
+    folder.mkdir()
+    return sections.Looked(set_name, set_name, 0, result, folder)
+
+
+@pytest.fixture
+def gap(tmp_path):
+    found = looked(tmp_path / "gap", "edm", GAP)
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    shares = np.array([0.9, 0.05])
+    planes = {"domain": points, "classifier": points, "domain_shares": shares, "classifier_shares": shares}
+    np.savez(found.folder / "features.npz", is_real=np.arange(30) < 10, **planes)
+    return found
+
+
+@pytest.fixture
+def near(tmp_path):
+    found = looked(tmp_path / "near", "edm", NEAR)
+    (found.folder / "memorisation.json").write_text(json.dumps({s: {"threshold": 0.5} for s in ("pixels", "net-1")}))
+    ratios = {f"{s}/{kind}": np.linspace(0.2, 2, 20) for s in ("pixels", "net-1") for kind in ("synthetic", "heldout")}
+    np.savez(found.folder / "ratios.npz", **ratios)
+    pairs = {}
+    for space in ("pixels", "net-1"):
+        pairs |= {f"{space}/{kind}": np.zeros((12, 8, 8, 1), np.uint8) for kind in ("synthetic", "train")}
+        pairs |= {f"{space}/{kind}_label": np.arange(12) % 2 for kind in ("synthetic", "train")}
+        pairs[f"{space}/ratio"] = np.linspace(0.21, 0.9, 12)
+    np.savez(found.folder / "pairs.npz", **pairs)
+    return found
+
+
+def test_every_table_of_probes_has_a_section():
+    assert set(sections.PROBES) == set(arms.PROBES)
+
+
+def test_domain_gap_has_a_sentence_a_row_and_two_panels_for_each_set(gap):
+    made = sections.domain_gap([gap])
+    (words,), (row,) = made.words, made.tables[0].rows
+    assert words.startswith("edm: A classifier tells synthetic images from real ones: 95.5 % right [91.7, 97.6]")
+    assert row == ("edm", 0, "0.998 [0.976, 1.000]", "95.5 [91.7, 97.6]", 200)
+    assert [figure.title for figure in made.figures] == ["edm. Asked: real or synthetic?", "edm. Asked: which class?"]
+
+
+def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
+    made = sections.fidelity([near])
+    assert [figure.title for figure in made.figures] == ["edm, pixels", "edm, net-1", "edm: closest pairs"]
+    assert made.figures[2].markup.count("<img") == sections.NUM_PAIRS
+    assert "a synthetic one and the nearest training image, a one" in made.figures[2].markup
+    assert made.tables[0].rows == [("edm", "4.50 (1.20)")]
+
+
+def test_probe_of_another_name_than_its_set_is_told_apart(near):
+    other = sections.Looked("by_clip", "edm", 0, near.result, near.folder)
+    assert [row[0] for row in sections.fidelity([near, other]).tables[0].rows] == ["edm", "edm (by_clip)"]
