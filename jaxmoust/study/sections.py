@@ -75,10 +75,10 @@ def fidelity(looked: Sequence[Looked]) -> Section:
         figures.append(Figure(f"{_of(one)}: closest pairs", caption, gallery))
     tables = fidelity_charts.tables({_of(one): one.result for one in looked})
     notes = (
-        "FID, KID and CMMD are distances between distributions of features; precision and density say whether synthetic "
-        "images look real, recall and coverage whether they are as varied; suspicious images lie nearer to a training "
-        "image than 99 % of held-out real ones do; P(closer) is the chance that a synthetic image lies nearer than a "
-        "held-out one.",
+        "FID, KID and CMMD are distances between distributions of features; precision and density say whether "
+        "synthetic images look real, recall and coverage whether they are as varied; suspicious images lie nearer to "
+        "a training image than 99 % of held-out real ones do; P(closer) is the chance that a synthetic image lies "
+        "nearer than a held-out one.",
     )
     return Section("Fidelity and memorisation", (), figures, tables, notes)
 
