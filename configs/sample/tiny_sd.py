@@ -2,7 +2,7 @@
 
 Run: jaxmoust sample --config=configs/sample/tiny_sd.py --workdir=runs/tiny_sd_set
      jaxmoust sample --config=configs/sample/tiny_sd.py --workdir=runs/tuned --config.pipeline.path=runs/tiny_sd_lora
-Settings: 15 steps of DPM-Solver++(2M); guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images.
+Settings: 10 steps of DPM-Solver++(2M); guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images.
 Cost:
 """
 
@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         image_px=0,
         resize_filter="box",
         sampler="dpmpp_2m",
-        num_steps=2 if quick else 15,
+        num_steps=2 if quick else 10,
         guidance=2.0,
         strength=1.0,
         per_device_batch=10 if quick else 50,
