@@ -168,3 +168,21 @@ def test_folder_with_learnt_words_loads(tmp_path, fast):
         expected = extended.pipeline.encode_text(extended.params, extended.pipeline.tokenize([prompt]))
         found = again.pipeline.encode_text(again.params, again.pipeline.tokenize([prompt]))
         assert np.array_equal(found, expected)
+
+
+def test_torch_reads_the_words_that_are_saved_and_answers_alike(tmp_path):
+    torch = pytest.importorskip("torch")
+    from diffusers import StableDiffusionPipeline
+
+    plain = tiny.write_pipeline(tmp_path / "plain", 1)
+    added = stable_diffusion.add_tokens(plain, {"<mine>": "a cat", "<yours>": "a dog"})
+    stable_diffusion.save_tokens(added, ("<mine>", "<yours>"), tmp_path / "tokens")
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "plain", safety_checker=None, feature_extractor=None)
+    for file in sorted((tmp_path / "tokens").iterdir()):
+        pipe.load_textual_inversion(str(file))
+    prompt = "a photo of <mine> a <yours>"
+    ids = pipe.tokenizer([prompt], padding="max_length", max_length=tiny.LENGTH, return_tensors="pt").input_ids
+    assert np.array_equal(ids.numpy(), added.pipeline.tokenize([prompt]))
+    with torch.no_grad():
+        theirs = pipe.text_encoder(ids)[0].numpy()
+    np.testing.assert_allclose(added.pipeline.encode_text(added.params, ids.numpy()), theirs, atol=1e-5)
