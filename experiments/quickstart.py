@@ -1,4 +1,7 @@
-"""Do images from a generator trained inside a set of 100 digits help a classifier trained on the same 100?
+"""Do generated images help a classifier of 100 digits: of a generator trained on those 100, or of one from outside?
+
+Ablation A of the study on a small scale: the outside generator, a tiny Stable Diffusion that knows typeset digits, is
+drawn from as it is, with adapters tuned on the 100 digits, and with its whole U-Net tuned on them.
 
 Run: jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart   (or `make quickstart`)
 Cost: 5 min 20 s on 2 CPU cores (x86_64, jax 0.10.2), peak memory 1.6 GB.
@@ -9,16 +12,20 @@ ddpm_mixed 93.10 [90.13, 96.07]; no difference to real only is significant after
 
 import ml_collections
 
+NUM_IMAGES = 1000  # of every synthetic set
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" runs every part for seconds; its numbers mean nothing."""
     quick = ":quick" if arg == "quick" else ""
+    size = {} if quick else dict(num_images=NUM_IMAGES)
+    no_grid = dict(grid=dict(per_class=0))  # the page shows what is drawn
     config = ml_collections.ConfigDict()
     config.task = "study"
     config.name = "quickstart"
     config.question = (
-        "With 100 real digits (10 a class), do images from a generator trained on those same 100 "
-        "help a classifier, against training longer, duplicating, or augmenting harder?"
+        "With 100 real digits (10 a class), do images help a classifier that come from a generator trained on those "
+        "same 100, or from one of typeset digits, as it is or fine-tuned?"
     )
     config.baseline = "real"
     config.seeds = (0, 1, 2)
@@ -37,12 +44,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.generators = dict(
         edm=dict(config=f"configs/generator/digits_edm.py{quick}", overrides={}),
         ddpm=dict(config=f"configs/generator/digits_ddpm.py{quick}", overrides={}),
+        sd_lora=dict(config=f"configs/generator/digits_tiny_sd_lora.py{quick}", overrides=no_grid),
+        sd_full=dict(config=f"configs/generator/digits_tiny_sd_full.py{quick}", overrides=no_grid),
     )
     config.sets = dict(
-        edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", overrides={}),
-        ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", overrides={}),
+        edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", overrides=size),
+        ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", overrides=size),
+        sd=dict(generator="", config=f"configs/sample/tiny_sd.py{quick}", overrides=size),
+        sd_lora=dict(generator="sd_lora", config=f"configs/sample/tiny_sd.py{quick}", overrides=size),
+        sd_full=dict(generator="sd_full", config=f"configs/sample/tiny_sd.py{quick}", overrides=size),
     )
     config.scores = {}
+    looked = ("edm", "sd", "sd_lora", "sd_full")
+    config.domains = {name: _look(name, f"configs/domain/digits.py{quick}") for name in looked}
+    config.measures = {name: _look(name, f"configs/measure/digits.py{quick}") for name in ("ddpm", *looked)}
     config.classifier = f"configs/classifier/digits_resnet.py{quick}"
     config.arms = (
         _arm("real", "Real only", "The base set and nothing else."),
@@ -50,7 +65,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "duplicated",
             "Real, duplicated",
             "The base set copied to the size of the mixed pool: what more draws of the same images give.",
-            overrides=dict(data=dict(copies=21)),
+            overrides=dict(data=dict(copies=11)),
         ),
         _arm(
             "augmented",
@@ -61,7 +76,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         _arm(
             "edm_only",
             "EDM only",
-            "No real image at all: 2,000 images of the EDM.",
+            "No real image at all: 1,000 images of the EDM.",
             sets=("edm",),
             sampler=_share(edm=1.0),
         ),
@@ -69,8 +84,35 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         _arm(
             "ddpm_mixed", "Real + DDPM", "Half of each batch real, half DDPM.", sets=("ddpm",), sampler=_share(ddpm=0.5)
         ),
+        *_external("sd", "outside", "the outside generator as it is"),
+        *_external("sd_lora", "outside, LoRA", "the outside generator with adapters tuned on the base set"),
+        *_external("sd_full", "outside, tuned", "the outside generator with its U-Net tuned on the base set"),
     )
     return config
+
+
+def _external(name: str, title: str, what: str) -> tuple[dict, dict]:
+    return (
+        _arm(
+            f"{name}_only",
+            f"{title[0].upper()}{title[1:]} only",
+            f"No real image at all: 1,000 images of {what}.",
+            sets=(name,),
+            sampler=_share(**{name: 1.0}),
+        ),
+        _arm(
+            f"{name}_mixed",
+            f"Real + {title}",
+            f"Half of each batch real, half of {what}.",
+            sets=(name,),
+            sampler=_share(**{name: 0.5}),
+        ),
+    )
+
+
+def _look(name: str, config: str) -> dict:
+    """What looks at a set beside a classifier of the real images."""
+    return dict(set=name, arm="real", config=config, overrides={})
 
 
 def _share(**sets: float) -> dict:

@@ -49,7 +49,7 @@ def get_config(arg=""):
     config["arms"] = [arm for arm in config["arms"] if arm["name"] in ("real", "edm_only", "edm_mixed")]
     config["generators"] = {"edm": config["generators"]["edm"]}
     config["generators"]["edm"]["overrides"] = {"train": {"checkpoint_steps": 5}}
-    del config["sets"]["ddpm"]
+    config.update(sets={"edm": config["sets"]["edm"]}, domains={}, measures={})
     return ml_collections.ConfigDict(config)
 """
 

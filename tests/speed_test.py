@@ -17,13 +17,13 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("script", "networks"), [("train", 2), ("generate", 1)])
-def test_benchmark_prints_our_own_rates_without_torch(script, networks):
-    only = ["--only=resnet18,vit_s"] if script == "train" else []  # the third compiles for minutes, also when small
+@pytest.mark.parametrize("script", ["train", "generate"])
+def test_benchmark_prints_our_own_rates_without_torch(script):
+    only = ["--only=vit_s"] if script == "train" else []  # the others compile for minutes, also when small
     done = run(script, "--no-torch", *only)
     assert done.returncode == 0, done.stderr
-    rates = re.findall(r"^  jaxmoust +([\d,.]+) images/s +([\d.]+)% of matmul$", done.stdout, re.M)
-    assert len(rates) == networks and all(float(rate.replace(",", "")) > 0 for rate, _ in rates)
+    ((rate, _),) = re.findall(r"^  jaxmoust +([\d,.]+) images/s +([\d.]+)% of matmul$", done.stdout, re.M)
+    assert float(rate.replace(",", "")) > 0
     assert "torch" not in done.stdout
 
 

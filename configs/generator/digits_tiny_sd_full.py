@@ -3,8 +3,8 @@
 The pipeline knows typeset digits of 32 px; what it learns here is handwriting.
 
 Run: jaxmoust fit --config=configs/generator/digits_tiny_sd_full.py --workdir=runs/tiny_sd_full
-Cost:
-Result:
+Cost: 69 s on 2 CPU cores (x86_64, jax 0.10.2, other jobs on them).
+Result: loss at fixed noise 0.172 on the 100 digits and 0.207 on others.
 """
 
 import ml_collections
@@ -53,10 +53,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.train = dict(
         batch_size=16 if quick else 64,
-        num_steps=4 if quick else 400,
+        num_steps=4 if quick else 300,
         log_steps=2 if quick else 100,
         eval_steps=0,
-        checkpoint_steps=0 if quick else 200,
+        checkpoint_steps=0 if quick else 300,
         best_metric="",
     )
     config.eval = dict(batch_size=64)

@@ -5,8 +5,8 @@ as it stands, it trains the embedded VAE further, on a folder of one's own.
 
 Run: jaxmoust fit --config=configs/generator/tiny_sd_vae.py --config.data.path=DIR --workdir=runs/tiny_sd_vae
 Cost: 13 min 38 s on 2 CPU cores (x86_64, jax 0.10.2).
-Result: images come back with a mean absolute error, of the way from black to white, of 0.011 (typeset digits that it did
-    not see) and 0.029 (scikit-learn's handwriting, brought to 32 px).
+Result: images come back with a mean absolute error, of the way from black to white, of 0.011 (typeset digits that it
+    did not see) and 0.029 (scikit-learn's handwriting, brought to 32 px).
 """
 
 import ml_collections

@@ -292,4 +292,4 @@ def _judged(evaluation, test: Source, shape: tuple, folder: RunFolder, machine: 
 def open_classifier(origin: Path, judged: Source) -> tuple[Task, TrainState, tuple, tuple[str, str, float], dict]:
     """Opens a trained classifier for other jobs: (task, state, image shape, how its images are held, its result)."""
     trained, done = finished(origin, "classify", "train")
-    return (*_load_classifier(origin, trained, done, judged), _held(trained), done)
+    return (*load_classifier(origin, trained, done, judged), held(trained), done)

@@ -60,6 +60,12 @@ def test_results_say_what_each_run_was(quick_study):
         "edm_only": ("quickstart", "edm", "none", "share", "100", "40", "1.0", "10", "797"),
         "edm_mixed": ("quickstart", "edm", "none", "share", "100", "40", "0.5", "10", "797"),
         "ddpm_mixed": ("quickstart", "ddpm", "none", "share", "100", "40", "0.5", "10", "797"),
+        "sd_only": ("quickstart", "sd", "none", "share", "100", "40", "1.0", "10", "797"),
+        "sd_mixed": ("quickstart", "sd", "none", "share", "100", "40", "0.5", "10", "797"),
+        "sd_lora_only": ("quickstart", "sd_lora", "lora", "share", "100", "40", "1.0", "10", "797"),
+        "sd_lora_mixed": ("quickstart", "sd_lora", "lora", "share", "100", "40", "0.5", "10", "797"),
+        "sd_full_only": ("quickstart", "sd_full", "full", "share", "100", "40", "1.0", "10", "797"),
+        "sd_full_mixed": ("quickstart", "sd_full", "full", "share", "100", "40", "0.5", "10", "797"),
     }
     assert {arm: tuple(row[k] for k in said) for arm, row in rows.items()} == expected
 
@@ -79,7 +85,7 @@ def test_study_again_finds_everything(cli, quick_study):
     before, rows = times(quick_study.store), rows_of(quick_study.workdir)
     outcome = cli(f"{LINE} --workdir={quick_study.workdir}")
     assert outcome.code == 0
-    assert "18 stages, 18 found, 0 to compute" in outcome.out
+    assert "47 stages, 47 found, 0 to compute" in outcome.out
     assert times(quick_study.store) == before
     assert rows_of(quick_study.workdir) == rows
 
@@ -87,24 +93,27 @@ def test_study_again_finds_everything(cli, quick_study):
 def test_second_study_in_the_store_finds_what_the_first_computed(cli, quick_study, tmp_path):
     """Another study with a subset of the seeds: not a stage is computed, and its rows are the first one's."""
     before = times(quick_study.store)
-    line = "study --config=experiments/quickstart.py:quick --config.seeds=1, --config.name=second"
+    line = "study --config=experiments/quickstart.py:quick --config.seeds=0, --config.name=second"
     outcome = cli(f"{line} --workdir={tmp_path}/second --store={quick_study.store}")
     assert outcome.code == 0
-    assert "second: 10 stages, 10 found, 0 to compute" in outcome.out
+    assert "second: 30 stages, 30 found, 0 to compute" in outcome.out
     assert times(quick_study.store) == before
-    expected = [{**row, "experiment": "second"} for row in rows_of(quick_study.workdir) if row["seed"] == "1"]
+    expected = [{**row, "experiment": "second"} for row in rows_of(quick_study.workdir) if row["seed"] == "0"]
     assert rows_of(tmp_path / "second") == expected
 
 
 def test_study_dry_says_what_it_would_run_and_writes_nothing(cli, quick_study, tmp_path):
-    """A third seed: two sets and six classifiers more, each with the time that the first seeds took."""
+    """A third seed: five sets and twelve classifiers more, each with the time that the first seeds took."""
     before = times(quick_study.store)
     line = f"study --config=experiments/quickstart.py:quick --config.seeds=0,1,2 --store={quick_study.store}"
     outcome = cli(f"{line} --workdir={tmp_path}/study --dry-run")
     assert outcome.code == 0
-    assert "quickstart: 26 stages, 18 found (2 fit, 4 sample, 12 train), 8 to compute" in outcome.out
-    assert len(re.findall(r"seed 2 .* s  as 2 stages of the same settings", outcome.out)) == 8
-    assert re.search(r"expected: [\d.]+ s in one process for 8 of them\n", outcome.out)
+    assert (
+        "quickstart: 64 stages, 47 found (4 domain, 4 fit, 5 measure, 10 sample, 24 train), 17 to compute"
+        in outcome.out
+    )
+    assert len(re.findall(r"seed 2 .* s  as 2 stages of the same settings", outcome.out)) == 17
+    assert re.search(r"expected: [\d.]+ s in one process for 17 of them\n", outcome.out)
     assert list(tmp_path.iterdir()) == [] and times(quick_study.store) == before
     refused = cli(f"{line} --workdir={quick_study.workdir} --dry-run")  # the folder of two seeds
     assert refused.code == 2 and "seeds: folder has [0, 1], given [0, 1, 2]" in refused.err
@@ -139,9 +148,23 @@ def test_study_in_the_folder_of_another_is_refused(cli, quick_study):
     assert (quick_study.workdir / "results.csv").read_bytes() == before
 
 
+def part_of_quickstart(path, change):
+    """Writes an experiment: the quickstart's first arms, which have real images alone, with a change."""
+    path.write_text(f"""import ml_collections, runpy
+
+def get_config(arg=""):
+    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
+    config.update(seeds=(0,), sets={{}}, generators={{}}, domains={{}}, measures={{}})
+    {change}
+    return ml_collections.ConfigDict(config)
+""")
+    return path
+
+
 def test_study_asked_to_stop_keeps_what_is_done_and_goes_on(cli, quick_study, tmp_path):
     """Stopped after the second stage; the same command ends with the rows of a study that was not stopped."""
-    line = f"study --config=experiments/quickstart.py:quick --config.seeds=0, --workdir={tmp_path}/study"
+    experiment = part_of_quickstart(tmp_path / "experiment.py", "config['arms'] = config['arms'][:3]")
+    line = f"study --config={experiment} --workdir={tmp_path}/study"
 
     def num_done():
         return len(list((tmp_path / "stages").glob("*/result.json")))
@@ -150,28 +173,20 @@ def test_study_asked_to_stop_keeps_what_is_done_and_goes_on(cli, quick_study, tm
         patch.setattr(stop, "requested", lambda: num_done() >= 2)
         outcome = cli(line)
     assert outcome.code == 143
-    assert "before stage 3 of 10; the same command continues" in outcome.err
+    assert "before stage 3 of 3; the same command continues" in outcome.err
     assert num_done() == 2
     assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real", "duplicated"]
     outcome = cli(line)
     assert outcome.code == 0
-    assert "10 stages, 2 found, 8 to compute" in outcome.out
-    expected = [row for row in rows_of(quick_study.workdir) if row["seed"] == "0"]
+    assert "3 stages, 2 found, 1 to compute" in outcome.out
+    expected = [row for row in rows_of(quick_study.workdir) if row["seed"] == "0"][:3]
     assert without_seconds(rows_of(tmp_path / "study")) == without_seconds(expected)
 
 
 def test_study_whose_run_fails_keeps_what_is_done(cli, tmp_path):
     """A learning rate no loss survives, in an arm that comes second."""
-    experiment = tmp_path / "experiment.py"
-    experiment.write_text("""import ml_collections, runpy
-
-def get_config(arg=""):
-    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
-    config["seeds"] = (0,)
-    config["arms"] = config["arms"][:2]
-    config["arms"][1]["overrides"] = {"optim": {"learning_rate": 1e30}}
-    return ml_collections.ConfigDict(config)
-""")
+    change = "config['arms'] = config['arms'][:2]; config['arms'][1]['overrides'] = {'optim': {'learning_rate': 1e30}}"
+    experiment = part_of_quickstart(tmp_path / "experiment.py", change)
     outcome = cli(f"study --config={experiment} --workdir={tmp_path}/study")
     assert outcome.code == 1
     assert "step" in outcome.err and "Traceback" not in outcome.err

@@ -141,13 +141,13 @@ def test_store_does_not_take_an_unfinished_folder_for_a_result(counting):
 
 
 def test_store_computes_only_what_a_change_touches(counting):
-    """The quickstart: two generators, two sets and six arms at three seeds."""
-    everything = {"fit": 2, "sample": 6, "train": 18}
+    """The quickstart: four generators, five sets and twelve arms at three seeds."""
+    everything = {"fit": 4, "sample": 15, "train": 36}
     assert counting.conduct() == everything
     assert counting.conduct() == {"fit": 0, "sample": 0, "train": 0}
     arm_only = {"name": "another", "question": "?", "baseline": "edm_mixed", "seeds": (2, 0, 1)}
     assert counting.conduct(**arm_only) == {"fit": 0, "sample": 0, "train": 0}
-    assert counting.conduct(seeds=(0, 1, 2, 3)) == {"fit": 0, "sample": 2, "train": 6}
+    assert counting.conduct(seeds=(0, 1, 2, 3)) == {"fit": 0, "sample": 5, "train": 12}
     data = build.load_config("experiments/quickstart.py")["data"]
     assert counting.conduct(data={**data, "base_seed": 1}) == everything
 
@@ -156,11 +156,11 @@ def test_store_computes_again_only_the_trains_of_another_learning_rate(counting)
     counting.conduct()
     arms = build.load_config("experiments/quickstart.py:quick")["arms"]
     faster = tuple({**a, "overrides": {**a["overrides"], "optim": {"learning_rate": 1e-3}}} for a in arms)
-    assert counting.conduct(arms=faster) == {"fit": 0, "sample": 0, "train": 18}
+    assert counting.conduct(arms=faster) == {"fit": 0, "sample": 0, "train": 36}
 
 
 def test_store_computes_again_only_what_uses_a_set_of_another_size(counting):
-    """Two of the six arms use the EDM's set."""
+    """Two of the arms use the EDM's set."""
     counting.conduct()
     sets = build.load_config("experiments/quickstart.py:quick")["sets"]
     more = {**sets, "edm": {**sets["edm"], "overrides": {"num_images": 60}}}
