@@ -3,10 +3,11 @@
 Run: jaxmoust fit --config=configs/generator/sd15_lora.py --workdir=runs/sd15_lora
      (CIFAR-10 as `jaxmoust data prepare` leaves it; the pipeline comes from the Hugging Face hub, or from a folder:
      --config.pipeline.path=DIR)
-Recipe: the LoRA example published with diffusers: adapters of rank 4, alpha 4, on every attention of the U-Net, AdamW
-    at a constant 1e-4 with weight decay 0.01, gradients clipped at norm 1, mirrored images, 15,000 steps. There batches
-    are of 4; 8 here, as many devices share them. One caption in ten is empty, as guidance wants (Ho & Salimans 2022,
-    2207.12598). Computing in bfloat16 is a choice of ours; parameters stay float32.
+Recipe: the LoRA example published with diffusers (examples/text_to_image/README.md): adapters on every attention of the
+    U-Net, AdamW at a constant 1e-4, mirrored images; its script's defaults: rank and alpha 4, weight decay 0.01,
+    gradients clipped at norm 1. There a batch is one image, for 100 epochs of a small set; here 8, as many devices
+    share them, for the 15,000 steps of its example for the whole U-Net. One caption in ten is empty, as guidance wants
+    (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters stay float32.
 Cost:
 Result:
 """

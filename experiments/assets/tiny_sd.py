@@ -226,13 +226,14 @@ def main() -> None:
     args = parser.parse_args()
     parallel.use_all_cores()
     world, fresh = args.workdir / "world", args.workdir / "fresh"
-    started = time.monotonic()
+    seconds = {}
     if not (world / "captions.json").is_file():
+        started = time.monotonic()
         typeset.write_world(world, args.seed, *((12, 4) if args.quick else (PER_KIND, TEST_PER_KIND)))
+        seconds["world"] = time.monotonic() - started
     if not (fresh / "model_index.json").is_file():
         shutil.rmtree(fresh, ignore_errors=True)
         stable_diffusion.save(fresh_pipeline(args.workdir / "tokenizer", args.seed), fresh)
-    seconds = {"world": time.monotonic() - started}
     train = open_source("folder", "train", str(world))
     text, learnt = text_stage(args.workdir, fresh, train, 4 if args.quick else TEXT_STEPS, args.seed)
     seconds["text"] = learnt["seconds"]
