@@ -3,11 +3,11 @@
 Run: jaxmoust fit --config=configs/generator/sd15_full.py --workdir=runs/sd15_full
      (CIFAR-10 as `jaxmoust data prepare` leaves it; the pipeline comes from the Hugging Face hub, or from a folder:
      --config.pipeline.path=DIR)
-Recipe: the example published with diffusers (examples/text_to_image/README.md): AdamW at a constant 1e-5 with weight
-    decay 0.01, gradients clipped at norm 1, an average of weights that keeps 0.9999 a step (a half-life of 6,931 steps),
+Recipe: the example published with diffusers (examples/text_to_image/README.md): AdamW at a constant 1e-5, weight decay
+    0.01, gradients clipped at norm 1, an average of weights that keeps 0.9999 a step (a half-life of 6,931 steps),
     mirrored images, 15,000 steps. There batches are of 4; 32 here, as many devices share them. One caption in ten is
-    empty, as guidance wants (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters stay
-    float32.
+    empty, as guidance wants (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters
+    stay float32.
 Cost:
 Result:
 """

@@ -4,11 +4,11 @@ Run: jaxmoust fit --config=configs/generator/sd21_full.py --workdir=runs/sd21_fu
      (DIR holds train/CLASS/*.JPEG and a validation split; --config.data.classes=FILE names the 100 classes, one a line;
      --config.prompts.words_file=FILE says what folders such as n01440764 are called, as JSON; the 768 px model is
      --config.pipeline.path=stabilityai/stable-diffusion-2-1 --config.method.image_px=768)
-Recipe: the example published with diffusers (examples/text_to_image/README.md): AdamW at a constant 1e-5 with weight
-    decay 0.01, gradients clipped at norm 1, an average of weights that keeps 0.9999 a step (a half-life of 6,931 steps),
+Recipe: the example published with diffusers (examples/text_to_image/README.md): AdamW at a constant 1e-5, weight decay
+    0.01, gradients clipped at norm 1, an average of weights that keeps 0.9999 a step (a half-life of 6,931 steps),
     mirrored images, 15,000 steps. There batches are of 4; 32 here, as many devices share them. One caption in ten is
-    empty, as guidance wants (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters stay
-    float32.
+    empty, as guidance wants (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters
+    stay float32.
 Cost:
 Result:
 """
