@@ -53,10 +53,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.train = dict(
         batch_size=16 if quick else 64,
-        num_steps=4 if quick else 300,
+        num_steps=4 if quick else 200,
         log_steps=2 if quick else 100,
         eval_steps=0,
-        checkpoint_steps=0 if quick else 300,
+        checkpoint_steps=0 if quick else 200,
         best_metric="",
     )
     config.eval = dict(batch_size=64)
