@@ -31,7 +31,7 @@ from jaxmoust.study.findings import (
     seconds_text,
     tabulate,
 )
-from jaxmoust.study.page import TEXT_COLUMNS, Page, Table, number_of
+from jaxmoust.study.page import TEXT_COLUMNS, Page, Section, Table, number_of
 
 # Where in the steps the table of draws looks.
 MOMENTS = {"start": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}
@@ -94,7 +94,7 @@ def _context(page: Page) -> dict[str, Any]:
         "facts": _facts(page),
         "charts": _interval_charts(page, lines),
         "marks": charts.MARKS,
-        "sections": [(section, [_cells(table) for table in section.tables]) for section in page.sections],
+        **sections_context(page.sections),
         "curves": _curve_charts(page),
         "max_points": charts.MAX_POINTS,
         "drawn": _drawn(page),
@@ -113,6 +113,11 @@ def _context(page: Page) -> dict[str, Any]:
         "stages": _stages(page.provenance),
         "wilson": _wilson_margin(reference, len(page.labels)),
     }
+
+
+def sections_context(sections: Sequence[Section]) -> dict[str, Any]:
+    """Returns what report_sections.html shows of these sections."""
+    return {"sections": [(section, [_cells(table) for table in section.tables]) for section in sections]}
 
 
 def _facts(page: Page) -> list[tuple[str, str]]:
