@@ -32,7 +32,7 @@ from jaxmoust.jobs.job import (
 from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write
 from jaxmoust.train import predict
-from jaxmoust.train.loop import Recipe, Task
+from jaxmoust.train.loop import Task
 
 CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
@@ -60,14 +60,15 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
         given = (stream_from, eval_data, folder, machine, config["seed"], "train", start)
         _, evaluation, seconds = run_fit(training, *given)
         if machine.primary:
-            atomic_write(folder.path / "draws.json", json.dumps(_draws(sampler, recipe)))
-        drawn = sampler.expected(0, num_draws).sum(1)
+            drawn = count_draws(sampler, recipe.num_steps, recipe.batch_size)
+            atomic_write(folder.path / "draws.json", json.dumps(drawn))
+        expected = sampler.expected(0, num_draws).sum(1)
         return {
             **_judged(evaluation, real.test, real.shape, folder, machine),
             "steps": recipe.num_steps,
             "n_base": base_size(real),
             "n_synthetic": int(pool.counts()[1:].sum()),
-            "share": float(drawn[1:].sum() / drawn.sum()),
+            "share": float(expected[1:].sum() / expected.sum()),
             "sampler": repr(sampler),
             "data_digest": real.base.digest,
             "synthetic_digests": [source.digest for source in pool.sources[1:]],
@@ -135,16 +136,18 @@ def _as_tuple(refs: str | tuple) -> tuple:
     return ((refs,) if refs else ()) if isinstance(refs, str) else tuple(refs)
 
 
-def _draws(sampler: samplers.Sampler, recipe: Recipe) -> dict:
-    """Counts what the sampler draws of each source and class over training, in windows of whole steps.
+def count_draws(sampler: samplers.Sampler, num_steps: int, batch_size: int) -> dict:
+    """Counts what a sampler draws of each source and class over training, in windows of whole steps.
 
     Of a long window stretches are counted that are spread over it evenly, as many draws as take a moment.
+
+    Returns: a run's draws.json, which `study.draws.from_record` reads.
     """
-    edges = [recipe.num_steps * w // NUM_WINDOWS for w in range(NUM_WINDOWS + 1)]
+    edges = [num_steps * w // NUM_WINDOWS for w in range(NUM_WINDOWS + 1)]
     edges = sorted(set(edges))
     pool, counts = sampler.pool, []
     shape = len(pool.source_names), len(pool.class_names)
-    for a, b in itertools.pairwise(edge * recipe.batch_size for edge in edges):
+    for a, b in itertools.pairwise(edge * batch_size for edge in edges):
         keys = np.concatenate([sampler.keys(*stretch) for stretch in _stretches(a, b)])
         counts.append(np.bincount(pool.cell(keys), minlength=shape[0] * shape[1]).reshape(shape).tolist())
     return {
