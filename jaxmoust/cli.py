@@ -77,6 +77,15 @@ def call(args: list[str]) -> int:
         return _complain(e, BAD_USAGE)
 
 
+def run(*args: str) -> None:
+    """Runs one command line from a notebook, word by word: `run("fit", "--config=...", "--workdir=...")`.
+
+    Raises: RuntimeError: it did not end well; what is wrong was printed, and no later cell runs on what is missing.
+    """
+    if code := call(list(args)):
+        raise RuntimeError(f"jaxmoust {' '.join(args[:1])} ended with code {code}; it said why above.")
+
+
 def _guarded(run: Callable[[], None]) -> int:
     from jaxmoust.jobs import BadInput
     from jaxmoust.runtime import stop
