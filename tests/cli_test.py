@@ -227,7 +227,7 @@ def test_config_of_a_study_is_refused_for_its_last_stage_before_the_first_runs(c
 import ml_collections
 
 def get_config(arg=""):
-    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
+    config = runpy.run_path("experiments/my_images.py")["get_config"]("quick").to_dict()
     config{change}
     return ml_collections.ConfigDict(config)
 """)

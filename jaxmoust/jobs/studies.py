@@ -85,6 +85,7 @@ def index_studies(folder: Path) -> Path:
 def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
     """Refuses now what a stage's job would refuse only when its turn comes, which may be hours later."""
     opened: dict[str, RealData] = {}
+    planned: dict[str, Any] = {}
 
     def open_real(data: Config) -> RealData:
         name = digest(data)
@@ -92,14 +93,21 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             opened[name] = open_real_data(data)
         return opened[name]
 
+    def plan_tuning(config: Config) -> Any:
+        """Plans a fine-tuning once, for itself and for every set that is drawn with it: its gradient is traced."""
+        name = digest(config)
+        if name not in planned:
+            planned[name] = _plan_pipeline(config, machine, open_real)
+        return planned[name]
+
     for stage in stages:
         config = stage.config
         if stage.kind == "fit" and config["task"] == "finetune":
-            _plan_pipeline(config, machine, open_real)
+            plan_tuning(config)
         elif stage.kind == "fit":
             plan_fit(config, machine, open_real)
         elif stage.kind == "sample" and config["task"] == "text_to_image":
-            _check_external(stage, machine, open_real)
+            _check_external(stage, plan_tuning, open_real)
         elif stage.kind == "sample":
             build.check_sections(config, SAMPLE_SECTIONS, "sample")
             real, fitted = plan_fit(stage.needs[0].config, machine, open_real)
@@ -120,13 +128,13 @@ def _plan_pipeline(config: Config, machine: parallel.Machine, open_real: Callabl
     return plan_pipeline(config, machine, open_real)
 
 
-def _check_external(stage: Stage, machine: parallel.Machine, open_real: Callable) -> None:
+def _check_external(stage: Stage, plan_tuning: Callable[[Config], Any], open_real: Callable) -> None:
     """Checks what is asked of a pipeline; of one that is yet to be fine-tuned, by the one it starts from."""
     from jaxmoust.jobs.pipelines import open_pipeline
 
     config = stage.config
     if stage.needs:
-        plan = _plan_pipeline(stage.needs[0].config, machine, open_real)
+        plan = plan_tuning(stage.needs[0].config)
         loaded, words = plan.loaded, plan.words
     else:
         loaded, words = open_pipeline(config["pipeline"]), {}
