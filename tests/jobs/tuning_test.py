@@ -16,6 +16,7 @@ from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.jobs import pipelines
 from jaxmoust.jobs.tuning import new_words
 from jaxmoust.models import stable_diffusion
+from jaxmoust.runtime import stop
 from jaxmoust.runtime.parallel import Machine
 
 SMALL = {"image_px": 16}
@@ -54,6 +55,17 @@ def adapted(base, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("adapted") / "run"
     tune(make_config(base, grid={"per_class": 1, "num_steps": 2}, train={"eval_steps": 2}), folder)
     return folder
+
+
+def test_interrupted_fine_tuning_ends_bit_for_bit_as_one_that_was_not(base, adapted, tmp_path, monkeypatch):
+    config = make_config(base, grid={"per_class": 1, "num_steps": 2}, train={"eval_steps": 2})
+    with monkeypatch.context() as patch, pytest.raises(stop.Stopped, match="at step 1"):
+        patch.setattr(stop, "requested", lambda: True)
+        tune(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "lora.safetensors").exists()
+    tune(config, tmp_path / "run")
+    for file in ("lora.safetensors", "grids/step_000004.png"):
+        assert (tmp_path / "run" / file).read_bytes() == (adapted / file).read_bytes()
 
 
 def result(folder: Path) -> dict:
