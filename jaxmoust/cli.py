@@ -87,6 +87,7 @@ def run(*args: str) -> None:
 
 
 def _guarded(run: Callable[[], None]) -> int:
+    from jaxmoust.generate.writing import NotAnImage
     from jaxmoust.jobs import BadInput
     from jaxmoust.runtime import stop
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
@@ -100,7 +101,7 @@ def _guarded(run: Callable[[], None]) -> int:
         return _complain(e, BAD_USAGE)
     except stop.Stopped as e:
         return _complain(e, STOPPED)
-    except (NonFiniteError, BrokenCheckpoint) as e:
+    except (NonFiniteError, NotAnImage, BrokenCheckpoint) as e:
         return _complain(e, FAILED)
     except KeyboardInterrupt:
         return _complain("Interrupted; the same command continues from the last checkpoint.", 130)

@@ -22,7 +22,7 @@ from jaxmoust.core.method import Method, class_denoiser
 from jaxmoust.core.sample import SAMPLERS
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data import synthetic
-from jaxmoust.generate.writing import write_missing
+from jaxmoust.generate.writing import to_pixels, whole_images, write_missing
 from jaxmoust.runtime import parallel
 
 
@@ -99,19 +99,19 @@ def draw(
         labels, indices: [N] class and number within the class of each image.
         machine: devices of this process.
     Yields: uint8 [n, H, W, C], n = D * per_device_batch but for the last block.
+    Raises: NotAnImage: what comes out is not finite.
     """
     run = _sampler(generator.model, generator.method, sampling, generator.num_classes, generator.image_shape, machine)
     params, seed_array = machine.replicate(generator.params), machine.replicate(np.uint32(seed))
     block = machine.num_devices * sampling.per_device_batch
     for start in range(0, len(labels), block):
         rows = slice(start, start + block)
-        n = len(labels[rows])
         batch = {
             "label": np.resize(labels[rows], block).astype(np.int32),
             "index": np.resize(indices[rows], block).astype(np.uint32),
         }
-        images = np.asarray(run(params, seed_array, machine.split(batch)))
-        yield images.reshape(block, *generator.image_shape)[:n]
+        drawn = run(params, seed_array, machine.split(batch))
+        yield whole_images(drawn, labels[rows], indices[rows])
 
 
 @functools.lru_cache(maxsize=16)
@@ -128,7 +128,7 @@ def _sampler(
     def key_of(seed: jax.Array, label: jax.Array, index: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), label), index)
 
-    def sample(params: Any, seed: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    def sample(params: Any, seed: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         label = batch["label"]
         keys = jax.vmap(functools.partial(key_of, seed))(label, batch["index"])
         k_start, k_steps = jax.vmap(jax.random.split, out_axes=1)(keys)
@@ -139,8 +139,7 @@ def _sampler(
         if sampling.clip:
             denoiser = denoise.clip_x0(denoiser)
         x = sigmas[0] * noise.normal_like(k_start, image_shape)
-        x = SAMPLERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
-        return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+        return to_pixels(SAMPLERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps))
 
     return machine.map(sample, num_replicated=2)
 

@@ -24,7 +24,7 @@ from jaxmoust.data import synthetic
 from jaxmoust.data.source import Source
 from jaxmoust.data.transforms import Resize
 from jaxmoust.generate.prompts import Prompts, of_images
-from jaxmoust.generate.writing import write_missing
+from jaxmoust.generate.writing import to_pixels, whole_images, write_missing
 from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion
 from jaxmoust.runtime import parallel
 
@@ -112,7 +112,9 @@ def draw(
         machine: devices of this process.
         start_from: real images with the same classes; image i of a class starts from its i mod n-th of them.
     Yields: uint8 [n, image_px, image_px, 3], n = D * per_device_batch but for the last block.
-    Raises: ValueError: a prompt that is too long, a size that does not fit, or a class without an image to start from.
+    Raises:
+        ValueError: a prompt that is too long, a size that does not fit, or a class without an image to start from.
+        NotAnImage: what comes out is not finite.
     """
     pipeline = loaded.pipeline
     shape = pipeline.latent_shape(request.image_px)
@@ -136,8 +138,8 @@ def draw(
         }
         if begin is not None:
             batch["image"] = np.stack([begin(row) for row in rows])
-        images = np.asarray(run(params, negative, machine.split(batch)))
-        yield images.reshape(block, *images.shape[2:])[:n]
+        drawn = run(params, negative, machine.split(batch))
+        yield whole_images(drawn, labels[start : start + n], indices[start : start + n])
 
 
 @functools.lru_cache(maxsize=16)
@@ -153,7 +155,7 @@ def _sampler(
 ) -> Callable:
     sigmas = pipeline.grid(num_steps)[-num_kept - 1 :]
 
-    def sample(params: Any, shared: dict[str, jax.Array], batch: dict[str, jax.Array]) -> jax.Array:
+    def sample(params: Any, shared: dict[str, jax.Array], batch: dict[str, jax.Array]) -> dict:
         key = jax.random.key(shared["seed"])
         fold = jax.vmap(lambda c, i: jax.random.fold_in(jax.random.fold_in(key, c), i))
         k_start, k_steps = jax.vmap(jax.random.split, out_axes=1)(fold(batch["label"], batch["index"]))
@@ -167,8 +169,7 @@ def _sampler(
         if from_image:
             x = x + pipeline.encode_image(params, batch["image"].astype(jnp.float32) / 127.5 - 1)
         latent = SAMPLERS[sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
-        image = pipeline.decode_latent(params, latent)
-        return jnp.clip(jnp.round((image + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+        return to_pixels(pipeline.decode_latent(params, latent))
 
     return machine.map(sample, num_replicated=2)
 

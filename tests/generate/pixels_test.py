@@ -15,7 +15,7 @@ import pytest
 from jaxmoust.core.method import DDPM, EDM
 from jaxmoust.core.sample import SAMPLERS
 from jaxmoust.data import synthetic
-from jaxmoust.generate import pixels
+from jaxmoust.generate import pixels, writing
 from jaxmoust.generate.pixels import Generator, Sampling
 from jaxmoust.models.unet import UNet
 from jaxmoust.runtime import stop
@@ -260,3 +260,11 @@ def test_clip_keeps_every_estimate_in_range():
 def test_sampling_refuses_what_cannot_be_drawn(option, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**option)
+
+
+def test_images_that_are_no_numbers_are_refused():
+    """One NaN among the parameters; cast alone it would draw black images."""
+    leaves, tree = jax.tree.flatten(GENERATOR.params)
+    broken = replace(GENERATOR, params=jax.tree.unflatten(tree, [np.full_like(leaves[0], np.nan), *leaves[1:]]))
+    with pytest.raises(writing.NotAnImage, match="4 of 4 images came out NaN or infinite, first number 0 of class 0"):
+        draw(broken, SAMPLING, LABELS[:4], INDICES[:4])

@@ -12,6 +12,7 @@ from jaxmoust.data import synthetic
 from jaxmoust.data.sources import from_arrays
 from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request
+from jaxmoust.generate.writing import NotAnImage
 from jaxmoust.models import stable_diffusion
 from jaxmoust.runtime.parallel import Machine
 
@@ -207,3 +208,11 @@ def test_digest_tells_pipelines_apart(loaded):
     other = stable_diffusion.Loaded(loaded.pipeline, params)
     assert text_to_image.digest(again) == text_to_image.digest(loaded) != text_to_image.digest(other)
     assert len(text_to_image.digest(loaded)) == 16
+
+
+def test_images_that_are_no_numbers_are_refused(loaded):
+    """As float16 gives where a VAE overflows; cast alone they would be black."""
+    vae = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), loaded.params["vae"])
+    broken = stable_diffusion.Loaded(loaded.pipeline, {**loaded.params, "vae": vae})
+    with pytest.raises(NotAnImage, match="2 of 2 images came out NaN or infinite, first number 0 of class 0"):
+        draw(broken)
