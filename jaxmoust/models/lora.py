@@ -121,7 +121,8 @@ def save(path: Path, adapters: Mapping[str, Mapping[str, Any]], alpha: float) ->
             "init_lora_weights": "gaussian",
         }.items()
     }
-    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+    # safetensors writes the entries of its metadata in a random order: with one alone, equal adapters are equal files.
+    metadata = {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
     safetensors.numpy.save_file(tensors, path, metadata=metadata)
 
 

@@ -140,7 +140,7 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
     )
 
 
-def save_tensors(tensors: Tensors, file: Path, dtype: Any = None, metadata: Mapping[str, str] | None = None) -> None:
+def save_tensors(tensors: Tensors, file: Path, dtype: Any = None) -> None:
     """Writes tensors as torch's libraries expect them, all of one dtype if one is given."""
     cast = {name: x if dtype is None else x.astype(dtype) for name, x in tensors.items()}
-    safetensors.numpy.save_file(cast, file, metadata={"format": "pt", **(metadata or {})})
+    safetensors.numpy.save_file(cast, file, metadata={"format": "pt"})
