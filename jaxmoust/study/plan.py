@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxmoust.runtime.folder import canonical_json, read_json
-from jaxmoust.study.arms import Experiment
+from jaxmoust.study.experiment import Experiment
 from jaxmoust.study.findings import seconds_text
 from jaxmoust.study.run import describe
 from jaxmoust.study.stages import Stage, Store

@@ -13,7 +13,7 @@ from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.data.transforms import Resize
 from jaxmoust.runtime.folder import atomic_write, environment, read_json
 from jaxmoust.study import draws, index, report, sections
-from jaxmoust.study.arms import Experiment, Run
+from jaxmoust.study.experiment import Experiment, Run
 from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 from jaxmoust.study.stages import Stage, Store, compute_all
 
