@@ -4,10 +4,11 @@ An experiment file names configuration files and says in nested `overrides` what
 the same number of steps of the same batch size) is checked here, before anything runs.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxmoust.study.experiment import Arm, Experiment, Probe, Run
+from jaxmoust.study.experiment import BASE_FIELDS, Arm, Experiment, Probe, Run, base_text, base_words
 from jaxmoust.study.stages import Stage
 
 Config = Mapping[str, Any]
@@ -32,6 +33,9 @@ OPTIONAL_FIELDS = tuple(PROBES)
 # What the real images are called in every pool.
 REAL = "real"
 
+# What an arm's base set has other than the study's: fields of the data section with their values.
+Base = tuple[tuple[str, Any], ...]
+
 
 def expand(
     config: Config,
@@ -42,7 +46,9 @@ def expand(
     """Lays out an experiment's configuration.
 
     Seeds vary a classifier's initialisation and order and a synthetic set's noise; the base set, the generators
-    trained on it, and the test set stay.
+    trained on it, and the test set stay. An arm may override the base set's fields of its data: the generators of its
+    sets are then trained on that base set (unless their own overrides say otherwise), and looks at its sets compare
+    with it. A study of several base sets names a baseline for each.
 
     Args:
         load_config: reads `PATH[:arg]`. override: replaces nested leaves, refusing unknown ones.
@@ -56,27 +62,43 @@ def expand(
         raise ValueError(f"config.seeds {seeds}: give at least one, each once, such as 0,1,2.")
     for i, fields in enumerate(config["arms"]):
         _check_fields(f"config.arms[{i}]", fields, ARM_FIELDS)
-    names = [fields["name"] for fields in config["arms"]]
-    if config["baseline"] not in names or len(set(names)) != len(names):
-        raise ValueError(f"config.baseline is {config['baseline']!r}; it must be one of the arms {names}, each once.")
+    fields_of = {fields["name"]: fields for fields in config["arms"]}
     data = {**config["data"], "digest": data_digest(config["data"])}
+    bases = {name: _base_of(fields, data) for name, fields in fields_of.items()}
+    baselines = _baselines(config["baseline"], [fields["name"] for fields in config["arms"]], bases)
 
-    generators = {}
+    @functools.cache
+    def generator_stage(name: str, base: Base) -> Stage:
+        """The fitting of a generator on a base set."""
+        fields = config["generators"][name]
+        job = _load(load_config, fields["config"], "diffuse", "finetune")
+        job = override(job, {"data": {**data, **dict(base)}}, fields["config"])
+        return Stage("fit", override(job, fields["overrides"], f"config.generators.{name}.overrides"))
+
+    @functools.cache
+    def set_stage(name: str, base: Base, seed: int) -> Stage:
+        """The drawing of a set at a seed, from a generator of a base set."""
+        fields, at = config["sets"][name], f"config.sets.{name}"
+        job = _load(load_config, fields["config"], "sample", "text_to_image")
+        if job["task"] == "text_to_image":
+            # What is drawn from text alone, with a pipeline as it is, is the same for every base set: drawn once.
+            own = dict(base) if fields["generator"] or job["from_real"] else {}
+            job = override(job, {"data": {**data, **own}}, fields["config"])
+        job = override(job, fields["overrides"], f"{at}.overrides")
+        job = {**job, "name": name, "seed": seed}
+        if job["task"] == "text_to_image" and not fields["generator"]:
+            return Stage("sample", job)
+        generator = generator_stage(_named(f"{at}.generator", config["generators"], fields["generator"]), base)
+        return Stage("sample", _drawing_from(generator, job, f"{at} draws from {fields['generator']!r}"), (generator,))
+
     for name, fields in config["generators"].items():
         _check_fields(f"config.generators.{name}", fields, GENERATOR_FIELDS)
-        job = _load(load_config, fields["config"], "diffuse", "finetune")
-        job = override(job, {"data": data}, fields["config"])
-        generators[name] = Stage("fit", override(job, fields["overrides"], f"config.generators.{name}.overrides"))
-
-    sets: dict[str, dict[int, Stage]] = {}
+        generator_stage(name, ())
     for name, fields in config["sets"].items():
         _check_fields(f"config.sets.{name}", fields, SET_FIELDS)
         if name == REAL:
             raise ValueError(f"config.sets.{name}: {name!r} is what the real images are called. Choose another name.")
-        job = _load(load_config, fields["config"], "sample", "text_to_image")
-        job = override(job, fields["overrides"], f"config.sets.{name}.overrides")
-        job, needs = _from_generator(name, {**job, "name": name}, fields["generator"], generators, data, override)
-        sets[name] = {seed: Stage("sample", {**job, "seed": seed}, needs) for seed in seeds}
+        set_stage(name, (), seeds[0])
 
     for name, fields in config["scores"].items():
         _check_fields(f"config.scores.{name}", fields, SCORE_FIELDS)
@@ -86,7 +108,6 @@ def expand(
             )
 
     classifier = override(_load(load_config, config["classifier"], "classify"), {"data": data}, config["classifier"])
-    fields_of = dict(zip(names, config["arms"], strict=True))
     laid_out: dict[tuple[str, int], Stage] = {}
 
     def train_stage(name: str, seed: int, on_the_way: tuple[str, ...] = ()) -> Stage:
@@ -97,7 +118,8 @@ def expand(
             raise ValueError(f"config.scores: the arms {[*on_the_way, name]} wait for each other's classifiers.")
         fields = _find("config.scores.*.arm", fields_of, name)
         job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
-        made = [_find(f"config.arms.{name}.sets", sets, s)[seed] for s in fields["sets"]]
+        used = [_named(f"config.arms.{name}.sets", config["sets"], one) for one in fields["sets"]]
+        made = [set_stage(one, bases[name], seed) for one in used]
         scores = []
         for score, one in zip(_score_names(name, job["data"]["scores"], len(made)), made, strict=False):
             where = f"config.arms.{name}.overrides.data.scores"
@@ -108,7 +130,7 @@ def expand(
                         f"{where} names the domain {score!r} for the set {one.config['name']!r}; it scores the set "
                         f"{scoring['set']!r}. Give each set a score of its own."
                     )
-                scores.append(probe_stage("domains", score, seed, (*on_the_way, name)))
+                scores.append(probe_stage("domains", score, seed, bases[name], (*on_the_way, name)))
                 continue
             judge = train_stage(scoring["arm"], seed, (*on_the_way, name))
             score_job = _load(load_config, scoring["config"], "score")
@@ -123,11 +145,11 @@ def expand(
         laid_out[name, seed] = Stage("train", job, (*made, *scores))
         return laid_out[name, seed]
 
-    def probe_stage(table: str, name: str, seed: int, on_the_way: tuple[str, ...] = ()) -> Stage:
-        """The look at a set of a seed, by the classifier of an arm at that seed where one is named."""
+    def probe_stage(table: str, name: str, seed: int, base: Base, on_the_way: tuple[str, ...] = ()) -> Stage:
+        """The look at a set of a seed and a base set, by the classifier of an arm at that seed where one is named."""
         at, fields, (kind, refer) = f"config.{table}.{name}", config[table][name], PROBES[table]
-        made = _find(f"{at}.set", sets, fields["set"])[seed]
-        job = override(_load(load_config, fields["config"], kind), {"data": data}, fields["config"])
+        made = set_stage(_named(f"{at}.set", config["sets"], fields["set"]), base, seed)
+        job = override(_load(load_config, fields["config"], kind), {"data": {**data, **dict(base)}}, fields["config"])
         job = override(job, fields["overrides"], f"{at}.overrides")
         job = override(job, {"set": made.name}, fields["config"])
         judge = (train_stage(fields["arm"], seed, on_the_way),) if fields["arm"] else ()
@@ -151,44 +173,65 @@ def expand(
     for name, fields in fields_of.items():
         if len(set(fields["sets"])) < len(fields["sets"]):
             raise ValueError(f"config.arms.{name}.sets {fields['sets']}: name each set once; its share says how much.")
-        arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]))
+        stages = [train_stage(name, seed) for seed in seeds]
+        made_by = tuple(config["sets"][one]["generator"] or one for one in fields["sets"])
+        arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]), baselines[name], made_by)
         arms.append(arm)
-        runs += [Run(arm, seed, train_stage(name, seed)) for seed in seeds]
+        runs += [Run(arm, seed, stage) for seed, stage in zip(seeds, stages, strict=True)]
     _check_equal_work(runs)
-    firsts = {name: sets[name][seeds[0]] for arm in arms for name in arm.sets}
+    firsts: dict[str, Stage] = {}
+    for run in (run for run in runs if run.seed == seeds[0]):
+        for name, made in zip(run.arm.sets, run.stage.needs, strict=False):
+            firsts.setdefault(name + base_words(made, data), made)
     probes = tuple(
-        Probe(table, name, fields["set"], seed, probe_stage(table, name, seed))
+        Probe(table, name, fields["set"], seed, probe_stage(table, name, seed, bases.get(fields["arm"], ())))
         for table in PROBES
         for name, fields in config[table].items()
         for seed in (seeds if fields.get("seeds") == "all" else seeds[:1])
     )
     return Experiment(
-        config["name"], config["question"], config["baseline"], seeds, tuple(arms), tuple(runs), firsts, data, probes
+        config["name"], config["question"], arms[0].baseline, seeds, tuple(arms), tuple(runs), firsts, data, probes
     )
 
 
-def _from_generator(
-    name: str, job: Config, generator: str, generators: Mapping[str, Stage], data: Config, override: Callable
-) -> tuple[Config, tuple[Stage, ...]]:
-    """Tells a sampling job which generator it draws from: (the job, the stages it needs).
+def _base_of(fields: Config, data: Config) -> Base:
+    """What an arm's base set has other than the study's."""
+    overrides = fields["overrides"].get("data", {})
+    return tuple(
+        (name, overrides[name]) for name in BASE_FIELDS if overrides.get(name, data.get(name)) != data.get(name)
+    )
 
-    A generator inside the data set is always a stage; Stable Diffusion may be one (fine-tuned), or be drawn from as it
-    is, by an empty name.
-    """
-    if job["task"] == "text_to_image":
-        job = override(job, {"data": data}, f"config.sets.{name}.config")
-        if not generator:
-            return job, ()
-    stage = _find(f"config.sets.{name}.generator", generators, generator)
+
+def _baselines(baseline: str | tuple[str, ...], names: list[str], bases: Mapping[str, Base]) -> dict[str, str]:
+    """The arm that each arm is compared with: the one there is, or of several that of the same base set."""
+    given = (baseline,) if isinstance(baseline, str) else tuple(baseline)
+    if not given or not set(given) <= set(names) or len({*names}) != len(names) or len({*given}) != len(given):
+        raise ValueError(f"config.baseline is {baseline!r}; it must be one of the arms {names}, each once.")
+    if len(given) == 1:
+        return dict.fromkeys(names, given[0])
+    found = {}
+    for name in names:
+        of_base = [other for other in given if bases[other] == bases[name]]
+        if len(of_base) != 1:
+            raise ValueError(
+                f"config.baseline {given} holds {of_base or 'no arm'} for the base set of the arm {name!r} "
+                f"({base_text(bases[name]) or 'the one of config.data'}); allowed is one for each base set."
+            )
+        found[name] = of_base[0]
+    return found
+
+
+def _drawing_from(generator: Stage, job: Config, what: str) -> Config:
+    """Tells a sampling job which generator it draws from: one inside the data set, or a fine-tuned pipeline."""
     tasks = {"sample": "diffuse", "text_to_image": "finetune"}
-    if stage.config["task"] != tasks[job["task"]]:
+    if generator.config["task"] != tasks[job["task"]]:
         raise ValueError(
-            f"config.sets.{name} draws by a configuration of task {job['task']!r} from {generator!r}, which is one of "
-            f"{stage.config['task']!r}: allowed is one of {tasks[job['task']]!r}."
+            f"{what} by a configuration of task {job['task']!r}; that generator is one of "
+            f"{generator.config['task']!r}, and allowed is one of {tasks[job['task']]!r}."
         )
     if job["task"] == "text_to_image":
-        return {**job, "pipeline": {**job["pipeline"], "path": stage.name}}, (stage,)
-    return {**job, "generator": stage.name}, (stage,)
+        return {**job, "pipeline": {**job["pipeline"], "path": generator.name}}
+    return {**job, "generator": generator.name}
 
 
 def _score_names(arm: str, names: str | tuple[str, ...], num_sets: int) -> tuple[str, ...]:
@@ -219,6 +262,12 @@ def _load(load_config: Callable[[str], Config], path: str, *tasks: str) -> Confi
         wanted = " or ".join(map(repr, tasks))
         raise ValueError(f"{path} is a configuration of task {job.get('task')!r}; one of task {wanted} belongs here.")
     return job
+
+
+def _named(what: str, table: Mapping[str, Any], name: str) -> str:
+    """The name, if the table has it."""
+    _find(what, table, name)
+    return name
 
 
 def _find(what: str, table: Mapping[str, Any], name: str) -> Any:

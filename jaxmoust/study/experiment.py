@@ -1,6 +1,6 @@
 """An experiment, laid out: its arms, one training run for each arm and seed, and the stages these stand on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,26 @@ from jaxmoust.study.stages import Stage, in_order
 
 Config = Mapping[str, Any]
 
+# What of a data section says which images are the base set. An arm that overrides one has a base set of its own.
+BASE_FIELDS = ("n_base", "n_per_class", "base_seed", "imbalance", "imbalance_ratio")
+
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train: its words, and the synthetic sets it mixes in."""
+    """One way to train.
+
+    Args:
+        name, title, description: what it is called, and what it does in a sentence.
+        sets: the synthetic sets that it mixes in. baseline: the arm that it is compared with.
+        generators: what draws these sets: the experiment's name of a generator, or of a set that has none inside.
+    """
 
     name: str
     title: str
     description: str
     sets: tuple[str, ...]
+    baseline: str = ""
+    generators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,20 @@ class Probe:
     stage: Stage
 
 
+def base_words(stage: Stage, data: Config) -> str:
+    """Says on what other base set than a study's a fitting or a drawing stands: ", n_base 50"; "" for that one."""
+    fitted = next((need for need in stage.needs if need.kind == "fit"), stage)
+    of_stage = fitted.config.get("data", {})
+    fields = [name for name in BASE_FIELDS if name in of_stage and of_stage[name] != data.get(name)]
+    text = base_text((name, of_stage[name]) for name in fields)
+    return f", {text}" if text else ""
+
+
+def base_text(fields: Iterable[tuple[str, Any]]) -> str:
+    """Returns "n_base 50, base_seed 1"."""
+    return ", ".join(f"{name} {value}" for name, value in fields)
+
+
 def _fine_tuning(made: Stage) -> str:
     for generator in made.needs:
         if generator.config["task"] == "finetune":
@@ -60,8 +85,10 @@ class Experiment:
     """An experiment, laid out.
 
     Args:
-        sets: name -> the sampling stage at the first seed, for pictures; in the order in which arms mix them in.
-        data: the data section that all of it shares.
+        baseline: the first arm's; arms of another base set may have another.
+        sets: name -> the sampling stage at the first seed, for pictures; in the order in which arms mix them in. Of a
+            set for several base sets, the name says which.
+        data: the data section that all of it shares, but for the base sets of arms that have their own.
         probes: what looks at the sets, table by table.
     """
 

@@ -13,7 +13,7 @@ from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.data.transforms import Resize
 from jaxmoust.runtime.folder import atomic_write, environment, read_json
 from jaxmoust.study import draws, index, report, sections
-from jaxmoust.study.experiment import Experiment, Run
+from jaxmoust.study.experiment import Experiment, Run, base_words
 from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 from jaxmoust.study.stages import Stage, Store, compute_all
 
@@ -76,7 +76,7 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
         "experiment": experiment.name,
         "arm": run.arm.name,
         "seed": run.seed,
-        "generator": "+".join(run.arm.sets) or "none",
+        "generator": "+".join(run.arm.generators or run.arm.sets) or "none",
         "fine_tuning": run.fine_tuning,
         "sampler": run.stage.config["sampler"]["name"],
         "n_base": result["n_base"],
@@ -119,7 +119,7 @@ def make_page(
         question=experiment.question,
         command=command,
         baseline=experiment.baseline,
-        arms=[Arm(arm.name, arm.title, arm.description) for arm in experiment.arms],
+        arms=[Arm(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms],
         rows=[make_row(experiment, run, store) for run in experiment.runs],
         ranks=ranks,
         labels=test.labels,
@@ -152,11 +152,11 @@ def describe(stage: Stage, experiment: Experiment) -> str:
         if probe.stage.name == stage.name:
             return f"{stage.kind} {probe.name}, seed {probe.seed}"
     if stage.kind == "fit":
-        return f"fit {stage.config['method'].get('name', stage.config['task'])}"
+        return f"fit {stage.config['method'].get('name', stage.config['task'])}{base_words(stage, experiment.data)}"
     if stage.kind == "score":
         return f"score {stage.config['score']} of {stage.needs[1].config['name']}, seed {stage.needs[1].config['seed']}"
     made = stage if stage.kind == "sample" else stage.needs[0]  # a probe that only scores looks at this set
-    return f"{stage.kind} {made.config['name']}, seed {made.config['seed']}"
+    return f"{stage.kind} {made.config['name']}{base_words(made, experiment.data)}, seed {made.config['seed']}"
 
 
 def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:

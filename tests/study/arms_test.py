@@ -26,6 +26,7 @@ FILES = {
         "pipeline": {"path": "public"},
         "name": "",
         "num_images": 40,
+        "from_real": False,
     },
     "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence"},
     "domain.py": {
@@ -83,10 +84,13 @@ def config():
 
 
 def lay_out(config):
+    files = config.get("files", FILES)
+    config = {name: value for name, value in config.items() if name != "files"}
+
     def load_config(path):
-        if path not in FILES:
+        if path not in files:
             raise ValueError(f"no {path}")
-        return copy.deepcopy(FILES[path])
+        return copy.deepcopy(files[path])
 
     return expand(config, load_config, override, lambda data: f"digest of {data['source']}")
 
@@ -152,6 +156,71 @@ def test_set_from_a_generator_of_another_kind_is_refused(external, kind, generat
     external["sets"]["set_"] = {"generator": generator, "config": kind, "overrides": {}}
     with pytest.raises(ValueError, match=r"config\.sets\.set_"):
         lay_out(external)
+
+
+@pytest.fixture
+def grid(external):
+    """Two base sets; of one generator, a set for each; and one generator that has seen the larger base set always."""
+    external["data"]["n_base"] = 100
+    external["files"] = copy.deepcopy(FILES)
+    for file in ("fit.py", "tune.py", "draw.py", "train.py", "domain.py"):
+        external["files"][file]["data"]["n_base"] = 1
+    external["generators"]["much"] = {"config": "fit.py", "overrides": {"data": {"n_base": 100}}}
+    external["sets"]["much"] = {"generator": "much", "config": "sample.py", "overrides": {}}
+    external["domains"] = {"gap": probe("domain", "a", "a_10")}
+    external["baseline"] = ("real_10", "real_100")
+    few = {"data": {"n_base": 10}}
+    external["arms"] = tuple(
+        arm(f"{name}_{n}", sets, **({} if n == 100 else few))
+        for n in (10, 100)
+        for name, sets in (("real", ()), ("a", ("a",)), ("much", ("much",)), ("as_it_is", ("set_",)), ("b", ("b",)))
+    )
+    return external
+
+
+def test_arm_with_a_base_set_of_its_own_mixes_what_was_made_of_it(grid):
+    needs = {run.arm.name: run.stage.needs for run in lay_out(grid).runs if run.seed == 0}
+    for name, n_base in (("a_10", 10), ("a_100", 100), ("much_10", 100), ("much_100", 100)):
+        (made,) = needs[name]
+        assert made.needs[0].config["data"]["n_base"] == n_base
+    assert needs["a_10"][0].needs == needs["b_10"][0].needs  # a generator for each base set, whatever draws from it
+    assert needs["as_it_is_10"] == needs["as_it_is_100"]  # what no base set has a part in is drawn once
+
+
+def test_generator_of_a_run_is_what_its_set_was_drawn_from(grid):
+    said = {run.arm.name: run.arm.generators for run in lay_out(grid).runs}
+    assert said["a_10"] == said["b_100"] == ("g",) and said["as_it_is_10"] == ("set_",) and said["real_10"] == ()
+
+
+def test_probe_compares_a_set_with_the_base_set_of_its_arm(grid):
+    (gap,) = lay_out(grid).probes
+    assert gap.stage.config["data"]["n_base"] == gap.stage.needs[0].needs[0].config["data"]["n_base"] == 10
+
+
+def test_sets_for_pictures_say_which_base_set_they_are_of(grid):
+    assert list(lay_out(grid).sets) == ["a, n_base 10", "much", "set_", "b, n_base 10", "a", "b"]
+
+
+def test_arms_are_compared_with_the_baseline_of_their_base_set(grid):
+    compared = {arm.name: arm.baseline for arm in lay_out(grid).arms}
+    assert compared == {name: f"real_{name.rpartition('_')[2]}" for name in compared}
+    one = lay_out({**grid, "baseline": "real_10"})
+    assert {arm.baseline for arm in one.arms} == {"real_10"} and one.baseline == "real_10"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        (("real_10", "a_10"), r"holds \['real_10', 'a_10'\] for the base set of the arm 'real_10' \(n_base 10\)"),
+        (("real_10", "a_10", "real_100"), r"allowed is one for each base set"),
+        (("real_100", "bogus"), r"one of the arms"),
+        (("real_100", "real_100"), r"each once"),
+        ((), r"one of the arms"),
+    ],
+)
+def test_baselines_that_are_not_one_for_each_base_set_are_refused(grid, baseline, words):
+    with pytest.raises(ValueError, match=words):
+        lay_out({**grid, "baseline": baseline})
 
 
 def test_stages_refer_to_what_they_need_by_name(config):
