@@ -22,10 +22,14 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Line:
-    """One arm's line of the table. None is what cannot be said: no run, one seed, or the baseline itself."""
+    """One arm's line of the table. None is what cannot be said: no run, one seed, or a baseline itself.
+
+    Args: base: the arm that this one is compared with; None for a baseline.
+    """
 
     arm: Arm
     runs: Mapping[int, Mapping[str, Any]]
+    base: Arm | None = None
     difference: accuracy.Difference | None = None
     holm_p: float | None = None
     fewer_errors: float | None = None
@@ -53,7 +57,7 @@ class Line:
 
 
 def tabulate(page: Page) -> list[Line]:
-    """Returns one line per arm, in the page's order, each compared with the baseline.
+    """Returns one line per arm, in the page's order, each compared with its baseline.
 
     The comparison is paired over the seeds that both arms have; p values are Holm's over the arms that have one.
     """
@@ -61,8 +65,7 @@ def tabulate(page: Page) -> list[Line]:
     for row in page.rows:
         runs[row["arm"]][int(row["seed"])] = row
     lines = [Line(arm, dict(sorted(runs[arm.name].items()))) for arm in page.arms]
-    reference = line_of(page.baseline, lines)
-    lines = [line if line is reference else _compared(page, line, reference) for line in lines]
+    lines = [_compared(page, line, line_of(page.baseline_of(line.arm.name), lines)) for line in lines]
     tested = [i for i, line in enumerate(lines) if line.difference and line.difference.p is not None]
     for i, p in zip(tested, accuracy.holm([lines[i].difference.p for i in tested]), strict=True):
         lines[i] = replace(lines[i], holm_p=p)
@@ -70,11 +73,14 @@ def tabulate(page: Page) -> list[Line]:
 
 
 def _compared(page: Page, line: Line, reference: Line) -> Line:
+    if line is reference:
+        return line
+    line = replace(line, base=reference.arm)
     ours, theirs = line.of_seeds("top1"), reference.of_seeds("top1")
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return line
-    kept = [page.ranks.get(name, {}) for name in (line.arm.name, page.baseline)]
+    kept = [page.ranks.get(name, {}) for name in (line.arm.name, reference.arm.name)]
     if all(seed in ranks for ranks in kept for seed in seeds):
         difference = accuracy.paired_difference(*([ranks[seed] for seed in seeds] for ranks in kept))
     else:
@@ -89,22 +95,27 @@ def line_of(name: str, lines: Sequence[Line]) -> Line:
     return next(line for line in lines if line.arm.name == name)
 
 
+def base_words(page: Page, line: Line | None = None) -> str:
+    """What arms are compared with: a line's baseline, or that of all of them; "its baseline" for one of several."""
+    titles = [line.base.title] if line else [arm.title for arm in page.arms if arm.name in page.baselines]
+    return titles[0] if len(titles) == 1 else "its baseline"
+
+
 def answer(page: Page, lines: Sequence[Line]) -> list[str]:
     """Returns the answer in sentences, computed from the lines: who beats the baseline, by how much, how surely.
 
     A claim is made only for p < 0.05 after Holm; what the seeds cannot show is said as well.
     """
-    reference = line_of(page.baseline, lines)
-    base = reference.arm.title
+    base = base_words(page)
     compared = sorted((x for x in lines if x.difference), key=lambda x: -x.difference.mean)
     tested = [x for x in compared if x.holm_p is not None]
-    if not reference.of_seeds("top1"):
+    if not any(line_of(name, lines).of_seeds("top1") for name in page.baselines):
         return [f"No run of {base} has finished, so there is nothing to compare with yet."]
     if not compared:
         return [f"No other arm has finished a seed that {base} has, so no difference can be given yet."]
     if not tested:
         return [
-            f"Nothing can be claimed from one seed. The largest difference from {base} is "
+            f"Nothing can be claimed from one seed. The largest difference from {base_words(page, compared[0])} is "
             f"{points(compared[0].difference.mean)} points of Top-1 ({compared[0].arm.title}); "
             "only more seeds can tell how much of it is chance."
         ]
@@ -114,7 +125,8 @@ def answer(page: Page, lines: Sequence[Line]) -> list[str]:
     said = []
     if better:
         best, *others = better
-        said += [f"{best.arm.title} beats {base} by {best.difference.mean:.2f} points of Top-1{_errors(best)}."]
+        gain = f"{best.difference.mean:.2f} points of Top-1{_errors(best)}"
+        said += [f"{best.arm.title} beats {base_words(page, best)} by {gain}."]
         said += [f"{_evidence(best, len(tested))}."]
         said += [f"So {'do' if others[1:] else 'does'} {_listed(others)}."] if others else []
     else:
@@ -132,7 +144,7 @@ def answer(page: Page, lines: Sequence[Line]) -> list[str]:
 
 def headline(page: Page, lines: Sequence[Line]) -> str:
     """Returns the answer in one sentence: the best arm beside the baseline, with its interval, p and seeds."""
-    base = line_of(page.baseline, lines).arm.title
+    base = base_words(page)
     tested = sorted((x for x in lines if x.holm_p is not None), key=lambda x: -x.difference.mean)
     if not tested:
         return answer(page, lines)[0]
@@ -140,7 +152,8 @@ def headline(page: Page, lines: Sequence[Line]) -> str:
     family = f" after Holm over {len(tested)} comparisons" if len(tested) > 1 else ""
     evidence = f"(95 % interval; {_p_equals(first.holm_p)}{family}, n = {d.num_seeds})"
     if first.verdict == "better":
-        return f"{first.arm.title} gains {plus_minus(d).lstrip('+')} points of Top-1 over {base} {evidence}."
+        gain = f"{plus_minus(d).lstrip('+')} points of Top-1 over {base_words(page, first)}"
+        return f"{first.arm.title} gains {gain} {evidence}."
     if all(x.verdict == "worse" for x in tested):
         loss = f"{plus_minus(d).lstrip(MINUS)} points of Top-1 {evidence}"
         if len(tested) == 1:
@@ -203,7 +216,6 @@ def _caution(tested: Sequence[Line]) -> list[str]:
 def gaps(page: Page, lines: Sequence[Line]) -> list[str]:
     """Returns what is missing or unequal, in words: seeds, arms, ranks, work. Empty when nothing is."""
     said = []
-    reference = line_of(page.baseline, lines)
     every = set(page.seeds)
     for line in lines:
         title, have = line.arm.title, set(line.runs)
@@ -219,6 +231,7 @@ def gaps(page: Page, lines: Sequence[Line]) -> list[str]:
                 f"{title}: the answers to single images were not kept for seed {', '.join(map(str, no_ranks))}; "
                 "its difference is tested over seeds alone, for this test set, and it has no accuracy per class."
             )
+        reference = line_of(page.baseline_of(line.arm.name), lines)
         if reference.runs and line.setting("steps") != reference.setting("steps"):
             said.append(
                 f"{title}: {line.setting('steps')} steps beside {reference.setting('steps')} of "
@@ -230,8 +243,7 @@ def gaps(page: Page, lines: Sequence[Line]) -> list[str]:
 def table_text(page: Page) -> str:
     """Returns the table for a terminal: aligned plain text, a star where the difference is significant."""
     lines = tabulate(page)
-    base = line_of(page.baseline, lines).arm.title
-    cells = [("arm", "Top-1 %", f"points v {base}", "p (Holm)", "Top-5 %", "seeds")]
+    cells = [("arm", "Top-1 %", f"points v {base_words(page)}", "p (Holm)", "Top-5 %", "seeds")]
     for line in lines:
         d, star = line.difference, "" if line.verdict == "open" else " *"
         p = "" if line.holm_p is None else p_text(line.holm_p) + star

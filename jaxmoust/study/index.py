@@ -22,9 +22,9 @@ MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html
 def summarise(page: Page) -> dict[str, Any]:
     """Returns what the index shows of a study: plain values, for JSON."""
     lines = tabulate(page)
-    reference = line_of(page.baseline, lines)
-    base = reference.summary("top1")
     compared = sorted((x for x in lines if x.difference), key=lambda x: -x.difference.mean)
+    reference = line_of(compared[0].base.name if compared else page.baseline, lines)
+    base = reference.summary("top1")
     best = None
     if compared:
         line, theirs = compared[0], reference.of_seeds("top1")

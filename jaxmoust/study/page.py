@@ -24,11 +24,17 @@ TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "dev
 
 @dataclass(frozen=True)
 class Arm:
-    """One treatment: the name used in rows and ranks, a title for people, what it does in a sentence."""
+    """One treatment.
+
+    Args:
+        name: as in rows and ranks. title: for people. description: what it does, in a sentence.
+        baseline: the arm that it is compared with, where it is not the page's.
+    """
 
     name: str
     title: str
     description: str = ""
+    baseline: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class Page:
     Args:
         title, question: what the page is called and answers.
         command: the line that makes it again.
-        baseline: name of the arm that others are compared with.
+        baseline: name of the arm that others are compared with, unless they name another.
         arms: in the order of the table.
         rows: results.csv, one dict a run with the keys COLUMNS; numbers may be text, as csv gives them.
         ranks: {arm: {seed: integers [N]}}, the number of classes scored above the true one, per test image;
@@ -140,8 +146,12 @@ class Page:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ValueError(f"arms: got {names}; allowed each name once")
-        if self.baseline not in names:
-            raise ValueError(f"baseline: got {self.baseline!r}; allowed {names}; name one of the arms")
+        for baseline in (self.baseline, *self.baselines):
+            if baseline not in names or self.baseline_of(baseline) != baseline:
+                raise ValueError(
+                    f"baseline: got {baseline!r}; allowed {names}; name one of the arms, and one that is not itself "
+                    "compared with another"
+                )
         labels = np.asarray(self.labels)
         if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.class_names)):
             raise ValueError(f"labels: got shape {labels.shape}; allowed [N], inside 0..{len(self.class_names) - 1}")
@@ -177,6 +187,16 @@ class Page:
                     f"{name}: got Top-{k} {found:.2f} from the ranks and {said:.2f} in the row; allowed the same "
                     "run's; write the page from the runs that wrote results.csv"
                 )
+
+    @property
+    def baselines(self) -> list[str]:
+        """The arms that others are compared with, each once, in the order of the arms."""
+        wanted = {arm.baseline or self.baseline for arm in self.arms}
+        return [arm.name for arm in self.arms if arm.name in wanted] + sorted(wanted - {arm.name for arm in self.arms})
+
+    def baseline_of(self, name: str) -> str:
+        """The arm that an arm is compared with; a baseline's is itself."""
+        return next(arm.baseline or self.baseline for arm in self.arms if arm.name == name)
 
     @property
     def seeds(self) -> list[int]:

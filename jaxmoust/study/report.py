@@ -21,6 +21,7 @@ from jaxmoust.study.findings import (
     MINUS,
     Line,
     answer,
+    base_words,
     columns_of,
     csv_text,
     gaps,
@@ -87,7 +88,7 @@ def _context(page: Page) -> dict[str, Any]:
     return {
         "page": page,
         "lines": lines,
-        "reference": reference,
+        "against": base_words(page),
         "answer": answer(page, lines),
         "gaps": gaps(page, lines),
         "family": sum(line.holm_p is not None for line in lines),
@@ -146,21 +147,23 @@ def _wilson_margin(reference: Line, num_images: int) -> tuple[float, float] | No
 
 def _interval_charts(page: Page, lines: Sequence[Line]) -> list[tuple[str, str]]:
     """Titles and charts of the answer: difference to the baseline, Top-1, Top-5."""
-    drawn, reference = [], line_of(page.baseline, lines)
-    if dots := [_difference_dots(line, reference) for line in lines if line.difference]:
-        axis = f"points of Top-1 above {reference.arm.title}"
-        drawn.append((f"Difference to {reference.arm.title}", charts.interval_chart(dots, 0.0, axis, cut=None)))
+    drawn, against = [], base_words(page)
+    if dots := [_difference_dots(line, line_of(line.base.name, lines)) for line in lines if line.difference]:
+        axis = f"points of Top-1 above {against}"
+        drawn.append((f"Difference to {against}", charts.interval_chart(dots, 0.0, axis, cut=None)))
+    # Where there are several baselines, none of them is a line for all.
+    reference = line_of(page.baseline, lines) if len(page.baselines) == 1 else None
     for k, column in ((1, "top1"), (5, "top5")):
         dots = []
         for line in lines:
             if (s := line.summary(column)) is not None:
-                verdict = "baseline" if line is reference else line.verdict if k == 1 else "open"
+                verdict = "baseline" if line.base is None else line.verdict if k == 1 else "open"
                 values = list(line.of_seeds(column).values())
                 dots.append(
                     charts.Dots(line.arm.title, values, s.mean, s.interval, interval_text(s.mean, s.interval), verdict)
                 )
         if dots:
-            base = reference.summary(column)
+            base = reference and reference.summary(column)
             chart = charts.interval_chart(dots, base and base.mean, f"Top-{k} on the test set, %")
             drawn.append((f"Top-{k}", chart))
     return drawn
@@ -202,13 +205,20 @@ def _curve_charts(page: Page) -> list[tuple[str, list[tuple[str, str, str]]]]:
             continue
         heights = [y for curve in every for _, y in curve if math.isfinite(y)]
         log = min(heights, default=0) > 0 and max(heights) > 20 * min(heights)
-        frame, base = charts.curve_frame(every, log), charts.thin(charts.mean_curve(of_arms.get(page.baseline, [])))
+        frame = charts.curve_frame(every, log)
+        bases = {name: charts.thin(charts.mean_curve(of_arms.get(name, []))) for name in page.baselines}
         panels = []
         for arm in page.arms:
             curves = [curve for curve in of_arms.get(arm.name, []) if curve]
             last = "".join(f"{y:.3g}" for _, y in charts.mean_curve(curves)[-1:])
             alt = f"{title} of {arm.title} over {frame[0]:g} steps, at the end {last}"
-            panels.append((arm.title, last, charts.curve_panel(curves, base, frame, log, alt) if curves else ""))
+            panels.append(
+                (
+                    arm.title,
+                    last,
+                    charts.curve_panel(curves, bases[page.baseline_of(arm.name)], frame, log, alt) if curves else "",
+                )
+            )
         drawn.append((title, panels))
     return drawn
 
@@ -272,14 +282,14 @@ def _classes(page: Page) -> dict[str, list[float]]:
 
 
 def _pairs(page: Page) -> list[dict[str, Any]]:
-    """Each run beside the baseline's run of its seed, image by image."""
-    base = page.ranks.get(page.baseline, {})
+    """Each run beside its baseline's run of its seed, image by image."""
+    bases = {arm.name: page.ranks.get(page.baseline_of(arm.name), {}) for arm in page.arms}
     return [
-        {"title": arm.title, "seed": seed, "test": accuracy.mcnemar(ranks, base[seed])}
+        {"title": arm.title, "seed": seed, "test": accuracy.mcnemar(ranks, bases[arm.name][seed])}
         for arm in page.arms
-        if arm.name != page.baseline
+        if arm.name not in page.baselines
         for seed, ranks in sorted(page.ranks.get(arm.name, {}).items())
-        if seed in base
+        if seed in bases[arm.name]
     ]
 
 

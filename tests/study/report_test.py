@@ -12,7 +12,7 @@ import pytest
 from made_up_page import CLASSES, make_page
 from PIL import Image
 
-from jaxmoust.study import charts, findings, report
+from jaxmoust.study import charts, findings, index, report
 from jaxmoust.study.draws import Draws
 from jaxmoust.study.page import COLUMNS, Arm, Figure, Gallery, Section, Table
 
@@ -90,6 +90,36 @@ def test_page_describes_every_picture_and_sorts_every_column(tmp_path):
     assert set(links.sorts) == {"number", "text"}
     # The record of a stage is a fold, which has no order.
     assert len(links.sorts) == links.tags.count("th") - html.count('scope="row"') - html.count(">Record</th>")
+
+
+@pytest.fixture
+def of_two_baselines():
+    """Two base sets: arm 0 with arm 1 of it, which gains, and arm 2, far below, with arm 3 of it, which loses."""
+    arms = [Arm(f"arm{i}", f"Arm {i}", "", f"arm{i // 2 * 2}") for i in range(4)]
+    return make_page((0, 30, -100, -130), arms=arms)
+
+
+def test_arms_are_compared_with_their_own_baseline_alone(of_two_baselines, tmp_path):
+    page = of_two_baselines
+    lines = findings.tabulate(page)
+    assert [line.base and line.base.name for line in lines] == [None, "arm0", None, "arm2"]
+    assert [line.verdict for line in lines] == ["open", "better", "open", "worse"]
+    for ours, theirs in ((1, 0), (3, 2)):
+        tops = [lines[i].summary("top1").mean for i in (ours, theirs)]
+        assert lines[ours].difference.mean == pytest.approx(tops[0] - tops[1])
+    words = said(page)
+    assert words.startswith("Arm 1 beats Arm 0 by") and "Significantly worse than its baseline: Arm 3" in words
+    assert findings.headline(page, lines).startswith("Arm 1 gains")
+    assert index.summarise(page)["baseline"]["arm"] == "Arm 0"
+    html = written(page, tmp_path)
+    assert "Difference to its baseline" in html and html.count("<small>baseline</small>") == 2
+    assert len(re.findall(r"<tr><td>Arm [13]</td>", html)) == 6  # run against run: three seeds of each pair
+
+
+def test_baseline_that_is_compared_with_another_arm_is_refused():
+    arms = [Arm(f"arm{i}", "", "", base) for i, base in enumerate(("", "arm2", "arm0"))]
+    with pytest.raises(ValueError, match=r"got 'arm2'.*not itself"):
+        make_page(arms=arms)
 
 
 def test_page_escapes_what_it_is_given(tmp_path):
