@@ -4,10 +4,13 @@ Sections are unpacked as keyword arguments, so that a misspelt, missing or dead 
 starts. What a `name` in a configuration may be stands in the literal tables below.
 """
 
+import contextlib
 import functools
+import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +57,7 @@ Config = Mapping[str, Any]
 
 
 def read_config(path: str) -> ml_collections.ConfigDict:
-    """Reads `PATH[:arg]`: runs the file's `get_config(arg)`.
+    """Reads `PATH[:arg]`: runs the file's `get_config(arg)`. As a script may, it may import the files beside it.
 
     Raises: ValueError: no such file, or one without `get_config`.
     """
@@ -63,10 +66,27 @@ def read_config(path: str) -> ml_collections.ConfigDict:
         raise ValueError(f"No configuration file {file!r}. Those of the project lie in configs/ and experiments/.")
     spec = importlib.util.spec_from_file_location("config", file)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
-    return module.get_config(arg)
+    with _neighbours(Path(file)):
+        spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
+        return module.get_config(arg)
+
+
+@contextlib.contextmanager
+def _neighbours(file: Path) -> Iterator[None]:
+    """Lets the files beside a file be imported, anew each time: they may have changed, or be another folder's."""
+    folder, names = str(file.parent.resolve()), {path.stem for path in file.parent.glob("*.py")}
+    hidden = {name: sys.modules.pop(name) for name in names & set(sys.modules)}
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()  # a file may be newer than what Python remembers of its folder
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name in names & set(sys.modules):
+            del sys.modules[name]
+        sys.modules.update(hidden)
 
 
 def load_config(path: str) -> Config:

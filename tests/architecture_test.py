@@ -120,8 +120,9 @@ def test_hub_packages_are_known_in_one_room():
             assert not {name.split(".")[0] for name in _imports(path)} & HUB_PACKAGES, path
 
 
-def test_experiments_and_configs_import_only_ml_collections():
+def test_experiments_and_configs_import_only_ml_collections_and_files_beside_them():
     for folder in ("configs", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             if path.parent.name not in ("speed", "assets"):
-                assert {name.split(".")[0] for name in _imports(path)} == {"ml_collections"}, path
+                beside = {p.stem for p in path.parent.glob("*.py")} - {path.stem}
+                assert {name.split(".")[0] for name in _imports(path)} <= {"ml_collections", *beside}, path

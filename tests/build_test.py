@@ -1,5 +1,6 @@
 """The composition root: sections become objects, and what is misspelt, missing or dead is refused by name."""
 
+import sys
 import types
 
 import ml_collections
@@ -36,6 +37,30 @@ def test_load_config_hands_over_the_argument(tmp_path):
     file.write_text("def get_config(arg=''):\n    return dict(arg=arg, sizes=[1, [2]])\n")
     assert build.load_config(f"{file}:a=b,c") == {"arg": "a=b,c", "sizes": (1, (2,))}
     assert build.load_config(str(file))["arg"] == ""
+
+
+CONFIG_WITH_NEIGHBOURS = """
+import neighbour
+
+def get_config(arg=""):
+    import later
+    return {"a": neighbour.NAME, "b": later.B}
+"""
+
+
+def test_configuration_imports_the_files_beside_it_and_leaves_no_trace(tmp_path, monkeypatch):
+    """Two folders with a file of one name: each configuration reads its own, and as it is now."""
+    monkeypatch.setitem(sys.modules, "neighbour", types.ModuleType("neighbour"))
+    before, path = dict(sys.modules), list(sys.path)
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "neighbour.py").write_text(f"NAME = {folder!r}")
+        (tmp_path / folder / "later.py").write_text("B = 1")
+        (tmp_path / folder / "config.py").write_text(CONFIG_WITH_NEIGHBOURS)
+        assert build.load_config(str(tmp_path / folder / "config.py")) == {"a": folder, "b": 1}
+    (tmp_path / "one" / "neighbour.py").write_text("NAME = 'changed since'")
+    assert build.load_config(str(tmp_path / "one" / "config.py"))["a"] == "changed since"
+    assert sys.modules["neighbour"] is before["neighbour"] and "later" not in sys.modules and sys.path == path
 
 
 def test_load_config_refuses_what_is_no_configuration(tmp_path):

@@ -1,9 +1,9 @@
 """Every configuration file: it loads, is what its job wants, teaches a command that parses, and runs when quick."""
 
+import ast
 import csv
 import dataclasses
 import gzip
-import importlib.util
 import json
 import re
 import shlex
@@ -17,8 +17,8 @@ import pytest
 import tiny_stable_diffusion
 from PIL import Image
 
+from jaxmoust import build, jobs
 from jaxmoust import cli as command_line
-from jaxmoust import jobs
 from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.jobs.domain import plan_domain
 from jaxmoust.jobs.measure import plan_measure
@@ -26,7 +26,11 @@ from jaxmoust.runtime.parallel import Machine
 from jaxmoust.study import arms
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(str(p.relative_to(ROOT)) for p in [*ROOT.glob("configs/**/*.py"), *ROOT.glob("experiments/*.py")])
+FILES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("configs/**/*.py"), *ROOT.glob("experiments/*.py"))
+    if "def get_config(" in path.read_text()  # others are what these import
+)
 SECTIONS = {
     "diffuse": ("fit", jobs.GENERATOR_SECTIONS),
     "finetune": ("fit", jobs.FINETUNE_SECTIONS),
@@ -47,11 +51,18 @@ SECTIONS = {
 MAY_BE_NONE = {"sampler"}
 
 
-def load(path: str):
-    spec = importlib.util.spec_from_file_location("config", ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A configuration file: its docstring, and what the program reads of it."""
+
+    path: str
+
+    @property
+    def doc(self) -> str:
+        return ast.get_docstring(ast.parse((ROOT / self.path).read_text())) or ""
+
+    def get_config(self, arg: str = "") -> ml_collections.ConfigDict:
+        return build.read_config(f"{ROOT / self.path}:{arg}")
 
 
 def leaves(value: object, name: str = ""):
@@ -89,7 +100,7 @@ def parsed(cli, monkeypatch, tmp_path):
 @pytest.mark.parametrize("arg", ["", "quick"])
 @pytest.mark.parametrize("path", FILES)
 def test_config_has_its_jobs_sections_and_every_field_a_value(path, arg):
-    config = load(path).get_config(arg)
+    config = File(path).get_config(arg)
     assert isinstance(config, ml_collections.ConfigDict)
     _, sections = SECTIONS[config.task]
     optional = arms.OPTIONAL_FIELDS if config.task == "study" else ()
@@ -101,7 +112,7 @@ def test_config_has_its_jobs_sections_and_every_field_a_value(path, arg):
 
 @pytest.mark.parametrize("path", FILES)
 def test_config_on_the_command_line_is_locked_and_typed(parsed, path):
-    verb, _ = SECTIONS[load(path).get_config().task]
+    verb, _ = SECTIONS[File(path).get_config().task]
     config = parsed(verb, [f"--config={path}", "--workdir=w"])
     assert config.is_locked
     with pytest.raises(AttributeError, match="bogus"):
@@ -112,9 +123,9 @@ def test_config_on_the_command_line_is_locked_and_typed(parsed, path):
 
 @pytest.mark.parametrize("path", FILES)
 def test_config_docstring_names_a_command_of_its_own_that_parses(parsed, path):
-    module = load(path)
-    shown = commands(module.__doc__)
-    assert shown and "Run:" in module.__doc__
+    module = File(path)
+    shown = commands(module.doc)
+    assert shown and "Run:" in module.doc
     verb, _ = SECTIONS[module.get_config().task]
     for named, flags in shown:
         assert named == verb
@@ -176,7 +187,7 @@ def pipeline(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("path", [f for f in FILES if "/sample/sd" in f])
 def test_quick_external_generator_writes_a_set_of_the_data_sets_classes(tmp_path, path, stand_in, pipeline):
-    config = load(path).get_config("quick").to_dict()
+    config = File(path).get_config("quick").to_dict()
     config["data"] = stand_in(config["data"])
     config["pipeline"] |= {"path": str(pipeline), "variant": ""}
     side = config["data"]["image_px"]
@@ -207,7 +218,7 @@ def test_quick_external_generator_writes_a_set_of_the_data_sets_classes(tmp_path
     ],
 )
 def test_external_generator_refuses_before_anything_is_written(tmp_path, stand_in, pipeline, section, fields, said):
-    config = load("configs/sample/sd15_cifar10.py").get_config("quick").to_dict()
+    config = File("configs/sample/sd15_cifar10.py").get_config("quick").to_dict()
     config["data"] = stand_in(config["data"])
     config["pipeline"] |= {"path": str(pipeline), "variant": ""}
     config[section] |= fields
@@ -266,7 +277,7 @@ TRAINED = [f for f in FILES if "/classifier/" in f or "/generator/" in f]
 
 def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline: Path) -> tuple[str, dict]:
     """A configuration's verb, and its fields with few images in place of its data, and a small pipeline for its own."""
-    config = load(path).get_config(arg).to_dict()
+    config = File(path).get_config(arg).to_dict()
     config["data"] = {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}
     if "pipeline" in config:
         config["pipeline"] |= {"path": str(pipeline), "revision": "", "variant": ""}
@@ -285,7 +296,7 @@ def test_config_is_accepted_by_its_job(path, stand_in, pipeline):
 
 @pytest.mark.parametrize("path", [f for f in FILES if "/domain/" in f])
 def test_domain_config_is_accepted_whatever_set_it_will_be_given(path, stand_in):
-    config = load(path).get_config().to_dict()
+    config = File(path).get_config().to_dict()
     config |= {"set": "later", "data": {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}}
     real, training = plan_domain(config, Machine.all())
     assert training.task.num_classes == 2 and training.task.image_shape == real.shape
@@ -294,7 +305,7 @@ def test_domain_config_is_accepted_whatever_set_it_will_be_given(path, stand_in)
 @pytest.mark.parametrize("arg", ["", "quick"])
 @pytest.mark.parametrize("path", [f for f in FILES if "/measure/" in f])
 def test_measuring_config_is_accepted_on_images_of_its_format(path, arg, stand_in):
-    config = load(path).get_config(arg).to_dict()
+    config = File(path).get_config(arg).to_dict()
     data = {**stand_in(config["data"]), "n_base": min(config["data"]["n_base"], 100)}
     config |= {"set": "set", "extractor": {**config["extractor"], "path": "extractor"}, "data": data}
     assert len(plan_measure(config, Machine.all()).base) in (100, 200)
@@ -327,7 +338,7 @@ def test_evaluation_crops_test_images_as_training_did(cli, tmp_path, stand_in, p
 
 def test_quick_experiment_runs_every_arm(quick_study):
     rows = (quick_study.workdir / "results.csv").read_text().splitlines()
-    num_arms = len(load("experiments/quickstart.py").get_config().arms)
+    num_arms = len(File("experiments/quickstart.py").get_config().arms)
     assert len(rows) == 1 + 2 * num_arms
     assert (quick_study.workdir / "report" / "index.html").stat().st_size > 10_000
 
@@ -341,7 +352,7 @@ def test_quick_sampling_strategies_run_and_the_page_shows_what_each_drew(cli, tm
     assert outcome.code == 0 and "fit" not in outcome.out and "sample edm" not in outcome.out
     with open(work / "results.csv") as file:
         rows = {row["arm"]: row for row in csv.DictReader(file)}
-    assert list(rows) == [arm["name"] for arm in load("experiments/sampling_strategy.py").get_config().arms]
+    assert list(rows) == [arm["name"] for arm in File("experiments/sampling_strategy.py").get_config().arms]
     assert {rows[arm]["sampler"] for arm in ("weighted", "easy_to_hard", "ramp_up", "synthetic_first")} == {
         "weighted",
         "easy_to_hard",
