@@ -1,0 +1,303 @@
+"""What the experiments share: the scales they run at, the controls that each of them carries, how an arm is written.
+
+A scale is a data set, a classifier of its size, and the generators that there are for it:
+    digits       scikit-learn's handwriting, 8 px; minutes on 2 CPU cores; the default
+    fashion      Fashion-MNIST, 28 px; an hour or two on 2 CPU cores; the files come with Debian's package
+                 dataset-fashion-mnist, or lie in --config.data.path=DIR
+    cifar10      32 px, published networks, for accelerators; the verb `data prepare` puts it where TFDS looks for it
+    imagenet100  224 px, published networks, for accelerators; --config.data.path=DIR holds train/CLASS/*.JPEG and a
+                 validation split, and --config.data.classes=FILE names the hundred classes, one a line
+"quick" beside a scale ("fashion,quick") runs every part of it for seconds; its numbers mean nothing.
+
+Of the generators, edm and ddpm are trained on the base set. sd comes from outside and is drawn from as it is, sd_lora
+and sd_full are the same, tuned on the base set: a tiny Stable Diffusion of typeset digits at the small scales, Stable
+Diffusion 1.5 and 2.1-base at the large ones.
+"""
+
+import ml_collections
+
+
+def _made(draw: str, fit: str = "", drawing: dict | None = None, fitting: dict | None = None) -> dict:
+    """A generator: what draws from it and what trains it (""; nothing here), and what differs from these files."""
+    return dict(draw=draw, fit=fit, drawing=drawing or {}, fitting=fitting or {})
+
+
+# The tiny Stable Diffusion reads 24 tokens, most of them letters, and this leaves room for "Ankle boot".
+GARMENT = dict(prompts=dict(template="a photo of a {}"))
+NO_GRID = dict(grid=dict(per_class=0))  # a study's page shows what is drawn
+# Garments are ten times as many as digits: three times as many steps.
+ON_GARMENTS = dict(**GARMENT, **NO_GRID, train=dict(num_steps=600))
+# What folders such as n01440764 are called, as JSON: --config.sets.sd.overrides.prompts.words_file=FILE
+NAMED = dict(prompts=dict(words_file=""))
+AT_256 = dict(**NAMED, data=dict(image_px=256))
+AT_512 = dict(**NAMED, data=dict(image_px=512))
+
+SCALES = dict(
+    digits=dict(
+        data=dict(source="digits", image_px=0, channels=0),
+        seeds=(0, 1, 2, 3, 4),
+        num_classes=10,
+        num_train=1000,
+        n_base=100,
+        num_images=1000,
+        classifier="configs/classifier/digits_resnet.py",
+        stronger=dict(rotate_deg=10.0, scale=0.1, cutout_px=2),
+        stronger_words="rotation, scaling and cutout besides the shifts",
+        looks=dict(domain="configs/domain/digits.py", measure="configs/measure/digits.py"),
+        looking=dict(domain={}, measure={}),
+        generators=dict(
+            edm=_made("configs/sample/edm.py", "configs/generator/digits_edm.py"),
+            ddpm=_made("configs/sample/ddim.py", "configs/generator/digits_ddpm.py"),
+            sd=_made("configs/sample/tiny_sd.py"),
+            sd_lora=_made("configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_lora.py", fitting=NO_GRID),
+            sd_full=_made("configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_full.py", fitting=NO_GRID),
+        ),
+    ),
+    fashion=dict(
+        data=dict(source="fashion_mnist", image_px=0, channels=0),
+        seeds=(0, 1, 2),
+        num_classes=10,
+        num_train=60_000,
+        n_base=1000,
+        num_images=5000,
+        classifier="configs/classifier/fashion_resnet.py:small",
+        stronger=dict(cutout_px=8),
+        stronger_words="cutout besides flips and shifts",
+        looks=dict(domain="configs/domain/fashion.py", measure="configs/measure/cifar10.py:classifier"),
+        looking=dict(domain={}, measure={}),
+        generators=dict(
+            # 23 and 24 evaluations an image, about half of what the two papers spend.
+            edm=_made(
+                "configs/sample/edm.py",
+                "configs/generator/fashion_edm.py:small",
+                drawing=dict(sample=dict(num_steps=12, per_device_batch=125)),
+            ),
+            ddpm=_made(
+                "configs/sample/ddim.py",
+                "configs/generator/fashion_ddpm.py:small",
+                drawing=dict(sample=dict(num_steps=24, per_device_batch=125)),
+            ),
+            sd=_made("configs/sample/tiny_sd.py", drawing=GARMENT),
+            sd_lora=_made(
+                "configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_lora.py", GARMENT, ON_GARMENTS
+            ),
+            sd_full=_made(
+                "configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_full.py", GARMENT, ON_GARMENTS
+            ),
+        ),
+    ),
+    cifar10=dict(
+        data=dict(source="tfds:cifar10", image_px=32, channels=3),
+        seeds=(0, 1, 2, 3, 4),
+        num_classes=10,
+        num_train=50_000,
+        n_base=50_000,
+        num_images=50_000,
+        classifier="configs/classifier/cifar10_resnet18.py",
+        stronger=dict(randaugment_ops=2, cutout_px=16),
+        stronger_words="RandAugment and cutout besides flips and crops",
+        looks=dict(domain="configs/domain/cifar10.py", measure="configs/measure/cifar10.py:classifier"),
+        looking=dict(domain={}, measure={}),
+        generators=dict(
+            edm=_made("configs/sample/edm.py", "configs/generator/cifar10_edm.py"),
+            ddpm=_made("configs/sample/ddim.py", "configs/generator/cifar10_ddpm.py"),
+            sd=_made("configs/sample/sd15_cifar10.py"),
+            sd_lora=_made("configs/sample/sd15_finetuned.py", "configs/generator/sd15_lora.py"),
+            sd_full=_made("configs/sample/sd15_finetuned.py", "configs/generator/sd15_full.py"),
+        ),
+    ),
+    imagenet100=dict(
+        data=dict(source="folder", image_px=224, channels=3),
+        seeds=(0, 1, 2),
+        num_classes=100,
+        num_train=126_689,
+        n_base=126_689,
+        num_images=126_689,
+        classifier="configs/classifier/imagenet100_resnet50.py",
+        stronger=dict(randaugment_ops=2),
+        stronger_words="RandAugment besides flips and crops",
+        looks=dict(domain="configs/domain/cifar10.py", measure="configs/measure/cifar10.py:classifier"),
+        looking=dict(domain=dict(data=dict(image_px=64)), measure=dict(num_images=10_000)),
+        generators=dict(
+            edm=_made(
+                "configs/sample/edm.py", "configs/generator/imagenet100_edm.py", fitting=dict(data=dict(image_px=64))
+            ),
+            ddpm=_made(
+                "configs/sample/ddim.py", "configs/generator/imagenet100_ddpm.py", fitting=dict(data=dict(image_px=64))
+            ),
+            sd=_made("configs/sample/sd21_imagenet100.py", drawing=AT_256),
+            sd_lora=_made(
+                "configs/sample/sd21_imagenet100.py",
+                "configs/generator/sd21_lora.py",
+                dict(**AT_256, pipeline=dict(variant="")),
+                AT_512,
+            ),
+            sd_full=_made(
+                "configs/sample/sd21_imagenet100.py",
+                "configs/generator/sd21_full.py",
+                dict(**AT_256, pipeline=dict(variant="")),
+                AT_512,
+            ),
+        ),
+    ),
+)
+
+# In the quick variant: so many base images a class, so many synthetic ones for each, and of SCALES what takes hours.
+QUICK_PER_CLASS, QUICK_RATIO = 2, 2
+QUICK_LEFT_OUT = ("sample", "train", "grid", "num_images")
+
+
+def read(arg: str, *words: str) -> ml_collections.ConfigDict:
+    """Reads an experiment's argument: a scale, "quick", and words of the experiment's own, by ",".
+
+    Returns: the scale with its `name`, `quick`, and `words`, those of the experiment's own that were given.
+    Raises: ValueError: a word that is none of these, or two scales.
+    """
+    given = [word for word in arg.split(",") if word]
+    names = [word for word in given if word in SCALES] or ["digits"]
+    unknown = set(given) - {*SCALES, "quick", *words}
+    if unknown or len(names) > 1:
+        allowed = f"one of {', '.join(SCALES)}, and {', '.join(('quick', *words))}"
+        raise ValueError(f"got {arg!r}; allowed are {allowed}, by ','")
+    scale = ml_collections.ConfigDict(SCALES[names[0]])
+    scale.name, scale.quick, scale.words = names[0], "quick" in given, tuple(word for word in words if word in given)
+    if scale.quick:
+        scale.n_base = QUICK_PER_CLASS * scale.num_classes
+        scale.num_images = QUICK_RATIO * scale.n_base
+    return scale
+
+
+def of(scale: ml_collections.ConfigDict, **by_name):
+    """The one of these that is given for the scale."""
+    return by_name[scale.name]
+
+
+def sizes(scale: ml_collections.ConfigDict, **by_name: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of real sets, ascending, as given for the scale; in the quick variant, small ones."""
+    given = by_name[scale.name]
+    return tuple(QUICK_PER_CLASS * scale.num_classes * 2**i for i in range(len(given))) if scale.quick else given
+
+
+def base_set(scale: ml_collections.ConfigDict, n_base: int = 0) -> dict:
+    """The field of a data section that chooses so many real images; 0 is the scale's own number."""
+    n_base = n_base or scale.n_base
+    return dict(n_base=0 if n_base == scale.num_train else n_base)  # 0 takes all there are, should some be missing
+
+
+def study(scale: ml_collections.ConfigDict, name: str, question: str, n_base: int = 0) -> ml_collections.ConfigDict:
+    """An experiment without generators, sets and arms yet, of the scale's data, classifier and seeds.
+
+    Args: n_base: size of the base set; 0 is the scale's own.
+    """
+    config = ml_collections.ConfigDict()
+    config.task = "study"
+    config.name = name if scale.name == "digits" else f"{name}_{scale.name}"
+    config.question = question
+    config.baseline = "real"
+    config.seeds = scale.seeds
+    config.data = dict(
+        **scale.data,
+        **base_set(scale, n_base),
+        path="",
+        classes="",
+        base_seed=0,
+        n_per_class=0,
+        imbalance="",
+        imbalance_ratio=0.0,
+    )
+    config.generators, config.sets, config.scores, config.domains, config.measures = {}, {}, {}, {}, {}
+    config.classifier = _variant(scale, scale.classifier)
+    return config
+
+
+def generator(scale: ml_collections.ConfigDict, name: str, **overrides: dict) -> dict:
+    """The training of one of the scale's generators on the base set, unless overrides say otherwise."""
+    made = scale.generators[name]
+    return dict(config=_variant(scale, made.fit), overrides={**_overrides(scale, made.fitting), **overrides})
+
+
+def drawn(scale: ml_collections.ConfigDict, name: str, num_images: int = 0, generator: str = "") -> dict:
+    """A set of one of the scale's generators.
+
+    Args: num_images: 0 is the scale's own number. generator: what the experiment calls the generator, if not `name`.
+    """
+    made = scale.generators[name]
+    overrides = {**_overrides(scale, made.drawing), "num_images": num_images or scale.num_images}
+    if scale.quick and not made.fit:  # the small pipeline in place of a public one, which no test can load
+        overrides["pipeline"] = dict(path="tiny_sd", variant="")
+    own = generator or (name if made.fit else "")
+    return dict(generator=own, config=_variant(scale, made.draw), overrides=overrides)
+
+
+def look(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **overrides) -> dict:
+    """A look at a set, "domain" or "measure", beside the classifier of an arm."""
+    overrides = {**_overrides(scale, scale.looking[kind]), **overrides}
+    return dict(set=name, arm=arm, config=_variant(scale, scale.looks[kind]), overrides=overrides)
+
+
+def _variant(scale: ml_collections.ConfigDict, path: str) -> str:
+    return f"{path.partition(':')[0]}:quick" if scale.quick and path else path
+
+
+def _overrides(scale: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> dict:
+    return {name: value for name, value in given.items() if not (scale.quick and name in QUICK_LEFT_OUT)}
+
+
+def controls(scale: ml_collections.ConfigDict, num_images: int = 0, n_base: int = 0) -> tuple[dict, dict, dict]:
+    """The three arms that every comparison carries: the base set alone, duplicated, and under stronger augmentation.
+
+    Args:
+        num_images: how many synthetic images the duplicates stand beside; 0 is the scale's own number.
+        n_base: size of the base set, where it is not the study's; it goes into names and titles.
+    """
+    name, title, own = (f"_{n_base}", f", {n_base:,}", base_set(scale, n_base)) if n_base else ("", "", {})
+    copies = 1 + round((num_images or scale.num_images) / (n_base or scale.n_base))
+    return (
+        arm(f"real{name}", f"Real only{title}", "The base set and nothing else.", **_of_data(own)),
+        arm(
+            f"duplicated{name}",
+            f"Real, duplicated{title}",
+            "The base set copied to the size of the largest mixed pool: what more draws of the same images give.",
+            data=dict(copies=copies, **own),
+        ),
+        arm(
+            f"augmented{name}",
+            f"Real, stronger augmentation{title}",
+            f"The base set under {scale.stronger_words}: what classical augmentation gives.",
+            augment=scale.stronger.to_dict(),
+            **_of_data(own),
+        ),
+    )
+
+
+def _of_data(fields: dict) -> dict:
+    return dict(data=fields) if fields else {}
+
+
+def only(name: str, title: str, what: str, **overrides: dict) -> dict:
+    """An arm of one set and no real image at all."""
+    return arm(f"{name}_only", title, f"No real image at all: {what}.", (name,), share(**{name: 1.0}), **overrides)
+
+
+def mixed(name: str, title: str, what: str, **overrides: dict) -> dict:
+    """An arm of half real and half synthetic images in each batch."""
+    return arm(
+        f"{name}_mixed", title, f"Half of each batch real, half {what}.", (name,), share(**{name: 0.5}), **overrides
+    )
+
+
+def share(**sets: float) -> dict:
+    """The sampler that gives each set its part of every batch, and what is left to the real images."""
+    return dict(name="share", shares={"real": 1.0 - sum(sets.values()), **sets})
+
+
+def arm(
+    name: str,
+    title: str,
+    description: str,
+    sets: tuple[str, ...] = (),
+    sampler: dict | None = None,
+    **overrides: dict,
+) -> dict:
+    """An arm: its words, the sets it mixes in, how batches are drawn (None: shuffled), what differs in its training."""
+    return dict(name=name, title=title, description=description, sets=sets, sampler=sampler, overrides=overrides)

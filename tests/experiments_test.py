@@ -1,0 +1,61 @@
+"""Every experiment at every scale: it lays out, and carries what a comparison must carry."""
+
+from pathlib import Path
+
+import pytest
+
+from jaxmoust import build
+from jaxmoust.study import arms
+from jaxmoust.study.experiment import Experiment
+
+ROOT = Path(__file__).parents[1]
+SCALES = ("digits", "fashion", "cifar10", "imagenet100")
+SCALED = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if "parts.read(" in path.read_text())
+
+
+@pytest.fixture
+def lay_out(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    def of(file: str, arg: str) -> Experiment:
+        config = build.load_config(f"experiments/{file}:{arg}")
+        return arms.expand(config, build.load_config, build.override, lambda data: data["source"])
+
+    return of
+
+
+def real_only(run: arms.Run) -> bool:
+    return not run.stage.config["data"]["synthetic"]
+
+
+@pytest.mark.parametrize("quick", ["", ",quick"])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("file", SCALED)
+def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(lay_out, file, scale, quick):
+    experiment = lay_out(file, scale + quick)
+    assert len(experiment.seeds) >= 3
+    runs = {run.arm.name: run for run in experiment.runs if run.seed == experiment.seeds[0]}
+    for name, run in runs.items():
+        if real_only(run):
+            continue
+        base = runs[run.arm.baseline].stage.config
+        beside = [
+            one.stage.config
+            for one in runs.values()
+            if real_only(one) and one.stage.config["data"]["n_base"] == run.stage.config["data"]["n_base"]
+        ]
+        assert base in beside and base["data"]["copies"] == 1, name
+        assert any(one["data"]["copies"] > 1 for one in beside), name
+        assert any(one["augment"] != base["augment"] for one in beside), name
+
+
+def test_experiment_of_a_scale_is_named_after_it(lay_out):
+    names = [lay_out(file, scale).name for file in SCALED for scale in SCALES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("arg", ["bogus", "digits,fashion", "digits,imbalance"])
+@pytest.mark.parametrize("file", SCALED)
+def test_unknown_scale_or_two_are_refused_with_those_there_are(file, arg):
+    with pytest.raises(ValueError, match=r"allowed are one of digits, fashion, cifar10, imagenet100, and quick"):
+        build.load_config(f"{ROOT}/experiments/{file}:{arg}")
