@@ -184,16 +184,24 @@ def base_set(scale: ml_collections.ConfigDict, n_base: int = 0) -> dict:
     return dict(n_base=0 if n_base == scale.num_train else n_base)  # 0 takes all there are, should some be missing
 
 
-def study(scale: ml_collections.ConfigDict, name: str, question: str, n_base: int = 0) -> ml_collections.ConfigDict:
+def study(
+    scale: ml_collections.ConfigDict,
+    name: str,
+    question: str,
+    n_base: int = 0,
+    baseline: str | tuple[str, ...] = "real",
+) -> ml_collections.ConfigDict:
     """An experiment without generators, sets and arms yet, of the scale's data, classifier and seeds.
 
-    Args: n_base: size of the base set; 0 is the scale's own.
+    Args:
+        n_base: size of the base set; 0 is the scale's own.
+        baseline: the arm that others are compared with, or one for each base set.
     """
     config = ml_collections.ConfigDict()
     config.task = "study"
     config.name = name if scale.name == "digits" else f"{name}_{scale.name}"
     config.question = question
-    config.baseline = "real"
+    config.baseline = baseline
     config.seeds = scale.seeds
     config.data = dict(
         **scale.data,
