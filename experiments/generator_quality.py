@@ -33,8 +33,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     arms = list(parts.controls(scale))
     for name, method in METHODS.items():
-        for size, n_base in (("few", few), ("many", many)):
-            made, title = f"{name}_{size}", f"{method} of {n_base:,}"
+        for made, n_base in ((name, few), (f"{name}_many", many)):
+            title = f"{method} of {n_base:,}"
             config.generators[made] = parts.generator(scale, name, data=parts.base_set(scale, n_base))
             config.sets[made] = parts.drawn(scale, name, generator=made)
             config.measures[made] = parts.look(scale, "measure", made)
