@@ -3,12 +3,13 @@
 The study drops the lowest fifth by CLIP; He et al. 2023 (2210.07574) keep what CLIP gives more than 1 / K of K classes.
 Here a judge is what the real images alone can train: a classifier, by how sure it is of the class that an image was
 made for, and a domain classifier, by p(real | image) / p(synthetic | image). The images are those of the outside
-generator as it is (at fashion, of an EDM): half of each batch, or, by the word `only`, all of it.
+generator as it is (at fashion, of an EDM): half of each batch, or, by the word `only`, all of it. `clip=DIR`, the
+folder of a CLIP in Hugging Face's layout, lets it judge too.
 
 Run: jaxmoust study --config=experiments/filters.py --workdir=runs/filters
      jaxmoust study --config=experiments/filters.py:only --workdir=runs/filters_only
      jaxmoust study --config=experiments/filters.py:fashion --workdir=runs/filters_fashion
-     jaxmoust study --config=experiments/filters.py:cifar10 --workdir=runs/filters_cifar10
+     jaxmoust study --config=experiments/filters.py:cifar10,clip=DIR --workdir=runs/filters_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
 Cost:
 Result:
@@ -21,8 +22,8 @@ DROPPED = 0.2
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "only": no real images; "quick"; by ","."""
-    scale = parts.read(arg, "only")
+    """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "only"; clip=DIR; "quick"; by ","."""
+    scale = parts.read(arg, "only", "clip=")
     only = "only" in scale.words
     made = parts.of(scale, digits="sd", fashion="edm", cifar10="sd", imagenet100="sd")
     config = parts.study(
@@ -36,6 +37,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.sets = {made: parts.drawn(scale, made)}
     config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence", overrides={}))
     config.domains = dict(density_ratio=dict(parts.look(scale, "domain", made), seeds="all"))
+    judges = [
+        ("confidence", "confidence", "the classifier of the real images"),
+        ("density_ratio", "density ratio", "the domain classifier"),
+    ]
+    if "clip" in scale.words:
+        judges.append(("clip", "CLIP's confidence", "CLIP"))
+        config.scores.clip = dict(arm="", config="configs/score/clip.py", overrides=dict(clip=scale.words.clip))
     shares = parts.share(**{made: 1.0 if only else 0.5})
 
     def arm(
@@ -50,21 +58,22 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             arm(
                 f"{score}_fifth",
                 f"Without the fifth of least {title}",
-                f"Of each class the fifth dropped that the {judge} trusts least.",
+                f"Of each class the fifth dropped that {judge} trusts least.",
                 score,
                 drop_lowest=DROPPED,
             )
-            for score, title, judge in (
-                ("confidence", "confidence", "classifier of the real images"),
-                ("density_ratio", "density ratio", "domain classifier"),
-            )
+            for score, title, judge in judges
         ),
-        arm(
-            "confidence_chance",
-            "Confidence above chance",
-            "What the classifier of the real images gives more than 1 / K, of K classes.",
-            "confidence",
-            keep_above="1/C",
+        *(
+            arm(
+                f"{score}_chance",
+                f"{title[0].upper()}{title[1:]} above chance",
+                f"What {judge} gives more than 1 / K, of K classes.",
+                score,
+                keep_above="1/C",
+            )
+            for score, title, judge in judges
+            if score != "density_ratio"  # no probability of a class
         ),
         arm(
             "density_ratio_weighted",

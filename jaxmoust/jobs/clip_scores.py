@@ -1,6 +1,7 @@
 """The job that scores a synthetic set by CLIP: p(class | image) among the classes' names, without any training."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,10 @@ def score_by_clip(config: Config, resolve: Resolve = Path) -> Work:
     class's prompts; He et al. 2023 (2210.07574) keep what is above 1 / K. Several prompts of a class are averaged, as
     Radford et al. 2021 (2103.00020), section 3.1.4, do.
     """
-    # Here, as transformers takes seconds to import, which no other score should pay.
-    from jaxmoust.models.stable_diffusion.clip import load_clip
-
     machine = parallel.Machine.all()
     plan_clip_score(config, machine)
     made = synthetic.open_synthetic(resolve(config["set"]))
-    asked = build.unpack("prompts", prompts.read, config["prompts"], class_names=made.class_names)
-    here = resolve(config["clip"]).expanduser()
-    clip, params = load_clip(here if here.exists() else config["clip"])
-    ids = [clip.tokenize(of_class) for of_class in asked]
+    clip, params, ids = read_clip(config, made.class_names)
     data = evaluation_stream(made, made.shape, config, machine)
 
     def work(folder: RunFolder) -> dict:
@@ -69,6 +64,19 @@ def plan_clip_score(config: Config, machine: parallel.Machine) -> None:
             "--config.clip=DIR --config.set=DIR."
         )
     evaluation_batch_size(config, machine)
+
+
+def read_clip(config: Config, class_names: Sequence[str]) -> tuple[Any, Any, list[np.ndarray]]:
+    """Reads what scores the images of these classes: (CLIP, its parameters, for each class its prompts' tokens [P, L]).
+
+    Raises: ValueError: no CLIP there, prompts that do not say the class, or that are too long for it.
+    """
+    # Here, as transformers takes seconds to import, which no other score should pay.
+    from jaxmoust.models.stable_diffusion.clip import load_clip
+
+    asked = build.unpack("prompts", prompts.read, config["prompts"], class_names=class_names)
+    clip, params = load_clip(config["clip"])
+    return clip, params, [clip.tokenize(of_class) for of_class in asked]
 
 
 def text_features(clip: Any, params: Any, ids: list[np.ndarray]) -> np.ndarray:

@@ -11,6 +11,7 @@ from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
 from jaxmoust.jobs.classifiers import OPTIONAL_SET_FIELDS, evaluate, plan_score, plan_train, score, train
+from jaxmoust.jobs.clip_scores import plan_clip_score, read_clip
 from jaxmoust.jobs.domain import domain_gap, plan_domain
 from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
@@ -100,6 +101,12 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             planned[name] = _plan_pipeline(config, machine, open_real)
         return planned[name]
 
+    def read_by_clip(config: Config, data: Config) -> None:
+        """Opens CLIP and its prompts once, whichever sets it will score."""
+        name = digest([config, data])
+        if name not in planned:
+            planned[name] = read_clip(config, open_real(data).base.class_names)
+
     for stage in stages:
         config = stage.config
         if stage.kind == "fit" and config["task"] == "finetune":
@@ -113,6 +120,12 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             real, fitted = plan_fit(stage.needs[0].config, machine, open_real)
             sampling = build.make_sampling(config["sample"], fitted.task.method, fitted.task.label_dropout)
             make_spec(config, sampling, "", real.base.class_names, real.shape)
+        elif stage.kind == "score" and config["task"] == "clip_score":
+            plan_clip_score(config, machine)
+            made = stage.needs[0]
+            read_by_clip(
+                {**config, "set": ""}, (made.config if "data" in made.config else made.needs[0].config)["data"]
+            )
         elif stage.kind == "score":
             _check_score(stage, machine)
         elif stage.kind == "train":
@@ -168,7 +181,7 @@ def _check_train(stage: Stage, real: RealData, training: build.Training) -> None
             need for need in stage.needs if need.kind in ("score", "domain") and need.config["set"] == made.name
         ):
             # Margins may be negative, the others lie in 0..1; density ratios are positive.
-            low = -1.0 if scoring.kind == "score" and scoring.config["score"] == "margin" else 0.1
+            low = -1.0 if scoring.config.get("score") == "margin" else 0.1
             made_up[name] = np.linspace(low, highest, labels[name].size)
     pool = Pool.from_labels(labels, real.base.class_names)
     pool = build.filtered(pool, data["drop_lowest"], data["drop_per_class"], made_up, data["keep_above"])

@@ -132,10 +132,14 @@ def expand(
                     )
                 scores.append(probe_stage("domains", score, seed, bases[name], (*on_the_way, name)))
                 continue
-            judge = train_stage(scoring["arm"], seed, (*on_the_way, name))
-            score_job = _load(load_config, scoring["config"], "score")
+            score_job = _load(load_config, scoring["config"], "score", "clip_score")
+            score_job = override(score_job, {"set": one.name}, scoring["config"])
             score_job = override(score_job, scoring["overrides"], f"config.scores.{score}.overrides")
-            scores.append(Stage("score", {**score_job, "checkpoint": judge.name, "set": one.name}, (judge, one)))
+            if score_job["task"] == "clip_score":  # CLIP has learnt from neither
+                scores.append(Stage("score", score_job, (one,)))
+                continue
+            judge = train_stage(scoring["arm"], seed, (*on_the_way, name))
+            scores.append(Stage("score", {**score_job, "checkpoint": judge.name}, (one, judge)))
         mixed = {
             **job["data"],
             "synthetic": tuple(one.name for one in made),

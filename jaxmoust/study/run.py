@@ -154,7 +154,8 @@ def describe(stage: Stage, experiment: Experiment) -> str:
     if stage.kind == "fit":
         return f"fit {stage.config['method'].get('name', stage.config['task'])}{base_words(stage, experiment.data)}"
     if stage.kind == "score":
-        return f"score {stage.config['score']} of {stage.needs[1].config['name']}, seed {stage.needs[1].config['seed']}"
+        made = stage.needs[0].config
+        return f"score {stage.config.get('score', 'clip')} of {made['name']}, seed {made['seed']}"
     made = stage if stage.kind == "sample" else stage.needs[0]  # a probe that only scores looks at this set
     return f"{stage.kind} {made.config['name']}{base_words(made, experiment.data)}, seed {made.config['seed']}"
 

@@ -1,5 +1,6 @@
 """Laws of jobs/clip_scores.py: the score is p(class | image), and what reads scores reads it."""
 
+import csv
 import json
 
 import jax
@@ -74,3 +75,18 @@ def test_clip_score_refuses_before_anything_is_written(clip, quick_study, tmp_pa
     with pytest.raises(jobs.BadInput, match=said):
         jobs.run(jobs.JOBS["score"], make_config(clip, quick_study.made, **changes), tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_study_filters_by_clip(cli, clip, quick_study, tmp_path):
+    line = "study --config=experiments/filters.py:quick,clip={clip} --config.seeds=0, --workdir={work} --store={store}"
+    outcome = cli(line, clip=clip, work=tmp_path / "work", store=quick_study.store)
+    assert outcome.code == 0 and "score clip of sd, seed 0" in outcome.out
+    with open(tmp_path / "work" / "results.csv") as file:
+        rows = {row["arm"]: int(row["n_synthetic"]) for row in csv.DictReader(file)}
+    assert 0 < rows["clip_chance"] < rows["all"] == 40
+
+
+def test_study_refuses_a_clip_that_is_not_there_before_anything_runs(cli, quick_study, tmp_path):
+    line = "study --config=experiments/filters.py:quick,clip=no_such --workdir={work} --store={store}"
+    outcome = cli(line, work=tmp_path / "work", store=quick_study.store)
+    assert outcome.code == 2 and "no_such has no config.json" in outcome.err and not (tmp_path / "work").exists()

@@ -28,6 +28,7 @@ FILES = {
         "num_images": 40,
         "from_real": False,
     },
+    "clip.py": {"task": "clip_score", "clip": "", "set": ""},
     "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence"},
     "domain.py": {
         "seed": 5,
@@ -253,6 +254,15 @@ def test_each_set_may_have_a_score_of_its_own(config):
     scores = lay_out(config).runs[0].stage.needs[2:]
     assert [s.config["score"] for s in scores] == ["confidence", "margin"]
     assert [s.config["set"] for s in scores] == [need.name for need in lay_out(config).runs[0].stage.needs[:2]]
+
+
+def test_clip_scores_a_set_without_any_arms_classifier(config):
+    config["scores"]["clip"] = {"arm": "", "config": "clip.py", "overrides": {"clip": "folder"}}
+    config["arms"] = (arm("scored", ("a",), data={"scores": "clip"}), arm("real"))
+    for run in lay_out(config).runs[:2]:
+        made, scored = run.stage.needs
+        assert (scored.kind, scored.needs) == ("score", (made,))
+        assert scored.config == {"task": "clip_score", "clip": "folder", "set": made.name}
 
 
 def probe(kind, of, arm="", **more):
