@@ -124,8 +124,8 @@ def exchange(series: Sequence[Series], alt: str) -> Markup:
     return charts.svg(WIDTH, bottom + 14, parts, alt)
 
 
-def by_ratio(series: Sequence[Series], alt: str) -> Markup:
-    """Draws accuracy over the ratio of synthetic to real images, a line per n_base.
+def by_ratio(series: Sequence[Series], alt: str, head: str = "real") -> Markup:
+    """Draws accuracy over the ratio of synthetic to real images, a line per n_base, or whatever `head` says.
 
     x = 0 is real images alone, and stands left of the logarithmic axis, beyond its break.
     """
@@ -141,7 +141,7 @@ def by_ratio(series: Sequence[Series], alt: str) -> Markup:
     parts += [part for one in series for part in _area(one, frame, gap=True)]
     for one, shape in zip(series, SHAPES, strict=False):
         parts += [_at(frame.x(x), frame.y(y), shape) for x, y in one.line]
-    return charts.svg(WIDTH, HEIGHT, [*parts, *_names(series, frame)], alt)
+    return charts.svg(WIDTH, HEIGHT, [*parts, *_names(series, frame, head)], alt)
 
 
 class _Frame:
@@ -237,12 +237,14 @@ def _upright(cell: Measured, frame: _Frame) -> list[str]:
     return [f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" class="bar"/>']
 
 
-def _names(series: Sequence[Series], frame: _Frame) -> list[str]:
+def _names(series: Sequence[Series], frame: _Frame, head: str) -> list[str]:
     """The names at the right ends of the lines, each with its shape, moved apart where they would touch."""
     ends = [(frame.y(one.line[-1][1]) if one.line else (TOP + BOTTOM) / 2) for one in series]
     places = apart(ends, LINE_PX + 1, TOP + 4, BOTTOM)
     parts = [
-        f'<text x="{NAMED_RIGHT + 14}" y="{TOP - 2}" text-anchor="start" class="tick">real</text>' if series else ""
+        f'<text x="{NAMED_RIGHT + 14}" y="{TOP - 2}" text-anchor="start" class="tick">{escape(head)}</text>'
+        if series
+        else ""
     ]
     for one, y, shape in zip(series, places, SHAPES, strict=False):
         parts.append(_at(NAMED_RIGHT + 6, y, shape))

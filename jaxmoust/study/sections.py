@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.study import domain_charts, equivalence_section, fidelity_charts
+from jaxmoust.analysis.accuracy import summary
+from jaxmoust.study import domain_charts, equivalence_section, fidelity_charts, ratio_section
 from jaxmoust.study.page import Figure, Page, Section, Table
 
 
@@ -36,17 +37,26 @@ def collect(page: Page, looked: Mapping[str, Sequence[Looked]]) -> list[Section]
         looked: table of probes, "domains" or "measures", -> what was found, in the experiment's order.
     """
     of_probes = [PROBES[table](found) for table, found in looked.items() if found]
-    return equivalence_section.sections(page.rows) + of_probes
+    return ratio_section.sections(page) + equivalence_section.sections(page.rows) + of_probes
 
 
 def domain_gap(looked: Sequence[Looked]) -> Section:
-    """How well a classifier tells each set from real images, and where both lie in its features."""
+    """How well a classifier tells each set from real images, and where both lie in its features.
+
+    Of a set at several seeds the first is drawn and said, and all are in the table.
+    """
     words, figures, rows, values = [], [], [], []
+    drawn: set[str] = set()
     for one in looked:
-        with np.load(one.folder / "features.npz") as file:
-            panels = domain_charts.read_panels(dict(file), one.result)
-        words.append(f"{_of(one)}: {domain_charts.gap_sentence(one.result)} {domain_charts.picture_sentence(panels)}")
-        figures += [Figure(f"{_of(one)}. {shown.title}", shown.words, domain_charts.panel(shown)) for shown in panels]
+        if one.name not in drawn:
+            drawn.add(one.name)
+            with np.load(one.folder / "features.npz") as file:
+                panels = domain_charts.read_panels(dict(file), one.result)
+            said = f"{domain_charts.gap_sentence(one.result)} {domain_charts.picture_sentence(panels)}"
+            words.append(f"{_of(one)}: {said}{_over_seeds([x.result for x in looked if x.name == one.name])}")
+            figures += [
+                Figure(f"{_of(one)}. {shown.title}", shown.words, domain_charts.panel(shown)) for shown in panels
+            ]
         auc, (low, high) = one.result["auc"], one.result["auc_interval"]
         right, (least, most) = one.result["accuracy"], one.result["accuracy_interval"]
         right_text = f"{right:.1f} [{least:.1f}, {most:.1f}]"
@@ -55,6 +65,15 @@ def domain_gap(looked: Sequence[Looked]) -> Section:
     columns = ("Set", "Seed", "AUC", "Right, %", "Held-out images")
     note = "Discs are real images, triangles synthetic ones. 50 % right and an AUC of 0.5 are chance. 95 % intervals."
     return Section("Domain gap", words, figures, [Table("Real or synthetic?", columns, rows, values)], [note])
+
+
+def _over_seeds(results: Sequence[Mapping[str, Any]]) -> str:
+    """What several sets of one generator, one a seed, say together; "" of one."""
+    if len(results) < 2:
+        return ""
+    said = summary([result["accuracy"] for result in results])
+    low, high = said.interval
+    return f" Over {len(results)} seeds {said.mean:.1f} % [{low:.1f}, {high:.1f}] are told right."
 
 
 def fidelity(looked: Sequence[Looked]) -> Section:

@@ -63,6 +63,15 @@ def test_domain_gap_has_a_sentence_a_row_and_two_panels_for_each_set(gap):
     assert [figure.title for figure in made.figures] == ["edm. Asked: real or synthetic?", "edm. Asked: which class?"]
 
 
+def test_domain_gap_of_several_seeds_draws_the_first_and_says_the_mean_of_all(gap):
+    looked = [sections.Looked("edm", "edm", seed, {**GAP, "accuracy": 90.0 + seed}, gap.folder) for seed in range(3)]
+    made = sections.domain_gap(looked)
+    (words,) = made.words
+    # Student's t for 3 seeds: 4.303 * 1 / sqrt(3) = 2.48.
+    assert "90.0 % right" in words and words.endswith("Over 3 seeds 91.0 % [88.5, 93.5] are told right.")
+    assert len(made.figures) == 2 and [row[1] for row in made.tables[0].rows] == [0, 1, 2]
+
+
 def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
     made = sections.fidelity([near])
     assert [figure.title for figure in made.figures] == ["edm, pixels", "edm, net-1", "edm: closest pairs"]
