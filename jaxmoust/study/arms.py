@@ -58,8 +58,8 @@ def expand(
     _check_fields("config", config, FIELDS, OPTIONAL_FIELDS)
     config = {**{name: {} for name in OPTIONAL_FIELDS}, **config}
     seeds = tuple(config["seeds"])
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"config.seeds {seeds}: give at least one, each once, such as 0,1,2.")
+    if not seeds or len(set(seeds)) != len(seeds) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        raise ValueError(f"config.seeds {seeds}: give at least one, integers from 0 up, each once, such as 0,1,2.")
     for i, fields in enumerate(config["arms"]):
         _check_fields(f"config.arms[{i}]", fields, ARM_FIELDS)
     fields_of = {fields["name"]: fields for fields in config["arms"]}

@@ -372,6 +372,8 @@ def test_overrides_of_one_arm_leave_the_others(config):
     "change, words",
     [
         ({"seeds": ()}, r"seeds \(\).*at least one"),
+        ({"seeds": ("none",)}, r"seeds \('none',\).*integers from 0 up"),
+        ({"seeds": (-1, 1.5)}, r"seeds \(-1, 1\.5\).*integers from 0 up"),
         ({"seeds": (0, 1, 0)}, r"seeds \(0, 1, 0\).*each once"),
         ({"baseline": "bogus"}, r"baseline is 'bogus'.*'real', 'mixed'"),
         ({"arms": (arm("real"), arm("real"))}, r"each once"),
