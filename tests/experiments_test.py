@@ -13,12 +13,17 @@ SCALES = ("digits", "fashion", "cifar10", "imagenet100")
 SCALED = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if "parts.read(" in path.read_text())
 
 
+# What an experiment wants besides its scale.
+WANTED = {("pretrained_vit.py", scale): ",pretrained=vit.npz" for scale in ("cifar10", "imagenet100")}
+
+
 @pytest.fixture
 def lay_out(monkeypatch):
     monkeypatch.chdir(ROOT)
 
     def of(file: str, arg: str) -> Experiment:
-        config = build.load_config(f"experiments/{file}:{arg}")
+        wanted = WANTED.get((file, arg.partition(",")[0]), "")
+        config = build.load_config(f"experiments/{file}:{arg}{wanted}")
         return arms.expand(config, build.load_config, build.override, lambda data: data["source"])
 
     return of
@@ -59,3 +64,9 @@ def test_experiment_of_a_scale_is_named_after_it(lay_out):
 def test_unknown_scale_or_two_are_refused_with_those_there_are(file, arg):
     with pytest.raises(ValueError, match=r"allowed are one of digits, fashion, cifar10, imagenet100, and quick"):
         build.load_config(f"{ROOT}/experiments/{file}:{arg}")
+
+
+@pytest.mark.parametrize("arg", ["cifar10", "digits,pretrained=vit.npz"])
+def test_public_checkpoint_is_wanted_where_none_is_trained_and_only_there(arg):
+    with pytest.raises(ValueError, match="allowed is pretrained=FILE at cifar10 and imagenet100"):
+        build.load_config(f"{ROOT}/experiments/pretrained_vit.py:{arg}")

@@ -2,8 +2,8 @@
 
 Run: jaxmoust train --config=configs/classifier/vit_l16_finetune.py --workdir=runs/vit_l16
      jaxmoust train --config=configs/classifier/vit_l16_finetune.py:synthetic=runs/edm,share=0.5 --workdir=runs/mixed
-     (with --config.method.pretrained=FILE, an augreg .npz of ImageNet-21k, or Hugging Face's or timm's .safetensors of
-     such a ViT; the head is replaced)
+     (with --config.method.pretrained=FILE, or pretrained=FILE in the argument: an augreg .npz of ImageNet-21k, or
+     Hugging Face's or timm's .safetensors of such a ViT; the head is replaced)
 Settings: Dosovitskiy et al. 2021 (2010.11929), table 4, for CIFAR: SGD with momentum 0.9, batch 512, 10,000 steps, 500
     of them warm-up, no decay, gradients clipped at norm 1, rate 0.01 out of their 0.001 to 0.03; here at 224 instead of
     384 px, and with Nesterov's momentum. A batch goes through the network in four parts, to bound memory.
@@ -15,7 +15,7 @@ import ml_collections
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
+    """Args: arg: "quick"; pretrained=FILE; synthetic=DIR,share=0.5,name=edm mixes in the set of that name; by ","."""
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick = "quick" in words
     config = ml_collections.ConfigDict()
@@ -77,7 +77,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         synthetic_smoothing=0.0,
         lambda_real=1.0,
         lambda_syn=1.0,
-        pretrained="",
+        pretrained=words.get("pretrained", ""),
     )
     config.optim = dict(
         name="sgd",

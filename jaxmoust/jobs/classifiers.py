@@ -1,5 +1,6 @@
 """Jobs on classifiers: `train` one on a pool, `evaluate` it on a test set, let it `score` a synthetic set."""
 
+import dataclasses
 import itertools
 import json
 import time
@@ -33,6 +34,7 @@ from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write
 from jaxmoust.train import predict
 from jaxmoust.train.loop import Task
+from jaxmoust.train.trained import trained_variables
 
 CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
@@ -50,6 +52,7 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
     machine = parallel.Machine.all()
     real, training = plan_train(config, machine)
     pool, scores = _open_pool(config["data"], real.base, resolve)
+    training, learnt_before = _started(training, resolve)
     recipe, start = training.recipe, training.task.warm_start()
     num_draws = recipe.num_steps * recipe.batch_size
     sampler = build.make_sampler(config["sampler"], pool, config["seed"], num_draws, scores)
@@ -71,7 +74,7 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
             "share": float(expected[1:].sum() / expected.sum()),
             "sampler": repr(sampler),
             "data_digest": real.base.digest,
-            "synthetic_digests": [source.digest for source in pool.sources[1:]],
+            "synthetic_digests": [*learnt_before, *(source.digest for source in pool.sources[1:])],
             "seconds": seconds,
         }
 
@@ -90,6 +93,24 @@ def plan_train(
     num_classes = len(real.base.class_names)
     metrics = ("top1", "loss", "top5") if num_classes > 5 else ("top1", "loss")
     return real, build.make_training(build.make_classify, config, real.shape, num_classes, metrics, machine)
+
+
+def _started(training: build.Training, resolve: Resolve) -> tuple[build.Training, list[str]]:
+    """Finds the run that a training starts from, if any: (it, the digests of the synthetic sets which that has seen).
+
+    Raises: ValueError: a folder of another kind of run, or of one that has not finished.
+    """
+    folder = resolve(training.task.pretrained)
+    if not training.task.pretrained or not (folder / "checkpoints").is_dir():
+        return training, []  # from nothing, or from a public checkpoint
+    _, done = finished(folder, "classify", "train")
+    task = dataclasses.replace(training.task, pretrained=str(folder))
+    return dataclasses.replace(training, task=task), done.get("synthetic_digests", [])
+
+
+def learnt_from_synthetic(done: dict) -> bool:
+    """Whether a classifier, or what it started from, has learnt from synthetic images."""
+    return bool(done["n_synthetic"] or done.get("synthetic_digests"))
 
 
 def _open_pool(data: Config, base: Source, resolve: Resolve) -> tuple[Pool, dict[str, np.ndarray]]:
@@ -271,7 +292,7 @@ def load_classifier(origin: Path, trained: Config, done: dict, judged: Source) -
     shape = tuple(done["image_shape"])
     task = build.make_classify(trained, shape, len(judged.class_names))
     tree, _ = checkpoint.restore_tree(origin / "checkpoints")
-    averaged = {"stats": {}, **tree["ema"]} if "ema" in tree else None  # a checkpoint has no empty branches
+    averaged = trained_variables(tree) if "ema" in tree else None
     return task, TrainState(tree["step"], tree["params"], tree.get("stats", {}), None, averaged), shape
 
 

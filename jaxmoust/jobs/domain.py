@@ -25,7 +25,7 @@ from jaxmoust.data.base import base_keys
 from jaxmoust.data.folds import fold_of
 from jaxmoust.data.kinds import KINDS, Kinds, deal
 from jaxmoust.data.sources import Source
-from jaxmoust.jobs.classifiers import held, load_classifier, score_summary
+from jaxmoust.jobs.classifiers import held, learnt_from_synthetic, load_classifier, score_summary
 from jaxmoust.jobs.job import (
     Resolve,
     Work,
@@ -183,9 +183,9 @@ def _open_judge(config: Config, resolve: Resolve, made: Source) -> _Judge | None
         return None
     origin = resolve(config["classifier"])
     trained, done = finished(origin, "classify", "train")
-    if done["n_synthetic"]:
+    if learnt_from_synthetic(done):
         raise ValueError(
-            f"config.classifier {origin} was trained on {done['n_synthetic']} synthetic images; allowed is one that "
+            f"config.classifier {origin} was trained on synthetic images, or began as what was; allowed is one that "
             "knows real images alone: train it with data.synthetic=()."
         )
     return _Judge(*load_classifier(origin, trained, done, made), held(trained))

@@ -20,7 +20,7 @@ from jaxmoust.data import loader, sources
 from jaxmoust.data.pictures import pair_sheet
 from jaxmoust.data.source import Source
 from jaxmoust.data.transforms import Resize
-from jaxmoust.jobs.classifiers import SET_FIELDS, open_classifier
+from jaxmoust.jobs.classifiers import SET_FIELDS, learnt_from_synthetic, open_classifier
 from jaxmoust.jobs.job import Resolve, Work, base_size, evaluation_batch_size, evaluation_stream, open_real_data
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write
@@ -123,7 +123,9 @@ def _open_extractor(
     shape, held = real.shape, (real.decoded, real.map_dir, real.test_crop)
     if name == CLASSIFIER:
         task, state, shape, held, done = open_classifier(resolve(path), made)
-        extractor = features.of_classifier(task, state, "classifier" if done["n_synthetic"] else "real_classifier")
+        extractor = features.of_classifier(
+            task, state, "classifier" if learnt_from_synthetic(done) else "real_classifier"
+        )
     else:
         here = resolve(path).expanduser()
         extractor = features.EXTRACTORS[name](here if here.exists() else Path(path).expanduser())

@@ -21,7 +21,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
 from jaxmoust.study import arms, findings, index, plan
 from jaxmoust.study.run import conduct
-from jaxmoust.study.stages import Stage, Store
+from jaxmoust.study.stages import Stage, Store, in_order
 
 JOBS = {
     "fit": fit_generator,
@@ -107,6 +107,13 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
         if name not in planned:
             planned[name] = read_clip(config, open_real(data).base.class_names)
 
+    def read_start(stage: Stage, training: build.Training) -> None:
+        """Reads the public checkpoint that a training starts from once, whatever arms and seeds start from it."""
+        path = training.task.pretrained
+        name = digest([path, stage.config["model"]])
+        if path and name not in planned and not any(need.kind == "train" for need in stage.needs):
+            planned[name] = training.task.warm_start() is not None
+
     for stage in stages:
         config = stage.config
         if stage.kind == "fit" and config["task"] == "finetune":
@@ -129,7 +136,9 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
         elif stage.kind == "score":
             _check_score(stage, machine)
         elif stage.kind == "train":
-            _check_train(stage, *plan_train(config, machine, open_real))
+            real, training = plan_train(config, machine, open_real)
+            _check_train(stage, real, training)
+            read_start(stage, training)
         else:
             PLANS[stage.kind](config, machine, open_real)
 
@@ -155,9 +164,9 @@ def _check_external(stage: Stage, plan_tuning: Callable[[Config], Any], open_rea
 
 
 def _check_score(stage: Stage, machine: parallel.Machine) -> None:
-    """Checks a scoring, and that the arm whose classifier scores does not itself mix the set in."""
+    """Checks a scoring, and that neither the arm whose classifier scores, nor what that began as, mixes the set in."""
     plan_score(stage.config, machine)
-    for judge in (need for need in stage.needs if need.kind == "train"):
+    for judge in (need for need in in_order([stage]) if need.kind == "train"):
         if stage.config["set"] in judge.config["data"]["synthetic"]:
             raise ValueError(
                 "config.scores: the classifier of an arm that trains on a set is to score that very set, of which it "
@@ -168,6 +177,12 @@ def _check_score(stage: Stage, machine: parallel.Machine) -> None:
 def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:
     """Builds the sampler of a training stage over the labels that its sets will have, with scores made up."""
     config, recipe = stage.config, training.recipe
+    for first in (need for need in stage.needs if need.kind == "train"):
+        if first.config["model"] != config["model"]:
+            raise ValueError(
+                f"config.arms: an arm of the network {config['model']} is to begin as the classifier of one of "
+                f"{first.config['model']}; allowed is one of the same network. Override the model of both or of none."
+            )
     data = {**OPTIONAL_SET_FIELDS, **config["data"]}
     n_synthetic, num_classes = data["n_synthetic"], len(real.base.class_names)
     level = build.threshold(data["keep_above"], num_classes)

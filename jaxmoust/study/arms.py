@@ -18,6 +18,7 @@ GENERATOR_FIELDS = ("config", "overrides")
 SET_FIELDS = ("generator", "config", "overrides")
 SCORE_FIELDS = ("arm", "config", "overrides")
 ARM_FIELDS = ("name", "title", "description", "sets", "sampler", "overrides")
+START = "start"  # of an arm, optional: the arm whose classifier, at the same seed, its own begins as
 
 # Tables that an experiment may leave out. Each entry is a probe: a stage that looks at one synthetic set, with or
 # without an arm's classifier, and whose result is shown on the page beside the runs.
@@ -61,7 +62,7 @@ def expand(
     if not seeds or len(set(seeds)) != len(seeds) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
         raise ValueError(f"config.seeds {seeds}: give at least one, integers from 0 up, each once, such as 0,1,2.")
     for i, fields in enumerate(config["arms"]):
-        _check_fields(f"config.arms[{i}]", fields, ARM_FIELDS)
+        _check_fields(f"config.arms[{i}]", fields, ARM_FIELDS, (START,))
     fields_of = {fields["name"]: fields for fields in config["arms"]}
     data = {**config["data"], "digest": data_digest(config["data"])}
     bases = {name: _base_of(fields, data) for name, fields in fields_of.items()}
@@ -111,13 +112,17 @@ def expand(
     laid_out: dict[tuple[str, int], Stage] = {}
 
     def train_stage(name: str, seed: int, on_the_way: tuple[str, ...] = ()) -> Stage:
-        """The training of an arm at a seed, and of the arm whose classifier scores its sets before it."""
+        """The training of an arm at a seed, and of the arms whose classifiers it waits for before it."""
         if (name, seed) in laid_out:
             return laid_out[name, seed]
         if name in on_the_way:
-            raise ValueError(f"config.scores: the arms {[*on_the_way, name]} wait for each other's classifiers.")
-        fields = _find("config.scores.*.arm", fields_of, name)
+            raise ValueError(f"config.arms: the arms {[*on_the_way, name]} wait for each other's classifiers.")
+        fields = _find("config.scores.*.arm or config.arms.*.start", fields_of, name)
         job = override(classifier, fields["overrides"], f"config.arms.{name}.overrides")
+        before: tuple[Stage, ...] = ()
+        if fields.get(START):
+            before = (train_stage(fields[START], seed, (*on_the_way, name)),)
+            job = override(job, {"method": {"pretrained": before[0].name}}, config["classifier"])
         used = [_named(f"config.arms.{name}.sets", config["sets"], one) for one in fields["sets"]]
         made = [set_stage(one, bases[name], seed) for one in used]
         scores = []
@@ -146,7 +151,7 @@ def expand(
             "scores": tuple(one.name for one in scores),
         }
         job = {**job, "sampler": fields["sampler"] or job["sampler"], "seed": seed, "data": mixed}
-        laid_out[name, seed] = Stage("train", job, (*made, *scores))
+        laid_out[name, seed] = Stage("train", job, (*made, *scores, *before))
         return laid_out[name, seed]
 
     def probe_stage(table: str, name: str, seed: int, base: Base, on_the_way: tuple[str, ...] = ()) -> Stage:
@@ -179,7 +184,11 @@ def expand(
             raise ValueError(f"config.arms.{name}.sets {fields['sets']}: name each set once; its share says how much.")
         stages = [train_stage(name, seed) for seed in seeds]
         made_by = tuple(config["sets"][one]["generator"] or one for one in fields["sets"])
-        arm = Arm(name, fields["title"], fields["description"], tuple(fields["sets"]), baselines[name], made_by)
+        words = fields["description"]
+        if fields.get(START):
+            steps, first = stages[0].needs[-1].config["train"]["num_steps"], fields_of[fields[START]]["title"]
+            words += f" It begins as the classifier of {first}, after the {steps:,} steps of that."
+        arm = Arm(name, fields["title"], words, tuple(fields["sets"]), baselines[name], made_by)
         arms.append(arm)
         runs += [Run(arm, seed, stage) for seed, stage in zip(seeds, stages, strict=True)]
     _check_equal_work(runs)

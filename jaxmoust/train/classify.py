@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from jaxmoust.models.drop import fold_all
 from jaxmoust.models.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
+from jaxmoust.train.trained import load_trained
 
 # Folded into an example's key for the network's own draws; an augmentation folds in small numbers.
 _NETWORK = 1000
@@ -41,7 +43,8 @@ class Classify:
         synthetic_smoothing: of a synthetic image's label, which is smoothed by this before it is by `smoothing`.
         lambda_real, lambda_syn: what the loss of a real and of a synthetic image is multiplied with; the loss is the
             mean of these products over the batch, so (1, 1) is the plain mean.
-        pretrained: path of a public checkpoint to start from, see `warm_start`; "" starts from nothing.
+        pretrained: path of a public checkpoint, or of the folder of a run, to start from, see `warm_start`; "" starts
+            from nothing. Tasks that differ in it alone are equal: they run the same programs.
     Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0.
     """
 
@@ -53,7 +56,7 @@ class Classify:
     synthetic_smoothing: float = 0.0
     lambda_real: float = 1.0
     lambda_syn: float = 1.0
-    pretrained: str = ""
+    pretrained: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
@@ -82,16 +85,21 @@ class Classify:
         return variables["params"], variables.get("batch_stats", {})
 
     def warm_start(self) -> Callable[[TrainState], TrainState] | None:
-        """Reads and checks the public checkpoint; returns what puts it into a fresh state, or None without one.
+        """Reads and checks what to start from; returns what puts it into a fresh state, or None where there is none.
 
-        The file is only read here: what was trained from it does not need it.
+        The file is only read here: what was trained from it does not need it. Of a run of ours the averaged
+        parameters are taken if it has any.
 
         Raises: ValueError: a file that is absent, unsafe, or does not fit the network; every leaf is named.
         """
         if not self.pretrained:
             return None
         params, stats = jax.eval_shape(self.init, jax.random.key(0))
-        leaves = load_pretrained(self.pretrained, self.model, {"params": params, "stats": stats})
+        shapes = {"params": params, "stats": stats}
+        if (Path(self.pretrained) / "checkpoints").is_dir():
+            leaves = load_trained(Path(self.pretrained), shapes)
+        else:
+            leaves = load_pretrained(self.pretrained, self.model, shapes)
 
         def start(state: TrainState) -> TrainState:
             tree = put_leaves({"params": state.params, "stats": state.stats}, leaves)

@@ -265,6 +265,47 @@ def test_clip_scores_a_set_without_any_arms_classifier(config):
         assert scored.config == {"task": "clip_score", "clip": "folder", "set": made.name}
 
 
+@pytest.fixture
+def started(config):
+    """An arm that begins as another's classifier, which itself begins as that of a third."""
+    config["files"] = copy.deepcopy(FILES)
+    config["files"]["train.py"]["method"] = {"pretrained": ""}
+    config["arms"] = (
+        arm("real"),
+        arm("last", ("a",)) | {"start": "middle"},
+        arm("middle") | {"start": "first", "title": "Middle"},
+        arm("first", ("b",)),
+    )
+    return config
+
+
+def test_arm_begins_as_the_classifier_of_another_at_its_seed(started):
+    stages = {(run.arm.name, run.seed): run.stage for run in lay_out(started).runs}
+    for seed in (0, 1):
+        for name, before in (("last", "middle"), ("middle", "first")):
+            stage = stages[name, seed]
+            assert stage.needs[-1] == stages[before, seed]
+            assert stage.config["method"]["pretrained"] == stages[before, seed].name
+        assert stages["real", seed].config["method"]["pretrained"] == ""
+    assert [need.kind for need in stages["last", 0].needs] == ["sample", "train"]
+
+
+def test_arm_says_what_it_begins_as(started):
+    said = {one.name: one.description for one in lay_out(started).arms}
+    steps = FILES["train.py"]["train"]["num_steps"]
+    assert said["last"].endswith(f" It begins as the classifier of Middle, after the {steps:,} steps of that.")
+    assert "begins" not in said["first"]
+
+
+@pytest.mark.parametrize(
+    ("first", "words"), [("last", r"'middle', 'first'.*wait for each other"), ("bogus", "'bogus'")]
+)
+def test_arms_that_begin_as_each_other_or_as_nobody_are_refused(started, first, words):
+    started["arms"][3]["start"] = first
+    with pytest.raises(ValueError, match=words):
+        lay_out(started)
+
+
 def probe(kind, of, arm="", **more):
     return {"set": of, "arm": arm, "config": f"{kind}.py", "overrides": {}, **more}
 

@@ -1,0 +1,94 @@
+"""A classifier that begins as another run of ours: where it starts, and that what the other saw counts as seen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxmoust import jobs
+from jaxmoust.build import load_config, override
+from jaxmoust.core.tree import named_leaves
+from jaxmoust.runtime.checkpoint import restore_tree
+
+
+@pytest.fixture(scope="module")
+def first(quick_study):
+    """The quick study's run of the EDM's images alone: (its folder, its configuration)."""
+    for folder in sorted(quick_study.store.glob("train-*")):
+        config = json.loads((folder / "config.json").read_text())
+        if config["sampler"].get("shares", {}).get("edm") == 1.0:
+            return folder, config
+    raise AssertionError("the quick study has no arm of synthetic images alone")
+
+
+def start_from(folder, config, n_base=100, **method):
+    """A run on real images that begins as the one of a folder, and learns nothing."""
+    data = {**config["data"], "synthetic": [], "n_base": n_base}
+    return {
+        **config,
+        "data": data,
+        "sampler": {"name": "random"},
+        "method": {**config["method"], "pretrained": str(folder), **method},
+        "optim": {**config["optim"], "learning_rate": 1e-9, "weight_decay": 0.0},
+    }
+
+
+@pytest.fixture(scope="module")
+def second(first, tmp_path_factory):
+    work = tmp_path_factory.mktemp("second") / "run"
+    return work, jobs.run(jobs.JOBS["train"], start_from(*first), work)
+
+
+def test_run_begins_where_another_ended(first, second):
+    before, after = (restore_tree(folder / "checkpoints")[0] for folder in (first[0], second[0]))
+    assert before["step"] == after["step"] == 10
+    for name, leaf in named_leaves(before["params"]).items():
+        # 10 steps of at most 1e-9 each.
+        np.testing.assert_allclose(named_leaves(after["params"])[name], leaf, atol=2e-8)
+
+
+def test_what_the_first_run_saw_counts_as_seen(first, second, quick_study, tmp_path):
+    made = first[1]["data"]["synthetic"][0]
+    assert second[1]["n_synthetic"] == 0 and len(second[1]["synthetic_digests"]) == 1
+    fields = {"checkpoint": str(second[0]), "set": str(quick_study.store / made)}
+    config = override(load_config("configs/score/classifier.py"), fields)
+    with pytest.raises(jobs.BadInput, match="was itself trained on images of"):
+        jobs.run(jobs.JOBS["score"], config, tmp_path / "score")
+
+
+def test_another_network_is_refused_with_its_leaves(first, tmp_path):
+    folder, config = first
+    wider = {**start_from(folder, config), "model": {**config["model"], "width": 6}}
+    with pytest.raises(
+        jobs.BadInput, match=r"another network.*\n.*conv0/kernel is \(3, 3, 4, 4\), wanted \(3, 3, 6, 6\)"
+    ):
+        jobs.run(jobs.JOBS["train"], wider, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_study_whose_arm_begins_as_another_network_is_refused(cli, quick_study, tmp_path):
+    """Before the first of them is trained."""
+    config = tmp_path / "experiment.py"
+    config.write_text(EXPERIMENT)
+    outcome = cli(
+        "study --config={config} --workdir={work} --store={store}",
+        config=config,
+        work=tmp_path / "w",
+        store=tmp_path / "s",
+    )
+    assert outcome.code == 2 and "allowed is one of the same network" in outcome.err
+    assert not (tmp_path / "w").exists() and not (tmp_path / "s").exists()
+
+
+EXPERIMENT = """
+import sys
+sys.path.insert(0, "experiments")
+import pretrained_vit
+
+def get_config(arg=""):
+    config = pretrained_vit.get_config("quick")
+    arms = config.to_dict()["arms"]
+    arms[-1]["overrides"] = {"model": {"width": 24}}
+    config.arms = arms
+    return config
+"""
