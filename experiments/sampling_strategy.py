@@ -9,8 +9,28 @@ Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sam
      jaxmoust study --config=experiments/sampling_strategy.py:fashion --workdir=runs/sampling_fashion
      jaxmoust study --config=experiments/sampling_strategy.py:cifar10,imbalanced --workdir=runs/sampling_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
-Cost:
-Result:
+Cost: 7 and 11 min at digits, on 2 CPU cores (x86_64, jax 0.10.2) with other jobs on them.
+Result (digits: Top-1 on 797 test images, mean of 5 seeds and points over random with their 95 % intervals; *
+significant at 5 % after Holm's correction):
+                                 100, 10 of each class       60, ten or two of a class
+    Random                       92.72 [91.24, 94.20]        86.12 [83.48, 88.76]
+    Real only                    93.65 +0.93 [-0.53, +2.39]  87.98 +1.86 [-1.27, +4.98]
+    Real, duplicated             93.60 +0.88 [-0.67, +2.43]  87.48 +1.36 [-2.10, +4.81]
+    Real, stronger augmentation  94.28 +1.56 [-0.07, +3.18]  86.73 +0.60 [-2.57, +3.78]
+    Share                        93.60 +0.88 [-0.50, +2.25]  86.07 -0.05 [-2.34, +2.24]
+    Class-balanced               93.70 +0.98 [-0.37, +2.33]  88.66 +2.53 [+1.11, +3.96]
+    Square-root                  93.70 +0.98 [-0.37, +2.33]  86.42 +0.30 [-1.52, +2.12]
+    Effective number             93.70 +0.98 [-0.37, +2.33]  87.95 +1.83 [-0.81, +4.48]
+    Weighted by confidence       93.60 +0.88 [-0.84, +2.59]  86.68 +0.55 [-2.11, +3.21]
+    Ramp up                      93.55 +0.83 [-0.02, +1.67]  84.77 -1.36 [-2.06, -0.65] *
+    Ramp down                    93.48 +0.75 [-0.34, +1.84]  87.28 +1.15 [-0.24, +2.55]
+    Synthetic first              93.45 +0.73 [-0.16, +1.61]  87.38 +1.25 [-0.52, +3.03]
+    Easy to hard                 93.35 +0.63 [-0.34, +1.59]  86.73 +0.60 [-0.61, +1.82]
+In words: with classes of one size no sampler is told apart from the study's shuffle. Where half of the classes are
+    rare, drawing classes evenly from both halves gains 2.5 points on the shuffle, p = 0.059 after Holm over 12
+    comparisons (with 2,000 images in place of 1,000: 1.7 [+0.8, +2.6], p = 0.043), and 2.6 on share, which draws the
+    same halves without regard to classes; but no mixture is told apart from real images alone. Ramp up, which ends on
+    synthetic images, loses.
 """
 
 import ml_collections
