@@ -150,7 +150,8 @@ def test_how_many_recovers_a_planted_law_from_a_results_file(execute, tmp_path, 
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    names, shown = execute("how_many_synthetic_images", RESULTS=[str(tmp_path / "results.csv")])
+    given = {"RESULTS": [str(tmp_path / "results.csv")], "N_BASE": 1000, "N_REAL_PLUS": 500}
+    names, shown = execute("how_many_synthetic_images", **given)
     a, b = planted_equivalence.STUDY
     true = 1000 * np.exp(a * 1000) * np.expm1(b * 500 / 1000)
     low, high = names["fit"].n_syn(1000, 500).interval
@@ -159,6 +160,12 @@ def test_how_many_recovers_a_planted_law_from_a_results_file(execute, tmp_path, 
     assert said.startswith("Beside 1,000 real images, 500 more would help as much as") and "No answer" in said
     assert all(title in shown["samplers"] for title in names["SAMPLERS"])
     assert shown["charts"].count("svg viewBox") >= 3 and "Exchange rates" in shown["charts"]
+
+
+def test_how_many_as_it_lies_there_says_what_was_found_on_digits(execute, capsys):
+    _, shown = execute("how_many_synthetic_images")
+    assert "No gain from synthetic images was measured" in capsys.readouterr().out
+    assert "The learning curve of real images" in shown["charts"]
 
 
 def test_notebook_stops_where_a_command_fails(execute, tmp_path):
