@@ -15,20 +15,12 @@ Result:
 import ml_collections
 import parts
 
-GENERATORS = dict(
-    edm=("EDM", "an EDM trained on the base set"),
-    ddpm=("DDPM", "a DDPM trained on the base set"),
-    sd=("outside", "the outside generator as it is"),
-    sd_lora=("outside, LoRA", "the outside generator with adapters tuned on the base set"),
-    sd_full=("outside, tuned", "the outside generator with its U-Net tuned on the base set"),
-)
-
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
     scale = parts.read(arg)
-    inside = ("edm", "ddpm")
-    generators = {name: GENERATORS[name] for name in (inside if scale.name == "fashion" else GENERATORS)}
+    # At fashion no generator from outside has ever seen a garment.
+    generators = ("edm", "ddpm") if scale.name == "fashion" else tuple(parts.WORDS)
     # Where the base set is all there is, nothing is left that a generator inside it has not seen.
     if not scale.quick:
         scale.n_base = parts.of(scale, digits=100, fashion=1000, cifar10=25_000, imagenet100=60_000)
@@ -44,10 +36,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.measures = {name: parts.look(scale, "measure", name) for name in generators}
     config.arms = (
         *parts.controls(scale),
-        *(
-            parts.only(name, f"{title[0].upper()}{title[1:]} only", f"{scale.num_images:,} images of {what}")
-            for name, (title, what) in generators.items()
-        ),
-        *(parts.mixed(name, f"Real + {title}", f"of {what}") for name, (title, what) in generators.items()),
+        *(parts.only(name, scale.num_images) for name in generators),
+        *(parts.mixed(name) for name in generators),
     )
     return config

@@ -16,13 +16,7 @@ Result:
 import ml_collections
 import parts
 
-# Name of a generator -> what its images are called in titles and in sentences.
-GENERATORS = dict(
-    edm=("EDM", "an EDM trained on the base set"),
-    sd=("outside", "the outside generator as it is"),
-    sd_lora=("outside, LoRA", "the outside generator with adapters tuned on the base set"),
-    sd_full=("outside, tuned", "the outside generator with its U-Net tuned on the base set"),
-)
+GENERATORS = ("edm", "sd", "sd_lora", "sd_full")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
@@ -40,10 +34,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.measures = {name: parts.look(scale, "measure", name) for name in GENERATORS}
     config.arms = (
         *parts.controls(scale),
-        *(
-            parts.only(name, f"{title[0].upper()}{title[1:]} only", f"{scale.num_images:,} images of {what}")
-            for name, (title, what) in GENERATORS.items()
-        ),
-        *(parts.mixed(name, f"Real + {title}", f"of {what}") for name, (title, what) in GENERATORS.items()),
+        *(parts.only(name, scale.num_images) for name in GENERATORS),
+        *(parts.mixed(name) for name in GENERATORS),
     )
     return config

@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             config.measures[made] = parts.look(scale, "measure", made)
             what = f"an {method}" if method[0] in "AEIOU" else f"a {method}"
             what = f"{what} trained on {n_base:,} real images"
-            arms.append(parts.only(made, f"{title}, only", f"{scale.num_images:,} images of {what}"))
-            arms.append(parts.mixed(made, f"Real + {title}", f"of {what}"))
+            arms.append(parts.only(made, scale.num_images, f"{title},", what))
+            arms.append(parts.mixed(made, title, what))
     config.arms = tuple(arms)
     return config

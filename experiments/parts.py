@@ -142,6 +142,15 @@ SCALES = dict(
     ),
 )
 
+# A generator's title, and what its images are of.
+WORDS = dict(
+    edm=("EDM", "an EDM trained on the base set"),
+    ddpm=("DDPM", "a DDPM trained on the base set"),
+    sd=("outside", "the outside generator as it is"),
+    sd_lora=("outside, LoRA", "the outside generator with adapters tuned on the base set"),
+    sd_full=("outside, tuned", "the outside generator with its U-Net tuned on the base set"),
+)
+
 # In the quick variant: so many base images a class, so many synthetic ones for each, and of SCALES what takes hours.
 QUICK_PER_CLASS, QUICK_RATIO = 2, 2
 QUICK_LEFT_OUT = ("sample", "train", "grid", "num_images")
@@ -285,16 +294,24 @@ def _of_data(fields: dict) -> dict:
     return dict(data=fields) if fields else {}
 
 
-def only(name: str, title: str, what: str, **overrides: dict) -> dict:
-    """An arm of one set and no real image at all."""
-    return arm(f"{name}_only", title, f"No real image at all: {what}.", (name,), share(**{name: 1.0}), **overrides)
+def only(name: str, num_images: int, title: str = "", what: str = "") -> dict:
+    """An arm of one set and no real image at all. Title and what its images are of are the generator's of that name."""
+    title, what = title or headed(name), what or WORDS[name][1]
+    words = f"No real image at all: {num_images:,} images of {what}."
+    return arm(f"{name}_only", f"{title} only", words, (name,), share(**{name: 1.0}))
 
 
-def mixed(name: str, title: str, what: str, **overrides: dict) -> dict:
-    """An arm of half real and half synthetic images in each batch."""
-    return arm(
-        f"{name}_mixed", title, f"Half of each batch real, half {what}.", (name,), share(**{name: 0.5}), **overrides
-    )
+def mixed(name: str, title: str = "", what: str = "") -> dict:
+    """An arm of half real and half synthetic images in each batch; title and `what` as in `only`."""
+    title, what = title or WORDS[name][0], what or WORDS[name][1]
+    words = f"Half of each batch real, half of {what}."
+    return arm(f"{name}_mixed", f"Real + {title}", words, (name,), share(**{name: 0.5}))
+
+
+def headed(name: str) -> str:
+    """A generator's title as the first word of a line."""
+    title = WORDS[name][0]
+    return title[0].upper() + title[1:]
 
 
 def share(**sets: float) -> dict:

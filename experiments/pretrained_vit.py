@@ -56,8 +56,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     nothing = dict(method=dict(pretrained=""))
     config.arms = (
         *(dict(control, **begin) for control in parts.controls(scale)),
-        dict(parts.only("edm", "EDM only", f"{scale.num_images:,} images of an EDM trained on the base set"), **begin),
-        dict(parts.mixed("edm", "Real + EDM", "of an EDM trained on the base set"), **begin),
+        dict(parts.only("edm", scale.num_images), **begin),
+        dict(parts.mixed("edm"), **begin),
         parts.arm("real_anew", "Real only, from nothing", "The same network without what it learnt before.", **nothing),
         parts.arm(
             "edm_mixed_anew",

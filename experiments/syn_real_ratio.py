@@ -40,19 +40,13 @@ import ml_collections
 import parts
 
 RATIOS = (0.25, 0.5, 1, 2, 4, 10)
-# Name of a generator -> its title, and what its images are of. At `fashion` there is none from outside to tune that
-# has ever seen a garment.
-INSIDE = dict(edm=("EDM", "an EDM trained on the base set"))
-OUTSIDE = dict(
-    sd=("outside", "the outside generator as it is"),
-    sd_full=("outside, tuned", "the outside generator with its U-Net tuned on the base set"),
-)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
     scale = parts.read(arg)
-    generators = INSIDE if scale.name == "fashion" else {**INSIDE, **OUTSIDE}
+    # At fashion no generator from outside has ever seen a garment.
+    generators = ("edm",) if scale.name == "fashion" else ("edm", "sd", "sd_full")
     largest = int(RATIOS[-1] * scale.n_base)
     config = parts.study(
         scale,
@@ -67,13 +61,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         *(
             parts.arm(
                 f"{name}_{round(ratio * scale.n_base)}",
-                f"Real + {title}, {ratio:g} to 1",
-                f"{round(ratio * scale.n_base):,} images of {what} beside the real ones, in one shuffle.",
+                f"Real + {parts.WORDS[name][0]}, {ratio:g} to 1",
+                f"{round(ratio * scale.n_base):,} images of {parts.WORDS[name][1]} beside the real ones, in one "
+                "shuffle.",
                 (name,),
                 dict(name="random"),
                 data=dict(n_synthetic=round(ratio * scale.n_base)),
             )
-            for name, (title, what) in generators.items()
+            for name in generators
             for ratio in RATIOS
         ),
     )

@@ -15,14 +15,6 @@ Result:
 import ml_collections
 import parts
 
-GENERATORS = dict(
-    edm=("EDM", "an EDM trained on the base set"),
-    ddpm=("DDPM", "a DDPM trained on the base set"),
-    sd=("Outside", "the outside generator as it is"),
-    sd_lora=("Outside, LoRA", "the outside generator with adapters tuned on the base set"),
-    sd_full=("Outside, tuned", "the outside generator with its U-Net tuned on the base set"),
-)
-
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
@@ -34,20 +26,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         f"Without any of the {scale.n_base:,} real images that its generator may have learnt from, how good is a "
         f"classifier of {scale.n_base:,} or {many:,} synthetic ones?",
     )
-    config.generators = {name: parts.generator(scale, name) for name in GENERATORS if name != "sd"}
-    config.sets = {name: parts.drawn(scale, name, many) for name in GENERATORS}
+    config.generators = {name: parts.generator(scale, name) for name in parts.WORDS if name != "sd"}
+    config.sets = {name: parts.drawn(scale, name, many) for name in parts.WORDS}
     config.arms = (
         *parts.controls(scale, many),
         *(
             parts.arm(
                 f"{name}_{n}",
-                f"{title}, {n:,}",
+                f"{parts.headed(name)}, {n:,}",
                 f"No real image at all: {n:,} images of {what}.",
                 (name,),
                 parts.share(**{name: 1.0}),
                 data=dict(n_synthetic=n),
             )
-            for name, (title, what) in GENERATORS.items()
+            for name, (_, what) in parts.WORDS.items()
             for n in (scale.n_base, many)
         ),
     )
