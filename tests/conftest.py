@@ -5,6 +5,7 @@ And what several of them start from: a study that was run once, in its quick var
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import shlex
@@ -23,6 +24,23 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Most of the tests' time is compiling. With "0" the compiler does all it does for a user.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+# Linux grants a process 65,530 mappings of memory (vm.max_map_count), each compiled program takes several, and beyond
+# them XLA crashes; a worker that runs half of the tests comes near.
+MOST_MAPPINGS = 15_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Forgets what was compiled when a file of tests ends and there are many mappings."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @dataclass(frozen=True)
