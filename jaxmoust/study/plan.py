@@ -23,8 +23,21 @@ Rates = Mapping[Traits, list[float]]
 
 # Fields that name another stage: time depends on the network behind it, not on its digest.
 REFERENCES = ("generator", "checkpoint", "classifier", "path")
-# Fields that say which images and how many draws, or only names: a step takes as long with any of them.
-FREE = ("seed", "base_seed", "digest", "n_base", "num_steps", "num_images", "synthetic", "scores", "set", "shares")
+# Fields that say which images and how many draws, what training starts from, or only names: a step takes as long with
+# any of them.
+FREE = (
+    "seed",
+    "base_seed",
+    "digest",
+    "n_base",
+    "num_steps",
+    "num_images",
+    "synthetic",
+    "scores",
+    "set",
+    "shares",
+    "pretrained",
+)
 # What must be equal for a time to say anything.
 NETWORK = ("task", "model", "generator", "checkpoint", "classifier", "pipeline", "extractor", "source", "image_px")
 

@@ -84,6 +84,12 @@ def test_plan_expects_the_median_of_other_seeds(store):
     assert "12 s  as 3 stages of the same settings" in plan_text(make_plan(experiment([wanted]), store, DEVICE))
 
 
+def test_plan_takes_a_start_from_another_seeds_classifier_for_the_same_settings(store):
+    first, second = (train(seed, method={"pretrained": train(seed).name}) for seed in (0, 1))
+    finish(store, first, 10.0)
+    assert "10 s  as 1 stage of the same settings" in plan_text(make_plan(experiment([second]), store, DEVICE))
+
+
 def test_plan_scales_times_by_the_work(store):
     """Seconds per training image, and per evaluation of a generator."""
     generator = fit()
