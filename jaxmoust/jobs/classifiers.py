@@ -52,7 +52,7 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
     machine = parallel.Machine.all()
     real, training = plan_train(config, machine)
     pool, scores = _open_pool(config["data"], real.base, resolve)
-    training, learnt_before = _started(training, resolve)
+    training, before = _started(training, resolve)
     recipe, start = training.recipe, training.task.warm_start()
     num_draws = recipe.num_steps * recipe.batch_size
     sampler = build.make_sampler(config["sampler"], pool, config["seed"], num_draws, scores)
@@ -74,7 +74,8 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
             "share": float(expected[1:].sum() / expected.sum()),
             "sampler": repr(sampler),
             "data_digest": real.base.digest,
-            "synthetic_digests": [*learnt_before, *(source.digest for source in pool.sources[1:])],
+            "synthetic_digests": [*before.get("synthetic_digests", []), *(made.digest for made in pool.sources[1:])],
+            "synthetic_sizes": [*before.get("synthetic_sizes", []), *(len(made) for made in pool.sources[1:])],
             "seconds": seconds,
         }
 
@@ -95,17 +96,17 @@ def plan_train(
     return real, build.make_training(build.make_classify, config, real.shape, num_classes, metrics, machine)
 
 
-def _started(training: build.Training, resolve: Resolve) -> tuple[build.Training, list[str]]:
-    """Finds the run that a training starts from, if any: (it, the digests of the synthetic sets which that has seen).
+def _started(training: build.Training, resolve: Resolve) -> tuple[build.Training, dict]:
+    """Finds the run that a training starts from, if any: (the training, that run's result; {} where there is none).
 
     Raises: ValueError: a folder of another kind of run, or of one that has not finished.
     """
     folder = resolve(training.task.pretrained)
     if not training.task.pretrained or not (folder / "checkpoints").is_dir():
-        return training, []  # from nothing, or from a public checkpoint
+        return training, {}  # from nothing, or from a public checkpoint
     _, done = finished(folder, "classify", "train")
     task = dataclasses.replace(training.task, pretrained=str(folder))
-    return dataclasses.replace(training, task=task), done.get("synthetic_digests", [])
+    return dataclasses.replace(training, task=task), done
 
 
 def learnt_from_synthetic(done: dict) -> bool:
@@ -273,12 +274,13 @@ def held(trained: Config) -> tuple[str, str, float]:
 
 
 def seen_by(trained: Config, done: dict, made: Source) -> bool:
-    """Whether a classifier has learnt from a synthetic set, or from the part of it that its configuration takes.
+    """Whether a classifier, or what it started from, has learnt from a synthetic set or from the first part of it.
 
-    A result of before digests were recorded says of synthetic images only how many there were; any count then.
+    A result of before digests were recorded says of synthetic images only how many there were; any count then. One of
+    before sizes were recorded leaves the part that its configuration takes.
     """
-    part = trained["data"]["n_synthetic"]
-    digests = {made.digest, *([made.subset(np.arange(part)).digest] if 0 < part <= len(made) else [])}
+    parts = {trained["data"]["n_synthetic"], *done.get("synthetic_sizes", ())}
+    digests = {made.digest, *(made.subset(np.arange(n)).digest for n in parts if 0 < n <= len(made))}
     known = done.get("synthetic_digests")
     return bool(done["n_synthetic"]) if known is None else not digests.isdisjoint(known)
 

@@ -8,6 +8,7 @@ import pytest
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
 from jaxmoust.core.tree import named_leaves
+from jaxmoust.data import synthetic
 from jaxmoust.runtime.checkpoint import restore_tree
 
 
@@ -54,6 +55,22 @@ def test_what_the_first_run_saw_counts_as_seen(first, second, quick_study, tmp_p
     config = override(load_config("configs/score/classifier.py"), fields)
     with pytest.raises(jobs.BadInput, match="was itself trained on images of"):
         jobs.run(jobs.JOBS["score"], config, tmp_path / "score")
+
+
+def test_part_of_a_set_that_the_first_run_saw_counts_as_seen(tmp_path):
+    """The first run took 20 of its 40 images; the second one's configuration does not say so."""
+    spec = synthetic.SyntheticSpec("noise", tuple("0123456789"), (8, 8, 1), 40, 40, 0, "planted")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    synthetic.write_shard(tmp_path / "set", spec, 0, images)
+    synthetic.finish(tmp_path / "set", spec)
+    data = {"n_base": 20, "synthetic": (str(tmp_path / "set"),), "n_synthetic": 20}
+    config = override(load_config("configs/classifier/digits_resnet.py:quick"), {"data": data})
+    jobs.run(jobs.JOBS["train"], config, tmp_path / "first")
+    unaware = override(config, {"data": {"n_synthetic": 0}})
+    jobs.run(jobs.JOBS["train"], start_from(tmp_path / "first", unaware, n_base=20), tmp_path / "second")
+    fields = {"checkpoint": str(tmp_path / "second"), "set": str(tmp_path / "set")}
+    with pytest.raises(jobs.BadInput, match="was itself trained on images of"):
+        jobs.run(jobs.JOBS["score"], override(load_config("configs/score/classifier.py"), fields), tmp_path / "score")
 
 
 def test_another_network_is_refused_with_its_leaves(first, tmp_path):
