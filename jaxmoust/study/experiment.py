@@ -66,8 +66,8 @@ def base_words(stage: Stage, data: Config) -> str:
 
 
 def base_text(fields: Iterable[tuple[str, Any]]) -> str:
-    """Returns "n_base 50, base_seed 1"."""
-    return ", ".join(f"{name} {value}" for name, value in fields)
+    """Returns "n_base 50, base_seed 1"; an n_base of 0 takes all there are."""
+    return ", ".join(f"{name} {'all' if (name, value) == ('n_base', 0) else value}" for name, value in fields)
 
 
 def _fine_tuning(made: Stage) -> str:

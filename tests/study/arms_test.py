@@ -202,6 +202,13 @@ def test_sets_for_pictures_say_which_base_set_they_are_of(grid):
     assert list(lay_out(grid).sets) == ["a, n_base 10", "much", "set_", "b, n_base 10", "a", "b"]
 
 
+def test_base_set_of_all_images_is_called_so(grid):
+    grid["generators"]["much"]["overrides"]["data"]["n_base"] = 0
+    grid["sets"]["many"] = {"generator": "much", "config": "sample.py", "overrides": {}}
+    grid["arms"] += (arm("many", ("many",)),)
+    assert "many, n_base all" in lay_out(grid).sets
+
+
 def test_arms_are_compared_with_the_baseline_of_their_base_set(grid):
     compared = {arm.name: arm.baseline for arm in lay_out(grid).arms}
     assert compared == {name: f"real_{name.rpartition('_')[2]}" for name in compared}
