@@ -8,8 +8,27 @@ Run: jaxmoust study --config=experiments/generator_quality.py --workdir=runs/gen
      jaxmoust study --config=experiments/generator_quality.py:fashion --workdir=runs/generator_quality_fashion
      jaxmoust study --config=experiments/generator_quality.py:cifar10 --workdir=runs/generator_quality_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
-Cost:
-Result:
+Cost: 6.5 min at digits, on 2 CPU cores (x86_64, jax 0.10.2), where other experiments have left the generators of 100
+    digits and their sets in the same store.
+Result (digits: Top-1 on 797 test images, mean of 5 seeds and points over real only with their 95 % intervals; *
+significant at 5 % after Holm's correction):
+    Real only                    93.65 [93.41, 93.89]
+    Real, duplicated             93.60 [93.35, 93.85]  -0.05 [-0.51, +0.41]
+    Real, stronger augmentation  94.28 [93.18, 95.38]  +0.63 [-0.61, +1.87]
+    EDM of 100, only             90.44 [87.96, 92.92]  -3.21 [-5.54, -0.88]
+    Real + EDM of 100            93.60 [93.08, 94.12]  -0.05 [-0.79, +0.69]
+    EDM of 1,000, only           94.55 [93.57, 95.54]  +0.90 [-0.50, +2.31]
+    Real + EDM of 1,000          95.23 [94.72, 95.75]  +1.58 [+0.77, +2.40] *
+    DDPM of 100, only            88.36 [84.72, 91.99]  -5.29 [-8.85, -1.74]
+    Real + DDPM of 100           93.10 [92.37, 93.83]  -0.55 [-1.37, +0.26]
+    DDPM of 1,000, only          91.79 [88.93, 94.66]  -1.86 [-4.76, +1.04]
+    Real + DDPM of 1,000         94.73 [94.04, 95.42]  +1.08 [+0.34, +1.82]
+In words: a better generator is one that has seen more. Trained on the same 100 digits, neither gains; the EDM alone
+    beats the DDPM alone by 2.1 points [0.3, 3.9], paired over seeds, and mixed they are not told apart. Trained on
+    1,000, the EDM's 1,000 images beside the 100 real ones gain 1.6 points, the one significant gain of all these
+    experiments, and alone they do as well as the 100 real ones (+0.9 [-0.5, +2.3]): they carry what 900 other real
+    images taught their generator. FID to the 100 training images says the contrary (0.70 of the EDM of 100, 0.89 of
+    that of 1,000; precision 0.67 and 0.44): it rewards staying near them.
 """
 
 import ml_collections
