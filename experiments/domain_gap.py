@@ -26,8 +26,8 @@ significant at 5 % after Holm's correction):
     Real + outside, LoRA         93.63 [92.89, 94.36]  -0.03 [-0.77, +0.72]
     Real + outside, tuned        93.55 [93.10, 94.00]  -0.10 [-0.57, +0.37]
     Told right (1,800 images, half of them digits that neither side has seen; 50 is chance), and the overlap in the
-    features of the real-trained classifier, seed 0: EDM 98.2 [97.8, 98.6], 0.98; DDPM 99.5 [99.2, 99.8], 0.97;
-    outside 99.7 [99.6, 99.8], 0.55; LoRA 99.8 [99.7, 99.9], 0.83; tuned 99.9 [99.8, 100.0], 0.78.
+    features of the real-trained classifier, seed 0: EDM 98.2 [97.9, 98.6], 0.98; DDPM 99.5 [99.2, 99.8], 0.97;
+    outside 99.7 [99.6, 99.8], 0.55; LoRA 99.8 [99.7, 99.9], 0.83; tuned 99.9 [99.9, 100.0], 0.78.
 In words: every set can be told, nearly always, and that from outside hardly better than the EDM's: the gap says that
     generators this small leave traces, not which of them trains the better classifier. The overlap in the features of
     a classifier of real images says more: as it is, the outside generator has the least and trains the worst, and
