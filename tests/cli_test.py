@@ -195,11 +195,11 @@ def test_config_of_a_study_is_refused_for_a_score_before_the_first_stage_runs(cl
         ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:margin"', ["a weight of -", "scores"]),
         ('["scores"]["confidence"]["arm"] = "random"', ["config.scores", "that very set", "real images only"]),
     ):
-        experiment.write_text(f"""import runpy
-import ml_collections
+        experiment.write_text(f"""import ml_collections
+from jaxmoust.build import read_config
 
 def get_config(arg=""):
-    config = runpy.run_path("experiments/sampling_strategy.py")["get_config"]("quick").to_dict()
+    config = read_config("experiments/sampling_strategy.py:quick").to_dict()
     config{change}
     return ml_collections.ConfigDict(config)
 """)

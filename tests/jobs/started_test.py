@@ -98,12 +98,10 @@ def test_study_whose_arm_begins_as_another_network_is_refused(cli, quick_study, 
 
 
 EXPERIMENT = """
-import sys
-sys.path.insert(0, "experiments")
-import pretrained_vit
+from jaxmoust.build import read_config
 
 def get_config(arg=""):
-    config = pretrained_vit.get_config("quick")
+    config = read_config("experiments/pretrained_vit.py:quick")
     arms = config.to_dict()["arms"]
     arms[-1]["overrides"] = {"model": {"width": 24}}
     config.arms = arms
