@@ -4,8 +4,9 @@ Run: jaxmoust train --config=configs/classifier/digits_vit.py --workdir=runs/dig
      jaxmoust train --config=configs/classifier/digits_vit.py:synthetic=runs/edm_set,share=0.5 --workdir=runs/mixed
      (--config.method.pretrained=runs/other starts from the classifier of another run of this network)
 Settings: digits_resnet's but for the network, its rate and clipped gradients; 16 patches of 2 x 2 px.
-Cost:
-Result:
+Cost: some 15 s on 2 CPU cores (x86_64, jax 0.10.2) with other jobs on them.
+Result: Top-1 62.63 [57.54, 67.73] with 100 real digits, 5 seeds; 73.00 [69.56, 76.44] where it began as one that had
+    learnt typeset digits (experiments/pretrained_vit.py).
 """
 
 import digits_resnet
