@@ -39,7 +39,9 @@ FREE = (
     "pretrained",
 )
 # What must be equal for a time to say anything.
-NETWORK = ("task", "model", "generator", "checkpoint", "classifier", "pipeline", "extractor", "source", "image_px")
+NETWORK = (
+    *("task", "model", "generator", "checkpoint", "classifier", "pipeline", "extractor", "clip", "source", "image_px"),
+)
 
 
 @dataclass(frozen=True)

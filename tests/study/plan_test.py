@@ -128,6 +128,15 @@ def test_plan_takes_no_time_from_a_set_of_another_generators_network(store):
     assert expected[of_wide.name] is None and expected[of_small.name] == pytest.approx(8.0)
 
 
+def test_plan_takes_no_time_from_another_clip(store):
+    made = sample(fit(), 0)
+    base, large = (
+        Stage("score", {"task": "clip_score", "clip": clip, "set": made.name}, (made,)) for clip in ("base", "large")
+    )
+    finish(store, base, 5.0)
+    assert times(store, train(0, [made, large]))[large.name] is None
+
+
 def test_plan_takes_no_time_from_another_device(store):
     finish(store, train(0), 10.0, device="8 x accelerator")
     assert list(times(store, train(1)).values()) == [None]
