@@ -141,6 +141,9 @@ def expand(
             score_job = override(score_job, {"set": one.name}, scoring["config"])
             score_job = override(score_job, scoring["overrides"], f"config.scores.{score}.overrides")
             if score_job["task"] == "clip_score":  # CLIP has learnt from neither
+                if scoring["arm"]:
+                    at = f"config.scores.{score}.arm"
+                    raise ValueError(f"{at} is {scoring['arm']!r}, and CLIP is the judge. Leave the arm empty.")
                 scores.append(Stage("score", score_job, (one,)))
                 continue
             judge = train_stage(scoring["arm"], seed, (*on_the_way, name))

@@ -313,6 +313,13 @@ def test_arms_that_begin_as_each_other_or_as_nobody_are_refused(started, first, 
         lay_out(started)
 
 
+def test_clip_score_that_names_an_arm_is_refused(config):
+    config["scores"]["clip"] = {"arm": "real", "config": "clip.py", "overrides": {"clip": "folder"}}
+    config["arms"] = (arm("scored", ("a",), data={"scores": "clip"}), arm("real"))
+    with pytest.raises(ValueError, match=r"scores\.clip\.arm is 'real'.*Leave the arm empty"):
+        lay_out(config)
+
+
 def probe(kind, of, arm="", **more):
     return {"set": of, "arm": arm, "config": f"{kind}.py", "overrides": {}, **more}
 
