@@ -21,10 +21,11 @@ def sections(page: Page) -> list[Section]:
     base = line_of(page.baseline, lines)
     lines_of: dict[tuple[str, ...], dict[float, Line]] = {}
     for line in lines:
-        if line.summary("top1") and (n_synthetic := int(line.setting("n_synthetic") or 0)):
-            only = "only" if float(line.setting("share")) == 1 else ""
+        sizes = set(line.of_seeds("n_synthetic").values())
+        if line.summary("top1") and len(sizes) == 1 and sizes != {0}:  # what a filter leaves differs by seed
+            only = "only" if set(line.of_seeds("share").values()) == {1} else ""
             kind = (*map(line.setting, KIND), only)
-            lines_of.setdefault(kind, {})[n_synthetic / int(line.setting("n_base"))] = line
+            lines_of.setdefault(kind, {})[sizes.pop() / int(line.setting("n_base"))] = line
     lines_of = {kind: by_ratio for kind, by_ratio in lines_of.items() if len(by_ratio) >= LEAST}
     if not lines_of or not base.summary("top1"):
         return []

@@ -52,6 +52,15 @@ def test_study_of_fewer_ratios_has_no_such_section(page, change):
     assert ratio_section.sections(page) == []
 
 
+def test_arm_whose_seeds_differ_in_size_or_share_is_on_no_line(page):
+    """As after a filter by a score of each seed's own."""
+    for row in page.rows:
+        if row["arm"] == "arm6":
+            row |= {"n_synthetic": 190 + row["seed"], "share": 0.5 + row["seed"] / 100}
+    (made,) = ratio_section.sections(page)
+    assert [words.partition(":")[0] for words in made.words] == ["edm"]
+
+
 def test_study_of_several_base_sets_leaves_it_to_the_law(page):
     page.rows[0]["n_base"] = 50
     assert ratio_section.sections(page) == []
