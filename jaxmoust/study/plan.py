@@ -176,6 +176,6 @@ def _work(config: Config, config_of: Callable[[str], Config]) -> float:
     """How many units of work there are: training images, evaluations of a generator, or images looked at."""
     if "train" in config:
         return config["train"]["num_steps"] * config["train"].get("batch_size", 1)
-    if "num_images" in config:
+    if config.get("num_images"):  # 0 is every image of the set, where a stage looks at one
         return config["num_images"] * config.get("sample", {}).get("num_steps", 1)
     return config_of(config.get("set", "")).get("num_images", 1) if config.get("set") else 1

@@ -101,6 +101,20 @@ def test_plan_scales_times_by_the_work(store):
     assert expected[twice.name] == pytest.approx(80.0) and expected[made.name] == pytest.approx(4.0)
 
 
+def test_plan_times_a_look_by_the_images_that_it_looks_at(store):
+    """0 is every image of the set."""
+    generator = fit()
+    small, large = sample(generator, 0, num_images=50), sample(generator, 1, num_images=100)
+    of_small, of_large, of_some = (
+        Stage("measure", {"task": "measure", "seed": 0, "set": made.name, "num_images": num_images}, (made,))
+        for made, num_images in ((small, 0), (large, 0), (large, 25))
+    )
+    finish(store, small, 1.0)
+    finish(store, of_small, 6.0)
+    expected = times(store, of_large, of_some)
+    assert (expected[of_large.name], expected[of_some.name]) == (pytest.approx(12.0), pytest.approx(3.0))
+
+
 def test_plan_prefers_the_stages_that_are_most_alike(store):
     finish(store, train(0), 10.0)
     finish(store, train(0, sampler={"name": "other"}), 30.0)
