@@ -141,6 +141,7 @@ def _check_stages(stages: list[Stage], machine: parallel.Machine) -> None:
             read_start(stage, training)
         else:
             PLANS[stage.kind](config, machine, open_real)
+            _check_probe(stage)
 
 
 def _plan_pipeline(config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData]) -> Any:
@@ -172,6 +173,16 @@ def _check_score(stage: Stage, machine: parallel.Machine) -> None:
                 "config.scores: the classifier of an arm that trains on a set is to score that very set, of which it "
                 "knows what it remembers. Let an arm score that trains on real images only."
             )
+
+
+def _check_probe(stage: Stage) -> None:
+    """Checks that the classifier whose features a domain gap is drawn in, and what that began as, know no set."""
+    judges = [need for need in in_order([stage]) if need.kind == "train"]
+    if stage.kind == "domain" and any(judge.config["data"]["synthetic"] for judge in judges):
+        raise ValueError(
+            "config.domains: the arm of a domain gap trains on synthetic images, or begins as one that does; allowed "
+            "is one that knows real images alone. Name the baseline, or none."
+        )
 
 
 def _check_train(stage: Stage, real: RealData, training: build.Training) -> None:

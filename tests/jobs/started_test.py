@@ -83,27 +83,38 @@ def test_another_network_is_refused_with_its_leaves(first, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_study_whose_arm_begins_as_another_network_is_refused(cli, quick_study, tmp_path):
-    """Before the first of them is trained."""
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ('arms[-1]["overrides"] = {"model": {"width": 24}}', "allowed is one of the same network"),
+        ('config.domains = {"gap": {**GAP, "arm": "outside"}}', "allowed is one that knows real images alone"),
+        ('config.domains = {"gap": {**GAP, "arm": "real"}}', "allowed is one that knows real images alone"),
+    ],
+)
+def test_study_that_would_be_refused_at_a_later_stage_is_refused_before_the_first(cli, tmp_path, changed, said):
+    """The arms of the experiment begin as one that trains on synthetic images."""
     config = tmp_path / "experiment.py"
-    config.write_text(EXPERIMENT)
+    config.write_text(EXPERIMENT.replace("CHANGED", changed))
     outcome = cli(
         "study --config={config} --workdir={work} --store={store}",
         config=config,
         work=tmp_path / "w",
         store=tmp_path / "s",
     )
-    assert outcome.code == 2 and "allowed is one of the same network" in outcome.err
+    assert outcome.code == 2 and said in outcome.err
     assert not (tmp_path / "w").exists() and not (tmp_path / "s").exists()
 
 
 EXPERIMENT = """
 from jaxmoust.build import read_config
 
+GAP = {"set": "edm", "config": "configs/domain/digits.py:quick", "overrides": {}}
+
+
 def get_config(arg=""):
     config = read_config("experiments/pretrained_vit.py:quick")
-    arms = config.to_dict()["arms"]
-    arms[-1]["overrides"] = {"model": {"width": 24}}
-    config.arms = arms
+    arms = list(config.to_dict()["arms"])
+    CHANGED
+    config.arms = tuple(arms)
     return config
 """
