@@ -11,6 +11,9 @@ Config = Mapping[str, Any]
 # What of a data section says which images are the base set. An arm that overrides one has a base set of its own.
 BASE_FIELDS = ("n_base", "n_per_class", "base_seed", "imbalance", "imbalance_ratio")
 
+# What an arm's base set has other than the study's: fields of the data section with their values.
+Base = tuple[tuple[str, Any], ...]
+
 
 @dataclass(frozen=True)
 class Arm:
