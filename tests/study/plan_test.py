@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jaxmoust.study.arms import Arm, Experiment, Run
+from jaxmoust.study.experiment import Arm, Experiment, Run
 from jaxmoust.study.plan import make_plan, plan_text
 from jaxmoust.study.stages import Stage, Store
 

@@ -12,7 +12,7 @@ from jaxmoust import build
 from jaxmoust.data import sources
 from jaxmoust.runtime import stop
 from jaxmoust.study import run as study_run
-from jaxmoust.study.arms import Arm, Experiment, Probe, Run
+from jaxmoust.study.experiment import Arm, Experiment, Probe, Run
 from jaxmoust.study.stages import Stage, Store, compute_all
 
 # DESIGN: one row a run, exactly these columns, in this order.

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxmoust.study import arms, sections
+from jaxmoust.study import layout, sections
 
 GAP = {
     "accuracy": 95.5,
@@ -52,7 +52,7 @@ def near(tmp_path):
 
 
 def test_every_table_of_probes_has_a_section():
-    assert set(sections.PROBES) == set(arms.PROBES)
+    assert set(sections.PROBES) == set(layout.PROBES)
 
 
 def test_domain_gap_has_a_sentence_a_row_and_two_panels_for_each_set(gap):
