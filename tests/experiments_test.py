@@ -24,7 +24,7 @@ def lay_out(monkeypatch):
     def of(file: str, arg: str) -> Experiment:
         wanted = WANTED.get((file, arg.partition(",")[0]), "")
         config = build.load_config(f"experiments/{file}:{arg}{wanted}")
-        return arms.expand(config, build.load_config, build.override, lambda data: data["source"])
+        return arms.expand(config, build.load_config, build.override, lambda data: data["source"], lambda path: "")
 
     return of
 

@@ -10,6 +10,7 @@ from jaxmoust import build
 from jaxmoust.build import Config, RealData
 from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
+from jaxmoust.data.source import digest_files
 from jaxmoust.jobs.classifiers import OPTIONAL_SET_FIELDS, evaluate, plan_score, plan_train, score, train
 from jaxmoust.jobs.clip_scores import plan_clip_score, read_clip
 from jaxmoust.jobs.domain import domain_gap, plan_domain
@@ -54,7 +55,7 @@ def study(
     store = Store(store_path, compute, machine.primary, lambda flag: machine.any(machine.primary and flag))
     config = build.plain(config)
     try:
-        experiment = arms.expand(config, build.load_config, build.override, _data_digest)
+        experiment = arms.expand(config, build.load_config, build.override, _data_digest, content_digest)
         real = build.unpack("data", build.real_data, experiment.data)
         _check_stages([stage for stage in experiment.stages if store.find(stage) is None], machine)
         if dry_run:
@@ -217,3 +218,12 @@ def _check_train(stage: Stage, real: RealData, training: build.Training) -> None
 def _data_digest(data: Config) -> str:
     fields = {name: data.get(name, "") for name in ("path", "classes")}
     return sources.open_source(data.get("source", ""), "train", **fields).digest
+
+
+def content_digest(path: str) -> str:
+    """The content address of a file, or of a folder's files but hidden ones; "" where nothing lies: of a hub's name."""
+    here = Path(path).expanduser()
+    names = sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file()) if here.is_dir() else [""]
+    names = [name for name in names if not any(part.startswith(".") for part in Path(name).parts)]
+    files = [here / name for name in names]
+    return digest_files(files, *(name.encode() for name in names)) if here.exists() else ""

@@ -28,6 +28,7 @@ def expand(
     load_config: Callable[[str], Config],
     override: Callable[[Config, Config, str], Config],
     data_digest: Callable[[Config], str],
+    content_digest: Callable[[str], str],
 ) -> Experiment:
     """Lays out an experiment's configuration.
 
@@ -39,6 +40,7 @@ def expand(
     Args:
         load_config: reads `PATH[:arg]`. override: replaces nested leaves, refusing unknown ones.
         data_digest: the content address of a data section's images, written into every stage.
+        content_digest: the content address of a file, or of a folder of files; "" of what is no path here.
     Raises: ValueError: unknown or missing fields, names that refer to nothing, or arms of unequal work.
     """
     _check_fields("config", config, FIELDS, OPTIONAL_FIELDS)
@@ -49,7 +51,7 @@ def expand(
     data = {**config["data"], "digest": data_digest(config["data"])}
     bases = {name: _base_of(fields, data) for name, fields in fields_of.items()}
     baselines = _baselines(config["baseline"], [fields["name"] for fields in config["arms"]], bases)
-    layout = Layout(config, data, bases, load_config, override)
+    layout = Layout(config, data, bases, load_config, override, content_digest)
     for name in config["generators"]:  # those, too, that no arm asks for: what is wrong with one is said
         layout.generator(name, ())
     for name in config["sets"]:

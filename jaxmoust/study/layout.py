@@ -18,6 +18,19 @@ PROBES: Mapping[str, tuple[str, Callable[[str], Config]]] = {
 }
 
 
+# Fields that may name files which no stage made: weights from elsewhere, and words. A stage's name covers what lies
+# there, so that other weights under an old path are other stages.
+FILES = (
+    "pipeline.path",
+    "pipeline.lora",
+    "method.pretrained",
+    "extractor.path",
+    "clip",
+    "prompts.templates_file",
+    "prompts.words_file",
+)
+
+
 class Layout:
     """The stages of an experiment's configuration, laid out as they are asked for.
 
@@ -25,7 +38,7 @@ class Layout:
         config: the experiment's configuration, with every table.
         data: its data section, with the digest of the images.
         bases: for each arm, what its base set has other than the experiment's.
-        load_config, override: as `expand` has them.
+        load_config, override, content_digest: as `expand` has them.
     """
 
     def __init__(
@@ -35,6 +48,7 @@ class Layout:
         bases: Mapping[str, Base],
         load_config: Callable[[str], Config],
         override: Callable[[Config, Config, str], Config],
+        content_digest: Callable[[str], str],
     ):
         self._config, self._data, self._bases = config, data, bases
         self._load_config, self._override = load_config, override
@@ -44,13 +58,14 @@ class Layout:
         self._classifiers: dict[tuple[str, int], Stage] = {}
         self.generator = functools.cache(self.generator)
         self.drawing = functools.cache(self.drawing)
+        self._content_digest = functools.cache(content_digest)
 
     def generator(self, name: str, base: Base) -> Stage:
         """The fitting of a generator on a base set."""
         fields = self._config["generators"][name]
         job = self._load(fields["config"], "diffuse", "finetune")
         job = self._override(job, {"data": {**self._data, **dict(base)}}, fields["config"])
-        return Stage("fit", self._override(job, fields["overrides"], f"config.generators.{name}.overrides"))
+        return self._stage("fit", self._override(job, fields["overrides"], f"config.generators.{name}.overrides"))
 
     def drawing(self, name: str, base: Base, seed: int) -> Stage:
         """The drawing of a set at a seed, from a generator of a base set."""
@@ -63,10 +78,11 @@ class Layout:
         job = self._override(job, fields["overrides"], f"{at}.overrides")
         job = {**job, "name": name, "seed": seed}
         if job["task"] == "text_to_image" and not fields["generator"]:
-            return Stage("sample", job)
+            return self._stage("sample", job)
         find(f"{at}.generator", self._config["generators"], fields["generator"])
         generator = self.generator(fields["generator"], base)
-        return Stage("sample", _drawing_from(generator, job, f"{at} draws from {fields['generator']!r}"), (generator,))
+        job = _drawing_from(generator, job, f"{at} draws from {fields['generator']!r}")
+        return self._stage("sample", job, (generator,))
 
     def classifier(self, name: str, seed: int, waiting: tuple[str, ...] = ()) -> Stage:
         """The training of an arm at a seed, with those of the arms whose classifiers it waits for.
@@ -95,7 +111,7 @@ class Layout:
             "scores": tuple(one.name for one in scores),
         }
         job = {**job, "sampler": fields["sampler"] or job["sampler"], "seed": seed, "data": mixed}
-        self._classifiers[name, seed] = Stage("train", job, (*made, *scores, *before))
+        self._classifiers[name, seed] = self._stage("train", job, (*made, *scores, *before))
         return self._classifiers[name, seed]
 
     def _score(self, score: str, made: Stage, seed: int, waiting: tuple[str, ...]) -> Stage:
@@ -116,9 +132,9 @@ class Layout:
             if fields["arm"]:
                 at = f"config.scores.{score}.arm"
                 raise ValueError(f"{at} is {fields['arm']!r}, and CLIP is the judge. Leave the arm empty.")
-            return Stage("score", job, (made,))
+            return self._stage("score", job, (made,))
         judge = self.classifier(fields["arm"], seed, waiting)
-        return Stage("score", {**job, "checkpoint": judge.name}, (made, judge))
+        return self._stage("score", {**job, "checkpoint": judge.name}, (made, judge))
 
     def probe(self, table: str, name: str, seed: int, base: Base, waiting: tuple[str, ...] = ()) -> Stage:
         """The look at a set of a seed and a base set, by the classifier of an arm at that seed where one is named."""
@@ -135,7 +151,17 @@ class Layout:
             job = self._override(job, refer(judge[0].name), fields["config"])
         if "seed" in job:  # of its own training or drawing; a probe that draws nothing has none
             job = {**job, "seed": seed}
-        return Stage(kind, job, (made, *judge))
+        return self._stage(kind, job, (made, *judge))
+
+    def _stage(self, kind: str, job: Config, needs: tuple[Stage, ...] = ()) -> Stage:
+        paths = {field: functools.reduce(lambda at, name: at.get(name, {}), field.split("."), job) for field in FILES}
+        made = ("", *(need.name for need in needs))
+        contents = {
+            field: self._content_digest(path)
+            for field, path in paths.items()
+            if isinstance(path, str) and path not in made
+        }
+        return Stage(kind, job, needs, {field: content for field, content in contents.items() if content})
 
     def _load(self, path: str, *tasks: str) -> Config:
         job = self._load_config(path)

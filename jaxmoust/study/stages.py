@@ -6,6 +6,7 @@ it has another name and is computed. Several processes may work in one store: a 
 """
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,16 +32,20 @@ class Stage:
         kind: the verb: "fit", "sample", "score", "train", or one of a probe's.
         config: its configuration, plain; other stages are referred to by name.
         needs: the stages it refers to.
+        contents: for each field, dotted, that names files from elsewhere, the content address of what lies there.
     """
 
     kind: str
     config: Mapping[str, Any]
     needs: tuple["Stage", ...] = ()
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def name(self) -> str:
         """KIND-DIGEST, the folder of its result in a store."""
-        return f"{self.kind}-{digest({'kind': self.kind, 'config': self.config, 'format': FORMAT})[:16]}"
+        all_of_it = {"kind": self.kind, "config": self.config, "format": FORMAT}
+        all_of_it |= {"contents": self.contents} if self.contents else {}
+        return f"{self.kind}-{digest(all_of_it)[:16]}"
 
 
 def in_order(stages: list[Stage]) -> list[Stage]:

@@ -84,7 +84,7 @@ def config():
     )
 
 
-def lay_out(config):
+def lay_out(config, content_digest=lambda path: ""):
     files = config.get("files", FILES)
     config = {name: value for name, value in config.items() if name != "files"}
 
@@ -93,7 +93,7 @@ def lay_out(config):
             raise ValueError(f"no {path}")
         return copy.deepcopy(files[path])
 
-    return expand(config, load_config, override, lambda data: f"digest of {data['source']}")
+    return expand(config, load_config, override, lambda data: f"digest of {data['source']}", content_digest)
 
 
 def test_runs_are_every_arm_at_every_seed_in_order(config):
@@ -150,6 +150,18 @@ def test_run_says_what_of_its_generators_was_fine_tuned(external):
         "arm_words": "lora_tokens",
         "two": "none+lora",
     }
+
+
+def test_other_weights_under_a_path_make_other_stages_of_what_stands_on_them_alone(external):
+    def names(content):
+        runs = lay_out(external, {"public": content}.get if content else lambda path: "").runs
+        return {(run.arm.name, run.seed): run.stage.name for run in runs}
+
+    of_the_hub, before, after = names(""), names("one"), names("other")
+    assert before == names("one")
+    changed = {arm for (arm, _), name in after.items() if name not in before.values()}
+    assert changed == {"arm_", "arm_adapted", "arm_whole", "arm_words", "two"}
+    assert changed == {arm for (arm, _), name in after.items() if name not in of_the_hub.values()}
 
 
 @pytest.mark.parametrize(("kind", "generator"), [("draw.py", "g"), ("sample.py", "adapted"), ("sample.py", "")])

@@ -113,7 +113,7 @@ class Counting:
     def conduct(self, **changes):
         """Computes what the quick study, with other top-level fields, does not find; returns how many of each kind."""
         config = build.load_config("experiments/quickstart.py:quick") | changes
-        experiment = expand(config, build.load_config, build.override, lambda data: f"digest of {data}")
+        experiment = expand(config, build.load_config, build.override, lambda data: f"digest of {data}", str)
         store, self.done = Store(self.path, self), []
         for _ in compute_all([stage for stage in experiment.stages if store.find(stage) is None], store):
             pass
