@@ -34,6 +34,20 @@ significant at 5 % after Holm's correction):
 In words: with 100 real digits no ratio of any generator gains. To about two synthetic images a real one nothing is lost
     either; at ten to one, at equal steps, images from outside cost 5 points and those of the tuned generator some 3.
     Nothing peaks near 1 to 1, as Azizi et al. 2023 (2304.08466) saw with a far stronger generator.
+Result (fashion: 1,000 garments, 10,000 test images, 3 seeds; 5 min to draw 10,000 images and 40 s a classifier on 2 CPU
+cores, 25 min where another experiment has left the generator in the same store):
+    Real only                    80.08 [79.16, 80.99]
+    Real, duplicated             80.08 [78.42, 81.75]  +0.01 [-1.10, +1.11]
+    Real, stronger augmentation  78.98 [78.12, 79.83]  -1.10 [-2.64, +0.44]
+    Real + EDM, 0.25 to 1        79.42 [78.33, 80.50]  -0.66 [-2.30, +0.98]
+    Real + EDM, 0.5 to 1         79.03 [76.72, 81.34]  -1.04 [-2.36, +0.28]
+    Real + EDM, 1 to 1           78.32 [76.92, 79.72]  -1.76 [-3.42, -0.09]
+    Real + EDM, 2 to 1           77.49 [77.15, 77.84]  -2.58 [-3.59, -1.58] *
+    Real + EDM, 4 to 1           76.64 [75.53, 77.74]  -3.44 [-3.92, -2.96] *
+    Real + EDM, 10 to 1          76.22 [74.91, 77.52]  -3.86 [-4.32, -3.40] *
+In words: each doubling of what is mixed in costs 0.4 to 0.9 points of Top-1, from a quarter (within doubt) to ten
+    times as many (3.9 points, a fifth more errors). These garments teach less than the real images whose turns they
+    take.
 """
 
 import ml_collections
