@@ -104,8 +104,8 @@ def interval_chart(
 
 
 def _dots(line: Dots, y: float, at) -> str:
-    text_px = 7.0 * len(line.text)
-    fits = max(8, int((WIDTH - text_px - 10) / 7.9))
+    text_px = 6.6 * len(line.text)
+    fits = max(8, int((WIDTH - text_px - 10) / 7.5))
     title = line.title if len(line.title) <= fits else line.title[: fits - 1].rstrip() + "…"
     middle = y + 25
     parts = [

@@ -44,8 +44,10 @@ class Line:
         numbers = self.of_seeds(column)
         return accuracy.summary(list(numbers.values())) if numbers else None
 
-    def setting(self, column: str) -> str:
-        """The column's value when all seeds share it, else all values."""
+    def setting(self, column: str, form: str = "") -> str:
+        """The column's value when all seeds share it, else all values; as numbers in a form of `str.format`, if any."""
+        if form:
+            return " / ".join(form.format(number) for number in dict.fromkeys(self.of_seeds(column).values()))
         return " / ".join(dict.fromkeys(str(row[column]) for row in self.runs.values() if row[column] is not None))
 
     @property

@@ -72,7 +72,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "points": points,
-        "whole": lambda value: f"{value:+.0f}".replace("-", MINUS),
+        "whole": lambda value: f"{round(value):+d}".replace("-", MINUS) if round(value) else "0",
         "p": p_text,
         "seconds": seconds_text,
         "pretty": lambda record: json.dumps(record, indent=2, sort_keys=True, default=str),

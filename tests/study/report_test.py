@@ -67,6 +67,14 @@ def test_page_shows_every_number_of_every_row(tmp_path):
             assert f">{value}</td>" in text
 
 
+def test_table_of_arms_writes_sizes_with_commas_and_shares_in_percent(tmp_path):
+    page = make_page()
+    rows = [{**row, "n_synthetic": 10_000, "share": 0.909091} if row["arm"] != "real" else row for row in page.rows]
+    html = written(make_page(rows=rows), tmp_path)
+    table = html[: html.index("Download results.csv")]
+    assert 'data-value="10000">10,000</td>' in table and 'data-value="0.909091">91 %</td>' in table
+
+
 def test_page_carries_results_csv_whole(tmp_path):
     page = make_page(num_seeds=2)
     (link,) = (x for x in Links(written(page, tmp_path)).loads if x.startswith("data:text/csv"))
