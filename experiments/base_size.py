@@ -58,6 +58,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         cifar10=(2500, 5000, 12_500, 25_000, 50_000),
         imagenet100=(6000, 12_500, 25_000, 50_000, 126_689),
     )
+    if scale.name == "fashion":
+        scale.classifier += ",steps=1200"  # at 600, thousands of real images teach hardly more than hundreds
     bases = [
         curve[i]
         for i in parts.of(scale, digits=(0, 1, 2, 3), fashion=(0, 2, 4), cifar10=(1, 2, 3), imagenet100=(1, 2, 3))

@@ -12,7 +12,7 @@ import ml_collections
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "small": few steps, for 1,000 images on 2 CPU cores; "quick"; or synthetic=DIR,share=0.5,name=edm."""
+    """Args: arg: "small", for 1,000 images on 2 cores; "quick"; steps=N; synthetic=DIR,share=0.5,name=edm; by ","."""
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick, small = "quick" in words, "small" in words
     config = ml_collections.ConfigDict()
@@ -56,14 +56,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.method = dict(smoothing=0.0)
     config.optim = dict(
         name="sgd",
-        learning_rate=0.1,
+        learning_rate=0.4 if small else 0.1,
         warmup_steps=0 if quick else 50 if small else 200,
         weight_decay=5e-4,
         ema_half_life_images=0.0,
     )
     config.train = dict(
         batch_size=32 if quick else 64 if small else 128,
-        num_steps=4 if quick else 600 if small else 4200,
+        num_steps=4 if quick else int(words.get("steps", 600 if small else 4200)),
         log_steps=2 if quick else 100,
         eval_steps=0 if quick or small else 1400,
         checkpoint_steps=0 if quick or small else 1400,
