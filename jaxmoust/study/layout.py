@@ -56,6 +56,7 @@ class Layout:
         path = config["classifier"]
         self._classifier = override(self._load(path, "classify"), {"data": data}, path)
         self._classifiers: dict[tuple[str, int], Stage] = {}
+        # Asked for again and again by arms and seeds; the caches go with the layout.
         self.generator = functools.cache(self.generator)
         self.drawing = functools.cache(self.drawing)
         self._content_digest = functools.cache(content_digest)
