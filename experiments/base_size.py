@@ -54,17 +54,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     curve = parts.sizes(
         scale,
         digits=(50, 100, 200, 400, 700, 1000),
-        fashion=(250, 500, 1000, 2000, 4000, 8000),
+        fashion=(125, 250, 500, 1000, 2000),
         cifar10=(2500, 5000, 12_500, 25_000, 50_000),
         imagenet100=(6000, 12_500, 25_000, 50_000, 126_689),
     )
-    if scale.name == "fashion":
-        scale.classifier += ",steps=1200"  # at 600, thousands of real images teach hardly more than hundreds
     bases = [
         curve[i]
-        for i in parts.of(scale, digits=(0, 1, 2, 3), fashion=(0, 2, 4), cifar10=(1, 2, 3), imagenet100=(1, 2, 3))
+        for i in parts.of(scale, digits=(0, 1, 2, 3), fashion=(1, 2, 3), cifar10=(1, 2, 3), imagenet100=(1, 2, 3))
     ]
-    ratios = parts.of(scale, digits=(1, 3, 10), fashion=(0.5, 1, 2), cifar10=(0.5, 1, 4), imagenet100=(0.5, 1, 2))
+    ratios = parts.of(scale, digits=(1, 3, 10), fashion=(1, 2, 4), cifar10=(0.5, 1, 4), imagenet100=(0.5, 1, 2))
     config = parts.study(
         scale,
         "base_size",
