@@ -41,9 +41,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
     scale = parts.read(arg)
     few, many = parts.sizes(
-        scale, digits=(100, 1000), fashion=(1000, 4000), cifar10=(5000, 50_000), imagenet100=(12_500, 126_689)
+        scale, digits=(100, 1000), fashion=(250, 1000), cifar10=(5000, 50_000), imagenet100=(12_500, 126_689)
     )
-    scale.n_base, scale.num_images = few, min(10 * few, scale.num_images)
+    ratio = parts.of(scale, digits=10, fashion=4, cifar10=10, imagenet100=10)
+    scale.n_base, scale.num_images = few, min(ratio * few, scale.num_images)
     config = parts.study(
         scale,
         "generator_quality",
