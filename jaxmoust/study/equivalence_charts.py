@@ -136,7 +136,8 @@ def by_ratio(series: Sequence[Series], alt: str, head: str = "real") -> Markup:
     none = low / (high / low) ** 0.18 if high > low else low / 2
     box = (LEFT, NAMED_RIGHT, TOP, BOTTOM)
     frame = _Frame((none, high), (min(ys), max(ys)), lambda x: math.log10(max(x, none)), float, box)
-    parts = [*frame.grid(ticks_from=low), frame.tick_x(none, "0")]
+    tried = sorted({float(f"{ratio:.3g}") for ratio in ratios})
+    parts = [*frame.grid(tried), frame.tick_x(none, "0")]
     parts += _labels("synthetic images for each real one", "accuracy, %", BOTTOM, NAMED_RIGHT)
     parts += [part for one in series for part in _area(one, frame, gap=True)]
     for one, shape in zip(series, SHAPES, strict=False):
@@ -176,11 +177,11 @@ class _Frame:
             f'<text x="{x:.1f}" y="{bottom + 14:.1f}" text-anchor="middle" class="tick">{text}</text>'
         )
 
-    def grid(self, ticks_from: float = -math.inf, numbers_y: bool = True) -> list[str]:
-        """The grid and its numbers, thinned until these do not touch."""
+    def grid(self, ticks_x: Sequence[float] = (), numbers_y: bool = True) -> list[str]:
+        """The grid and its numbers, thinned until these do not touch; along x at `ticks_x`, else at round numbers."""
         left, right, _, _ = self.box
         parts, last = [], -math.inf
-        for tick in _ticks(self.scale_x, (max(self.xs[0], ticks_from), self.xs[1]), int((right - left) / 45)):
+        for tick in ticks_x or _ticks(self.scale_x, self.xs, int((right - left) / 45)):
             text = charts.number(tick)
             if self.x(tick) - last > 4 + 7.0 * len(text):
                 parts.append(self.tick_x(tick, text))

@@ -112,6 +112,12 @@ def test_by_ratio_has_a_name_for_each_line_and_they_do_not_touch(fit):
     assert max(charts.apart([229.0, 229.5], 13, 0, 230)) <= 230
 
 
+def test_by_ratio_numbers_the_ratios_that_were_tried():
+    line = [(0.0, 76.0), (1 / 3, 76.4), (2.0, 76.4), (4.0, 77.2)]
+    markup = charts.by_ratio([charts.Series("250", line, None, [])], "in words")
+    assert re.findall(r'text-anchor="middle" class="tick">([^<]+)<', markup) == ["0.333", "2", "4", "0"]
+
+
 def test_no_more_lines_than_shapes_are_drawn():
     many = equivalence.fit(*planted.plant(bases=(125, 180, 250, 500, 700, 1000, 2000, 4000)), 20)
     assert section.exchange(many).markup.count("real images</text>") == charts.MOST_SERIES
