@@ -64,9 +64,9 @@ experiment on one of them: 23 min for each of three EDMs, a minute for 1,000 ima
     1,000 real + 1,000 EDM              80.62 [80.00, 81.24]  -1.81 [-4.22, +0.59]
     1,000 real + 2,000 EDM              79.84 [78.27, 81.41]  -2.59 [-4.91, -0.28]
     1,000 real + 4,000 EDM              79.37 [78.31, 80.43]  -3.06 [-5.75, -0.37]
-In words: images of an EDM help where real ones are few, and cost where they are not. Beside 250 garments 1,000 of them
-    gain 1.6 points, as much as 22 [-5, 58] real garments more (of three seeds none is told from chance after Holm;
-    drawn as half of each batch the same images gain more, see generator_quality.py); beside 500 and 1,000 every
+In words: images of an EDM seem to help where real ones are few, and cost where they are not. Beside 250 garments 1,000
+    of them gain 1.6 points, as much as 22 [-5, 58] real garments more (of three seeds none is told from chance after
+    Holm; drawn as half of each batch 1,000 of the same EDM gain 2.2, generator_quality.py); beside 500 and 1,000 every
     mixture loses, and the 1,000 with 4,000 of them do as much as 384 [335, 446] garments alone. One more real garment
     costs 96 [20, no bound] images beside 250. `jaxmoust equivalence` refuses to say how many 50 more would take: more
     than were tried. The study found a gain at every size. Here 600 steps bound what more images can teach: 2,000 real
