@@ -68,10 +68,10 @@ In words: images of an EDM seem to help where real ones are few, and cost where 
     of them gain 1.6 points, as much as 22 [-5, 58] real garments more (of three seeds none is told from chance after
     Holm; drawn as half of each batch 1,000 of the same EDM gain 2.2, generator_quality.py); beside 500 and 1,000 every
     mixture loses, and the 1,000 with 4,000 of them do as much as 384 [335, 446] garments alone. One more real garment
-    costs 96 [20, no bound] images beside 250. `jaxmoust equivalence` refuses to say how many 50 more would take: more
-    than were tried. The study found a gain at every size. Here 600 steps bound what more images can teach: 2,000 real
-    garments reach 83.0 %, 1.6 points more than 500 do, and the smooth curve that the mixtures are compared with misses
-    these means by up to 0.9 points.
+    costs 96 [20, no bound] images beside 250. `jaxmoust equivalence` refuses to say how many 50 more would take, beside
+    250 as it is more than were tried, beside 500 and 1,000 as no mixture gained. The study found a gain at every size.
+    Here 600 steps bound what more images can teach: 2,000 real garments reach 83.0 %, 1.6 points more than 500 do, and
+    the smooth curve that the mixtures are compared with misses these means by up to 0.9 points.
 """
 
 import ml_collections

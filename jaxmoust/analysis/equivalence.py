@@ -3,7 +3,8 @@
 A mixed run's error is turned into the number of real images n_eq that reach it (learning_curve.py); two laws are fitted
 to all mixed runs (exchange_laws.py); here they are asked. An answer is a figure with an interval, a bound, or a refusal
 that says what was not measured. Nothing is extrapolated: not to an n_base between which no mixed run lies, not past
-the largest real set, not past the most synthetic images that were tried.
+the largest real set, not past the most synthetic images that were tried. Nor does a law, which can but gain, answer
+where every mixture that was run did no better than its real images alone.
 
 Intervals are the 2.5 and 97.5 % quantiles of 1,000 resamples of the seeds of every cell, curve and law fitted anew to
 each. They take the runs of different cells as independent and the base sets as given: another draw of the base set, or
@@ -114,13 +115,13 @@ class Equivalence:
             return Answer(None, refused=reason)
         draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
         answer = _told(draws, f"no synthetic images are worth {n_real_plus:,.0f} real ones in these runs", most)
-        if answer.value is None or answer.value > most:
-            reason = answer.refused or (
+        reason = self._no_gain(n_base) or answer.refused
+        if not reason and answer.value > most:
+            reason = (
                 f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones; "
                 "run a mixture with more"
             )
-            return Answer(None, None, reason, at_least=most)
-        return answer
+        return Answer(None, None, reason, at_least=most) if reason else answer
 
     def n_real_plus(self, n_base: float, n_syn: float, law: str = "study") -> Answer:
         """How many more real images n_syn synthetic ones beside n_base real ones are worth: the inverse of `n_syn`.
@@ -130,7 +131,9 @@ class Equivalence:
         _check(n_base=n_base, n_syn=n_syn)
         most = self.most_synthetic(n_base) if not self._outside(n_base) else 0
         if reason := self._outside(n_base) or (
-            f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones" if n_syn > most else ""
+            f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
+            if n_syn > most
+            else self._no_gain(n_base)
         ):
             return Answer(None, refused=reason)
         room = self.curve.n_max - n_base
@@ -152,10 +155,10 @@ class Equivalence:
             draws = np.exp(fit.phi * n_base) / fit.theta
         most = self.most_synthetic(n_base)
         answer = _told(draws, "no gain was measured", most)
-        if answer.value is None or answer.value > most:
-            reason = answer.refused or f"not even the {most:,} synthetic images that were tried are worth a real one"
-            return Answer(None, None, reason, answer.at_least)
-        return answer
+        reason = self._no_gain(n_base) or answer.refused
+        if not reason and answer.value > most:
+            reason = f"not even the {most:,} synthetic images that were tried are worth a real one"
+        return Answer(None, None, reason, answer.interval and answer.interval[0]) if reason else answer
 
     def average_rate(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
         """Synthetic images for each of n_real_plus more real ones: n_syn / n_real_plus, with the same refusals."""
@@ -169,9 +172,7 @@ class Equivalence:
 
     def most_synthetic(self, n_base: float) -> int:
         """The most synthetic images tried at n_base, or at both measured n_base that it lies between."""
-        sizes = np.unique(self.mixed.n_base)
-        near = {int(sizes[sizes <= n_base].max()), int(sizes[sizes >= n_base].min())}
-        return min(int(self.mixed.n_synthetic[self.mixed.n_base == size].max()) for size in near)
+        return min(int(self.mixed.n_synthetic[self.mixed.n_base == size].max()) for size in self._near(n_base))
 
     def lack_of_fit(self, law: str = "study") -> float | None:
         """The chance of deviations from the law as large as these if seeds were all there is; None without spare cells.
@@ -201,6 +202,20 @@ class Equivalence:
             return ""
         where = f"at {low:,}" if low == high else f"from {low:,} to {high:,}"
         return f"mixed runs were measured {where} real images, not at {n_base:,.0f}; run some there"
+
+    def _near(self, n_base: float) -> list[int]:
+        """The measured n_base itself, or the two that it lies between."""
+        sizes = np.unique(self.mixed.n_base)
+        return sorted({int(sizes[sizes <= n_base].max()), int(sizes[sizes >= n_base].min())})
+
+    def _no_gain(self, n_base: float) -> str:
+        near = self._near(n_base)
+        for size in near:
+            alone = self.curve.cells.n_base == size  # else as the curve has it
+            error = self.curve.means[0, alone].mean() if alone.any() else self.curve.error_at([size])[0, 0]
+            if (self.means[0, self.mixed.n_base == size] < error).any():
+                return ""
+        return f"no mixture with {' or '.join(f'{size:,}' for size in near)} real images did better than these alone"
 
     def _past_the_curve(self, n_base: float, n_real_plus: float) -> str:
         if n_base + n_real_plus <= self.curve.n_max:

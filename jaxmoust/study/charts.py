@@ -62,6 +62,14 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
 
 
+def shortened(text: str, most: int) -> str:
+    """Returns the text in at most `most` characters (3 or more), cut in its middle: names differ at either end."""
+    if len(text) <= most:
+        return text
+    kept = most - 1
+    return f"{text[: kept - kept // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}"
+
+
 def interval_chart(
     lines: Sequence[Dots],
     reference: float | None,
@@ -106,7 +114,7 @@ def interval_chart(
 def _dots(line: Dots, y: float, at) -> str:
     text_px = 6.6 * len(line.text)
     fits = max(8, int((WIDTH - text_px - 10) / 7.5))
-    title = line.title if len(line.title) <= fits else line.title[: fits - 1].rstrip() + "…"
+    title = shortened(line.title, fits)
     middle = y + 25
     parts = [
         f'<text x="2" y="{y + 12}" class="name">{escape(title)}<title>{escape(line.title)}</title></text>',

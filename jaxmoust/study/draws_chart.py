@@ -98,7 +98,7 @@ def _outline(xs: Sequence[float], upper: NDArray, lower: NDArray) -> str:
 def _band_name(name: str, xs: Sequence[float], upper: NDArray, lower: NDArray) -> str:
     """The name where the band is thickest, cut in its middle where only that fits; nothing where that does not."""
     for length in (len(name), 9, 7, 5):
-        text = name if length >= len(name) else f"{name[: length // 2]}…{name[-(length // 2) :]}"
+        text = charts.shortened(name, length)
         if place := _thickest(CHARACTER_PX * len(text) + 8, xs, upper, lower):
             x, y = place
             return f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" class="band-name">{escape(text)}</text>'
@@ -147,7 +147,7 @@ def _heat(ratios: NDArray, titles: Sequence[str], xs: Sequence[float], row_px: f
 
 
 def _row_name(title: str, y: float) -> str:
-    text = escape(title if len(title) <= 6 else f"{title[:5]}…")
+    text = escape(charts.shortened(title, 6))
     place = f'x="{LEFT - 4}" y="{y:.1f}" text-anchor="end"'
     return f'<text {place} class="row-name">{text}<title>{escape(title)}</title></text>'
 

@@ -42,7 +42,9 @@ def rate_sentence(fit: Equivalence) -> str:
         return f"No gain from synthetic images was measured, so that no number of them is worth a real one{least}."
     (n, rate), *others = known
     more = "".join(f"; {told(rate)} at {n:,}" for n, rate in others)
-    return f"One more real image is worth {told(rate)} synthetic ones at {n:,} real images{more}."
+    none = [f"{n:,}" for n, rate in rates if rate.value is None]
+    said = f"; no number that was tried at {' or '.join(none)}" if none else ""
+    return f"One more real image is worth {told(rate)} synthetic ones at {n:,} real images{more}{said}."
 
 
 def picked(sizes: Sequence[int], most: int) -> list[int]:

@@ -71,7 +71,8 @@ def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float, 
 
     Args:
         synthetic, heldout: distance ratios, [N] and [M]; 0 is a copy, 1 the typical held-out image.
-        threshold: up to which a synthetic image is suspicious. label: what the distance is of, such as "pixels-8px".
+        threshold: up to which a synthetic image is suspicious.
+        label: what the distance is of, such as "pixels-8px", for the chart in words.
     Raises: ValueError: no ratio, or one that is negative or not finite.
     """
     sets = [np.asarray(x, np.float64) for x in (synthetic, heldout)]
@@ -106,11 +107,8 @@ def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float, 
     shift, anchor, word = (-5, "end", "suspicious") if x - LEFT > 72 else (5, "start", "← suspicious")
     parts.append(f'<text x="{x + shift:.1f}" y="{TOP + 6}" text-anchor="{anchor}" class="value">{word}</text>')
     parts += _key()
-    short = label if len(label) <= 18 else f"{label[:17]}…"
-    axis = f"distance to the nearest training image, {short}"
-    parts.append(
-        f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 4}" text-anchor="middle" class="axis">{escape(axis)}</text>'
-    )
+    place = f'x="{(LEFT + right) / 2}" y="{HEIGHT - 4}" text-anchor="middle"'
+    parts.append(f'<text {place} class="axis">distance to the nearest training image</text>')
     return charts.svg(charts.WIDTH, HEIGHT, parts, _in_words(*sets, threshold, label))
 
 

@@ -143,7 +143,20 @@ def test_mixtures_that_harm_are_worth_nothing():
     fit = fitted(100, gain=lambda n, s: -0.3 * n)
     assert fit.b().value is None and "no gain" in fit.b().refused
     answer = fit.n_syn(1000, 200)
-    assert answer.value is None and "no synthetic images are worth 200" in answer.refused
+    assert answer.value is None and answer.at_least == 10_000
+    assert answer.refused == "no mixture with 1,000 real images did better than these alone"
+
+
+def test_no_rate_is_told_where_every_mixture_harmed_though_the_law_gains_from_others():
+    """The laws can but gain: at 4,000, where mixtures lose, they would tell a number from what was seen at 250."""
+    real, mixed = planted.plant(sd=QUIET, gain=lambda n, s: planted.study_gain(n, s) if n < 4000 else -0.1 * n)
+    fit = equivalence.fit(real, mixed, 100)
+    study = fit.fits["study"]
+    told = np.exp(study.phi[0] * 4000) / study.theta[0]
+    assert told < fit.most_synthetic(4000)  # what the law alone would have said
+    assert fit.marginal_rate(1000).value is not None and fit.marginal_rate(2000).value is not None
+    for answer in (fit.marginal_rate(4000), fit.n_syn(4000, 100), fit.n_real_plus(4000, 1000)):
+        assert answer.value is None and "no mixture with 4,000 real images did better" in answer.refused
 
 
 def test_log_fit_of_exact_points_is_the_law():

@@ -37,6 +37,13 @@ def test_rate_sentence_says_the_rates_of_the_fit(fit):
     assert f"; {answer.told(fit.marginal_rate(1000))} at 1,000." in said
 
 
+def test_rate_sentence_names_the_sizes_where_no_mixture_gained():
+    real, mixed = planted.plant(gain=lambda n, s: planted.study_gain(n, s) if n < 1000 else -0.3 * n)
+    fit = equivalence.fit(real, mixed, 100)
+    assert fit.marginal_rate(250).value is not None
+    assert answer.rate_sentence(fit).endswith("at 250 real images; no number that was tried at 1,000 or 4,000.")
+
+
 def test_rate_sentence_without_a_gain_claims_none():
     none = equivalence.fit(*planted.plant(gain=lambda n, s: -0.3 * n), 100)
     assert answer.rate_sentence(none).startswith("No gain from synthetic images was measured")

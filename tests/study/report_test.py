@@ -297,6 +297,16 @@ def test_ticks_are_round_and_inside(low, high):
     assert f"{steps[0]:.3e}"[:4] in ("1.00", "2.00", "2.50", "5.00")
 
 
+def test_names_too_long_for_a_chart_keep_both_ends_and_the_whole_one_is_a_title():
+    assert [charts.shortened("abcdef", most) for most in (3, 4, 5, 6)] == ["a…f", "ab…f", "ab…ef", "abcdef"]
+    names = [f"Real, stronger augmentation of every kind, {size}" for size in (250, 1000)]
+    lines = [charts.Dots(name, (80.0, 82.0), 81.0, (79.5, 82.5), "81.00 [79.50, 82.50]") for name in names]
+    drawn = re.findall(r'class="name">([^<]*)<title>([^<]*)</title>', charts.interval_chart(lines, 80.0, "Top-1, %"))
+    assert [title for _, title in drawn] == names
+    assert [name[:5] + name[-4:] for name, _ in drawn] == ["Real, 250", "Real,1000"]
+    assert all("…" in name and len(name) < len(title) for name, title in drawn)
+
+
 @pytest.mark.parametrize(("shape", "crisp"), [((5, 8, 8, 1), True), ((9, 32, 32, 3), True), ((2, 224, 100, 3), False)])
 def test_image_sheet_keeps_the_pixels_of_small_images_and_reduces_large_ones(shape, crisp):
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
