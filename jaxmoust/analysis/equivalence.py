@@ -253,6 +253,8 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
             mixed.n_synthetic[on_curve],
             [e for e, kept in zip(mixed.errors, on_curve, strict=True) if kept],
         )
+    if alone := sorted(set(mixed.n_base.tolist()) - set(real.n_base.tolist())):
+        notes.append(f"No real-only runs at n_base {alone}: what real images reach there is read off the curve.")
     means = noise.draws(mixed, num_resamples, np.random.default_rng([seed, 1]))
     error_sd = noise.sd(mixed.mean) / np.sqrt(mixed.count)
     points = _points(mixed, means, curve)

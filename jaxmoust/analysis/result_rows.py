@@ -110,6 +110,8 @@ def choose(
         )
     if several:
         notes.append(f"Mixed runs of several kinds are taken together: {_kinds(chosen)}.")
+    if lacking := _lacking_seeds([*curve, *chosen]):
+        notes.append(f"Seeds are missing: {lacking}. The cells count with the seeds that they have.")
     steps = {str(row["steps"]) for row in (*curve, *chosen) if row.get("steps") not in (None, "")}
     if len(steps) > 1:
         notes.append(
@@ -162,6 +164,16 @@ def _named(row: Row, patterns: Sequence[str]) -> bool:
 
 def _arms(rows: Sequence[Row]) -> str:
     return ", ".join(dict.fromkeys(str(row["arm"]) for row in rows))
+
+
+def _lacking_seeds(rows: Sequence[Row]) -> str:
+    """Which arms lack seeds that others have: "edm_250 has no 1, 2; real_500 has no 2"."""
+    of_arm: dict[str, set[int]] = {}
+    for row in rows:
+        of_arm.setdefault(str(row["arm"]), set()).add(int(_number(row, "seed")))
+    every = set().union(*of_arm.values())
+    lacking = {arm: ", ".join(map(str, sorted(every - seeds))) for arm, seeds in of_arm.items() if every - seeds}
+    return "; ".join(f"{arm} has no {seeds}" for arm, seeds in lacking.items())
 
 
 def _kinds(rows: Sequence[Row]) -> str:

@@ -226,6 +226,12 @@ def test_base_sizes_off_the_curve_are_left_out_and_named():
     assert {p.n_base for p in fit.points} == {250, 1000} and "[4000]" in fit.notes[0]
 
 
+def test_base_sizes_without_their_own_real_runs_are_named():
+    fit = fitted(sd=QUIET, real=(125, 250, 500, 2000, 4000))
+    assert fit.notes == ("No real-only runs at n_base [1000]: what real images reach there is read off the curve.",)
+    assert fit.n_syn(1000, 300).value > 0
+
+
 @pytest.mark.parametrize("bad", [0, -5, np.nan, np.inf])
 def test_questions_about_no_images_are_refused(study, bad):
     for ask in (lambda: study.n_syn(1000, bad), lambda: study.n_syn(bad, 10), lambda: study.n_real_plus(1000, bad)):

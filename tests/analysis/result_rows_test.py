@@ -66,7 +66,16 @@ def test_choose_refuses_two_results_of_one_run(rows):
 @pytest.mark.parametrize("gone", ["", None, "nan", float("nan")])
 def test_choose_leaves_unfinished_runs_out_and_says_so(rows, gone):
     chosen = result_rows.choose([rows[0] | {"top1": gone}, *rows[1:]])
-    assert chosen.real.count[0] == 4 and chosen.notes == ("1 runs without a result are left out.",)
+    assert chosen.real.count[0] == 4 and chosen.notes[0] == "1 runs without a result are left out."
+
+
+def test_choose_names_the_seeds_that_are_not_there(rows):
+    gone = {("real_125", 1), ("edm_250_125", 0), ("edm_250_125", 3)}
+    chosen = result_rows.choose([row for row in rows if (row["arm"], row["seed"]) not in gone])
+    assert chosen.notes == (
+        "Seeds are missing: real_125 has no 1; edm_250_125 has no 0, 3. The cells count with the seeds that they have.",
+    )
+    assert chosen.real.count[0] == 4 and chosen.mixed.count[0] == 3
 
 
 def test_choose_says_when_work_is_unequal(rows):
