@@ -343,17 +343,24 @@ def _equivalence(values: flags.FlagValues, args: list[str]) -> None:
         raise Usage(f"--results is missing: the results.csv of a study.\n\n{VERBS['equivalence'].help}")
     if values.n_real_plus is not None and values.n_base is None:
         raise Usage("--n_real_plus needs --n_base: how many real images there are already.")
+    question = {name: getattr(values, name) for name in ("k", "law", "n_base", "n_real_plus")}
+    try:
+        equivalence.check_sizes(**{name: x for name, x in question.items() if name != "law" and x is not None})
+    except ValueError as e:
+        raise Usage(e) from e
     try:
         settings = {name: getattr(values, name) for name in result_rows.SETTINGS}
         rows = result_rows.read_rows(paths)
         chosen = result_rows.choose(rows, values.real or result_rows.REAL, values.mixed, **settings)
         fit = equivalence.fit(chosen.real, chosen.mixed)
-        question = (values.k, values.law, values.n_base, values.n_real_plus)
-        record = equivalence_answer.record(fit, chosen, *question)
-        words = equivalence_answer.words(fit, chosen, *question)
     except ValueError as e:
+        if values.json:
+            print(json.dumps(equivalence_answer.refusal(str(e), **question), allow_nan=False))
         raise Usage(e) from e
-    print(json.dumps(record, allow_nan=False) if values.json else "\n".join(words))
+    if values.json:
+        print(json.dumps(equivalence_answer.record(fit, chosen, **question), allow_nan=False))
+    else:
+        print("\n".join(equivalence_answer.words(fit, chosen, **question)))
 
 
 def _explained(name: str) -> str:
@@ -482,11 +489,12 @@ in --workdir: the ratio p(image | real) / p(image | synthetic) of each synthetic
     "study": Verb(
         _study,
         "runs an experiment: every arm at every seed, then the page",
-        """Leaves results.csv and report/index.html in --workdir; finished stages go to --store (default: stages/ beside
---workdir), are named by what they depend on, and are found again by this study and the next. Several processes may be
-given the same command, or share a store: each stage is computed by one of them. --dry-run says what would be run, and
-how long that takes where the like was measured. --index=FOLDER lists the studies below a folder on one page, each
-with its answer; a study writes that of the folder it lies in by itself.
+        """Leaves results.csv (the runs), report/index.html and report/summary.csv (the arms) in --workdir; finished
+stages go to --store (default: stages/ beside --workdir), are named by what they depend on, and are found again by
+this study and the next. Several processes may be given the same command, or share a store: each stage is computed by
+one of them. --dry-run says what would be run, and how long that takes where the like was measured. --index=FOLDER
+lists the studies below a folder on one page, each with its answer; a study writes that of the folder it lies in by
+itself.
 
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4 --dry-run
@@ -508,7 +516,12 @@ where there are several kinds of runs. Real images alone, at several n_base, are
 --real names, by default "real" and "real_250", "real_1000", ...; controls (duplicated, augmented) are left out. The
 mixtures are all runs with both kinds of images: one kind of them, chosen by --generator, --fine_tuning, --sampler or
 --mixed=ARM,ARM (* stands for anything). Intervals are 95 %, from resampled seeds. Where nothing was measured there is
-no figure, and the answer says what is missing.""",
+no figure, and the answer says what is missing. --law=effective takes n_syn from n_eff = n_base + kappa n_syn^eta in
+place of the study's law; --k=100 states the study's c1 per 100 images (it is exp(a k)).
+
+Exit code 0 with an answer, or with the reason why this question has none ("No answer: ...", or "refused" in the
+object); 2 where the file or the runs allow no fit at all: the reason is on standard error, with --json also the object
+with "refused" on standard output.""",
         _equivalence_flags,
         takes_config=False,
         light=True,

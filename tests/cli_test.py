@@ -577,6 +577,9 @@ def test_equivalence_refuses_to_extrapolate_and_says_why(cli, grid):
     said = json.loads(told.out)
     assert told.code == 0 and said["n_syn"] is None and "measured up to 16,000" in said["refused"]
     assert said["b"] > 0 and said["exchange_rate_marginal"] > 0  # what can be answered is
+    large = cli("equivalence --results={grid} --n_base=1000 --k=1e8 --json", grid=grid)
+    said = json.loads(large.out)
+    assert said["c1"] is None and "without bound" in said["c1_refused"] and said["a"] > 0
 
 
 def test_equivalence_without_a_question_reports_the_fit_of_several_files(cli, grid, tmp_path):
@@ -591,6 +594,7 @@ def test_equivalence_without_a_question_reports_the_fit_of_several_files(cli, gr
 def test_equivalence_of_the_effective_sample_size_gives_its_answer(cli, grid):
     told = cli("equivalence --results={grid} --n_base=1000 --n_real_plus=500 --law=effective --json", grid=grid)
     said = json.loads(told.out)
+    assert said["refused"] is None and "no slope at 0" in said["exchange_rate_marginal_refused"]
     assert said["law"] == "effective" and said["n_syn"] == pytest.approx((500 / said["kappa"]) ** (1 / said["eta"]))
 
 
@@ -602,12 +606,21 @@ def test_equivalence_of_the_effective_sample_size_gives_its_answer(cli, grid):
         ("--real=real_1000", ["at least two sizes", "[1000]"]),
         ("--n_base=-3", ["n_base: got -3"]),
         ("--n_base=1000 --n_real_plus=nan", ["n_real_plus: got nan"]),
+        ("--k=0", ["k: got 0"]),
+        ("--k=inf", ["k: got inf"]),
     ],
 )
-def test_equivalence_refuses_bad_input_with_nothing_on_standard_output(cli, grid, options, words):
-    outcome = cli(f"equivalence --results={{grid}} --json {options}", grid=grid)
+def test_equivalence_refuses_bad_input_in_words_and_as_an_object(cli, grid, options, words):
+    outcome = cli(f"equivalence --results={{grid}} {options}", grid=grid)
     assert_refused(outcome, *words)
     assert outcome.out == ""
+    told = cli(f"equivalence --results={{grid}} --json {options}", grid=grid)
+    assert_refused(told, *words)
+    if "=ddpm" in options or "--real" in options:  # of the runs; a slip in the question itself is no answer
+        said = json.loads(told.out)
+        assert all(word in said["refused"] for word in words) and said["b"] is said["n_syn"] is None
+    else:
+        assert told.out == ""
 
 
 def test_equivalence_starts_without_jax(grid):

@@ -164,7 +164,7 @@ def test_how_many_recovers_a_planted_law_from_a_results_file(execute, tmp_path, 
 
 def test_how_many_as_it_lies_there_says_what_was_found_on_digits(execute, capsys):
     _, shown = execute("how_many_synthetic_images")
-    assert "No gain from synthetic images was measured" in capsys.readouterr().out
+    assert "No number of synthetic images can be named" in capsys.readouterr().out
     assert "The learning curve of real images" in shown["charts"]
 
 

@@ -26,8 +26,12 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from jaxmoust.analysis import learning_curve
-from jaxmoust.analysis.exchange_laws import LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
+from jaxmoust.analysis.exchange_laws import ETAS, LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
 from jaxmoust.analysis.learning_curve import Cells, Curve, Interval, interval
+
+LACKING = 0.01  # p below which cells are said to stray from a curve or a law by more than chance
+EDGE = 0.999  # of the range that a parameter is searched in
+NOTHING = "the law finds no gain in these mixtures taken together"
 
 
 @dataclass(frozen=True)
@@ -95,22 +99,51 @@ class Equivalence:
     notes: tuple[str, ...]
 
     def b(self) -> Answer:
-        """The study's b = ln c2; infinite ends (no gain) are None."""
+        """The study's b = ln c2; infinite ends (no gain) are None. Refused where a is at the end of its range."""
+        fit = self.fits["study"]
+        if fit.theta[0] and self._steepest(fit.phi[0]):
+            return Answer(None, refused=self._too_steep())
         with np.errstate(divide="ignore"):
-            return _told(1 / self.fits["study"].theta, "no gain was measured, so that b has no bound")
+            return _told(1 / fit.theta, NOTHING)
 
     def a(self) -> Answer:
         """The study's a = ln(c1) / k, per real image; an end not told from the steepest one searched is None."""
+        fit = self.fits["study"]
         if np.ptp(self.mixed.n_base) == 0:
             return Answer(None, refused="mixed runs at one n_base do not tell how the rate changes with n_base")
-        return _told(self.fits["study"].phi, "", 0.999 * STEEPEST / self.mixed.n_base.max())
+        if not fit.theta[0]:
+            return Answer(None, refused=NOTHING)
+        answer = _told(fit.phi, "", EDGE * STEEPEST / self.mixed.n_base.max())
+        return replace(answer, value=None, refused=self._too_steep()) if self._steepest(fit.phi[0]) else answer
+
+    def eta(self) -> Answer:
+        """The exponent of the effective sample size; refused at the ends of the range that is searched."""
+        fit, (low, high) = self.fits["effective"], ETAS
+        if not fit.theta[0]:
+            return Answer(None, refused=NOTHING)
+        inside = (fit.phi > low / EDGE) & (fit.phi < high * EDGE)
+        if not inside[0]:
+            how = (
+                "does not grow with the number of synthetic images"
+                if fit.phi[0] < 1
+                else "grows faster than any power of it"
+            )
+            return Answer(None, refused=f"the gain {how} (eta is searched from {low:g} to {high:g})")
+        ends = interval(fit.phi)
+        return Answer(float(fit.phi[0]), ends and tuple(x if low / EDGE < x < high * EDGE else None for x in ends))
+
+    def kappa(self) -> Answer:
+        """The factor of the effective sample size; refused where eta is."""
+        if reason := self.eta().refused:
+            return Answer(None, refused=reason)
+        return _told(self.fits["effective"].theta, "")
 
     def n_syn(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
         """How many synthetic images beside n_base real ones are worth n_real_plus more real ones.
 
         Raises: ValueError: n_real_plus <= 0 or n_base <= 0, an unknown law.
         """
-        _check(n_base=n_base, n_real_plus=n_real_plus)
+        check_sizes(n_base=n_base, n_real_plus=n_real_plus)
         if reason := self._outside(n_base) or self._past_the_curve(n_base, n_real_plus):
             return Answer(None, refused=reason)
         draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
@@ -128,7 +161,7 @@ class Equivalence:
 
         Raises: ValueError: n_syn <= 0 or n_base <= 0, an unknown law.
         """
-        _check(n_base=n_base, n_syn=n_syn)
+        check_sizes(n_base=n_base, n_syn=n_syn)
         most = self.most_synthetic(n_base) if not self._outside(n_base) else 0
         if reason := self._outside(n_base) or (
             f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
@@ -145,7 +178,7 @@ class Equivalence:
 
     def marginal_rate(self, n_base: float, law: str = "study") -> Answer:
         """Synthetic images worth the first extra real image: dn_syn / dn_real_plus at 0, exp(a n_base) b."""
-        _check(n_base=n_base)
+        check_sizes(n_base=n_base)
         fit = self._fit(law)
         if reason := self._outside(n_base):
             return Answer(None, refused=reason)
@@ -154,7 +187,7 @@ class Equivalence:
         with np.errstate(divide="ignore", over="ignore"):
             draws = np.exp(fit.phi * n_base) / fit.theta
         most = self.most_synthetic(n_base)
-        answer = _told(draws, "no gain was measured", most)
+        answer = _told(draws, NOTHING, most)
         reason = self._no_gain(n_base) or answer.refused
         if not reason and answer.value > most:
             reason = f"not even the {most:,} synthetic images that were tried are worth a real one"
@@ -196,6 +229,13 @@ class Equivalence:
             raise ValueError(f"law: got {law!r}; allowed {', '.join(self.fits)}")
         return self.fits[law]
 
+    def _steepest(self, phi: float) -> bool:
+        return bool(phi >= EDGE * STEEPEST / self.mixed.n_base.max())
+
+    def _too_steep(self) -> str:
+        sizes = sorted(set(self.mixed.n_base.tolist()))
+        return f"the gain falls from {sizes[0]:,} to {sizes[-1]:,} real images faster than the law can say"
+
     def _outside(self, n_base: float) -> str:
         low, high = int(self.mixed.n_base.min()), int(self.mixed.n_base.max())
         if low <= n_base <= high:
@@ -215,6 +255,8 @@ class Equivalence:
             error = self.curve.means[0, alone].mean() if alone.any() else self.curve.error_at([size])[0, 0]
             if (self.means[0, self.mixed.n_base == size] < error).any():
                 return ""
+        if near == [n_base]:
+            return "no mixture did better than its real images alone"
         return f"no mixture with {' or '.join(f'{size:,}' for size in near)} real images did better than these alone"
 
     def _past_the_curve(self, n_base: float, n_real_plus: float) -> str:
@@ -240,6 +282,11 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
     curve = learning_curve.fit_curve(real, noise, num_resamples, seed)
     on_curve = (mixed.n_base >= curve.n_min) & (mixed.n_base <= curve.n_max)
     notes = []
+    if (chance := curve.lack_of_fit(noise)) is not None and chance < LACKING:
+        notes.append(
+            f"The errors of real images alone stray from the fitted curve by more than seeds explain (by up to "
+            f"{curve.misfit:.2f} points, p < {LACKING:g}); what is read off between the sizes is rough."
+        )
     if not on_curve.any():
         raise ValueError(
             f"mixed runs: got n_base {sorted(set(mixed.n_base.tolist()))} beside real-only runs of {curve.n_min:,} to "
@@ -262,7 +309,7 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
         raise ValueError(
             f"mixed runs: all {len(points)} cells lie beyond the real learning curve ({curve.n_min:,} to "
             f"{curve.n_max:,} images); each gives a bound ({_bounds(points)}) and none an exchange rate; add "
-            f"{_missing_sizes(points)}"
+            f"{_missing_sizes(points)}. {' '.join(notes)}".rstrip(". ")
         )
     fits = {name: fit_law(law, mixed, means, error_sd, curve) for name, law in LAWS.items()}
     left_out = {name: left_out_error(law, mixed, means[0], error_sd, curve) for name, law in LAWS.items()}
@@ -350,7 +397,11 @@ def _told(draws: NDArray, nothing: str, most: float = math.inf) -> Answer:
     return Answer(float(draws[0]), shown)
 
 
-def _check(**sizes: float) -> None:
+def check_sizes(**sizes: float) -> None:
+    """Refuses numbers of images that are none.
+
+    Raises: ValueError: one that is not finite or not above 0.
+    """
     for name, size in sizes.items():
         if not (math.isfinite(size) and size > 0):
             raise ValueError(f"{name}: got {size}; allowed a number of images above 0")

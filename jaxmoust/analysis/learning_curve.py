@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 Interval = tuple[float, float]
 
@@ -18,6 +19,7 @@ LEVEL = 0.95
 BETAS = np.geomspace(0.02, 3.0, 160)  # exponents tried; published curves lie between 0.1 and 1
 # What the spread's slope is taken for until many cells say otherwise: 1 is a count of errors, var ∝ error.
 SLOPE, SLOPE_SD = 1.0, 0.5
+RISING = 0.001  # p, over all neighbours, of a rise that is no accident of the seeds
 FINEST = 0.01  # points: no test set of 10,000 images tells errors apart more finely
 
 
@@ -172,6 +174,19 @@ class Curve:
         """How far the fitted curve misses the worst of its own means, in points."""
         return float(np.abs(self.error_at(self.cells.n_base)[0] - self.means[0]).max())
 
+    def lack_of_fit(self, noise: Noise) -> float | None:
+        """The chance of deviations from the power law as large as these if seeds were all there is.
+
+        An F test of the means' deviations with the noise's degrees of freedom. None without seeds or spare sizes.
+        """
+        num_parameters = 3 if self.gamma[0] > 0 else 2
+        spare = len(set(self.cells.n_base.tolist())) - num_parameters
+        if spare < 1 or not noise.dof:
+            return None
+        of_mean = noise.sd(self.cells.mean) / np.sqrt(self.cells.count)
+        missed = (self.error_at(self.cells.n_base)[0] - self.means[0]) / of_mean
+        return float(stats.f.sf(np.sum(missed**2) / spare, spare, noise.dof))
+
     @property
     def _parameters(self) -> tuple[NDArray, NDArray, NDArray]:
         return self.alpha, self.beta, self.gamma
@@ -183,8 +198,8 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     For a given beta the law is linear in (alpha, gamma), which have a closed form; beta is searched on a grid and
     refined by a parabola. Two sizes cannot tell an asymptote: gamma is then 0, the pure power law.
 
-    Raises: ValueError: fewer than two sizes, or errors that do not surely fall with n, on which no error can be
-        turned into a number of images.
+    Raises: ValueError: fewer than two sizes, or errors that do not surely fall with n or surely rise somewhere, on
+        which no error can be turned into a number of images.
     Source: the power law with offset of Cortes et al. 1993, Learning Curves: Asymptotic Values and Rate of
         Convergence, and Hestness et al. 2017 (1712.00409), Eq. 1.
     """
@@ -215,7 +230,26 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
             "surely fall with n; allowed a curve that falls, on which an error is worth a number of images; add real "
             "sizes further apart, or seeds. Accuracies can still be compared with each other"
         )
+    _check_rises(cells, noise)
     return curve
+
+
+def _check_rises(cells: Cells, noise: Noise) -> None:
+    """Refuses a curve that rises from one size to the next by more than the seeds explain."""
+    if not noise.dof:
+        return
+    order = np.argsort(cells.n_base)
+    mean, of_mean = cells.mean[order], (noise.sd(cells.mean) / np.sqrt(cells.count))[order]
+    apart = np.diff(mean) / np.hypot(of_mean[1:], of_mean[:-1])
+    worst = int(apart.argmax())
+    if stats.t.sf(apart[worst], noise.dof) * len(apart) < RISING:
+        low, high = cells.n_base[order][worst : worst + 2]
+        raise ValueError(
+            f"learning curve: the error rises from {mean[worst]:.2f} % at n_base {low} to {mean[worst + 1]:.2f} % at "
+            f"{high}, by more than seeds explain; allowed a curve that falls, on which an error is worth one number of "
+            "images; look at these runs (one may have gone wrong), or leave one size out by --real. Accuracies can "
+            "still be compared with each other"
+        )
 
 
 def _line(x: NDArray, y: NDArray, weight: NDArray, offset: bool) -> tuple[NDArray, NDArray, NDArray]:

@@ -19,6 +19,8 @@ from jaxmoust.analysis.learning_curve import Cells
 NEEDED = ("n_base", "n_synthetic", "seed", "top1")
 REAL = ("real", "real_[0-9]*")  # of one size, and real_250, real_1000, ... of several
 SETTINGS = ("generator", "fine_tuning", "sampler")
+MOST = 10**12  # images; a larger number is a slip
+STILL = "the accuracies of the arms can still be compared"
 Row = Mapping[str, Any]
 
 
@@ -69,10 +71,12 @@ def choose(
     Args:
         rows: of one results.csv or several together; numbers may be text. The same run found twice counts once.
         real: names of arms, or patterns with * and ?, that are real images and nothing else.
-        mixed: the same of the mixed arms; by default every arm with synthetic and real images in its batches.
+        mixed: the same of the mixed arms; by default every arm with synthetic and real images in its batches. Runs
+            on synthetic images alone are never mixtures.
         settings: generator, fine_tuning, sampler: keeps only the mixed runs that have these.
-    Raises: ValueError: a column that is missing, text for a number, no real or no mixed run, mixed runs of several
-        kinds without a choice between them, two different results of one cell and seed.
+    Raises: ValueError: a column that is missing, no number where one belongs, accuracies that are no percent, no real
+        or no mixed run, mixed runs of several kinds without a choice between them, two different results of one cell
+        and seed.
     """
     if unknown := [name for name in settings if name not in SETTINGS]:
         raise ValueError(f"results: got a choice by {unknown}; allowed {list(SETTINGS)}")
@@ -85,23 +89,21 @@ def choose(
                 "and arm, share, generator, fine_tuning, sampler where there are several kinds of runs"
             )
     done = _finished(rows)
-    notes = [f"{len(rows) - len(done)} runs without a result are left out."] if len(done) < len(rows) else []
+    without = len(rows) - len(done)
+    notes = [f"{_counted(without)} without a result {'is' if without == 1 else 'are'} left out."] if without else []
+    if not done:
+        raise ValueError(f"results: none of the {len(rows)} runs has a result (top1); run the study to its end")
+    if max(_number(row, "top1") for row in done) <= 1:
+        raise ValueError("results: got top1 of at most 1 in all runs; allowed percent, 0 to 100; multiply it by 100")
     curve = real_only(rows, real)
     if not curve:
-        alone = [row for row in done if _number(row, "n_synthetic") == 0]
-        raise ValueError(
-            f"real runs: no arm is called {' or '.join(real)}; without synthetic images are {_arms(alone) or 'none'}; "
-            "name the arms of real images alone by --real=ARM[,ARM]"
-        )
-    made = [row for row in done if _number(row, "n_synthetic") > 0]
-    chosen = [row for row in made if (_named(row, mixed) if mixed else not _synthetic_only(row))]
+        raise ValueError(_no_real(rows, done, real))
+    made = [row for row in done if _images(row, "n_synthetic", 0) > 0 and not _synthetic_only(row)]
+    chosen = [row for row in made if not mixed or _named(row, mixed)]
     wanted = {name: value for name, value in settings.items() if value}
     chosen = [row for row in chosen if all(str(row.get(name, "")) == value for name, value in wanted.items())]
     if not chosen:
-        raise ValueError(
-            f"mixed runs: none is {_described(wanted, mixed)}; with synthetic images there are {_kinds(made) or 'none'}"
-            "; choose by --mixed=ARM[,ARM], --generator, --fine_tuning or --sampler"
-        )
+        raise ValueError(_no_mixed(rows, done, made, _described(wanted, mixed)))
     several = len({tuple(str(row.get(name, "")) for name in SETTINGS) for row in chosen}) > 1
     if several and not mixed:
         raise ValueError(
@@ -124,20 +126,54 @@ def choose(
 
 def real_only(rows: Sequence[Row], real: Sequence[str] = REAL) -> list[Row]:
     """Returns the finished runs of the arms that are real images and nothing else."""
-    return [row for row in _finished(rows) if _number(row, "n_synthetic") == 0 and _named(row, real)]
+    return [row for row in _finished(rows) if _images(row, "n_synthetic", 0) == 0 and _named(row, real)]
 
 
 def kinds(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Returns the kinds of finished mixed runs, each as the settings that `choose` takes."""
-    mixed = [row for row in _finished(rows) if _number(row, "n_synthetic") > 0 and not _synthetic_only(row)]
+    mixed = [row for row in _finished(rows) if _images(row, "n_synthetic", 0) > 0 and not _synthetic_only(row)]
     found = dict.fromkeys(tuple(str(row.get(name, "")) for name in SETTINGS) for row in mixed)
     return [dict(zip(SETTINGS, kind, strict=True)) for kind in found]
 
 
+def _no_real(rows: Sequence[Row], done: Sequence[Row], real: Sequence[str]) -> str:
+    called = " or ".join(real)
+    finished = {str(row["arm"]) for row in done}
+    if lacking := _arms([r for r in _with_arms(rows) if _named(r, real) and str(r["arm"]) not in finished]):
+        return (
+            f"real runs: of {lacking} no run has a result (top1); run them to their end; until then there is no "
+            f"exchange rate, but {STILL}"
+        )
+    alone = _arms([row for row in done if _images(row, "n_synthetic", 0) == 0]) or "none"
+    return (
+        f"real runs: no arm is called {called}; without synthetic images are {alone}; name the arms of real images "
+        f"alone by --real=ARM[,ARM]; without such arms there is no exchange rate, but {STILL}"
+    )
+
+
+def _no_mixed(rows: Sequence[Row], done: Sequence[Row], made: Sequence[Row], described: str) -> str:
+    only = _arms([row for row in done if _images(row, "n_synthetic", 0) > 0 and _synthetic_only(row)])
+    unfinished = sorted({str(row["arm"]) for row in _with_arms(rows)} - {str(row["arm"]) for row in done})
+    said = f"mixed runs: none is {described}; with real and synthetic images there are {_kinds(made) or 'none'}"
+    said += f"; on synthetic images alone are {only}, whose worth beside real ones is not measured" if only else ""
+    said += f"; without a result (top1) are {', '.join(unfinished)}" if unfinished else ""
+    if made:
+        return f"{said}; choose by --mixed=ARM[,ARM], --generator, --fine_tuning or --sampler"
+    return f"{said}; run some; without them there is no exchange rate, but {STILL}"
+
+
 def _finished(rows: Sequence[Row]) -> list[Row]:
-    """The runs that have a result; where rows name no arms, those without synthetic images are the arm "real"."""
-    done = [row for row in rows if row["top1"] not in ("", None) and math.isfinite(_number(row, "top1"))]
-    return [{**row, "arm": row.get("arm") or ("mixed" if _number(row, "n_synthetic") else REAL[0])} for row in done]
+    """The runs that have a result."""
+    return [row for row in _with_arms(rows) if row["top1"] not in ("", None) and math.isfinite(_number(row, "top1"))]
+
+
+def _with_arms(rows: Sequence[Row]) -> list[Row]:
+    """The rows, where they name no arms those without synthetic images as the arm "real"."""
+    return [{**row, "arm": row.get("arm") or ("mixed" if _number(row, "n_synthetic") else REAL[0])} for row in rows]
+
+
+def _counted(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 def _synthetic_only(row: Row) -> bool:
@@ -152,6 +188,17 @@ def _number(row: Row, column: str) -> float:
             f"results: got {column} {row[column]!r} (arm {row.get('arm')!r}, seed {row.get('seed')!r}); "
             "allowed a number"
         ) from None
+
+
+def _images(row: Row, column: str, least: int) -> int:
+    """A number of images, or a seed."""
+    number = _number(row, column)
+    if not least <= number <= MOST or number != int(number):
+        raise ValueError(
+            f"results: got {column} {row[column]!r} (arm {row['arm']!r}, seed {row['seed']!r}); allowed whole numbers "
+            f"from {least} to {MOST:.0e}; leave such runs out"
+        )
+    return int(number)
 
 
 def _size(text: str) -> tuple[int, str]:
@@ -170,7 +217,7 @@ def _lacking_seeds(rows: Sequence[Row]) -> str:
     """Which arms lack seeds that others have: "edm_250 has no 1, 2; real_500 has no 2"."""
     of_arm: dict[str, set[int]] = {}
     for row in rows:
-        of_arm.setdefault(str(row["arm"]), set()).add(int(_number(row, "seed")))
+        of_arm.setdefault(str(row["arm"]), set()).add(_images(row, "seed", 0))
     every = set().union(*of_arm.values())
     lacking = {arm: ", ".join(map(str, sorted(every - seeds))) for arm, seeds in of_arm.items() if every - seeds}
     return "; ".join(f"{arm} has no {seeds}" for arm, seeds in lacking.items())
@@ -195,17 +242,12 @@ def _cells(rows: Sequence[Row]) -> Cells:
     """Gathers runs by (n_base, n_synthetic), in that order, one error a seed."""
     found: dict[tuple[int, int], dict[int, tuple[float, str]]] = {}
     for row in rows:
-        size = tuple(_number(row, name) for name in ("n_base", "n_synthetic"))
-        if not all(math.isfinite(n) for n in size) or size[0] < 1 or size[1] < 0:
-            raise ValueError(
-                f"results: got n_base {row['n_base']!r}, n_synthetic {row['n_synthetic']!r} (arm {row['arm']!r}); "
-                "allowed n_base >= 1 and n_synthetic >= 0; leave out runs without real images"
-            )
-        of_seeds = found.setdefault((int(size[0]), int(size[1])), {})
-        seed, top1, arm = int(_number(row, "seed")), _number(row, "top1"), str(row["arm"])
+        size = _images(row, "n_base", 1), _images(row, "n_synthetic", 0)
+        of_seeds = found.setdefault(size, {})
+        seed, top1, arm = _images(row, "seed", 0), _number(row, "top1"), str(row["arm"])
         if of_seeds.setdefault(seed, (top1, arm))[0] != top1:
             raise ValueError(
-                f"results: got two results of n_base {size[0]:g}, n_synthetic {size[1]:g}, seed {seed}: {top1:g} (arm "
+                f"results: got two results of n_base {size[0]}, n_synthetic {size[1]}, seed {seed}: {top1:g} (arm "
                 f"{arm!r}) and {of_seeds[seed][0]:g} (arm {of_seeds[seed][1]!r}); allowed one; choose arms by "
                 "--real=ARM or --mixed=ARM[,ARM]"
             )

@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jaxmoust.analysis.equivalence import Answer, Equivalence, log_fit
+from jaxmoust.analysis.equivalence import LACKING, Answer, Equivalence, check_sizes, log_fit
 from jaxmoust.analysis.exchange_laws import LAWS
 from jaxmoust.analysis.learning_curve import interval
 from jaxmoust.analysis.result_rows import Chosen
 
-LACKING = 0.01  # p below which the page says that a law misses its cells by more than chance
+LARGEST = 500  # exponents of e that are still figures
 MOST_LISTED = 4  # sizes that one sentence names; the table has them all
 
 
@@ -37,9 +37,11 @@ def rate_sentence(fit: Equivalence) -> str:
     rates = [(n, fit.marginal_rate(n)) for n in sizes]
     known = [(n, rate) for n, rate in rates if rate.value is not None]
     if not known:
-        floor = rates[0][1].at_least
-        least = f"; were there a gain, it would take at least {figure(floor)}" if floor else ""
-        return f"No gain from synthetic images was measured, so that no number of them is worth a real one{least}."
+        reasons: dict[str, list[str]] = {}
+        for n, rate in rates:
+            reasons.setdefault(rate.refused, []).append(f"{n:,}")
+        said = [reason if len(reasons) == 1 else f"at {' and '.join(of)}, {reason}" for reason, of in reasons.items()]
+        return f"No number of synthetic images can be named that is worth one more real image: {'; '.join(said)}."
     (n, rate), *others = known
     more = "".join(f"; {told(rate)} at {n:,}" for n, rate in others)
     none = [f"{n:,}" for n, rate in rates if rate.value is None]
@@ -61,8 +63,8 @@ def question_words(fit: Equivalence, n_base: float, n_real_plus: float, law: str
         said = [f"No answer: {answer.refused}."]
     else:
         said = [
-            f"Beside {n_base:,.0f} real images, {n_real_plus:,.0f} more would help as much as {told(answer)} synthetic "
-            f"ones: {told(fit.average_rate(n_base, n_real_plus, law))} for each."
+            f"Beside {figure(n_base)} real images, {figure(n_real_plus)} more would help as much as {told(answer)} "
+            f"synthetic ones: {told(fit.average_rate(n_base, n_real_plus, law))} for each."
         ]
     rate = fit.marginal_rate(n_base, law)
     if rate.value is not None:
@@ -120,17 +122,16 @@ def fit_words(fit: Equivalence, k: float) -> list[str]:
     """Returns the laws with their figures, the curve and the cells, a line each, for a terminal."""
     study, effective, curve = fit.fits["study"], fit.fits["effective"], fit.curve
     a, b = fit.a(), fit.b()
-    parameters = [f"a {told(a)}", f"b {told(b)}"]
-    parameters += [f"c1 {figure(math.exp(a.value * k))} for k = {k:g}"] if a.value is not None else []
-    parameters += [f"c2 {_power(b.value)}"] if b.value is not None else []
+    of_study = {"a": a, f"c1 (for k = {k:g})": _exp(a, k), "b": b, "c2": _exp(b, 1.0)}
+    of_effective = {"kappa": fit.kappa(), "eta": fit.eta()}
     inside = [p for p in fit.points if not p.censored]
     none = sum(p.n_eq <= p.n_base for p in inside)
     at = {side: sum(p.censored == side for p in fit.points) for side in ("at least", "at most")}
     return [
         f"The study's law: {study.law.reads}",
-        f"  {', '.join(parameters)}",
+        *_parameters(of_study),
         f"The effective sample size: {effective.law.reads}",
-        f"  kappa {_parameter(effective.theta)}, eta {_parameter(effective.phi)}",
+        *_parameters(of_effective),
         comparison_words(fit),
         f"Real images alone: error {figure(curve.alpha[0])} n^-{curve.beta[0]:.2g} + {figure(curve.gamma[0])} % for "
         f"n from {curve.n_min:,} to {curve.n_max:,} ({len(curve.cells)} sizes, missed by up to {curve.misfit:.2f}).",
@@ -140,12 +141,15 @@ def fit_words(fit: Equivalence, k: float) -> list[str]:
     ]
 
 
-def _parameter(draws: Any) -> str:
-    return told(Answer(float(draws[0]), interval(draws)))
-
-
-def _power(b: float) -> str:
-    return figure(math.exp(b)) if b < 500 else "without bound"
+def _parameters(answers: dict[str, Answer]) -> list[str]:
+    """Parameters that are known on one line, and why others are not on another."""
+    known = [f"{name} {told(answer)}" for name, answer in answers.items() if answer.value is not None]
+    reasons: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        if answer.value is None:
+            reasons.setdefault(answer.refused, []).append(name)
+    unknown = [f"{', '.join(names)} unknown: {reason}" for reason, names in reasons.items()]
+    return [f"  {line}" for line in ([", ".join(known)] if known else []) + unknown]
 
 
 def record(
@@ -160,14 +164,20 @@ def record(
 
     n_syn and the rates are those of the law and the n_base asked for. exchange_rate_average is up to
     exchange_rate_average_up_to more real images: n_real_plus, or n_base where that is not given. censored counts the
-    cells known by a bound only. refused is None or the reason why n_syn is not given.
+    cells known by a bound only. Beside every figure stand its interval and, as NAME_refused, why it is None; refused
+    is the reason why the question itself has no answer: n_syn, or where none is asked for the rates.
+
+    Raises: ValueError: k, n_base or n_real_plus that are not above 0, an unknown law.
     """
+    check_sizes(k=k)
     study, effective, curve = fit.fits["study"], fit.fits["effective"], fit.curve
     a, b = fit.a(), fit.b()
     asked = None if n_base is None or n_real_plus is None else fit.n_syn(n_base, n_real_plus, law)
     up_to = n_real_plus or n_base
     marginal = None if n_base is None else fit.marginal_rate(n_base, law)
     average = None if n_base is None else fit.average_rate(n_base, up_to, law)
+    every = [fit.marginal_rate(n) for n in sorted(set(fit.mixed.n_base.tolist()))]
+    question = [asked] if asked else [average if law != "study" else marginal] if marginal else every
     plain = log_fit(fit.points, curve.n_max)
     return {
         "law": law,
@@ -176,13 +186,13 @@ def record(
         "k": k,
         **_named("c1", _exp(a, k)),
         **_named("c2", _exp(b, 1.0)),
-        **_named("kappa", _of(effective.theta)),
-        **_named("eta", _of(effective.phi)),
+        **_named("kappa", fit.kappa()),
+        **_named("eta", fit.eta()),
         "n_base": n_base,
         "n_real_plus": n_real_plus,
         **_named("n_syn", asked),
         "n_syn_at_least": asked and asked.at_least,
-        "refused": (asked and asked.refused) or None,
+        "refused": "; ".join(dict.fromkeys(x.refused for x in question)) if all(x.refused for x in question) else None,
         **_named("exchange_rate_marginal", marginal),
         **_named("exchange_rate_average", average),
         "exchange_rate_average_up_to": up_to,
@@ -215,7 +225,7 @@ def record(
                 "seeds": p.num_seeds,
                 "error": p.error,
                 "n_eq": p.n_eq,
-                "n_eq_interval": p.interval,
+                "n_eq_interval": None if p.censored else p.interval,
                 "censored": p.censored or None,
             }
             for p in fit.points
@@ -229,8 +239,20 @@ def record(
     }
 
 
+def refusal(
+    reason: str, k: float, law: str = "study", n_base: float | None = None, n_real_plus: float | None = None
+) -> dict[str, Any]:
+    """Returns the object for runs that cannot be fitted: `record`'s main keys, all None, and the reason."""
+    figures = ("a", "b", "c1", "c2", "n_syn", "exchange_rate_marginal", "exchange_rate_average")
+    nothing = {key: None for name in figures for key in (name, f"{name}_interval")}
+    return {"law": law, "k": k, "n_base": n_base, "n_real_plus": n_real_plus, **nothing, "censored": None} | {
+        "refused": reason
+    }
+
+
 def _named(name: str, answer: Answer | None) -> dict[str, Any]:
-    return {name: answer and answer.value, f"{name}_interval": answer and answer.interval}
+    known = {name: answer and answer.value, f"{name}_interval": answer and answer.interval}
+    return known | {f"{name}_refused": (answer and answer.refused) or None}
 
 
 def _of(draws: Any) -> Answer:
@@ -238,7 +260,11 @@ def _of(draws: Any) -> Answer:
 
 
 def _exp(answer: Answer, k: float) -> Answer:
-    def power(x):
-        return None if x is None or x * k > 500 else math.exp(x * k)
+    """The exponential of k times an answer; what a float does not hold is None."""
 
-    return Answer(power(answer.value), answer.interval and tuple(power(x) for x in answer.interval))
+    def power(x):
+        return None if x is None or x * k > LARGEST else math.exp(x * k)
+
+    value = power(answer.value)
+    refused = answer.refused or ("" if value is not None else f"exp({answer.value * k:.3g}) is without bound")
+    return Answer(value, answer.interval and tuple(power(x) for x in answer.interval), refused)

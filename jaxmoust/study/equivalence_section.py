@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from jaxmoust.analysis import equivalence, result_rows
 from jaxmoust.analysis.equivalence import Equivalence
-from jaxmoust.analysis.learning_curve import interval
+from jaxmoust.analysis.learning_curve import Cells, interval, noise_of
 from jaxmoust.study import equivalence_charts as drawn
 from jaxmoust.study.equivalence_answer import comparison_words, figure, picked, rate_sentence, told
 from jaxmoust.study.page import Figure, Section, Table
@@ -22,7 +23,7 @@ def sections(rows: Sequence[Mapping[str, Any]], real: Sequence[str] = result_row
     """Returns a section for each kind of mixed runs (generator, fine-tuning, sampler) of a study.
 
     Empty for a study whose real-only arms have fewer than two sizes: such a study did not ask the question. A kind that
-    cannot be fitted has a section whose words say what is missing.
+    cannot be fitted has a section whose words say what is missing, beside the accuracies that are known.
 
     Args:
         rows: of results.csv. real: arms that are real images alone, as in `result_rows.choose`.
@@ -32,11 +33,13 @@ def sections(rows: Sequence[Mapping[str, Any]], real: Sequence[str] = result_row
     found = []
     for settings in result_rows.kinds(rows):
         title = "What synthetic images are worth" + _kind(settings)
+        figures = []
         try:
             chosen = result_rows.choose(rows, real, **settings)
+            figures = [by_ratio(chosen.real, chosen.mixed)]
             fit = equivalence.fit(chosen.real, chosen.mixed)
         except ValueError as e:
-            found.append(Section(title, [f"The worth of these synthetic images cannot be told: {e}."]))
+            found.append(Section(title, [f"The worth of these synthetic images cannot be told: {e}."], figures))
             continue
         found.append(section(fit, title, chosen.notes))
     return found
@@ -47,7 +50,7 @@ def section(fit: Equivalence, title: str = "What synthetic images are worth", no
     return Section(
         title,
         [rate_sentence(fit), comparison_words(fit)],
-        [learning_curve(fit), exchange(fit), by_ratio(fit)],
+        [learning_curve(fit), exchange(fit), by_ratio(fit.curve.cells, fit.mixed)],
         [_rates(fit), _cells(fit)],
         [*notes, *fit.notes],
     )
@@ -102,19 +105,28 @@ def exchange(fit: Equivalence, law: str = "study") -> Figure:
     return Figure("What mixtures are worth, and the law", caption, markup)
 
 
-def by_ratio(fit: Equivalence) -> Figure:
-    """Draws accuracy over the ratio of synthetic to real images, a line for each of up to six n_base."""
+def by_ratio(real: Cells, mixed: Cells) -> Figure:
+    """Draws accuracy over the ratio of synthetic to real images, a line for each of up to six n_base.
+
+    The bands are Student's t with the spread of seeds told from all cells together, which needs no fit of a curve.
+    """
+    noise = noise_of([real, mixed])
     series, said = [], []
-    for n_base in picked(sorted(set(fit.mixed.n_base.tolist())), drawn.MOST_SERIES):
-        own = np.flatnonzero(fit.mixed.n_base == n_base)
-        ratios = [0.0, *(fit.mixed.n_synthetic[own] / n_base)]
-        alone = np.flatnonzero(fit.curve.cells.n_base == n_base)
-        base = fit.curve.means[:, alone[:1]] if len(alone) else fit.curve.error_at([n_base])
-        accuracy = 100 - np.concatenate([base, fit.means[:, own]], axis=1)
-        series.append(drawn.Series(f"{n_base:,}", _line(ratios, accuracy[0]), _band(ratios, accuracy), ()))
-        best = int(accuracy[0].argmax())
-        top = f"at best {accuracy[0, best]:.1f} % at {ratios[best]:g}"
-        said.append(f"{n_base:,} real images: {accuracy[0, 0]:.1f} % alone, {top}")
+    for n_base in picked(sorted(set(mixed.n_base.tolist())), drawn.MOST_SERIES):
+        cells = [(0.0, real, i) for i in np.flatnonzero(real.n_base == n_base)]
+        cells += [(mixed.n_synthetic[i] / n_base, mixed, i) for i in np.flatnonzero(mixed.n_base == n_base)]
+        ratios = [ratio for ratio, _, _ in cells]
+        accuracy = 100 - np.array([of.mean[i] for _, of, i in cells])
+        band = None
+        if noise.dof:
+            half = stats.t.isf(0.025, noise.dof) * np.array(
+                [(noise.sd(of.mean) / of.count**0.5)[i] for _, of, i in cells]
+            )
+            band = _line(ratios, accuracy - half), _line(ratios, accuracy + half)
+        series.append(drawn.Series(f"{n_base:,}", _line(ratios, accuracy), band, ()))
+        best = int(accuracy.argmax())
+        alone = f"{accuracy[0]:.1f} % alone, " if ratios[0] == 0 else ""
+        said.append(f"{n_base:,} real images: {alone}at best {accuracy[best]:.1f} % at {ratios[best]:g}")
     markup = drawn.by_ratio(series, "Accuracy by synthetic images for each real one. " + "; ".join(said))
     caption = "Means over seeds with their 95 % bands, a line for each number of real images; 0 is real images alone."
     return Figure("Accuracy by ratio", caption, markup)

@@ -14,6 +14,7 @@ from jaxmoust.study import charts
 from jaxmoust.study.page import Table
 
 NUM_BINS = 40
+MOST_CLASSES = 20
 LEFT, TOP, BOTTOM, HEIGHT = 30, 26, 146, 182
 
 # What each metric is called, how it is written, and which way is better (+1 higher, -1 lower, 0 neither).
@@ -64,6 +65,29 @@ def _table(of: str, rows: Mapping[str, Mapping[str, tuple[float, str]]]) -> Tabl
     texts = [(name, *(text for _, text in row)) for name, row in zip(rows, cells, strict=True)]
     values = [(None, *(value for value, _ in row)) for row in cells]
     return Table(f"By {of}; in brackets the same of test images", columns, texts, values)
+
+
+def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, object]]]) -> Table:
+    """Lays out memorisation by class: a row for each class, a column for each set, suspicious % (lowest ratio).
+
+    Of many classes the MOST_CLASSES with the largest share of suspicious images in any set; memorisation.json has all.
+
+    Args:
+        of_sets: set -> the `per_class` of its summary, all in the order of the classes.
+    """
+    found: dict[str, dict[str, tuple[float, str]]] = {}
+    for name, classes in of_sets.items():
+        for one in classes:
+            if one["n"]:
+                share = 100 * float(one["share_suspicious"])
+                found.setdefault(one["class"], {})[name] = share, f"{share:.1f} ({one['lowest_ratio']:.2f})"
+    worst = sorted(found, key=lambda k: -max(share for share, _ in found[k].values()))[:MOST_CLASSES]
+    rows = [k for k in found if k in worst]
+    cells = [[found[k].get(name, (None, "\N{EN DASH}")) for name in of_sets] for k in rows]
+    title = f"Suspicious % by class, by {space}; in brackets the lowest ratio"
+    title += f"; the {MOST_CLASSES} highest of {len(found)} classes" if len(found) > MOST_CLASSES else ""
+    texts = [(k, *(text for _, text in row)) for k, row in zip(rows, cells, strict=True)]
+    return Table(title, ("Class", *of_sets), texts, [(None, *(value for value, _ in row)) for row in cells])
 
 
 def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float, label: str) -> Markup:

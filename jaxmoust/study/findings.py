@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
 from jaxmoust.study.page import COLUMNS, Arm, Page, number_of
 
 LEVEL = 0.05  # of the family of comparisons, after Holm
 MAX_LISTED = 5  # arms that one sentence names; the table has them all
+NUM_RESAMPLES = 2000  # of the bootstrap in summary.csv
 FEW_SEEDS = 5  # below this the page says that seeds are few
 MINUS = "\N{MINUS SIGN}"
 
@@ -82,14 +84,55 @@ def _compared(page: Page, line: Line, reference: Line) -> Line:
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         return line
-    kept = [page.ranks.get(name, {}) for name in (line.arm.name, reference.arm.name)]
-    if all(seed in ranks for ranks in kept for seed in seeds):
-        difference = accuracy.paired_difference(*([ranks[seed] for seed in seeds] for ranks in kept))
+    if both := _shared_ranks(page, line, seeds):
+        difference = accuracy.paired_difference(*both)
     else:
         difference = accuracy.seed_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
     base = float(np.mean([theirs[s] for s in seeds]))
     fewer = accuracy.relative_error_reduction(base + difference.mean, base)
     return replace(line, difference=difference, fewer_errors=fewer)
+
+
+def _shared_ranks(page: Page, line: Line, seeds: Sequence[int]) -> list[list[NDArray]] | None:
+    """The ranks of an arm and of its baseline at these seeds, or None where some were not kept."""
+    kept = [page.ranks.get(name, {}) for name in (line.arm.name, line.base.name)]
+    if not all(seed in ranks for ranks in kept for seed in seeds):
+        return None
+    return [[ranks[seed] for seed in seeds] for ranks in kept]
+
+
+def summary_rows(page: Page, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Returns summary.csv: for each arm its means with deviation and intervals, and its comparison; "" for nothing.
+
+    top1_low and top1_high are Student's t interval over seeds, difference_low and difference_high that of seeds and
+    images crossed: what the page claims by. Those called bootstrap are percentiles of NUM_RESAMPLES resamples, of seeds
+    for the mean, of seeds and of test images for the difference; of few seeds they are too short (see `accuracy`).
+    """
+    found = []
+    for line in lines:
+        ours, d = line.of_seeds("top1"), line.difference
+        theirs = line_of(line.base.name, lines).of_seeds("top1") if line.base else {}
+        row: dict[str, Any] = {"arm": line.arm.name, "seeds": len(ours)}
+        for column in ("top1", "top5"):
+            said = line.summary(column)
+            row |= {f"{column}_mean": said and said.mean, f"{column}_sd": said and said.sd}
+            row |= _ends(column, said and said.interval)
+        drawn = accuracy.summary(list(ours.values()), "bootstrap").interval if ours else None
+        row |= _ends("top1_bootstrap", drawn)
+        row |= {"baseline": line.base and line.base.name, "paired_seeds": d and d.num_seeds}
+        row |= {"difference": d and d.mean, **_ends("difference", d and d.interval)}
+        row |= {"p": d and d.p, "p_holm": line.holm_p, "fewer_errors_percent": line.fewer_errors}
+        resampled = None
+        if d and d.num_seeds > 1 and (both := _shared_ranks(page, line, [seed for seed in ours if seed in theirs])):
+            resampled = accuracy.paired_difference(*both, method="bootstrap", num_resamples=NUM_RESAMPLES)
+        row |= _ends("difference_bootstrap", resampled and resampled.interval)
+        row["p_bootstrap"] = resampled and resampled.p
+        found.append({name: "" if x is None else round(x, 6) if isinstance(x, float) else x for name, x in row.items()})
+    return found
+
+
+def _ends(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    return dict(zip((f"{name}_low", f"{name}_high"), interval or (None, None), strict=True))
 
 
 def line_of(name: str, lines: Sequence[Line]) -> Line:
@@ -259,15 +302,15 @@ def table_text(page: Page) -> str:
     return "\n".join([*table, note]).replace(MINUS, "-") + "\n"
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """COLUMNS, then whatever else the rows have."""
-    return [*COLUMNS, *dict.fromkeys(c for row in rows for c in row if c not in COLUMNS)]
+def columns_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> list[str]:
+    """These columns, then whatever else the rows have."""
+    return [*columns, *dict.fromkeys(c for row in rows for c in row if c not in columns)]
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns results.csv: COLUMNS first, then whatever else the rows have."""
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
+    """Returns rows as CSV: these columns first, by default those of results.csv, then whatever else the rows have."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(rows, columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

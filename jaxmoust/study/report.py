@@ -30,6 +30,7 @@ from jaxmoust.study.findings import (
     p_text,
     points,
     seconds_text,
+    summary_rows,
     tabulate,
 )
 from jaxmoust.study.page import TEXT_COLUMNS, Page, Section, Table, number_of
@@ -48,16 +49,18 @@ CURVES = {
 
 
 def write_report(page: Page, folder: str | Path) -> Path:
-    """Writes the page to folder/index.html, whole or not at all, and returns that path.
+    """Writes the page to folder/index.html, whole or not at all, and returns that path; the arms also as summary.csv.
 
-    One file: style, charts, pictures and results.csv are inside it, and nothing is loaded from the network.
+    One file: style, charts, pictures, results.csv and summary.csv are inside it, and nothing is loaded from the
+    network.
 
     Raises: OSError: the folder cannot be written.
     """
-    html = render("report.html", _context(page))
+    context = _context(page)
     path = Path(folder) / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, html)
+    atomic_write(path.with_name("summary.csv"), csv_text(context["summary"], ()))
+    atomic_write(path, render("report.html", context))
     return path
 
 
@@ -84,7 +87,7 @@ def _context(page: Page) -> dict[str, Any]:
     lines, classes = tabulate(page), _classes(page)
     reference = line_of(page.baseline, lines)
     pictured = list(dict.fromkeys(name for gallery in page.galleries for name in gallery.images))
-    columns = columns_of(page.rows)
+    columns, summary = columns_of(page.rows), summary_rows(page, lines)
     return {
         "page": page,
         "lines": lines,
@@ -110,6 +113,8 @@ def _context(page: Page) -> dict[str, Any]:
         "pairs": _pairs(page),
         "columns": columns,
         "numeric": [name for name in columns if name not in TEXT_COLUMNS],
+        "summary": summary,
+        "summary_csv": charts.data_uri(csv_text(summary, ()).encode(), "text/csv;charset=utf-8"),
         "csv": charts.data_uri(csv_text(page.rows).encode(), "text/csv;charset=utf-8"),
         "stages": _stages(page.provenance),
         "wilson": _wilson_margin(reference, len(page.labels)),

@@ -28,7 +28,9 @@ def conduct(
     command: str,
     say: Callable = print,
 ) -> Page:
-    """Runs every arm at every seed, skipping what the store holds, and leaves results.csv and report/ in the folder.
+    """Runs every arm at every seed, skipping what the store holds.
+
+    Leaves results.csv and report/ in the folder.
 
     The index of the studies beside this one is written again, unless somebody else's index.html stands there.
 

@@ -78,7 +78,7 @@ def _over_seeds(results: Sequence[Mapping[str, Any]]) -> str:
 
 def fidelity(looked: Sequence[Looked]) -> Section:
     """How close each set is to the real images, and whether it copies them."""
-    figures = []
+    figures, of_class = [], {}
     for one in looked:
         summaries = json.loads((one.folder / "memorisation.json").read_text())
         with np.load(one.folder / "ratios.npz") as ratios, np.load(one.folder / "pairs.npz") as pairs:
@@ -86,13 +86,15 @@ def fidelity(looked: Sequence[Looked]) -> Section:
                 both = (ratios[f"{space}/{kind}"] for kind in ("synthetic", "heldout"))
                 drawn = fidelity_charts.ratio_histogram(*both, summary["threshold"], space)
                 figures.append(Figure(f"{_of(one)}, {space}", "Left of the bar lie what may be copies.", drawn))
-            closest = {name: pairs[f"{space}/{name}"][:NUM_PAIRS] for name in ("synthetic", "train", "ratio")}
-            labels = (pairs[f"{space}/{kind}_label"][:NUM_PAIRS] for kind in ("synthetic", "train"))
-            names = [tuple(one.result["class_names"][k] for k in pair) for pair in zip(*labels, strict=True)]
-        gallery = fidelity_charts.pairs_gallery(closest["synthetic"], closest["train"], closest["ratio"], names)
-        caption = f"Synthetic | its nearest training image, in {space}; distance over that of a held-out image."
-        figures.append(Figure(f"{_of(one)}: closest pairs", caption, gallery))
+                closest = {name: pairs[f"{space}/{name}"][:NUM_PAIRS] for name in ("synthetic", "train", "ratio")}
+                labels = (pairs[f"{space}/{kind}_label"][:NUM_PAIRS] for kind in ("synthetic", "train"))
+                names = [tuple(one.result["class_names"][k] for k in pair) for pair in zip(*labels, strict=True)]
+                gallery = fidelity_charts.pairs_gallery(closest["synthetic"], closest["train"], closest["ratio"], names)
+                caption = "Synthetic | its nearest training image; distance over that of a held-out image."
+                figures.append(Figure(f"{_of(one)}, {space}: closest pairs", caption, gallery))
+                of_class.setdefault(space, {})[_of(one)] = summary.get("per_class", ())
     tables = fidelity_charts.tables({_of(one): one.result for one in looked})
+    tables += [fidelity_charts.copies_by_class(space, of_sets) for space, of_sets in of_class.items()]
     notes = (
         "FID, KID and CMMD are distances between distributions of features; precision and density say whether "
         "synthetic images look real, recall and coverage whether they are as varied; suspicious images lie nearer to "

@@ -141,10 +141,11 @@ def test_cells_without_a_gain_are_kept():
 
 def test_mixtures_that_harm_are_worth_nothing():
     fit = fitted(100, gain=lambda n, s: -0.3 * n)
-    assert fit.b().value is None and "no gain" in fit.b().refused
+    for answer in (fit.a(), fit.b(), fit.kappa(), fit.eta()):
+        assert answer.value is None and "no gain" in answer.refused
     answer = fit.n_syn(1000, 200)
     assert answer.value is None and answer.at_least == 10_000
-    assert answer.refused == "no mixture with 1,000 real images did better than these alone"
+    assert answer.refused == "no mixture did better than its real images alone"
 
 
 def test_no_rate_is_told_where_every_mixture_harmed_though_the_law_gains_from_others():
@@ -156,7 +157,18 @@ def test_no_rate_is_told_where_every_mixture_harmed_though_the_law_gains_from_ot
     assert told < fit.most_synthetic(4000)  # what the law alone would have said
     assert fit.marginal_rate(1000).value is not None and fit.marginal_rate(2000).value is not None
     for answer in (fit.marginal_rate(4000), fit.n_syn(4000, 100), fit.n_real_plus(4000, 1000)):
-        assert answer.value is None and "no mixture with 4,000 real images did better" in answer.refused
+        assert answer.value is None and "no mixture did better than its real" in answer.refused
+
+
+def test_parameters_at_the_end_of_their_range_are_not_told_as_measured():
+    """Gains at 250 and next to none at 1,000 and more: no a is steep enough, and b means nothing without it."""
+    steep = fitted(sd=QUIET, gain=lambda n, s: 0.3 * s if n == 250 else 1e-3 * s)
+    for answer in (steep.a(), steep.b()):
+        assert answer.value is None and "faster than the law can say" in answer.refused
+    assert steep.marginal_rate(250).value == pytest.approx(1 / 0.3, rel=0.5)
+    flat = fitted(sd=QUIET, gain=lambda n, s: 100.0)
+    for answer in (flat.eta(), flat.kappa()):
+        assert answer.value is None and "does not grow" in answer.refused
 
 
 def test_log_fit_of_exact_points_is_the_law():
@@ -219,6 +231,17 @@ def test_grids_that_answer_nothing_are_refused_with_what_is_missing(changes, wor
     with pytest.raises(ValueError) as e:
         fitted(**changes)
     assert all(word in str(e.value) for word in words), e.value
+
+
+def test_error_of_cells_left_says_which_were_left_out():
+    with pytest.raises(ValueError, match=r"all 5 cells lie beyond.*n_base \[4000\] are left out"):
+        fitted(real=(125, 250), bases=(250, 4000), gain=lambda n, s: 5000)
+
+
+def test_curve_that_is_no_power_law_is_said_to_be_rough():
+    bent = fitted(sd=0.2, of_real=lambda n: planted.error(n) - 4 * (n >= 2000))
+    assert any("stray from the fitted curve" in note and "p < 0.01" in note for note in bent.notes)
+    assert not any("stray" in note for seed in range(20) for note in fitted(seed=seed, sd=0.2).notes)
 
 
 def test_base_sizes_off_the_curve_are_left_out_and_named():

@@ -87,6 +87,16 @@ def test_curve_that_no_error_can_be_turned_round_on_is_refused(sizes, errors, wo
     assert all(word in str(e.value) for word in words), e.value
 
 
+def test_curve_that_rises_on_its_way_is_refused_and_one_that_seems_to_is_not():
+    rng = np.random.default_rng(0)
+    sizes = (100, 200, 400, 800)
+    rising = cells_of(sizes, [m + 0.3 * rng.standard_normal(5) for m in (30.0, 25.0, 29.0, 18.0)])
+    with pytest.raises(ValueError, match=r"rises from 2[45]\.\d+ % at n_base 200 to 2[89]\.\d+ % at 400.*gone wrong"):
+        fitted(rising)
+    for _ in range(200):  # equal neighbours: by chance every other pair rises
+        fitted(cells_of(sizes, [m + 0.3 * rng.standard_normal(5) for m in (30.0, 25.0, 25.0, 18.0)]))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 101.0])
 def test_cells_refuse_what_is_no_error(bad):
     with pytest.raises(ValueError, match="allowed percent"):

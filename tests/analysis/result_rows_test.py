@@ -41,7 +41,9 @@ def test_choose_takes_no_control_for_the_curve(rows):
 def test_choose_leaves_synthetic_only_runs_out(rows):
     only = rows[-1] | {"arm": "edm_only", "share": 1.0, "n_synthetic": 77}
     assert 77 not in result_rows.choose([*rows, only]).mixed.n_synthetic
-    assert result_rows.choose([*rows, only], mixed=("edm_only",)).mixed.n_synthetic.tolist() == [77]
+    assert 77 not in result_rows.choose([*rows, only], mixed=("edm_*",)).mixed.n_synthetic
+    with pytest.raises(ValueError, match=r"none is called edm_only.*on synthetic images alone are edm_only"):
+        result_rows.choose([*rows, only], mixed=("edm_only",))
 
 
 def test_choose_refuses_to_mix_kinds_and_names_the_choices(rows):
@@ -66,7 +68,7 @@ def test_choose_refuses_two_results_of_one_run(rows):
 @pytest.mark.parametrize("gone", ["", None, "nan", float("nan")])
 def test_choose_leaves_unfinished_runs_out_and_says_so(rows, gone):
     chosen = result_rows.choose([rows[0] | {"top1": gone}, *rows[1:]])
-    assert chosen.real.count[0] == 4 and chosen.notes[0] == "1 runs without a result are left out."
+    assert chosen.real.count[0] == 4 and chosen.notes[0] == "1 run without a result is left out."
 
 
 def test_choose_names_the_seeds_that_are_not_there(rows):
@@ -99,7 +101,25 @@ def test_choose_needs_no_names_where_there_is_one_kind(rows):
         (lambda r: [row | {"n_base": "many"} for row in r], {}, ["n_base 'many'", "allowed a number"]),
         (lambda r: [row | {"top1": "good"} for row in r], {}, ["top1 'good'"]),
         (lambda r: [row | {"top1": 101.0} for row in r], {}, ["percent"]),
-        (lambda r: [row | {"n_base": 0} for row in r if row["n_synthetic"]] + r, {}, ["n_base >= 1"]),
+        (lambda r: [row | {"top1": row["top1"] / 100} for row in r], {}, ["at most 1", "multiply it by 100"]),
+        (lambda r: [row | {"top1": ""} for row in r], {}, ["none of the 115 runs has a result"]),
+        (lambda r: [row | {"n_synthetic": "nan"} for row in r], {}, ["n_synthetic 'nan'", "whole numbers"]),
+        (lambda r: [row | {"n_synthetic": -5} for row in r], {}, ["n_synthetic -5", "from 0"]),
+        (lambda r: [row | {"n_synthetic": 1e19} for row in r if row["n_synthetic"]] + r, {}, ["to 1e+12"]),
+        (lambda r: [row | {"n_base": 100.5} for row in r], {}, ["n_base 100.5", "whole numbers"]),
+        (lambda r: [row | {"seed": "inf"} for row in r], {}, ["seed 'inf'"]),
+        (lambda r: [row | {"seed": "nan"} for row in r], {}, ["seed 'nan'"]),
+        (
+            lambda r: [row if row["n_synthetic"] else row | {"top1": "nan"} for row in r],
+            {},
+            ["real runs: of real_125, real_250", "no run has a result", "still be compared"],
+        ),
+        (
+            lambda r: [row | {"top1": "nan"} if row["n_synthetic"] else row for row in r],
+            {},
+            ["without a result (top1) are edm_", "still be compared"],
+        ),
+        (lambda r: [row | {"n_base": 0} for row in r if row["n_synthetic"]] + r, {}, ["n_base 0", "from 1"]),
         (lambda r: [row for row in r if row["n_synthetic"]], {}, ["no arm is called real", "none"]),
         (lambda r: r, {"real": ("base",)}, ["called base", "real_125, real_250", "--real=ARM"]),
         (lambda r: [row for row in r if not row["n_synthetic"]], {}, ["mixed runs: none", "none"]),

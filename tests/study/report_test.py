@@ -54,7 +54,7 @@ def said(page):
 def test_page_is_one_file_that_loads_nothing(tmp_path):
     path = report.write_report(make_page(), tmp_path / "report")
     html = path.read_text(encoding="utf-8")
-    assert [p.name for p in (tmp_path / "report").iterdir()] == ["index.html"] and path.name == "index.html"
+    assert {p.name for p in path.parent.iterdir()} == {"index.html", "summary.csv"} and path.name == "index.html"
     assert all(link.startswith(("data:", "#")) for link in Links(html).loads)
     assert not re.search(r"https?://|url\(|@import|<link rel=.stylesheet", html)
 
@@ -77,10 +77,40 @@ def test_table_of_arms_writes_sizes_with_commas_and_shares_in_percent(tmp_path):
 
 def test_page_carries_results_csv_whole(tmp_path):
     page = make_page(num_seeds=2)
-    (link,) = (x for x in Links(written(page, tmp_path)).loads if x.startswith("data:text/csv"))
+    link, _ = (x for x in Links(written(page, tmp_path)).loads if x.startswith("data:text/csv"))
     rows = list(csv.DictReader(io.StringIO(base64.b64decode(link.split(",")[1]).decode())))
     assert list(rows[0]) == list(COLUMNS)
     assert rows == [{k: str(v) for k, v in row.items()} for row in page.rows]
+
+
+def test_page_carries_every_arm_with_its_deviation_and_both_intervals(tmp_path):
+    page = make_page(num_seeds=5)
+    html = written(page, tmp_path)
+    _, link = (x for x in Links(html).loads if x.startswith("data:text/csv"))
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(link.split(",")[1]).decode())))
+    assert [row["arm"] for row in rows] == [arm.name for arm in page.arms]
+    base, arm = rows[:2]
+    top1 = {name: [float(row["top1"]) for row in page.rows if row["arm"] == name] for name in (base["arm"], arm["arm"])}
+    assert float(arm["top1_sd"]) == pytest.approx(np.std(top1[arm["arm"]], ddof=1), abs=1e-5)
+    assert f"sd {np.std(top1[arm['arm']], ddof=1):.2f}</small>" in html
+    assert base["difference"] == base["difference_bootstrap_low"] == base["baseline"] == ""
+    mean = np.mean(top1[arm["arm"]]) - np.mean(top1[base["arm"]])
+    assert float(arm["difference"]) == pytest.approx(mean, abs=0.06)  # rows have one decimal, ranks have all
+    for kind in ("difference", "difference_bootstrap"):
+        assert float(arm[f"{kind}_low"]) < float(arm["difference"]) < float(arm[f"{kind}_high"])
+    assert float(arm["top1_bootstrap_high"]) - float(arm["top1_bootstrap_low"]) < float(arm["top1_high"]) - float(
+        arm["top1_low"]
+    )
+    assert arm["difference_bootstrap_low"] != arm["difference_low"] and float(arm["p_holm"]) >= float(arm["p"])
+
+
+def test_summary_leaves_blank_what_one_seed_or_lost_ranks_cannot_say():
+    one = findings.summary_rows(page := make_page(num_seeds=1), findings.tabulate(page))
+    assert all(row[name] == "" for row in one for name in ("top1_sd", "top1_low", "p", "difference_bootstrap_low"))
+    page = make_page()
+    page.ranks = {}
+    lost = findings.summary_rows(page, findings.tabulate(page))[1]
+    assert lost["difference_low"] != "" and lost["difference_bootstrap_low"] == ""
 
 
 def test_page_made_from_results_csv_is_the_page_of_the_rows(tmp_path):

@@ -20,6 +20,11 @@ GAP = {
 }
 NEAR = {"fid[net-1]": 4.5, "fid_floor[net-1]": 1.2, "class_names": ["zero", "one"]}
 
+OF_CLASS = [
+    {"class": "zero", "n": 20, "share_suspicious": 0.25, "median_ratio": 1.0, "lowest_ratio": 0.21},
+    {"class": "one", "n": 0, "share_suspicious": None, "median_ratio": None, "lowest_ratio": None},
+]
+
 
 def looked(folder, set_name, result):
     folder.mkdir()
@@ -39,7 +44,9 @@ def gap(tmp_path):
 @pytest.fixture
 def near(tmp_path):
     found = looked(tmp_path / "near", "edm", NEAR)
-    (found.folder / "memorisation.json").write_text(json.dumps({s: {"threshold": 0.5} for s in ("pixels", "net-1")}))
+    (found.folder / "memorisation.json").write_text(
+        json.dumps({s: {"threshold": 0.5, "per_class": OF_CLASS} for s in ("pixels", "net-1")})
+    )
     ratios = {f"{s}/{kind}": np.linspace(0.2, 2, 20) for s in ("pixels", "net-1") for kind in ("synthetic", "heldout")}
     np.savez(found.folder / "ratios.npz", **ratios)
     pairs = {}
@@ -74,10 +81,16 @@ def test_domain_gap_of_several_seeds_draws_the_first_and_says_the_mean_of_all(ga
 
 def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
     made = sections.fidelity([near])
-    assert [figure.title for figure in made.figures] == ["edm, pixels", "edm, net-1", "edm: closest pairs"]
-    assert made.figures[2].markup.count("<img") == sections.NUM_PAIRS
-    assert "a synthetic one and the nearest training image, a one" in made.figures[2].markup
-    assert made.tables[0].rows == [("edm", "4.50 (1.20)")]
+    spaces = ("pixels", "net-1")
+    titles = [f"edm, {space}{what}" for space in spaces for what in ("", ": closest pairs")]
+    assert [figure.title for figure in made.figures] == titles
+    for pairs in made.figures[1::2]:
+        assert pairs.markup.count("<img") == sections.NUM_PAIRS
+        assert "a synthetic one and the nearest training image, a one" in pairs.markup
+    nearness, *copies = made.tables
+    assert nearness.rows == [("edm", "4.50 (1.20)")]
+    assert [(table.rows, table.values) for table in copies] == [([("zero", "25.0 (0.21)")], [(None, 25.0)])] * 2
+    assert all(space in table.title for space, table in zip(spaces, copies, strict=True))
 
 
 def test_probe_of_another_name_than_its_set_is_told_apart(near):
