@@ -7,6 +7,7 @@ import pytest
 from jaxmoust import build
 from jaxmoust.study import arms
 from jaxmoust.study.experiment import Experiment
+from jaxmoust.study.run import describe
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("digits", "fashion", "cifar10", "imagenet100")
@@ -57,6 +58,13 @@ def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(lay_
 def test_experiment_of_a_scale_is_named_after_it(lay_out):
     names = [lay_out(file, scale).name for file in SCALED for scale in SCALES]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("file", SCALED)
+def test_stages_of_a_plan_are_told_apart_in_words(lay_out, file):
+    experiment = lay_out(file, "digits")
+    words = [describe(stage, experiment) for stage in experiment.stages]
+    assert sorted(set(words)) == sorted(words)
 
 
 @pytest.mark.parametrize("arg", ["bogus", "digits,fashion", "digits,imbalance"])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 TILE = 2048  # rows and columns of a tile: 16 MiB
+LARGEST = 1e15  # of a feature
 _GROUPS = 64
 
 
@@ -18,7 +19,7 @@ def check_features(features: ArrayLike, name: str, num_features: int | None = No
 
     Args:
         name: what errors call them. num_features: F of what they will be compared with, if known.
-    Raises: ValueError: not two axes, none, NaN or infinite (the first such image is named), or another F.
+    Raises: ValueError: not two axes, none, NaN, infinite or huge (the first such image is named), or another F.
     """
     features = np.asarray(features, np.float32)
     if features.ndim != 2 or 0 in features.shape:
@@ -28,11 +29,12 @@ def check_features(features: ArrayLike, name: str, num_features: int | None = No
             f"{name}: got {features.shape[1]} features an image; allowed {num_features}, as those it is compared with; "
             "take all of them from one extractor"
         )
-    wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    wrong = np.flatnonzero(~(np.abs(features) <= LARGEST).all(axis=1))
     if wrong.size:
         raise ValueError(
-            f"{name}: got NaN or infinite features at image {wrong[0]} ({wrong.size} such of {len(features)}); allowed "
-            "finite numbers; extract them in float32, or leave these images out and say so"
+            f"{name}: got NaN, infinite or huge features at image {wrong[0]} ({wrong.size} such of {len(features)}); "
+            f"allowed numbers up to {LARGEST:.0e}, whose squares can be added; extract them in float32, or leave these "
+            "images out and say so"
         )
     return features
 

@@ -40,13 +40,17 @@ def rate_sentence(fit: Equivalence) -> str:
         reasons: dict[str, list[str]] = {}
         for n, rate in rates:
             reasons.setdefault(rate.refused, []).append(f"{n:,}")
-        said = [reason if len(reasons) == 1 else f"at {' and '.join(of)}, {reason}" for reason, of in reasons.items()]
+        said = [reason if len(reasons) == 1 else f"at {_listed(of)}, {reason}" for reason, of in reasons.items()]
         return f"No number of synthetic images can be named that is worth one more real image: {'; '.join(said)}."
     (n, rate), *others = known
     more = "".join(f"; {told(rate)} at {n:,}" for n, rate in others)
     none = [f"{n:,}" for n, rate in rates if rate.value is None]
-    said = f"; no number that was tried at {' or '.join(none)}" if none else ""
+    said = f"; no number that was tried at {_listed(none)}" if none else ""
     return f"One more real image is worth {told(rate)} synthetic ones at {n:,} real images{more}{said}."
+
+
+def _listed(items: Sequence[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
 
 
 def picked(sizes: Sequence[int], most: int) -> list[int]:

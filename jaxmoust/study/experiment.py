@@ -76,11 +76,15 @@ def base_text(fields: Iterable[tuple[str, Any]]) -> str:
 def _fine_tuning(made: Stage) -> str:
     for generator in made.needs:
         if generator.config["task"] == "finetune":
-            method = generator.config["method"]
-            parts = [("lora", method.get("rank")), ("tokens", method.get("learn_tokens"))]
-            whole = method.get("train_text") or (method.get("train_unet", True) and not method.get("rank"))
-            return "_".join([name for name, on in [("full", whole), *parts] if on])
+            return tuned_parts(generator.config["method"])
     return "none"
+
+
+def tuned_parts(method: Mapping[str, Any]) -> str:
+    """What of an external generator a method of fine-tuning trains: "full", "lora", "tokens", joined by "_"."""
+    parts = [("lora", method.get("rank")), ("tokens", method.get("learn_tokens"))]
+    whole = method.get("train_text") or (method.get("train_unet", True) and not method.get("rank"))
+    return "_".join(name for name, on in [("full", whole), *parts] if on)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxmoust.data.synthetic import open_synthetic
 from jaxmoust.data.transforms import Resize
 from jaxmoust.runtime.folder import atomic_write, environment, read_json
 from jaxmoust.study import draws, index, report, sections
-from jaxmoust.study.experiment import Experiment, Run, base_words
+from jaxmoust.study.experiment import Experiment, Run, base_words, tuned_parts
 from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
 from jaxmoust.study.stages import Stage, Store, compute_all
 
@@ -154,7 +154,9 @@ def describe(stage: Stage, experiment: Experiment) -> str:
         if probe.stage.name == stage.name:
             return f"{stage.kind} {probe.name}, seed {probe.seed}"
     if stage.kind == "fit":
-        return f"fit {stage.config['method'].get('name', stage.config['task'])}{base_words(stage, experiment.data)}"
+        method = stage.config["method"]
+        name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
+        return f"fit {name}{base_words(stage, experiment.data)}"
     if stage.kind == "score":
         made = stage.needs[0].config
         return f"score {stage.config.get('score', 'clip')} of {made['name']}, seed {made['seed']}"

@@ -200,6 +200,7 @@ def test_features_far_from_the_origin_lose_no_neighbours():
         (lambda real, fake: (real[0], fake), r"real: got features of shape \(12,\)"),
         (lambda real, fake: (np.where(real == real[3, 2], np.nan, real), fake), "real: got NaN.*image 3"),
         (lambda real, fake: (real, np.where(fake == fake[4, 2], np.inf, fake)), "fake: got NaN.*image 4"),
+        (lambda real, fake: (real, np.where(fake == fake[4, 2], 1e19, fake)), "fake: got.*huge features at image 4"),
     ],
 )
 def test_measure_refuses_what_has_no_answer(change, said):

@@ -41,7 +41,7 @@ def test_rate_sentence_names_the_sizes_where_no_mixture_gained():
     real, mixed = planted.plant(gain=lambda n, s: planted.study_gain(n, s) if n < 1000 else -0.3 * n)
     fit = equivalence.fit(real, mixed, 100)
     assert fit.marginal_rate(250).value is not None
-    assert answer.rate_sentence(fit).endswith("at 250 real images; no number that was tried at 1,000 or 4,000.")
+    assert answer.rate_sentence(fit).endswith("at 250 real images; no number that was tried at 1,000 and 4,000.")
 
 
 def test_rate_sentence_without_a_gain_claims_none():
