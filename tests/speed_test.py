@@ -32,3 +32,11 @@ def test_benchmark_refuses_a_folder_that_is_no_checkout(script, tmp_path):
     pytest.importorskip("torch")
     done = run(script, f"--edm={tmp_path}", *(["--only=edm"] if script == "train" else []))
     assert done.returncode != 0 and "no checkout of NVlabs/edm" in done.stderr
+
+
+def test_benchmark_of_seeds_compares_one_program_with_several():
+    done = run("seeds", "--seeds=2")
+    assert done.returncode == 0, done.stderr
+    (apart,) = re.findall(r"parameters apart by (\S+) of the largest", done.stdout)
+    assert float(apart) < 1e-5  # float32, five updates
+    assert re.search(r"^2 seeds: [\d.]+ updates/s in turn, [\d.]+ in one program, [\d.]+x$", done.stdout, re.M)

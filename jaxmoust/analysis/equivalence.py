@@ -101,7 +101,7 @@ class Equivalence:
     def b(self) -> Answer:
         """The study's b = ln c2; infinite ends (no gain) are None. Refused where a is at the end of its range."""
         fit = self.fits["study"]
-        if fit.theta[0] and self._steepest(fit.phi[0]):
+        if self._steepest():
             return Answer(None, refused=self._too_steep())
         with np.errstate(divide="ignore"):
             return _told(1 / fit.theta, NOTHING)
@@ -114,7 +114,7 @@ class Equivalence:
         if not fit.theta[0]:
             return Answer(None, refused=NOTHING)
         answer = _told(fit.phi, "", EDGE * STEEPEST / self.mixed.n_base.max())
-        return replace(answer, value=None, refused=self._too_steep()) if self._steepest(fit.phi[0]) else answer
+        return replace(answer, value=None, refused=self._too_steep()) if self._steepest() else answer
 
     def eta(self) -> Answer:
         """The exponent of the effective sample size; refused at the ends of the range that is searched."""
@@ -148,7 +148,7 @@ class Equivalence:
             return Answer(None, refused=reason)
         draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
         answer = _told(draws, f"no synthetic images are worth {n_real_plus:,.0f} real ones in these runs", most)
-        reason = self._no_gain(n_base) or answer.refused
+        reason = self._untold(n_base, law) or answer.refused
         if not reason and answer.value > most:
             reason = (
                 f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones; "
@@ -166,7 +166,7 @@ class Equivalence:
         if reason := self._outside(n_base) or (
             f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
             if n_syn > most
-            else self._no_gain(n_base)
+            else self._untold(n_base, law)
         ):
             return Answer(None, refused=reason)
         room = self.curve.n_max - n_base
@@ -188,7 +188,7 @@ class Equivalence:
             draws = np.exp(fit.phi * n_base) / fit.theta
         most = self.most_synthetic(n_base)
         answer = _told(draws, NOTHING, most)
-        reason = self._no_gain(n_base) or answer.refused
+        reason = self._untold(n_base, law) or answer.refused
         if not reason and answer.value > most:
             reason = f"not even the {most:,} synthetic images that were tried are worth a real one"
         return Answer(None, None, reason, answer.interval and answer.interval[0]) if reason else answer
@@ -229,11 +229,15 @@ class Equivalence:
             raise ValueError(f"law: got {law!r}; allowed {', '.join(self.fits)}")
         return self.fits[law]
 
-    def _steepest(self, phi: float) -> bool:
-        return bool(phi >= EDGE * STEEPEST / self.mixed.n_base.max())
+    def _steepest(self) -> bool:
+        """Whether the study's law, gaining something, has its a at the end of the range that is searched."""
+        fit = self.fits[STUDY.name]
+        return bool(fit.theta[0] and fit.phi[0] >= EDGE * STEEPEST / self.mixed.n_base.max())
 
     def _too_steep(self) -> str:
         sizes = sorted(set(self.mixed.n_base.tolist()))
+        if len(sizes) == 1:
+            return "the gain grows in proportion to the synthetic images, and b is told from where it slows down"
         return f"the gain falls from {sizes[0]:,} to {sizes[-1]:,} real images faster than the law can say"
 
     def _outside(self, n_base: float) -> str:
@@ -248,8 +252,11 @@ class Equivalence:
         sizes = np.unique(self.mixed.n_base)
         return sorted({int(sizes[sizes <= n_base].max()), int(sizes[sizes >= n_base].min())})
 
-    def _no_gain(self, n_base: float) -> str:
+    def _untold(self, n_base: float, law: str) -> str:
+        """Why the law does not answer at this n_base though mixtures were run at it or on both sides of it; or ""."""
         near = self._near(n_base)
+        if law == STUDY.name and near != [n_base] and self._steepest():
+            return f"{self._too_steep()}; ask at {' or '.join(f'{size:,}' for size in near)}"
         for size in near:
             alone = self.curve.cells.n_base == size  # else as the curve has it
             error = self.curve.means[0, alone].mean() if alone.any() else self.curve.error_at([size])[0, 0]

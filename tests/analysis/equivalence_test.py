@@ -166,6 +166,11 @@ def test_parameters_at_the_end_of_their_range_are_not_told_as_measured():
     for answer in (steep.a(), steep.b()):
         assert answer.value is None and "faster than the law can say" in answer.refused
     assert steep.marginal_rate(250).value == pytest.approx(1 / 0.3, rel=0.5)
+    for between in (steep.marginal_rate(600), steep.n_syn(600, 10), steep.n_real_plus(600, 300)):
+        assert between.value is None and between.refused.endswith("ask at 250 or 1,000")
+    straight = fitted(sd=QUIET, bases=(1000,), gain=lambda n, s: 0.2 * s)
+    assert straight.b().value is None and "in proportion" in straight.b().refused
+    assert straight.marginal_rate(1000).value == pytest.approx(5, rel=0.01)
     flat = fitted(sd=QUIET, gain=lambda n, s: 100.0)
     for answer in (flat.eta(), flat.kappa()):
         assert answer.value is None and "does not grow" in answer.refused
