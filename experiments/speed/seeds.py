@@ -6,8 +6,10 @@ program is the loop's own step under `jax.vmap`. Printed first is how far parame
 updates, over their largest.
 
 Run: python experiments/speed/seeds.py
-Cost: RUN
-Result on RESULT
+Cost: 1 minute on 2 CPU cores.
+Result of two runs on 2 CPU cores (x86_64, jax 0.10.2), float32, updates of one seed a second in one program over those
+one after another: 2 seeds 0.64x and 0.77x, 3 seeds 0.68x and 0.74x, 5 seeds 0.66x and 0.69x; parameters 1.5e-08 apart.
+So `study` trains seeds one after another. No accelerator was measured.
 """
 
 from functools import partial
