@@ -17,6 +17,7 @@ from PIL import Image
 
 from jaxmoust.cli import VERBS
 from jaxmoust.data import sources
+from jaxmoust.study.equivalence_answer import figure
 
 ROOT = Path(__file__).parents[1]
 EDM = "--config=configs/generator/digits_edm.py:quick"
@@ -598,6 +599,19 @@ def test_equivalence_of_the_effective_sample_size_gives_its_answer(cli, grid):
     assert said["law"] == "effective" and said["n_syn"] == pytest.approx((500 / said["kappa"]) ** (1 / said["eta"]))
 
 
+@pytest.mark.parametrize(("n_base", "answered"), [(1000, True), (600, True), (8000, False)])
+def test_equivalence_of_the_effective_sample_size_answers_alike_without_n_real_plus(cli, grid, n_base, answered):
+    question = f"equivalence --results={{grid}} --n_base={n_base} --law=effective"
+    words, told = cli(question, grid=grid), cli(f"{question} --json", grid=grid)
+    said = json.loads(told.out)
+    if answered:
+        assert said["refused"] is None and said["exchange_rate_average_up_to"] == n_base
+        assert f"{figure(said['exchange_rate_average'])} [" in words.out.splitlines()[0]
+    else:
+        assert words.out.startswith(f"No answer: {said['refused']}.")
+    assert "By the study's law: One more real image" in words.out
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -619,6 +633,8 @@ def test_equivalence_refuses_bad_input_in_words_and_as_an_object(cli, grid, opti
     if "=ddpm" in options or "--real" in options:  # of the runs; a slip in the question itself is no answer
         said = json.loads(told.out)
         assert all(word in said["refused"] for word in words) and said["b"] is said["n_syn"] is None
+        fitted = json.loads(cli("equivalence --results={grid} --json", grid=grid).out)
+        assert set(said) == set(fitted) and set(said["censored"]) == set(fitted["censored"])
     else:
         assert told.out == ""
 

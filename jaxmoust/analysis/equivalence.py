@@ -4,7 +4,8 @@ A mixed run's error is turned into the number of real images n_eq that reach it 
 to all mixed runs (exchange_laws.py); here they are asked. An answer is a figure with an interval, a bound, or a refusal
 that says what was not measured. Nothing is extrapolated: not to an n_base between which no mixed run lies, not past
 the largest real set, not past the most synthetic images that were tried. Nor does a law, which can but gain, answer
-where every mixture that was run did no better than its real images alone.
+at, or next to, an n_base where every mixture that was run did no better than its real images alone, nor with a
+parameter at the end of the range that is searched.
 
 Intervals are the 2.5 and 97.5 % quantiles of 1,000 resamples of the seeds of every cell, curve and law fitted anew to
 each. They take the runs of different cells as independent and the base sets as given: another draw of the base set, or
@@ -26,8 +27,8 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from jaxmoust.analysis import learning_curve
-from jaxmoust.analysis.exchange_laws import ETAS, LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
-from jaxmoust.analysis.learning_curve import Cells, Curve, Interval, interval
+from jaxmoust.analysis.exchange_laws import EFFECTIVE, ETAS, LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
+from jaxmoust.analysis.learning_curve import LEVEL, Cells, Curve, Interval, interval
 
 LACKING = 0.01  # p below which cells are said to stray from a curve or a law by more than chance
 EDGE = 0.999  # of the range that a parameter is searched in
@@ -107,30 +108,27 @@ class Equivalence:
             return _told(1 / fit.theta, NOTHING)
 
     def a(self) -> Answer:
-        """The study's a = ln(c1) / k, per real image; an end not told from the steepest one searched is None."""
-        fit = self.fits["study"]
+        """The study's a = ln(c1) / k, per real image; refused at the steepest one searched."""
         if np.ptp(self.mixed.n_base) == 0:
             return Answer(None, refused="mixed runs at one n_base do not tell how the rate changes with n_base")
-        if not fit.theta[0]:
+        if not self.fits["study"].theta[0]:
             return Answer(None, refused=NOTHING)
-        answer = _told(fit.phi, "", EDGE * STEEPEST / self.mixed.n_base.max())
-        return replace(answer, value=None, refused=self._too_steep()) if self._steepest() else answer
+        if self._steepest():
+            return Answer(None, refused=self._too_steep())
+        return _phi(self.fits["study"], -math.inf, EDGE * STEEPEST / self.mixed.n_base.max())
 
     def eta(self) -> Answer:
         """The exponent of the effective sample size; refused at the ends of the range that is searched."""
-        fit, (low, high) = self.fits["effective"], ETAS
+        fit, low, high = self.fits["effective"], ETAS[0] / EDGE, ETAS[1] * EDGE
         if not fit.theta[0]:
             return Answer(None, refused=NOTHING)
-        inside = (fit.phi > low / EDGE) & (fit.phi < high * EDGE)
-        if not inside[0]:
-            how = (
-                "does not grow with the number of synthetic images"
-                if fit.phi[0] < 1
-                else "grows faster than any power of it"
-            )
-            return Answer(None, refused=f"the gain {how} (eta is searched from {low:g} to {high:g})")
-        ends = interval(fit.phi)
-        return Answer(float(fit.phi[0]), ends and tuple(x if low / EDGE < x < high * EDGE else None for x in ends))
+        if np.ptp(self.mixed.n_synthetic) == 0:
+            return Answer(None, refused="mixed runs with one number of synthetic images do not tell how the gain grows")
+        if fit.phi[0] <= low:
+            return Answer(None, refused=f"the gain grows no faster than n_syn^{ETAS[0]:g}, the flattest searched")
+        if fit.phi[0] >= high:
+            return Answer(None, refused=f"the gain grows at least as fast as n_syn^{ETAS[1]:g}, the steepest searched")
+        return _phi(fit, low, high)
 
     def kappa(self) -> Answer:
         """The factor of the effective sample size; refused where eta is."""
@@ -144,11 +142,12 @@ class Equivalence:
         Raises: ValueError: n_real_plus <= 0 or n_base <= 0, an unknown law.
         """
         check_sizes(n_base=n_base, n_real_plus=n_real_plus)
-        if reason := self._outside(n_base) or self._past_the_curve(n_base, n_real_plus):
+        reason = self._outside(n_base) or self._past_the_curve(n_base, n_real_plus) or self._untold(n_base, law)
+        if reason:
             return Answer(None, refused=reason)
         draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
         answer = _told(draws, f"no synthetic images are worth {n_real_plus:,.0f} real ones in these runs", most)
-        reason = self._untold(n_base, law) or answer.refused
+        reason = self._no_gain(n_base) or answer.refused
         if not reason and answer.value > most:
             reason = (
                 f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones; "
@@ -166,7 +165,7 @@ class Equivalence:
         if reason := self._outside(n_base) or (
             f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
             if n_syn > most
-            else self._untold(n_base, law)
+            else self._untold(n_base, law) or self._no_gain(n_base)
         ):
             return Answer(None, refused=reason)
         room = self.curve.n_max - n_base
@@ -184,11 +183,13 @@ class Equivalence:
             return Answer(None, refused=reason)
         if fit.law is not STUDY:
             return Answer(None, refused="n_syn^eta has no slope at 0 unless eta is 1; ask for the average rate")
+        if reason := self._untold(n_base, law) or self._no_gain(n_base):
+            return Answer(None, refused=reason)
         with np.errstate(divide="ignore", over="ignore"):
             draws = np.exp(fit.phi * n_base) / fit.theta
         most = self.most_synthetic(n_base)
         answer = _told(draws, NOTHING, most)
-        reason = self._untold(n_base, law) or answer.refused
+        reason = answer.refused
         if not reason and answer.value > most:
             reason = f"not even the {most:,} synthetic images that were tried are worth a real one"
         return Answer(None, None, reason, answer.interval and answer.interval[0]) if reason else answer
@@ -206,6 +207,13 @@ class Equivalence:
     def most_synthetic(self, n_base: float) -> int:
         """The most synthetic images tried at n_base, or at both measured n_base that it lies between."""
         return min(int(self.mixed.n_synthetic[self.mixed.n_base == size].max()) for size in self._near(n_base))
+
+    def better(self) -> NDArray[np.bool_]:
+        """Which mixtures [C] did better than their real images alone: as measured, or else as the curve has it."""
+        alone = self.curve.error_at(self.mixed.n_base)[0]
+        for size, error in zip(self.curve.cells.n_base, self.curve.means[0], strict=True):
+            alone[self.mixed.n_base == size] = error
+        return self.means[0] < alone
 
     def lack_of_fit(self, law: str = "study") -> float | None:
         """The chance of deviations from the law as large as these if seeds were all there is; None without spare cells.
@@ -254,17 +262,21 @@ class Equivalence:
 
     def _untold(self, n_base: float, law: str) -> str:
         """Why the law does not answer at this n_base though mixtures were run at it or on both sides of it; or ""."""
+        if law == EFFECTIVE.name and (reason := self.eta().refused):
+            return reason
         near = self._near(n_base)
-        if law == STUDY.name and near != [n_base] and self._steepest():
-            return f"{self._too_steep()}; ask at {' or '.join(f'{size:,}' for size in near)}"
-        for size in near:
-            alone = self.curve.cells.n_base == size  # else as the curve has it
-            error = self.curve.means[0, alone].mean() if alone.any() else self.curve.error_at([size])[0, 0]
-            if (self.means[0, self.mixed.n_base == size] < error).any():
-                return ""
         if near == [n_base]:
-            return "no mixture did better than its real images alone"
-        return f"no mixture with {' or '.join(f'{size:,}' for size in near)} real images did better than these alone"
+            return ""
+        if law == STUDY.name and self._steepest():
+            return f"{self._too_steep()}; ask at {_either(near)}"
+        lost = [size for size in near if self._no_gain(size)]
+        told = [size for size in near if size not in lost]
+        reason = f"no mixture with {_either(lost)} real images did better than these alone"
+        return (f"{reason}; ask at {_either(told)}" if told else reason) if lost else ""
+
+    def _no_gain(self, n_base: float) -> str:
+        own = self.mixed.n_base == n_base
+        return "no mixture did better than its real images alone" if own.any() and not self.better()[own].any() else ""
 
     def _past_the_curve(self, n_base: float, n_real_plus: float) -> str:
         if n_base + n_real_plus <= self.curve.n_max:
@@ -323,7 +335,7 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
     if len(means) == 1:
         notes.append("No cell has two seeds, so nothing has an interval.")
     if len(points) == 1:
-        notes.append("One mixed cell: a is taken as 0 and eta as 1, which no run supports.")
+        notes.append("One mixed cell: a is taken as 0, which no run supports.")
     elif len(set(mixed.n_base.tolist())) == 1:
         notes.append("One n_base: how the exchange rate changes with it cannot be told.")
     return Equivalence(curve, mixed, means, error_sd, fits, left_out, points, tuple(notes))
@@ -402,6 +414,19 @@ def _told(draws: NDArray, nothing: str, most: float = math.inf) -> Answer:
     if not math.isfinite(draws[0]):
         return Answer(None, shown, nothing, at_least=shown and shown[0])
     return Answer(float(draws[0]), shown)
+
+
+def _phi(fit: LawFit, low: float, high: float) -> Answer:
+    """A law's phi. An end of its interval outside (low, high) is None, and so are both where the law finds no gain in
+    more resamples than an interval leaves out: without a gain every phi is as good.
+    """
+    gains = fit.theta > 0
+    ends = (None, None) if (~gains).sum() > (1 - LEVEL) / 2 * (len(gains) - 1) else interval(fit.phi[gains])
+    return Answer(float(fit.phi[0]), ends and tuple(x if x is not None and low < x < high else None for x in ends))
+
+
+def _either(sizes: list[int]) -> str:
+    return " or ".join(f"{size:,}" for size in sizes)
 
 
 def check_sizes(**sizes: float) -> None:

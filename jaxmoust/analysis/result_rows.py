@@ -153,7 +153,8 @@ def _no_real(rows: Sequence[Row], done: Sequence[Row], real: Sequence[str]) -> s
 
 def _no_mixed(rows: Sequence[Row], done: Sequence[Row], made: Sequence[Row], described: str) -> str:
     only = _arms([row for row in done if _images(row, "n_synthetic", 0) > 0 and _synthetic_only(row)])
-    unfinished = sorted({str(row["arm"]) for row in _with_arms(rows)} - {str(row["arm"]) for row in done})
+    mixed = {str(row["arm"]) for row in _with_arms(rows) if _images(row, "n_synthetic", 0) > 0}
+    unfinished = sorted(mixed - {str(row["arm"]) for row in done})
     said = f"mixed runs: none is {described}; with real and synthetic images there are {_kinds(made) or 'none'}"
     said += f"; on synthetic images alone are {only}, whose worth beside real ones is not measured" if only else ""
     said += f"; without a result (top1) are {', '.join(unfinished)}" if unfinished else ""

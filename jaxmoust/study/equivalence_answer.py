@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxmoust.analysis.equivalence import LACKING, Answer, Equivalence, check_sizes, log_fit
 from jaxmoust.analysis.exchange_laws import LAWS
 from jaxmoust.analysis.learning_curve import interval
-from jaxmoust.analysis.result_rows import Chosen
+from jaxmoust.analysis.result_rows import SETTINGS, Chosen
+
+T = TypeVar("T")
 
 LARGEST = 500  # exponents of e that are still figures
 MOST_LISTED = 4  # sizes that one sentence names; the table has them all
@@ -26,15 +28,16 @@ def told(answer: Answer) -> str:
         return "unknown"
     if answer.interval is None:
         return f"{figure(answer.value)} (no interval)"
+    if answer.interval == (None, None):
+        return f"{figure(answer.value)} (without bounds)"
     low, high = answer.interval
     ends = ("beyond what was measured" if x is None else figure(x) for x in (low, high))
     return f"{figure(answer.value)} [{', '.join(ends)}]"
 
 
 def rate_sentence(fit: Equivalence) -> str:
-    """Returns what one more real image is worth, at the smallest, the largest and some n_base between."""
-    sizes = picked(sorted(set(fit.mixed.n_base.tolist())), MOST_LISTED)
-    rates = [(n, fit.marginal_rate(n)) for n in sizes]
+    """Returns what one more real image is worth by the study's law, at up to MOST_LISTED of the n_base that tell it."""
+    rates = [(n, fit.marginal_rate(n)) for n in sorted(set(fit.mixed.n_base.tolist()))]
     known = [(n, rate) for n, rate in rates if rate.value is not None]
     if not known:
         reasons: dict[str, list[str]] = {}
@@ -42,7 +45,7 @@ def rate_sentence(fit: Equivalence) -> str:
             reasons.setdefault(rate.refused, []).append(f"{n:,}")
         said = [reason if len(reasons) == 1 else f"at {_listed(of)}, {reason}" for reason, of in reasons.items()]
         return f"No number of synthetic images can be named that is worth one more real image: {'; '.join(said)}."
-    (n, rate), *others = known
+    (n, rate), *others = picked(known, MOST_LISTED)
     more = "".join(f"; {told(rate)} at {n:,}" for n, rate in others)
     none = [f"{n:,}" for n, rate in rates if rate.value is None]
     said = f"; no number that was tried at {_listed(none)}" if none else ""
@@ -50,10 +53,12 @@ def rate_sentence(fit: Equivalence) -> str:
 
 
 def _listed(items: Sequence[str]) -> str:
+    if len(items) > MOST_LISTED:
+        items = [*items[: MOST_LISTED - 1], f"{len(items) - MOST_LISTED + 1} more"]
     return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
 
 
-def picked(sizes: Sequence[int], most: int) -> list[int]:
+def picked(sizes: Sequence[T], most: int) -> list[T]:
     """Returns at most `most` of these, the ends among them, evenly spread."""
     if len(sizes) <= most:
         return list(sizes)
@@ -85,8 +90,8 @@ def words(
     n_real_plus: float | None = None,
 ) -> list[str]:
     """Returns the whole answer for a terminal, line by line: the question, the rates, the fit, the runs."""
-    if n_base is not None and n_real_plus is not None:
-        said = question_words(fit, n_base, n_real_plus, law)
+    if n_base is not None and (n_real_plus is not None or law != "study"):
+        said = question_words(fit, n_base, n_real_plus or n_base, law)  # no slope at 0: as many again
     elif n_base is not None:
         rate = fit.marginal_rate(n_base, law)
         worth = f"One more real image is worth {told(rate)} synthetic ones at {n_base:,.0f} real images."
@@ -95,7 +100,8 @@ def words(
         said = []
     arms = f"Arms: {', '.join(chosen.real_arms)} (real images alone); {', '.join(chosen.mixed_arms)} (mixtures)."
     figures = f"In brackets: 95 % intervals over seeds. Settings of the mixtures: {_settings(chosen)}."
-    return [*said, rate_sentence(fit), "", *fit_words(fit, k), "", arms, figures, *chosen.notes]
+    rates = rate_sentence(fit) if law == "study" else f"By the study's law: {rate_sentence(fit)}"
+    return [*said, rates, "", *fit_words(fit, k), "", arms, figures, *chosen.notes]
 
 
 def _settings(chosen: Chosen) -> str:
@@ -129,7 +135,7 @@ def fit_words(fit: Equivalence, k: float) -> list[str]:
     of_study = {"a": a, f"c1 (for k = {k:g})": _exp(a, k), "b": b, "c2": _exp(b, 1.0)}
     of_effective = {"kappa": fit.kappa(), "eta": fit.eta()}
     inside = [p for p in fit.points if not p.censored]
-    none = sum(p.n_eq <= p.n_base for p in inside)
+    none = sum(not better for p, better in zip(fit.points, fit.better(), strict=True) if not p.censored)
     at = {side: sum(p.censored == side for p in fit.points) for side in ("at least", "at most")}
     return [
         f"The study's law: {study.law.reads}",
@@ -246,11 +252,21 @@ def record(
 def refusal(
     reason: str, k: float, law: str = "study", n_base: float | None = None, n_real_plus: float | None = None
 ) -> dict[str, Any]:
-    """Returns the object for runs that cannot be fitted: `record`'s main keys, all None, and the reason."""
-    figures = ("a", "b", "c1", "c2", "n_syn", "exchange_rate_marginal", "exchange_rate_average")
-    nothing = {key: None for name in figures for key in (name, f"{name}_interval")}
-    return {"law": law, "k": k, "n_base": n_base, "n_real_plus": n_real_plus, **nothing, "censored": None} | {
-        "refused": reason
+    """Returns the object for runs that cannot be fitted: `record`'s keys without a figure, and the reason."""
+    figures = ("a", "b", "c1", "c2", "kappa", "eta", "n_syn", "exchange_rate_marginal", "exchange_rate_average")
+    lists = ("exchange_rates", "cells", "real_arms", "mixed_arms", "notes")
+    others = ("n_syn_at_least", "left_out_error", "lack_of_fit_p", "log_fit", "learning_curve")
+    return {
+        "law": law,
+        "k": k,
+        "n_base": n_base,
+        "n_real_plus": n_real_plus,
+        "refused": reason,
+        **{key: x for name in figures for key, x in _named(name, Answer(None, refused=reason)).items()},
+        "exchange_rate_average_up_to": n_real_plus or n_base,
+        "censored": {"cells": None, "at_least": None, "at_most": None},
+        **{name: [] for name in lists},
+        **dict.fromkeys((*others, *(f"{law}_deviance" for law in LAWS), *SETTINGS)),
     }
 
 

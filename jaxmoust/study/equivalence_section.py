@@ -33,13 +33,15 @@ def sections(rows: Sequence[Mapping[str, Any]], real: Sequence[str] = result_row
     found = []
     for settings in result_rows.kinds(rows):
         title = "What synthetic images are worth" + _kind(settings)
-        figures = []
+        figures, notes = [], ()
         try:
             chosen = result_rows.choose(rows, real, **settings)
-            figures = [by_ratio(chosen.real, chosen.mixed)]
+            figures, notes = [by_ratio(chosen.real, chosen.mixed)], chosen.notes
             fit = equivalence.fit(chosen.real, chosen.mixed)
         except ValueError as e:
-            found.append(Section(title, [f"The worth of these synthetic images cannot be told: {e}."], figures))
+            found.append(
+                Section(title, [f"The worth of these synthetic images cannot be told: {e}."], figures, notes=notes)
+            )
             continue
         found.append(section(fit, title, chosen.notes))
     return found
@@ -128,7 +130,8 @@ def by_ratio(real: Cells, mixed: Cells) -> Figure:
         alone = f"{accuracy[0]:.1f} % alone, " if ratios[0] == 0 else ""
         said.append(f"{n_base:,} real images: {alone}at best {accuracy[best]:.1f} % at {ratios[best]:g}")
     markup = drawn.by_ratio(series, "Accuracy by synthetic images for each real one. " + "; ".join(said))
-    caption = "Means over seeds with their 95 % bands, a line for each number of real images; 0 is real images alone."
+    bands = " with their 95 % bands" if noise.dof else ""
+    caption = f"Means over seeds{bands}, a line for each number of real images; 0 is real images alone."
     return Figure("Accuracy by ratio", caption, markup)
 
 

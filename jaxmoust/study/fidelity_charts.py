@@ -78,9 +78,11 @@ def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, obje
     found: dict[str, dict[str, tuple[float, str]]] = {}
     for name, classes in of_sets.items():
         for one in classes:
+            of_class = found.setdefault(one["class"], {})
             if one["n"]:
                 share = 100 * float(one["share_suspicious"])
-                found.setdefault(one["class"], {})[name] = share, f"{share:.1f} ({one['lowest_ratio']:.2f})"
+                of_class[name] = share, f"{share:.1f} ({one['lowest_ratio']:.2f})"
+    found = {k: shares for k, shares in found.items() if shares}
     worst = sorted(found, key=lambda k: -max(share for share, _ in found[k].values()))[:MOST_CLASSES]
     rows = [k for k in found if k in worst]
     cells = [[found[k].get(name, (None, "\N{EN DASH}")) for name in of_sets] for k in rows]

@@ -106,7 +106,7 @@ def summary_rows(page: Page, lines: Sequence[Line]) -> list[dict[str, Any]]:
 
     top1_low and top1_high are Student's t interval over seeds, difference_low and difference_high that of seeds and
     images crossed: what the page claims by. Those called bootstrap are percentiles of NUM_RESAMPLES resamples, of seeds
-    for the mean, of seeds and of test images for the difference; of few seeds they are too short (see `accuracy`).
+    for the mean, too short for few seeds, and of seeds and images for the difference, which may be either.
     """
     found = []
     for line in lines:
@@ -117,7 +117,9 @@ def summary_rows(page: Page, lines: Sequence[Line]) -> list[dict[str, Any]]:
             said = line.summary(column)
             row |= {f"{column}_mean": said and said.mean, f"{column}_sd": said and said.sd}
             row |= _ends(column, said and said.interval)
-        drawn = accuracy.summary(list(ours.values()), "bootstrap").interval if ours else None
+        drawn = (
+            accuracy.summary(list(ours.values()), "bootstrap", num_resamples=NUM_RESAMPLES).interval if ours else None
+        )
         row |= _ends("top1_bootstrap", drawn)
         row |= {"baseline": line.base and line.base.name, "paired_seeds": d and d.num_seeds}
         row |= {"difference": d and d.mean, **_ends("difference", d and d.interval)}
@@ -127,8 +129,13 @@ def summary_rows(page: Page, lines: Sequence[Line]) -> list[dict[str, Any]]:
             resampled = accuracy.paired_difference(*both, method="bootstrap", num_resamples=NUM_RESAMPLES)
         row |= _ends("difference_bootstrap", resampled and resampled.interval)
         row["p_bootstrap"] = resampled and resampled.p
-        found.append({name: "" if x is None else round(x, 6) if isinstance(x, float) else x for name, x in row.items()})
+        found.append({name: _cell(x) for name, x in row.items()})
     return found
+
+
+def _cell(x: Any) -> Any:
+    """What summary.csv says of a value; eight digits, however small: no p is 0."""
+    return "" if x is None else float(f"{x:.8g}") if isinstance(x, float) else x
 
 
 def _ends(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:

@@ -94,7 +94,8 @@ def fidelity(looked: Sequence[Looked]) -> Section:
                 figures.append(Figure(f"{_of(one)}, {space}: closest pairs", caption, gallery))
                 of_class.setdefault(space, {})[_of(one)] = summary.get("per_class", ())
     tables = fidelity_charts.tables({_of(one): one.result for one in looked})
-    tables += [fidelity_charts.copies_by_class(space, of_sets) for space, of_sets in of_class.items()]
+    by_class = (fidelity_charts.copies_by_class(space, of_sets) for space, of_sets in of_class.items())
+    tables += [table for table in by_class if table.rows]
     notes = (
         "FID, KID and CMMD are distances between distributions of features; precision and density say whether "
         "synthetic images look real, recall and coverage whether they are as varied; suspicious images lie nearer to "

@@ -155,7 +155,10 @@ def test_no_rate_is_told_where_every_mixture_harmed_though_the_law_gains_from_ot
     study = fit.fits["study"]
     told = np.exp(study.phi[0] * 4000) / study.theta[0]
     assert told < fit.most_synthetic(4000)  # what the law alone would have said
-    assert fit.marginal_rate(1000).value is not None and fit.marginal_rate(2000).value is not None
+    assert fit.marginal_rate(1000).value is not None and fit.marginal_rate(600).value is not None
+    for answer in (fit.marginal_rate(3999), fit.n_syn(3999, 100), fit.n_syn(1001, 100, "effective")):
+        assert answer.value is answer.at_least is None
+        assert answer.refused == "no mixture with 4,000 real images did better than these alone; ask at 1,000"
     for answer in (fit.marginal_rate(4000), fit.n_syn(4000, 100), fit.n_real_plus(4000, 1000)):
         assert answer.value is None and "no mixture did better than its real" in answer.refused
 
@@ -168,12 +171,58 @@ def test_parameters_at_the_end_of_their_range_are_not_told_as_measured():
     assert steep.marginal_rate(250).value == pytest.approx(1 / 0.3, rel=0.5)
     for between in (steep.marginal_rate(600), steep.n_syn(600, 10), steep.n_real_plus(600, 300)):
         assert between.value is None and between.refused.endswith("ask at 250 or 1,000")
+        assert between.at_least is None  # 20 images were enough at 250, so that no bound is known
     straight = fitted(sd=QUIET, bases=(1000,), gain=lambda n, s: 0.2 * s)
     assert straight.b().value is None and "in proportion" in straight.b().refused
     assert straight.marginal_rate(1000).value == pytest.approx(5, rel=0.01)
-    flat = fitted(sd=QUIET, gain=lambda n, s: 100.0)
-    for answer in (flat.eta(), flat.kappa()):
-        assert answer.value is None and "does not grow" in answer.refused
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [(lambda n, s: 100.0, "no faster than n_syn^0.05"), (lambda n, s: 1e-8 * s**3, "at least as fast as n_syn^2.5")],
+)
+def test_effective_law_whose_eta_is_not_told_answers_nothing(gain, words):
+    fit = fitted(sd=QUIET, bases=(1000,), gain=gain)
+    answers = (fit.eta(), fit.kappa(), fit.n_syn(1000, 99, "effective"), fit.n_real_plus(1000, 900, "effective"))
+    for answer in (*answers, fit.average_rate(1000, 99, "effective")):
+        assert answer.value is None and words in answer.refused
+    assert fit.n_real_plus(1000, 900).value > 0  # the study's law has its own answer
+
+
+def test_one_number_of_synthetic_images_does_not_tell_eta():
+    real, mixed = planted.plant(sd=QUIET, ratios=(0.25, 1, 4))
+    same = mixed.n_synthetic == 1000
+    errors = [e for e, kept in zip(mixed.errors, same, strict=True) if kept]
+    fit = equivalence.fit(real, learning_curve.Cells(mixed.n_base[same], mixed.n_synthetic[same], errors), 50)
+    assert len(fit.points) == 3 and fit.b().value is not None
+    for answer in (fit.eta(), fit.kappa(), fit.n_syn(1000, 100, "effective")):
+        assert answer.value is None and "one number of synthetic images" in answer.refused
+    assert "one number of synthetic images" in fitted(bases=(1000,), ratios=(2,)).eta().refused
+
+
+def test_interval_of_a_parameter_has_no_end_where_its_range_ends():
+    flat = fitted(200, num_seeds=3, seed=4, gain=lambda n, s: 100 * s**0.12).eta()
+    assert 0.05 < flat.value < flat.interval[1] < 1 and flat.interval[0] is None
+    faint = fitted(200, num_seeds=3, seed=4, gain=lambda n, s: 0.03 * n)
+    theta = faint.fits["study"].theta
+    assert theta[0] > 0 and 0.025 < (theta[1:] == 0).mean() < 0.5  # without a gain every a is as good
+    assert faint.a().value is not None and faint.a().interval == (None, None)
+
+
+def test_mixtures_are_compared_with_the_runs_of_their_real_images_not_with_the_curve():
+    """At 1,000 real images do 1.5 points better than the smooth curve has it, mixtures with 1,000 one point."""
+    real, mixed = planted.plant(sd=QUIET, bases=(250, 1000))
+    at = {n: planted.error(n) - (1.5 if n == 1000 else 0) for n in real.n_base.tolist()}
+    runs = [np.full(5, at[n]) + QUIET * np.arange(5) for n in real.n_base.tolist()]
+    mixtures = [e if n == 250 else runs[3] + 0.5 for n, e in zip(mixed.n_base, mixed.errors, strict=True)]
+    fit = equivalence.fit(
+        learning_curve.Cells(real.n_base, real.n_synthetic, runs),
+        learning_curve.Cells(mixed.n_base, mixed.n_synthetic, mixtures),
+        50,
+    )
+    assert fit.better().tolist() == [True] * 5 + [False] * 5
+    assert all(p.n_eq > 1000 for p in fit.points[5:])  # what the curve would have said
+    assert fit.marginal_rate(1000).refused == "no mixture did better than its real images alone"
 
 
 def test_log_fit_of_exact_points_is_the_law():

@@ -115,9 +115,9 @@ def test_choose_needs_no_names_where_there_is_one_kind(rows):
             ["real runs: of real_125, real_250", "no run has a result", "still be compared"],
         ),
         (
-            lambda r: [row | {"top1": "nan"} if row["n_synthetic"] else row for row in r],
+            lambda r: [row | {"top1": "nan"} if row["n_synthetic"] or row["n_base"] == 125 else row for row in r],
             {},
-            ["without a result (top1) are edm_", "still be compared"],
+            ["without a result (top1) are edm_1000_1000, edm_1000_10000", "still be compared"],  # not real_125
         ),
         (lambda r: [row | {"n_base": 0} for row in r if row["n_synthetic"]] + r, {}, ["n_base 0", "from 1"]),
         (lambda r: [row for row in r if row["n_synthetic"]], {}, ["no arm is called real", "none"]),

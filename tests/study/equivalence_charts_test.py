@@ -44,6 +44,16 @@ def test_rate_sentence_names_the_sizes_where_no_mixture_gained():
     assert answer.rate_sentence(fit).endswith("at 250 real images; no number that was tried at 1,000 and 4,000.")
 
 
+def test_rate_sentence_names_every_size_that_gained():
+    """Gains at three sizes of seven, none of which is among four spread evenly over the seven."""
+    bases, gained = (125, 250, 500, 1000, 2000, 4000, 8000), (250, 1000, 4000)
+    gain = lambda n, s: 0.2 * s if n in gained else -0.1 * n  # noqa: E731
+    fit = equivalence.fit(*planted.plant(sd=0.1, real=(60, *bases, 16000), bases=bases, gain=gain), 50)
+    said = answer.rate_sentence(fit)
+    assert all(f"{answer.told(fit.marginal_rate(n))} " in said and f" at {n:,}" in said for n in gained)
+    assert said.endswith("no number that was tried at 125, 500, 2,000 and 8,000.")
+
+
 def test_rate_sentence_without_a_gain_claims_none():
     none = equivalence.fit(*planted.plant(gain=lambda n, s: -0.3 * n), 100)
     assert answer.rate_sentence(none).endswith(
@@ -55,6 +65,7 @@ def test_figures_are_rounded_to_what_they_are_worth():
     assert [answer.figure(x) for x in (0.034, 1.0, 5.24, 38.2, 1234.5)] == ["0.034", "1.0", "5.2", "38", "1,234"]
     told = answer.told(equivalence.Answer(5.21, (3.9, None)))
     assert told == "5.2 [3.9, beyond what was measured]"
+    assert answer.told(equivalence.Answer(5.21, (None, None))) == "5.2 (without bounds)"
 
 
 def test_question_words_give_the_answer_or_its_refusal(fit):
@@ -63,6 +74,12 @@ def test_question_words_give_the_answer_or_its_refusal(fit):
     assert answer.question_words(fit, 1000, 50_000)[0].startswith(
         "No answer: real images alone were measured up to 2,000"
     )
+
+
+def test_cells_that_are_no_better_are_counted_as_they_were_measured():
+    real, mixed = planted.plant(sd=0.01, gain=lambda n, s: planted.study_gain(n, s) if n == 250 else -0.1 * n)
+    fit = equivalence.fit(real, mixed, 50)
+    assert "15 inside that curve (10 no better than their real" in " ".join(answer.fit_words(fit, 1000))
 
 
 def test_comparison_names_the_law_that_foretells_better(fit):
@@ -121,6 +138,17 @@ def test_by_ratio_has_a_name_for_each_line_and_they_do_not_touch(fit):
     assert max(charts.apart([229.0, 229.5], 13, 0, 230)) <= 230
 
 
+def test_by_ratio_has_bands_of_what_the_planted_seeds_stray(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(charts, "by_ratio", lambda series, alt: drawn.extend(series) or "")
+    section.by_ratio(*planted.plant(sd=0.8, num_seeds=5))
+    for line, (low, high) in ((one.line, one.band) for one in drawn):
+        half = [(top - bottom) / 2 for (_, bottom), (_, top) in zip(low, high, strict=True)]
+        planted_half = [1.96 * 0.8 * ((100 - y) / 20) ** 0.5 / 5**0.5 for _, y in line]
+        # The spread is told from 23 cells of 5 seeds: to 15 %, and Student's factor is 2 % above 1.96.
+        assert half == pytest.approx(planted_half, rel=0.25)
+
+
 def test_by_ratio_numbers_the_ratios_that_were_tried():
     line = [(0.0, 76.0), (1 / 3, 76.4), (2.0, 76.4), (4.0, 77.2)]
     markup = charts.by_ratio([charts.Series("250", line, None, [])], "in words")
@@ -148,9 +176,12 @@ def test_section_that_cannot_be_fitted_says_what_is_missing():
     (made,) = section.sections(flat)
     assert "do not surely fall" in made.words[0] and "still be compared" in made.words[0]
     (figure,) = made.figures  # what is known all the same
+    (other,) = section.sections([{**row, "steps": 500 + 400 * (row["seed"] == 0)} for row in flat])
+    assert any("differ in their steps" in note for note in other.notes)
     assert figure.title == "Accuracy by ratio" and "4,000 real images: 8" in figure.markup
 
 
 def test_one_seed_is_drawn_without_bands():
     made = section.section(equivalence.fit(*planted.plant(num_seeds=1), 100))
     assert all("<polygon" not in figure.markup for figure in made.figures)
+    assert not any("95 % bands" in figure.caption for figure in made.figures)

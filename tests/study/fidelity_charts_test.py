@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxmoust.study.fidelity_charts import LEFT, pairs_gallery, ratio_histogram, tables
+from jaxmoust.study.fidelity_charts import LEFT, MOST_CLASSES, copies_by_class, pairs_gallery, ratio_histogram, tables
 
 RESULT = {
     "n": 2000,
@@ -47,6 +47,26 @@ def test_tables_of_other_extractors_are_apart_and_of_nothing_are_none():
 def test_table_has_a_dash_where_a_set_was_not_measured_so():
     (found,) = tables({"a": {"fid[x]": 1.0, "fid_floor[x]": 0.5}, "b": {"kid[x]": 1.0, "kid_floor[x]": 0.5}})
     assert [row[1] for row in found.rows] == ["1.00 (0.50)", "\N{EN DASH}"] and found.values[1][1] is None
+
+
+def of_class(name, n, share):
+    return {"class": name, "n": n, "share_suspicious": share if n else None, "lowest_ratio": 0.5 if n else None}
+
+
+def test_copies_by_class_keep_the_order_of_classes_and_show_a_dash_for_none():
+    one = [of_class("a", 0, 0), of_class("b", 5, 0.2), of_class("c", 0, 0)]
+    two = [of_class("a", 5, 0.4), of_class("b", 0, 0), of_class("c", 0, 0)]
+    found = copies_by_class("net-1", {"edm": one, "ddpm": two})
+    assert found.columns == ("Class", "edm", "ddpm")
+    assert found.rows == [("a", "\N{EN DASH}", "40.0 (0.50)"), ("b", "20.0 (0.50)", "\N{EN DASH}")]
+    assert not copies_by_class("net-1", {"edm": ()}).rows
+
+
+def test_copies_by_class_of_many_are_the_worst_and_say_so():
+    many = [of_class(f"class {i}", 5, i / 100) for i in range(MOST_CLASSES + 5)]
+    found = copies_by_class("net-1", {"edm": many, "ddpm": []})
+    assert [row[0] for row in found.rows] == [f"class {i}" for i in range(5, MOST_CLASSES + 5)]
+    assert found.title.endswith(f"; the {MOST_CLASSES} highest of {MOST_CLASSES + 5} classes")
 
 
 def bars(markup: str) -> list[float]:

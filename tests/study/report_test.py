@@ -12,6 +12,7 @@ import pytest
 from made_up_page import CLASSES, make_page
 from PIL import Image
 
+from jaxmoust.analysis import accuracy
 from jaxmoust.study import charts, findings, index, report
 from jaxmoust.study.draws import Draws
 from jaxmoust.study.page import COLUMNS, Arm, Figure, Gallery, Section, Table
@@ -102,6 +103,21 @@ def test_page_carries_every_arm_with_its_deviation_and_both_intervals(tmp_path):
         arm["top1_low"]
     )
     assert arm["difference_bootstrap_low"] != arm["difference_low"] and float(arm["p_holm"]) >= float(arm["p"])
+
+
+def test_summary_resamples_the_seeds_of_an_arm_and_pairs_those_that_both_have():
+    page = make_page(num_seeds=5)
+    kept = [row for row in page.rows if (row["arm"], row["seed"]) != ("arm0", 3)]
+    made = make_page(num_seeds=5, rows=kept)
+    arm = findings.summary_rows(made, findings.tabulate(made))[1]
+    top1 = [row["top1"] for row in kept if row["arm"] == "arm1"]
+    drawn = accuracy.summary(top1, "bootstrap", num_resamples=findings.NUM_RESAMPLES).interval
+    assert (arm["top1_bootstrap_low"], arm["top1_bootstrap_high"]) == pytest.approx(drawn, rel=1e-7)
+    assert (arm["seeds"], arm["paired_seeds"]) == (5, 4)
+    both = [[page.ranks[name][seed] for seed in (0, 1, 2, 4)] for name in ("arm1", "arm0")]
+    paired = accuracy.paired_difference(*both, method="bootstrap", num_resamples=findings.NUM_RESAMPLES)
+    assert arm["difference_bootstrap_low"] == pytest.approx(paired.interval[0], rel=1e-7)
+    assert 0 < arm["p"] < 1e-6 and arm["p_holm"] > 0  # far below what six decimals hold
 
 
 def test_summary_leaves_blank_what_one_seed_or_lost_ranks_cannot_say():
