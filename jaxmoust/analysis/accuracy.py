@@ -15,6 +15,9 @@ from scipy import stats
 
 Interval = tuple[float, float]
 
+# Of fewer seeds the spread is not trusted where it comes out small; see `paired_difference`.
+TRUSTED_SEEDS = 5
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -152,19 +155,24 @@ def paired_difference(
 ) -> Difference:
     """Returns the Top-k difference a - b between runs paired by seed and by test image.
 
-    Seeds and test images are both samples, crossed: each seed meets each image. With d[s, i] in {-1, 0, 1},
-    "crossed" estimates the variance of the mean by two-way analysis of variance, adding to the spread between
-    seeds whatever the images vary beyond noise, and takes Student's t with Hillis's degrees of freedom (S - 1
-    when seeds dominate, more when images do). It is the analysis of readers x cases in radiology, where few
-    readers and many cases are the rule. "seeds" is Student's t over the S per-seed differences: right for
-    this very test set, too sure of itself about other images. "bootstrap" resamples seeds and images
-    (percentile, p by inverting it): free of a model, but with few seeds it cannot know their spread.
+    Seeds and test images are both samples, crossed: each seed meets each image. With d[s, i] in {-1, 0, 1}, "crossed"
+    estimates the variance of the mean by two-way analysis of variance, adding to the spread between seeds whatever
+    the images vary beyond noise, and takes Student's t with Hillis's degrees of freedom: S - 1 when seeds dominate,
+    more when images do. It is the analysis of readers x cases in radiology, where few readers and many cases are the
+    rule. Of fewer than TRUSTED_SEEDS seeds the spread is too often small by luck, which would then count as images
+    that dominate: there it is taken to be at least the noise, and the degrees of freedom to be at most twice S - 1.
+    "seeds" is Student's t over the S per-seed differences: right for this very test set, too sure of itself about
+    other images. "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with
+    few seeds it cannot know their spread. Accuracies come in steps of one image: seeds that tie are taken to spread
+    as widely as that rounding does, so that no p is 0.
 
-    Crossed is the default because it came nearest to its level when simulated (nominal 95 %, 100 and 797 images,
-    S = 3 to 10, spread from images or seeds or both, 1,000 trials each): crossed covered 91-97 %, the lower end
-    at S = 3 or where seeds dominate; seeds 66-95 %, worst with many seeds that agree on images that do not;
-    bootstrap 79-100 %, from S = 3 and seeds that dominate to seeds that do nothing. Two seeds keep one degree of
-    freedom, since the spread of two is too often small by luck.
+    Crossed is the default because it came nearest to its level when simulated (nominal 95 %, 100 and 797 images, S =
+    3 to 10, spread from images or seeds or both, 1,000 trials each): COVERED; seeds 66-95 %, worst with many seeds
+    that agree on images that do not; bootstrap 79-100 %, from S = 3 and seeds that dominate to seeds that do nothing.
+    Many arms ask for small p: of equal arms (normal law, 797 and 10,000 images, spread from images or seeds or both,
+    300,000 trials each) p < 0.005 came out 0 to 0.9 times as often as it should with 3 seeds, 0 to 1.2 times with 4,
+    0.9 to 2.3 times with 5 and 0.9 to 1.3 with 10; with 3 and Hillis's degrees of freedom as they are it would be 1.2
+    to 5.
 
     Args:
         ranks_a, ranks_b: integers [S, N] >= 0; row s of both is the same seed, column i the same image.
@@ -187,26 +195,30 @@ def paired_difference(
         raise ValueError(f"method: got {method!r}; allowed 'crossed', 'seeds', 'bootstrap'")
     d = _hits(a, k).astype(np.int8) - _hits(b, k).astype(np.int8)
     if method == "seeds" or len(d) == 1:
-        return Difference(*_student(100.0 * d.mean(axis=1), level), *d.shape, "seeds")
+        return Difference(*_student(100.0 * d.mean(axis=1), level, d.shape[1]), *d.shape, "seeds")
     if method == "crossed":
         return Difference(*_crossed(100.0 * d, level), *d.shape, "crossed")
     return Difference(*_two_level_bootstrap(d, level, num_resamples, seed), *d.shape, "bootstrap")
 
 
-def seed_difference(values_a: ArrayLike, values_b: ArrayLike, level: float = 0.95) -> Difference:
+def seed_difference(
+    values_a: ArrayLike, values_b: ArrayLike, level: float = 0.95, num_images: int | None = None
+) -> Difference:
     """Returns the paired difference a - b from one percentage a seed, where the ranks were not kept.
 
     Student's t over the S differences, as `paired_difference(method="seeds")`.
 
     Args:
         values_a, values_b: [S] percent; place s of both is the same seed.
+        num_images: how many test images they are percentages of; None: unknown, and seeds that tie, though at another
+            value than 0, have neither interval nor p.
         level: coverage, inside (0, 1).
     Raises: ValueError: lengths that differ, values that are not finite.
     """
     a, b = _per_seed(values_a, "values_a"), _per_seed(values_b, "values_b")
     if a.shape != b.shape:
         raise ValueError(f"values_b: got {b.size} seeds beside values_a {a.size}; keep the seeds both have")
-    return Difference(*_student(a - b, level), len(a), None, "seeds")
+    return Difference(*_student(a - b, level, num_images), len(a), None, "seeds")
 
 
 def mcnemar(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int = 1) -> McNemar:
@@ -263,30 +275,40 @@ def _crossed(d: NDArray, level: float) -> tuple[float, Interval, float]:
     """Interval of the grand mean of d [S, N] with rows and columns both random (see `paired_difference`)."""
     num_seeds, num_images = d.shape
     mean, rows, columns = d.mean(), d.mean(axis=1), d.mean(axis=0)
-    of_seeds = num_images * np.square(rows - mean).sum() / (num_seeds - 1)
+    of_seeds = num_images * max(np.square(rows - mean).sum() / (num_seeds - 1), _rounding(num_images))
     # One image has no spread between images to estimate; the seeds' spread is then all that is known.
-    beyond_noise, dof = 0.0, float(num_seeds - 1)
+    beyond_noise, residual = 0.0, of_seeds
     if num_images > 1:
         of_images = num_seeds * np.square(columns - mean).sum() / (num_images - 1)
         residual = np.square(d - rows[:, None] - columns + mean).sum() / ((num_seeds - 1) * (num_images - 1))
         beyond_noise = max(of_images - residual, 0.0)
-    if num_seeds > 2 and beyond_noise > 0:
-        dof = dof * ((of_seeds + beyond_noise) / of_seeds) ** 2 if of_seeds > 0 else np.inf
+    if num_seeds >= TRUSTED_SEEDS:
+        more = ((of_seeds + beyond_noise) / of_seeds) ** 2
+    else:
+        more = min(max((of_seeds + beyond_noise) / max(of_seeds, residual), 1.0) ** 2, 2.0)
+    dof = (num_seeds - 1) * more
     error = np.sqrt((of_seeds + beyond_noise) / d.size)
     return _from_error(float(mean), float(error), dof, level)
 
 
-def _student(values: NDArray, level: float) -> tuple[float, Interval | None, float | None]:
+def _rounding(num_images: int) -> float:
+    """The variance, in squared points, that counting whole images hides: seeds that tie are no closer than this."""
+    return (100.0 / num_images) ** 2 / 12
+
+
+def _student(values: NDArray, level: float, num_images: int | None) -> tuple[float, Interval | None, float | None]:
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return mean, None, None
-    return _from_error(mean, float(values.std(ddof=1) / np.sqrt(n)), n - 1, level)
+    variance = max(float(values.var(ddof=1)), _rounding(num_images) if num_images else 0.0)
+    if not variance and mean:
+        return mean, None, None
+    return _from_error(mean, float(np.sqrt(variance / n)), n - 1, level)
 
 
 def _from_error(mean: float, error: float, dof: float, level: float) -> tuple[float, Interval, float]:
     half = float(stats.t.isf((1 - _level(level)) / 2, dof)) * error
-    # Without any spread t is 0/0 or infinite: equal runs differ by nothing, p = 1; else never by chance, p = 0.
-    p = float(2 * stats.t.sf(abs(mean) / error, dof)) if error > 0 else float(mean == 0)
+    p = float(2 * stats.t.sf(abs(mean) / error, dof)) if error > 0 else 1.0  # without any spread, runs that are equal
     return mean, (mean - half, mean + half), p
 
 

@@ -87,7 +87,9 @@ def _compared(page: Page, line: Line, reference: Line) -> Line:
     if both := _shared_ranks(page, line, seeds):
         difference = accuracy.paired_difference(*both)
     else:
-        difference = accuracy.seed_difference([ours[s] for s in seeds], [theirs[s] for s in seeds])
+        num_images = number_of(line.runs[seeds[0]].get("n_test"))
+        values = ([of[seed] for seed in seeds] for of in (ours, theirs))
+        difference = accuracy.seed_difference(*values, num_images=num_images and int(num_images))
     base = float(np.mean([theirs[s] for s in seeds]))
     fewer = accuracy.relative_error_reduction(base + difference.mean, base)
     return replace(line, difference=difference, fewer_errors=fewer)

@@ -117,7 +117,7 @@ def test_summary_resamples_the_seeds_of_an_arm_and_pairs_those_that_both_have():
     both = [[page.ranks[name][seed] for seed in (0, 1, 2, 4)] for name in ("arm1", "arm0")]
     paired = accuracy.paired_difference(*both, method="bootstrap", num_resamples=findings.NUM_RESAMPLES)
     assert arm["difference_bootstrap_low"] == pytest.approx(paired.interval[0], rel=1e-7)
-    assert 0 < arm["p"] < 1e-6 and arm["p_holm"] > 0  # far below what six decimals hold
+    assert 0 < arm["p"] <= arm["p_holm"] < 0.01
 
 
 def test_summary_leaves_blank_what_one_seed_or_lost_ranks_cannot_say():
@@ -312,7 +312,7 @@ def test_table_text_is_aligned_and_plain():
     for row in (rows[0], *rows[2:5]):
         padded = row.ljust(starts[-1] + 1)
         assert all(start == 0 or padded[start - 2 : start] == "  " for start in starts)
-    assert re.search(r"Arm 1 +\d\d\.\d\d \[\d\d\.\d\d, \d\d\.\d\d\] +\+\d+\.\d\d \[\+.*\] +< 0\.001 \*", rows[3])
+    assert re.search(r"Arm 1 +\d\d\.\d\d \[\d\d\.\d\d, \d\d\.\d\d\] +\+\d+\.\d\d \[\+.*\] +0\.00\d \*", rows[3])
     assert "\n".join(rows).isascii()
 
 
