@@ -1,22 +1,23 @@
 """The command line: `jaxmoust VERB --config=PATH[:arg] --workdir=DIR [--config.field=value ...]`.
 
-Exit codes: 0 done; 1 failed; 2 bad usage, configuration or input, with nothing written; 143 stopped on request, with
-everything a later start needs on disk. The heavy packages are imported once a command line has been understood.
+Exit codes: 0 done; 1 failed; 2 bad usage, configuration or input, with nothing written; 143 stopped on request
+(SIGTERM), and 130 by Ctrl-C, with everything a later start needs on disk. A second Ctrl-C stops at once, with what is
+finished and the last checkpoint. The heavy packages are imported once a command line has been understood.
 """
 
 import json
 import os
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
-DONE, FAILED, BAD_USAGE, STOPPED = 0, 1, 2, 143
+DONE, FAILED, BAD_USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
 
 
 class Usage(Exception):
@@ -34,6 +35,8 @@ class Verb:
         takes_config: whether it needs --config and --workdir.
         unless: a flag that asks for something without them.
         light: it reads and prints, without jobs or devices, so that jax is not imported for it.
+        refused: of a light verb with --json, what it prints there of a command line that cannot be read.
+        stray: what is said of words that are no flags.
     """
 
     run: Callable[[flags.FlagValues, list[str]], None]
@@ -43,6 +46,8 @@ class Verb:
     takes_config: bool = True
     unless: str = ""
     light: bool = False
+    refused: Callable[[str], None] | None = None
+    stray: str = "fields are set by --config.field=value"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,13 +73,12 @@ def call(args: list[str]) -> int:
         if {"-h", "--help"} & set(rest):
             print(_explained(name))
             return DONE
+        if verb.light:
+            return _quietly(lambda: _light(name, verb, rest))
         values = _parse(name, verb, rest)
     except Usage as e:
         return _complain(e, BAD_USAGE)
-    try:
-        return _guarded(lambda: verb.run(values, rest)) if not verb.light else verb.run(values, rest) or DONE
-    except Usage as e:
-        return _complain(e, BAD_USAGE)
+    return _guarded(lambda: verb.run(values, rest))
 
 
 def run(*args: str) -> None:
@@ -92,25 +96,51 @@ def _guarded(run: Callable[[], None]) -> int:
     from jaxmoust.runtime import stop
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
     from jaxmoust.runtime.progress import NonFiniteError
+    from jaxmoust.study.stages import BrokenResult
+    from jaxmoust.train.predict import NonFiniteRows
 
-    before = signal.getsignal(signal.SIGTERM)
-    stop.install()
+    undo = stop.install()
     try:
         run()
     except (BadInput, Usage) as e:
         return _complain(e, BAD_USAGE)
     except stop.Stopped as e:
-        return _complain(e, STOPPED)
-    except (NonFiniteError, NotAnImage, BrokenCheckpoint) as e:
+        return _complain(e, INTERRUPTED if stop.interrupted() else STOPPED)
+    except (NonFiniteError, NonFiniteRows, NotAnImage, BrokenCheckpoint, BrokenResult) as e:
         return _complain(e, FAILED)
     except KeyboardInterrupt:
-        return _complain("Interrupted; the same command continues from the last checkpoint.", 130)
+        what = "what is finished and the last checkpoint, where there is one"
+        return _complain(f"Interrupted at once; the same command continues from {what}.", INTERRUPTED)
     except Exception:
         traceback.print_exc()
         return FAILED
     finally:
-        signal.signal(signal.SIGTERM, before)  # for a notebook or a test that goes on
+        undo()  # for a notebook or a test that goes on
     return DONE
+
+
+def _light(name: str, verb: Verb, args: list[str]) -> int:
+    """Runs a verb that reads and prints. With --json a program reads why there is no answer, whatever is wrong."""
+    try:
+        values = _parse(name, verb, args)
+    except Usage as e:
+        if verb.refused and {"--json", "--json=true"} & set(args):
+            verb.refused(str(e))
+        raise
+    verb.run(values, args)
+    return DONE
+
+
+def _quietly(run: Callable[[], int]) -> int:
+    """Runs something that prints for a reader who may have gone: `| head` is no failure to tell of."""
+    try:
+        try:
+            return run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return FAILED
 
 
 def _complain(message: object, code: int) -> int:
@@ -140,7 +170,7 @@ def _parse(name: str, verb: Verb, args: list[str]) -> flags.FlagValues:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
         raise Usage(f"{e}\n`jaxmoust {name} --help` shows an example.") from e
     if left:
-        raise Usage(f"Unexpected {' '.join(left)!r}: fields are set by --config.field=value.")
+        raise Usage(f"Unexpected {' '.join(left)!r}: {verb.stray}.")
     if takes_config and not values.workdir:
         raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{verb.help}")
     if not values.coordinator and (values.num_processes or values.process_id >= 0):
@@ -338,29 +368,36 @@ def _equivalence(values: flags.FlagValues, args: list[str]) -> None:
     from jaxmoust.analysis import equivalence, result_rows
     from jaxmoust.study import equivalence_answer
 
-    paths = [path for word in values.results for path in word.split(",") if path]
-    if not paths:
-        raise Usage(f"--results is missing: the results.csv of a study.\n\n{VERBS['equivalence'].help}")
-    if values.n_real_plus is not None and values.n_base is None:
-        raise Usage("--n_real_plus needs --n_base: how many real images there are already.")
     question = {name: getattr(values, name) for name in ("k", "law", "n_base", "n_real_plus")}
+    known = {}
     try:
+        paths = [path for word in values.results for path in word.split(",") if path]
+        if not paths:
+            raise Usage(f"--results is missing: the results.csv of a study.\n\n{VERBS['equivalence'].help}")
+        if values.n_real_plus is not None and values.n_base is None:
+            raise Usage("--n_real_plus needs --n_base: how many real images there are already.")
         equivalence.check_sizes(**{name: x for name, x in question.items() if name != "law" and x is not None})
-    except ValueError as e:
-        raise Usage(e) from e
-    try:
         settings = {name: getattr(values, name) for name in result_rows.SETTINGS}
         rows = result_rows.read_rows(paths)
-        chosen = result_rows.choose(rows, values.real or result_rows.REAL, values.mixed, **settings)
+        known["chosen"] = chosen = result_rows.choose(rows, values.real or result_rows.REAL, values.mixed, **settings)
         fit = equivalence.fit(chosen.real, chosen.mixed)
-    except ValueError as e:
+    except (Usage, ValueError) as e:
+        if isinstance(e, equivalence.AllCensored):
+            known["bounds"] = e
         if values.json:
-            print(json.dumps(equivalence_answer.refusal(str(e), **question), allow_nan=False))
+            _equivalence_refused(str(e), **question, **known)
         raise Usage(e) from e
     if values.json:
         print(json.dumps(equivalence_answer.record(fit, chosen, **question), allow_nan=False))
     else:
         print("\n".join(equivalence_answer.words(fit, chosen, **question)))
+
+
+def _equivalence_refused(reason: str, **known: Any) -> None:
+    """Prints the object that says why there is no answer, without the help that follows on standard error."""
+    from jaxmoust.study import equivalence_answer
+
+    print(json.dumps(equivalence_answer.refusal(reason.partition("\n")[0], **known), allow_nan=False))
 
 
 def _explained(name: str) -> str:
@@ -382,7 +419,8 @@ The whole question on a small data set, in minutes:
 Run a command again and it continues where it stopped, or finds what is done. Several processes: start the same
 command in each with --coordinator=HOST:PORT --num_processes=N --process_id=I (or --coordinator=auto on a TPU pod).
 `jaxmoust VERB --help` shows what a verb reads and leaves, with an example.
-Exit codes: 0 done, 1 failed, 2 bad usage or input (nothing written), 143 stopped on request with a checkpoint."""
+Exit codes: 0 done, 1 failed, 2 bad usage or input (nothing written), 143 stopped on request (SIGTERM) or 130 (Ctrl-C;
+again: at once) with a checkpoint."""
 
 
 VERBS = {
@@ -520,11 +558,13 @@ no figure, and the answer says what is missing. --law=effective takes n_syn from
 place of the study's law; --k=100 states the study's c1 per 100 images (it is exp(a k)).
 
 Exit code 0 with an answer, or with the reason why this question has none ("No answer: ...", or "refused" in the
-object); 2 where the file or the runs allow no fit at all: the reason is on standard error, with --json also the object
-with "refused" on standard output.""",
+object); 2 where the question, the file or the runs allow no fit at all: the reason is on standard error, with --json
+also the object with "refused" on standard output, in which stands what is known all the same (arms, bounds).""",
         _equivalence_flags,
         takes_config=False,
         light=True,
+        refused=_equivalence_refused,
+        stray="several files are given by commas, --results=A,B, and every other field as --name=value",
     ),
     "data inspect": Verb(
         _inspect,

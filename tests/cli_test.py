@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import signal
@@ -87,6 +88,7 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
         ("equivalence --results={work} --n_real_plus=5", ["--n_real_plus needs --n_base"]),
         ("equivalence --results={work} --n_base=many", ["n_base=many"]),
         ("equivalence --results={work} --law=linear", ["study|effective"]),
+        ("equivalence --results={work} {empty}", ["Unexpected '", "several files are given by commas"]),
     ],
 )
 def test_usage_is_refused_with_a_remedy(cli, tmp_path, line, words):
@@ -622,6 +624,10 @@ def test_equivalence_of_the_effective_sample_size_answers_alike_without_n_real_p
         ("--n_base=1000 --n_real_plus=nan", ["n_real_plus: got nan"]),
         ("--k=0", ["k: got 0"]),
         ("--k=inf", ["k: got inf"]),
+        ("--n_base=many --k=3", ["n_base=many"]),
+        ("--n_real_plus=5", ["--n_real_plus needs --n_base"]),
+        ("--law=linear", ["study|effective"]),
+        ("other.csv", ["Unexpected 'other.csv'"]),
     ],
 )
 def test_equivalence_refuses_bad_input_in_words_and_as_an_object(cli, grid, options, words):
@@ -630,13 +636,74 @@ def test_equivalence_refuses_bad_input_in_words_and_as_an_object(cli, grid, opti
     assert outcome.out == ""
     told = cli(f"equivalence --results={{grid}} --json {options}", grid=grid)
     assert_refused(told, *words)
-    if "=ddpm" in options or "--real" in options:  # of the runs; a slip in the question itself is no answer
+    said = json.loads(told.out)
+    assert all(word in said["refused"] for word in words) and said["b"] is said["n_syn"] is None
+    fitted = json.loads(cli("equivalence --results={grid} --json", grid=grid).out)
+    assert set(said) == set(fitted) and set(said["censored"]) == set(fitted["censored"])
+
+
+def test_equivalence_says_the_question_that_it_refuses_where_a_number_can(cli, grid):
+    told = cli("equivalence --results={grid} --json --n_base=-3 --n_real_plus=nan --k=7", grid=grid)
+    said = json.loads(told.out)
+    assert told.code == 2 and (said["n_base"], said["n_real_plus"], said["k"]) == (-3, None, 7)
+    missing = json.loads(cli("equivalence --json").out)
+    assert missing["refused"] == "--results is missing: the results.csv of a study."  # and no help
+
+
+def test_equivalence_of_cells_that_are_all_bounds_gives_them_the_curve_and_the_arms(cli, tmp_path):
+    planted = planted_equivalence.plant(real=(125, 250), bases=(250,), gain=lambda n, s: 5000)
+    write_results(tmp_path / "bounds.csv", planted_equivalence.rows(*planted))
+    told = cli("equivalence --results={path} --json", path=tmp_path / "bounds.csv")
+    said = json.loads(told.out)
+    assert told.code == 2 and "all 5 cells lie beyond" in said["refused"] and said["b"] is None
+    assert said["censored"] == {"cells": 5, "at_least": 5, "at_most": 0}
+    assert [(c["n_synthetic"], c["n_eq"], c["censored"]) for c in said["cells"][:2]] == [
+        (125, 250, "at least"),
+        (250, 250, "at least"),
+    ]
+    assert (said["learning_curve"]["n_min"], said["learning_curve"]["n_max"]) == (125, 250)
+    assert said["real_arms"] == ["real_125", "real_250"] and "edm_250_125" in said["mixed_arms"]
+    assert said["generator"] == "edm"
+
+
+def test_equivalence_beyond_what_was_tried_gives_what_its_interval_says(cli, grid):
+    question = "equivalence --results={grid} --n_base=250 --n_real_plus=520"
+    said = json.loads(cli(f"{question} --json", grid=grid).out)
+    low, high = said["n_syn_interval"]
+    assert said["n_syn"] is high is None and said["n_syn_at_least"] == low < 2500
+    assert said["exchange_rate_average_interval"] == [low / 520, None]
+    words = cli(question, grid=grid)
+    assert words.code == 0 and words.out.startswith(f"No answer: {said['refused']}.")
+    assert f"at least {low:,.0f}" in said["refused"]
+
+
+def test_equivalence_rates_and_their_refusal_are_of_the_law_asked_for(cli, grid, tmp_path):
+    said = json.loads(cli("equivalence --results={grid} --law=effective --json", grid=grid).out)
+    asked = cli("equivalence --results={grid} --law=effective --n_base=1000 --json", grid=grid)
+    (at,) = [rate for rate in said["exchange_rates"] if rate["n_base"] == 1000]
+    assert at["average"] == json.loads(asked.out)["exchange_rate_average"] and said["refused"] is None
+    assert at["marginal"] is None and "no slope at 0" in at["marginal_refused"]
+    # One mixed cell: the study's law has a rate, and eta is not told.
+    one = planted_equivalence.rows(*planted_equivalence.plant(bases=(1000,), ratios=(2,)))
+    write_results(tmp_path / "one.csv", one)
+    for law, rate, refused in (("study", "marginal", False), ("effective", "average", True)):
+        told = cli(f"equivalence --results={{one}} --law={law} --json", one=tmp_path / "one.csv")
         said = json.loads(told.out)
-        assert all(word in said["refused"] for word in words) and said["b"] is said["n_syn"] is None
-        fitted = json.loads(cli("equivalence --results={grid} --json", grid=grid).out)
-        assert set(said) == set(fitted) and set(said["censored"]) == set(fitted["censored"])
-    else:
-        assert told.out == ""
+        assert told.code == 0 and bool(said["refused"]) == refused == (not said["exchange_rates"][0][rate])
+
+
+@pytest.mark.parametrize("options", ["", "--json", "--json --real=base"])
+def test_equivalence_ends_quietly_where_nobody_reads(grid, options):
+    """Standard output is a pipe whose other end is closed: what `| head -c 0` leaves."""
+    program = "from jaxmoust.cli import main; main()"
+    words = [sys.executable, "-c", program, "equivalence", f"--results={grid}", *options.split()]
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(words, cwd=ROOT, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_equivalence_starts_without_jax(grid):

@@ -41,7 +41,8 @@ class Answer:
 
     Args:
         value: None where refused. interval: None for one seed a cell; an end that lies where nothing was measured
-            is None. refused: the reason; "" for an answer. at_least: what is known all the same, where it is.
+            is None; what lies beyond all that was measured is refused and has its interval all the same. refused: the
+            reason; "" for an answer. at_least: what is known all the same, where it is.
     """
 
     value: float | None
@@ -146,14 +147,11 @@ class Equivalence:
         if reason:
             return Answer(None, refused=reason)
         draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
-        answer = _told(draws, f"no synthetic images are worth {n_real_plus:,.0f} real ones in these runs", most)
-        reason = self._no_gain(n_base) or answer.refused
-        if not reason and answer.value > most:
-            reason = (
-                f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones; "
-                "run a mixture with more"
-            )
-        return Answer(None, None, reason, at_least=most) if reason else answer
+        if reason := self._no_gain(n_base):
+            return Answer(None, refused=reason, at_least=most)
+        answer = _told(draws, f"by the law no synthetic images are worth {n_real_plus:,.0f} real ones", most)
+        more = f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones"
+        return _within(answer, most, more, "run a mixture with more")
 
     def n_real_plus(self, n_base: float, n_syn: float, law: str = "study") -> Answer:
         """How many more real images n_syn synthetic ones beside n_base real ones are worth: the inverse of `n_syn`.
@@ -170,10 +168,8 @@ class Equivalence:
             return Answer(None, refused=reason)
         room = self.curve.n_max - n_base
         answer = _told(self._fit(law).n_real_plus(n_base, n_syn), "", room)
-        if answer.value > room:
-            reason = f"the mixture does better than the largest real set of {self.curve.n_max:,} images"
-            return Answer(None, None, f"{reason}; add larger real sets", at_least=room)
-        return answer
+        better = f"the mixture does better than the largest real set of {self.curve.n_max:,} images"
+        return _within(answer, room, better, "add larger real sets")
 
     def marginal_rate(self, n_base: float, law: str = "study") -> Answer:
         """Synthetic images worth the first extra real image: dn_syn / dn_real_plus at 0, exp(a n_base) b."""
@@ -183,16 +179,15 @@ class Equivalence:
             return Answer(None, refused=reason)
         if fit.law is not STUDY:
             return Answer(None, refused="n_syn^eta has no slope at 0 unless eta is 1; ask for the average rate")
-        if reason := self._untold(n_base, law) or self._no_gain(n_base):
+        if reason := self._untold(n_base, law):
             return Answer(None, refused=reason)
+        most = self.most_synthetic(n_base)
+        if reason := self._no_gain(n_base):
+            return Answer(None, refused=reason, at_least=most)
         with np.errstate(divide="ignore", over="ignore"):
             draws = np.exp(fit.phi * n_base) / fit.theta
-        most = self.most_synthetic(n_base)
-        answer = _told(draws, NOTHING, most)
-        reason = answer.refused
-        if not reason and answer.value > most:
-            reason = f"not even the {most:,} synthetic images that were tried are worth a real one"
-        return Answer(None, None, reason, answer.interval and answer.interval[0]) if reason else answer
+        few = f"not even the {most:,} synthetic images that were tried are worth a real one"
+        return _within(_told(draws, NOTHING, most), most, few, "run a mixture with more")
 
     def average_rate(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
         """Synthetic images for each of n_real_plus more real ones: n_syn / n_real_plus, with the same refusals."""
@@ -287,6 +282,14 @@ class Equivalence:
         )
 
 
+class AllCensored(ValueError):
+    """Every mixed cell lies beyond the real learning curve: the points are bounds, and no law can be fitted."""
+
+    def __init__(self, reason: str, points: tuple[Point, ...], curve: Curve):
+        super().__init__(reason)
+        self.points, self.curve = points, curve
+
+
 def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> Equivalence:
     """Fits the real learning curve and both laws, with every resample of the seeds.
 
@@ -294,8 +297,8 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
 
     Args:
         num_resamples: of the bootstrap. seed: of its random numbers; the same gives the same answer.
-    Raises: ValueError: no learning curve (see `fit_curve`), no mixed cell at an n_base on it, or every mixed cell
-        beyond it, which bounds exchange rates without measuring any.
+    Raises: ValueError: no learning curve (see `fit_curve`), no mixed cell at an n_base on it, or (AllCensored) every
+        mixed cell beyond it, which bounds exchange rates without measuring any.
     """
     noise = learning_curve.noise_of([real, mixed])
     curve = learning_curve.fit_curve(real, noise, num_resamples, seed)
@@ -325,11 +328,12 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
     error_sd = noise.sd(mixed.mean) / np.sqrt(mixed.count)
     points = _points(mixed, means, curve)
     if all(p.censored for p in points):
-        raise ValueError(
+        reason = (
             f"mixed runs: all {len(points)} cells lie beyond the real learning curve ({curve.n_min:,} to "
             f"{curve.n_max:,} images); each gives a bound ({_bounds(points)}) and none an exchange rate; add "
             f"{_missing_sizes(points)}. {' '.join(notes)}".rstrip(". ")
         )
+        raise AllCensored(reason, points, curve)
     fits = {name: fit_law(law, mixed, means, error_sd, curve) for name, law in LAWS.items()}
     left_out = {name: left_out_error(law, mixed, means[0], error_sd, curve) for name, law in LAWS.items()}
     if len(means) == 1:
@@ -414,6 +418,16 @@ def _told(draws: NDArray, nothing: str, most: float = math.inf) -> Answer:
     if not math.isfinite(draws[0]):
         return Answer(None, shown, nothing, at_least=shown and shown[0])
     return Answer(float(draws[0]), shown)
+
+
+def _within(answer: Answer, most: float, beyond: str, remedy: str) -> Answer:
+    """Refuses an answer above `most`, or an infinite one, as what the law estimates; its interval is kept."""
+    if answer.value is not None and answer.value <= most:
+        return answer
+    low = answer.interval and answer.interval[0]
+    known = f" (95 %: at least {low:,.{0 if low >= 9.95 else 1}f})" if low else ""
+    reason = answer.refused or f"by the law {beyond}{known}; {remedy}"
+    return replace(answer, value=None, refused=reason, at_least=most if low is None else low)
 
 
 def _phi(fit: LawFit, low: float, high: float) -> Answer:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from jaxmoust.analysis.equivalence import LACKING, Answer, Equivalence, check_sizes, log_fit
+from jaxmoust.analysis.equivalence import LACKING, AllCensored, Answer, Equivalence, Point, check_sizes, log_fit
 from jaxmoust.analysis.exchange_laws import LAWS
-from jaxmoust.analysis.learning_curve import interval
+from jaxmoust.analysis.learning_curve import Curve, interval
 from jaxmoust.analysis.result_rows import SETTINGS, Chosen
 
 T = TypeVar("T")
@@ -172,10 +172,13 @@ def record(
 ) -> dict[str, Any]:
     """Returns everything the fit says as one object of plain numbers; what cannot be said is None.
 
-    n_syn and the rates are those of the law and the n_base asked for. exchange_rate_average is up to
-    exchange_rate_average_up_to more real images: n_real_plus, or n_base where that is not given. censored counts the
-    cells known by a bound only. Beside every figure stand its interval and, as NAME_refused, why it is None; refused
-    is the reason why the question itself has no answer: n_syn, or where none is asked for the rates.
+    n_syn and the rates are those of the law and the n_base asked for; exchange_rates are those of the law asked for
+    at every n_base that was measured. exchange_rate_average is up to exchange_rate_average_up_to more real images:
+    n_real_plus, or n_base where that is not given. censored counts the cells known by a bound only. Beside every figure
+    stand its interval and, as NAME_refused, why it is None; n_syn beyond what was tried is None and has an interval and
+    n_syn_at_least all the same. refused is the reason why the question itself has no answer: n_syn, or where none is
+    asked for the rate at n_base, or where that is not given all of exchange_rates; of the study's law the marginal
+    ones, of the effective sample size, which has no others, the average ones.
 
     Raises: ValueError: k, n_base or n_real_plus that are not above 0, an unknown law.
     """
@@ -186,8 +189,10 @@ def record(
     up_to = n_real_plus or n_base
     marginal = None if n_base is None else fit.marginal_rate(n_base, law)
     average = None if n_base is None else fit.average_rate(n_base, up_to, law)
-    every = [fit.marginal_rate(n) for n in sorted(set(fit.mixed.n_base.tolist()))]
-    question = [asked] if asked else [average if law != "study" else marginal] if marginal else every
+    sizes = sorted(set(fit.mixed.n_base.tolist()))
+    every = {n: (fit.marginal_rate(n, law), fit.average_rate(n, n, law)) for n in sizes}
+    rates = [(marginal, average)] if marginal else list(every.values())
+    question = [asked] if asked else [first if law == "study" else mean for first, mean in rates]
     plain = log_fit(fit.points, curve.n_max)
     return {
         "law": law,
@@ -207,27 +212,67 @@ def record(
         **_named("exchange_rate_average", average),
         "exchange_rate_average_up_to": up_to,
         "exchange_rates": [
-            {"n_base": n, **_named("marginal", fit.marginal_rate(n)), **_named("average", fit.average_rate(n, n))}
-            for n in sorted(set(fit.mixed.n_base.tolist()))
+            {"n_base": n, **_named("marginal", first), **_named("average", mean)} for n, (first, mean) in every.items()
         ],
-        "censored": {
-            "cells": sum(bool(p.censored) for p in fit.points),
-            "at_least": sum(p.censored == "at least" for p in fit.points),
-            "at_most": sum(p.censored == "at most" for p in fit.points),
-        },
         "left_out_error": dict(fit.left_out),
         "lack_of_fit_p": {name: fit.lack_of_fit(name) for name in LAWS},
         "log_fit": plain and {"a": plain.a, "b": plain.b, "points": plain.num_points, "bounds": plain.num_bounds},
-        "learning_curve": {
-            **{
-                key: x
-                for name in ("alpha", "beta", "gamma")
-                for key, x in _named(name, _of(getattr(curve, name))).items()
-            },
-            "n_min": curve.n_min,
-            "n_max": curve.n_max,
-            "misfit": curve.misfit,
+        **_measured(fit.points, curve),
+        **_choice(chosen),
+        "study_deviance": float(study.deviance[0]),
+        "effective_deviance": float(effective.deviance[0]),
+        "notes": [*chosen.notes, *fit.notes],
+    }
+
+
+def refusal(
+    reason: str,
+    k: float | None = None,
+    law: str | None = None,
+    n_base: float | None = None,
+    n_real_plus: float | None = None,
+    chosen: Chosen | None = None,
+    bounds: AllCensored | None = None,
+) -> dict[str, Any]:
+    """Returns the object for what cannot be fitted: `record`'s keys without a figure, and the reason.
+
+    Args:
+        k, law, n_base, n_real_plus: of the question; None also where they are not known or not finite.
+        chosen: the runs, where they could be chosen. bounds: where all cells are bounds, those and the curve.
+    """
+    figures = ("a", "b", "c1", "c2", "kappa", "eta", "n_syn", "exchange_rate_marginal", "exchange_rate_average")
+    others = ("n_syn_at_least", "left_out_error", "lack_of_fit_p", "log_fit", "learning_curve")
+    numbers = {
+        "k": k,
+        "n_base": n_base,
+        "n_real_plus": n_real_plus,
+        "exchange_rate_average_up_to": n_real_plus or n_base,
+    }
+    return {
+        "law": law,
+        **{name: x if x is not None and math.isfinite(x) else None for name, x in numbers.items()},
+        "refused": reason,
+        **{key: x for name in figures for key, x in _named(name, Answer(None, refused=reason)).items()},
+        "exchange_rates": [],
+        "censored": {"cells": None, "at_least": None, "at_most": None},
+        **{name: [] for name in ("cells", "real_arms", "mixed_arms", "notes")},
+        **dict.fromkeys((*others, *(f"{law}_deviance" for law in LAWS), *SETTINGS)),
+        **(_measured(bounds.points, bounds.curve) if bounds else {}),
+        **(_choice(chosen) | {"notes": list(chosen.notes)} if chosen else {}),
+    }
+
+
+def _measured(points: Sequence[Point], curve: Curve) -> dict[str, Any]:
+    """The mixed cells and the curve that they lie on or beyond."""
+    parameters = [_named(name, _of(getattr(curve, name))) for name in ("alpha", "beta", "gamma")]
+    known = {key: x for of in parameters for key, x in of.items()}
+    return {
+        "censored": {
+            "cells": sum(bool(p.censored) for p in points),
+            "at_least": sum(p.censored == "at least" for p in points),
+            "at_most": sum(p.censored == "at most" for p in points),
         },
+        "learning_curve": known | {"n_min": curve.n_min, "n_max": curve.n_max, "misfit": curve.misfit},
         "cells": [
             {
                 "n_base": p.n_base,
@@ -238,36 +283,13 @@ def record(
                 "n_eq_interval": None if p.censored else p.interval,
                 "censored": p.censored or None,
             }
-            for p in fit.points
+            for p in points
         ],
-        "real_arms": list(chosen.real_arms),
-        "mixed_arms": list(chosen.mixed_arms),
-        **chosen.settings,
-        "study_deviance": float(study.deviance[0]),
-        "effective_deviance": float(effective.deviance[0]),
-        "notes": [*chosen.notes, *fit.notes],
     }
 
 
-def refusal(
-    reason: str, k: float, law: str = "study", n_base: float | None = None, n_real_plus: float | None = None
-) -> dict[str, Any]:
-    """Returns the object for runs that cannot be fitted: `record`'s keys without a figure, and the reason."""
-    figures = ("a", "b", "c1", "c2", "kappa", "eta", "n_syn", "exchange_rate_marginal", "exchange_rate_average")
-    lists = ("exchange_rates", "cells", "real_arms", "mixed_arms", "notes")
-    others = ("n_syn_at_least", "left_out_error", "lack_of_fit_p", "log_fit", "learning_curve")
-    return {
-        "law": law,
-        "k": k,
-        "n_base": n_base,
-        "n_real_plus": n_real_plus,
-        "refused": reason,
-        **{key: x for name in figures for key, x in _named(name, Answer(None, refused=reason)).items()},
-        "exchange_rate_average_up_to": n_real_plus or n_base,
-        "censored": {"cells": None, "at_least": None, "at_most": None},
-        **{name: [] for name in lists},
-        **dict.fromkeys((*others, *(f"{law}_deviance" for law in LAWS), *SETTINGS)),
-    }
+def _choice(chosen: Chosen) -> dict[str, Any]:
+    return {"real_arms": list(chosen.real_arms), "mixed_arms": list(chosen.mixed_arms), **chosen.settings}
 
 
 def _named(name: str, answer: Answer | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jaxmoust.models.pretrained_vit import load_vit
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit
+from jaxmoust.train.predict import check_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,7 @@ def make_extract(extractor: Extractor, machine: parallel.Machine) -> Callable[..
     """Places an extractor on all devices: returns `extract(data, mirrored=False) -> float32 [N, F]`.
 
     Its data are padded batches with image, mask and index, as many on every process; rows come in the source's order.
+    `extract` raises `predict.NonFiniteRows` where the network says NaN.
     """
     variables = machine.replicate(extractor.variables)
 
@@ -117,6 +119,7 @@ def make_extract(extractor: Extractor, machine: parallel.Machine) -> Callable[..
     compiled = {mirrored: gathered(partial(run, mirrored), machine) for mirrored in (False, True)}
 
     def extract(data: Iterable[Batch], mirrored: bool = False) -> np.ndarray:
-        return gather_rows(compiled[mirrored], variables, data, machine)["features"]
+        rows = gather_rows(compiled[mirrored], variables, data, machine)["features"]
+        return check_finite(rows, f"The extractor {extractor.name}")
 
     return extract

@@ -28,7 +28,25 @@ def features(task: Classify, state: TrainState, data: Iterable[Batch], machine: 
 
 def _rows(run: Callable, state: TrainState, data: Iterable[Batch], machine: parallel.Machine) -> np.ndarray:
     variables = state.ema or {"params": state.params, "stats": state.stats}
-    return gather_rows(run, machine.replicate(variables), data, machine)["rows"]
+    return check_finite(gather_rows(run, machine.replicate(variables), data, machine)["rows"], "The classifier")
+
+
+class NonFiniteRows(RuntimeError):
+    """A network says NaN or infinity of some images, so that nothing can be computed from what it says."""
+
+
+def check_finite(rows: np.ndarray, of: str) -> np.ndarray:
+    """Returns the rows, one an image, of a network that errors call `of`.
+
+    Raises: NonFiniteRows: some are NaN or infinite.
+    """
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if wrong.size:
+        raise NonFiniteRows(
+            f"{of} says NaN or infinity of image {wrong[0]} ({wrong.size:,} such of {len(rows):,}); allowed are finite "
+            "numbers. Look at its weights: a run that has diverged, a damaged file, or too few bits for them."
+        )
+    return rows
 
 
 @functools.lru_cache(maxsize=32)

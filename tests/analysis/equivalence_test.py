@@ -110,9 +110,60 @@ def test_extrapolation_is_refused_with_its_reason(study, n_base, n_real_plus, wo
 
 
 def test_more_synthetic_images_than_were_tried_are_refused_and_bounded(study):
-    assert study.n_syn(250, 1000).at_least == 2500
+    assert study.n_syn(250, 1000) == equivalence.Answer(
+        None,
+        (None, None),
+        "by the law it takes more than the 2,500 synthetic images that were tried with about 250 real ones; run a "
+        "mixture with more",
+        at_least=2500,
+    )
     assert "at most 10,000 synthetic" in study.n_real_plus(1000, 20_000).refused
     assert study.most_synthetic(500) == 2500  # between 250 and 1,000 real images what both were tried with
+
+
+def test_answer_beyond_what_was_tried_keeps_what_its_interval_says():
+    """The law's estimate is just beyond, and so are not all resamples: that it takes more is no certain thing."""
+    fit = fitted(400)
+    law, most = fit.fits["study"], fit.most_synthetic(250)
+    n_real_plus = 1.02 * law.n_real_plus(250, most)[0]
+    low, _ = interval(law.n_syn(250, n_real_plus))
+    assert low < most
+    answer = fit.n_syn(250, n_real_plus)
+    assert (answer.value, answer.interval, answer.at_least) == (None, (low, None), low)
+    assert answer.refused.startswith("by the law ") and f"(95 %: at least {low:,.0f})" in answer.refused
+    average = fit.average_rate(250, n_real_plus)
+    assert average.at_least == low / n_real_plus == average.interval[0] and average.value is None
+    alone = fitted(400, num_seeds=1)
+    answer = alone.n_syn(250, 1.02 * alone.fits["study"].n_real_plus(250, most)[0])
+    assert (answer.value, answer.interval, answer.at_least) == (None, None, most)
+
+
+def test_mixture_better_than_the_largest_real_set_keeps_what_its_interval_says():
+    fit = fitted(400, real=(125, 250, 500, 1000, 1500), bases=(250, 1000))
+    law = fit.fits["study"]
+    n_syn = law.n_syn(1000, 510)[0]  # 10 images more than there is room for
+    answer, (low, _) = fit.n_real_plus(1000, n_syn), interval(law.n_real_plus(1000, n_syn))
+    assert low < 500 and (answer.value, answer.interval, answer.at_least) == (None, (low, None), low)
+    assert answer.refused.startswith("by the law the mixture does better than the largest real set of 1,500 images")
+    assert f"(95 %: at least {low:,.0f})" in answer.refused
+
+
+@pytest.mark.parametrize(
+    ("sd", "seed", "words", "bounded"),
+    [
+        (0.05, 1, "by the law not even the 20 synthetic images that were tried", True),
+        (0.05, 2, equivalence.NOTHING, True),
+        (0.02, 2, "by the law not even the 20 synthetic images that were tried", False),
+    ],
+)
+def test_marginal_rate_beyond_what_was_tried_is_bounded_by_it_and_by_its_interval(sd, seed, words, bounded):
+    """50 images for one, where at most 20 were tried: told as 10 or more, and never as more than the 20."""
+    fit = fitted(400, seed=seed, sd=sd, bases=(250,), ratios=(0.04, 0.06, 0.08), gain=lambda n, s: 0.02 * s)
+    rate = fit.marginal_rate(250)
+    assert rate.value is None and rate.refused.startswith(words)
+    low, high = rate.interval
+    assert high is None and (low is not None) == bounded
+    assert rate.at_least == (low if bounded else 20) <= 20
 
 
 def test_censored_cells_are_bounds_that_do_not_bend_the_law():
@@ -285,6 +336,13 @@ def test_grids_that_answer_nothing_are_refused_with_what_is_missing(changes, wor
     with pytest.raises(ValueError) as e:
         fitted(**changes)
     assert all(word in str(e.value) for word in words), e.value
+
+
+def test_cells_that_are_all_bounds_are_carried_with_the_refusal():
+    with pytest.raises(equivalence.AllCensored) as e:
+        fitted(real=(125, 250), bases=(250,), gain=lambda n, s: 5000)
+    assert [p.censored for p in e.value.points] == ["at least"] * 5
+    assert (e.value.curve.n_min, e.value.curve.n_max) == (125, 250)
 
 
 def test_error_of_cells_left_says_which_were_left_out():
