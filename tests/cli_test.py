@@ -16,8 +16,10 @@ import planted_equivalence
 import pytest
 from PIL import Image
 
-from jaxmoust.cli import VERBS
+from jaxmoust import jobs
+from jaxmoust.cli import VERBS, _guarded
 from jaxmoust.data import sources
+from jaxmoust.data.pool import Pool
 from jaxmoust.study.equivalence_answer import figure
 
 ROOT = Path(__file__).parents[1]
@@ -226,11 +228,11 @@ def get_config(arg=""):
 def test_config_of_a_study_is_refused_for_its_last_stage_before_the_first_runs(cli, tmp_path, change, words):
     """Nothing else would say so until every stage before it is done."""
     experiment = tmp_path / "experiment.py"
-    experiment.write_text(f"""import runpy
-import ml_collections
+    experiment.write_text(f"""import ml_collections
+from jaxmoust.build import load_config
 
 def get_config(arg=""):
-    config = runpy.run_path("experiments/my_images.py")["get_config"]("quick").to_dict()
+    config = load_config("experiments/my_images.py:quick")
     config{change}
     return ml_collections.ConfigDict(config)
 """)
@@ -245,6 +247,19 @@ def test_workdir_under_a_file_is_refused(cli, tmp_path):
     outcome = cli(f"train {RESNET} --workdir={{work}}", work=tmp_path / "file" / "work")
     assert_refused(outcome, str(tmp_path / "file" / "work"), "can be made and written")
     assert contents(tmp_path) == {"file": b"x"}
+
+
+@pytest.mark.parametrize("store", ["file", "file/stages", "readonly", "readonly/stages"])
+def test_store_that_cannot_be_written_is_refused_before_anything_is_written(cli, tmp_path, monkeypatch, store):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "readonly").mkdir()
+    access = os.access  # for a test by a superuser, who may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "readonly" and access(path, mode))
+    before = sorted(tmp_path.rglob("*"))
+    line = "study --config=experiments/quickstart.py:quick --workdir={tmp}/work --store={tmp}/{store}"
+    outcome = cli(line, tmp=tmp_path, store=store)
+    assert_refused(outcome, f"cannot write in the store {tmp_path / store}", "--store=DIR")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_workdir_of_another_config_is_refused_with_the_difference(cli, quick_study):
@@ -380,9 +395,18 @@ def test_inspect_refuses_what_it_cannot_show(cli, tmp_path):
 
 
 def test_call_gives_sigterm_back_to_the_program_it_was_made_in(cli):
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     assert cli("data inspect --source=digits").code == 0
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_interrupt_that_work_does_not_look_at_takes_effect_when_it_comes_again(capsys):
+    def work():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    assert _guarded(work) == 130
+    assert "continues from what is finished and the last checkpoint, where there is one" in capsys.readouterr().err
 
 
 # --- runs that fail --------------------------------------------------------------------------------------------------
@@ -468,9 +492,72 @@ def test_score_by_a_classifier_that_has_learnt_from_the_set_is_refused(
     assert train_mixed(made, f"--config.data.n_synthetic={n_synthetic}").code == 0
     line = "score --config=configs/score/classifier.py --config.checkpoint={judge} --config.set={made} --workdir={work}"
     outcome = cli(line, judge=tmp_path / "work", made=made, work=tmp_path / "scores")
-    assert_refused(outcome, "was itself trained on", "trained on real images")
+    assert_refused(outcome, "was itself trained on", "trained on real images", "--config.folds=2")
     other = quick_study.stage("sample", name="ddpm", seed=0)
     assert cli(line, judge=tmp_path / "work", made=other, work=tmp_path / "scores").code == 0
+
+
+def test_score_knows_images_of_a_longer_or_a_shorter_set_that_was_drawn_alike(cli, quick_study, train_mixed, tmp_path):
+    config = json.loads((quick_study.made / "config.json").read_text())
+    short = {**config, "name": "short", "num_images": 20, "generator": str(quick_study.generator)}
+    jobs.run(jobs.JOBS["sample"], short, tmp_path / "short")
+    line = "score --config=configs/score/classifier.py --config.checkpoint={judge} --config.set={made} --workdir={work}"
+    assert train_mixed(quick_study.made).code == 0
+    outcome = cli(line, judge=tmp_path / "work", made=tmp_path / "short", work=tmp_path / "scores")
+    assert_refused(outcome, "was itself trained on")
+
+
+def test_score_cross_fitted_judges_every_image_by_who_has_not_seen_it(
+    cli, train_mixed, quick_study, tmp_path, monkeypatch
+):
+    made = quick_study.made
+    assert train_mixed(made, "--config.data.n_synthetic=30").code == 0
+    asked = []
+    from_sources = Pool.from_sources
+
+    def watched(sources):
+        asked.append([len(source) for source in sources])
+        return from_sources(sources)
+
+    monkeypatch.setattr(Pool, "from_sources", staticmethod(watched))
+    line = (
+        "score --config=configs/score/classifier.py --config.folds=2 --config.checkpoint={judge} --config.set={made} "
+        "--workdir={work}"
+    )
+    assert cli(line, judge=tmp_path / "work", made=made, work=tmp_path / "scores").code == 0
+    result, scores = json.loads((tmp_path / "scores/result.json").read_text()), np.load(tmp_path / "scores/scores.npy")
+    assert result["folds"] == 2 and scores.shape == (40,) and np.all((scores > 0) & (scores < 1))
+    assert (tmp_path / "scores/fold0/checkpoints").is_dir() and (tmp_path / "scores/fold1/checkpoints").is_dir()
+    # Of the 30 that the classifier learnt from each is kept from exactly one of the two.
+    assert [sizes[0] for sizes in asked] == [100, 100] and sum(sizes[1] for sizes in asked) == 30
+
+
+def test_scores_by_who_may_have_seen_the_test_images_are_refused(cli, train_mixed, quick_study, tmp_path):
+    """The judge learnt from a folder that holds test images of the digits for training."""
+    made = shutil.copytree(quick_study.made, tmp_path / "set")
+    test = sources.digits("test")
+    for i in range(200):
+        part = "train" if i < 150 else "test"
+        path = tmp_path / "digits" / part / test.class_names[test.labels[i]] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test.read(i)[..., 0]).save(path)
+    data = "--config.data.source=folder --config.data.path={digits} --config.data.n_base=0"
+    cheat = cli(f"train {RESNET} {data} --workdir={{work}}", digits=tmp_path / "digits", work=tmp_path / "cheat")
+    assert cheat.code == 0, cheat.err
+    line = "score --config=configs/score/classifier.py --config.checkpoint={judge} --config.set={made} --workdir={work}"
+    assert cli(line, judge=tmp_path / "cheat", made=made, work=made / "scores" / "cheat").code == 0
+    filtered = "--config.data.scores=cheat --config.data.drop_lowest=0.2"
+    assert_refused(train_mixed(made, filtered), "other test images than these", "may have seen")
+
+
+def test_sample_fills_in_shards_that_a_finished_set_has_lost(cli, quick_study, tmp_path):
+    line = f"sample --config=configs/sample/edm.py:quick --config.generator={quick_study.generator} --workdir={{work}}"
+    assert cli(line, work=tmp_path / "set").code == 0
+    (shard,) = (tmp_path / "set").glob("*.array_record-00000-of-*")
+    whole = shard.read_bytes()
+    shard.unlink()
+    assert cli(line, work=tmp_path / "set").code == 0
+    assert shard.read_bytes() == whole
 
 
 def test_scores_that_do_not_fit_the_set_are_refused(cli, train_mixed, quick_study, tmp_path):

@@ -29,7 +29,7 @@ class Memorisation:
         ratio, heldout_ratio: [N], [M]; 0 is a copy, 1 as far as the median held-out image of the class.
         nearest: [N] the training image that is nearest.
         threshold: the ratio up to which a synthetic image is suspicious.
-        labels: [N]; None where classes are not told apart.
+        labels, heldout_labels: [N], [M]; None where classes are not told apart.
     """
 
     ratio: NDArray[np.float64]
@@ -37,6 +37,7 @@ class Memorisation:
     nearest: NDArray[np.int64]
     threshold: float
     labels: NDArray[np.int32] | None
+    heldout_labels: NDArray[np.int32] | None
 
     @property
     def suspicious(self) -> NDArray[np.bool_]:
@@ -80,12 +81,12 @@ class Memorisation:
         return found
 
     def _of_class(self, k: int, name: str) -> dict:
-        mine = self.labels == k
+        mine, heldout = self.labels == k, self.heldout_ratio[self.heldout_labels == k]
+        expected = float((heldout <= self.threshold).mean()) if heldout.size else None
+        found = {"class": name, "n": int(mine.sum()), "n_heldout": len(heldout), "share_expected": expected}
         if not mine.any():
-            return {"class": name, "n": 0, "share_suspicious": None, "median_ratio": None, "lowest_ratio": None}
-        return {
-            "class": name,
-            "n": int(mine.sum()),
+            return found | {"share_suspicious": None, "median_ratio": None, "lowest_ratio": None}
+        return found | {
             "share_suspicious": float(self.suspicious[mine].mean()),
             "median_ratio": float(np.median(self.ratio[mine])),
             "lowest_ratio": float(self.ratio[mine].min()),
@@ -121,7 +122,7 @@ def memorisation(
         )
     if labels is None:
         typical = of_synthetic = np.median(of_heldout)
-        classes = None
+        classes = of_class = None
     else:
         classes, of_class = (
             _labels(given, n, name)
@@ -131,7 +132,7 @@ def memorisation(
         of_synthetic, typical = by_class[classes], by_class[of_class]
     heldout_ratio = of_heldout / typical
     return Memorisation(
-        distance / of_synthetic, heldout_ratio, index, float(np.quantile(heldout_ratio, SUSPICIOUS)), classes
+        distance / of_synthetic, heldout_ratio, index, float(np.quantile(heldout_ratio, SUSPICIOUS)), classes, of_class
     )
 
 

@@ -45,6 +45,8 @@ class Source:
         shape: (H, W, C) of every image, or None when they differ.
         records: the images; a uint8 array [N, H, W, C] when they are in memory.
         digest: content address of labels, class names and images.
+        origin: of synthetic images, what drew them: sets of one origin hold the same images, as far as the shorter one
+            goes. "" where nothing says so.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Source:
     shape: tuple[int, int, int] | None
     records: Records = field(repr=False)
     digest: str
+    origin: str = ""
 
     def __post_init__(self) -> None:
         """Raises: ValueError: no image, labels of another length or outside the classes, repeated classes."""
@@ -117,7 +120,7 @@ class Source:
         in_memory = isinstance(self.records, np.ndarray)
         records = self.records[keys] if in_memory else _Selection(self.records, keys)
         digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
-        return Source(name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
+        return Source(name or self.name, self.labels[keys], self.class_names, self.shape, records, digest, self.origin)
 
     def __repr__(self) -> str:
         """Says what it is without its arrays."""

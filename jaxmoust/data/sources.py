@@ -131,6 +131,8 @@ def open_source(name: str, split: str, path: str = "", classes: str = "") -> Sou
     Raises: ValueError: an unknown name, or whatever the source finds wrong.
     """
     if name == "folder":
+        if not path:
+            raise ValueError("Got source 'folder' without a path: give the folder of images, data.path=DIR.")
         return SOURCES[name](split, path, classes)  # looks into no other folder than the named ones
     if name.startswith("tfds:"):
         source = tfds_source(name.removeprefix("tfds:"), split, path)

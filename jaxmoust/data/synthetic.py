@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from jaxmoust.data.source import Source, digest_files
+from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.synthetic_spec import SyntheticSpec, shard_range
 from jaxmoust.data.tfds_records import TfdsRecords
 from jaxmoust.data.transforms import encode_png
@@ -26,6 +26,7 @@ from jaxmoust.data.transforms import encode_png
 __all__ = [
     "SyntheticSpec",
     "finish",
+    "is_whole",
     "missing_shards",
     "open_synthetic",
     "shard_range",
@@ -35,7 +36,7 @@ __all__ = [
 _SPLIT = "train"
 _VERSION = "1.0.0"
 _SPEC_FILE = "spec.json"
-_PROVENANCE_FILE = "provenance.json"
+PROVENANCE_FILE = "provenance.json"
 
 
 def missing_shards(path: str | os.PathLike, spec: SyntheticSpec) -> tuple[int, ...]:
@@ -136,7 +137,7 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
     )
     info = tfds.core.DatasetInfo(
         builder=identity,
-        description=f"Synthetic images of generator {spec.generator}; see {_PROVENANCE_FILE}.",
+        description=f"Synthetic images of generator {spec.generator}; see {PROVENANCE_FILE}.",
         features=_features(spec),
         supervised_keys=("image", "label"),
         disable_shuffling=True,
@@ -148,7 +149,7 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
     info.set_splits(tfds.core.splits.SplitDict([split]))
     # dataset_info.json makes the folder a data set, so it comes last.
     provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": dict(versions or {})}
-    _write_json(folder / _PROVENANCE_FILE, provenance)
+    _write_json(folder / PROVENANCE_FILE, provenance)
     with TemporaryDirectory(dir=folder, prefix=".") as temporary:
         info.features.save_config(temporary)  # features.json and the class names, each to be moved whole
         for file in Path(temporary).iterdir():
@@ -159,6 +160,13 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
         leftover.unlink(missing_ok=True)
 
 
+def is_whole(path: str | os.PathLike) -> bool:
+    """Whether every shard of a finished set is there whole, as it was when it was finished."""
+    folder = Path(path)
+    spec = _read_spec(folder)
+    return not any(_shard_fault(folder, spec, s) for s in range(spec.num_shards))
+
+
 def open_synthetic(path: str | os.PathLike) -> Source:
     """Opens a finished synthetic set; every shard is checked for its length.
 
@@ -167,7 +175,7 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     import tensorflow_datasets as tfds
 
     folder = Path(path).expanduser()
-    for name in (_PROVENANCE_FILE, "dataset_info.json"):
+    for name in (PROVENANCE_FILE, "dataset_info.json"):
         if not (folder / name).is_file():
             raise ValueError(
                 f"Got {folder}, which has no {name}, allowed is a finished synthetic set: finish writing it by "
@@ -187,12 +195,13 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     if names != spec.class_names or shape != spec.shape or len(records) != spec.num_images:
         raise ValueError(
             f"Got {folder}, whose features.json or dataset_info.json ({len(records)} images of {shape} in "
-            f"{list(names)}) do not fit its {_PROVENANCE_FILE} ({spec.num_images} of {spec.shape} in "
+            f"{list(names)}) do not fit its {PROVENANCE_FILE} ({spec.num_images} of {spec.shape} in "
             f"{list(spec.class_names)}): write the set again."
         )
     labels, _ = spec.labels_and_indices(0, spec.num_images)
     digest = digest_files([_shard_path(folder, spec, s) for s in range(spec.num_shards)], repr(names).encode())
-    return Source(spec.name, labels, names, shape, records, digest)
+    origin = digest_bytes(spec.origin.encode()) if spec.origin else ""
+    return Source(spec.name, labels, names, shape, records, digest, origin)
 
 
 def _features(spec: SyntheticSpec) -> Any:
@@ -289,10 +298,10 @@ def _write_json(file: Path, content: Any) -> None:
 
 def _read_spec(folder: Path) -> SyntheticSpec:
     try:
-        return SyntheticSpec(**_read_json(folder / _PROVENANCE_FILE)["spec"])
+        return SyntheticSpec(**_read_json(folder / PROVENANCE_FILE)["spec"])
     except (KeyError, TypeError) as error:
         raise ValueError(
-            f"Got {folder / _PROVENANCE_FILE}, which does not describe a synthetic set ({error!r}), allowed is what "
+            f"Got {folder / PROVENANCE_FILE}, which does not describe a synthetic set ({error!r}), allowed is what "
             f"`finish` writes: write the set again."
         ) from error
 

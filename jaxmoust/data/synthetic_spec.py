@@ -87,6 +87,12 @@ class SyntheticSpec:
             refuse("created_by", "what JSON can hold")
 
     @property
+    def origin(self) -> str:
+        """What an image is a function of, besides its class and index; "" for images that were not drawn by a job."""
+        drawn = (self.generator, self.seed, self.created_by, self.shape, self.class_names)
+        return json.dumps(drawn, sort_keys=True) if self.created_by else ""
+
+    @property
     def num_shards(self) -> int:
         """How many shards the set has."""
         return -(-self.num_images // self.shard_images)

@@ -18,6 +18,7 @@ from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import Source
 from jaxmoust.jobs.clip_scores import score_by_clip
+from jaxmoust.jobs.cross_scores import CrossFit
 from jaxmoust.jobs.job import (
     Resolve,
     Work,
@@ -38,7 +39,7 @@ from jaxmoust.train.trained import trained_variables
 
 CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
-SCORE_SECTIONS = ("task", "checkpoint", "set", "score", "eval")
+SCORE_SECTIONS = ("task", "checkpoint", "set", "score", "folds", "eval")
 SET_FIELDS = ("synthetic", "n_synthetic", "scores", "drop_lowest", "drop_per_class")
 OPTIONAL_SET_FIELDS = {"keep_above": ""}  # configurations that are older than these fields run as they did
 
@@ -51,7 +52,7 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
     """Trains a classifier on a pool of real and synthetic images (verb `train`)."""
     machine = parallel.Machine.all()
     real, training = plan_train(config, machine)
-    pool, scores = _open_pool(config["data"], real.base, resolve)
+    pool, scores = _open_pool(config["data"], real, resolve)
     training, before = _started(training, resolve)
     recipe, start = training.recipe, training.task.warm_start()
     num_draws = recipe.num_steps * recipe.batch_size
@@ -74,6 +75,8 @@ def train(config: Config, resolve: Resolve = Path) -> Work:
             "share": float(expected[1:].sum() / expected.sum()),
             "sampler": repr(sampler),
             "data_digest": real.base.digest,
+            "test_digest": real.test.digest,
+            "synthetic_origins": [*before.get("synthetic_origins", []), *(made.origin for made in pool.sources[1:])],
             "synthetic_digests": [*before.get("synthetic_digests", []), *(made.digest for made in pool.sources[1:])],
             "synthetic_sizes": [*before.get("synthetic_sizes", []), *(len(made) for made in pool.sources[1:])],
             "seconds": seconds,
@@ -114,29 +117,34 @@ def learnt_from_synthetic(done: dict) -> bool:
     return bool(done["n_synthetic"] or done.get("synthetic_digests"))
 
 
-def _open_pool(data: Config, base: Source, resolve: Resolve) -> tuple[Pool, dict[str, np.ndarray]]:
+def _open_pool(data: Config, real: RealData, resolve: Resolve) -> tuple[Pool, dict[str, np.ndarray]]:
     """Joins the real images and the synthetic sets that a data section names, filtered; and reads the sets' scores.
 
-    Raises: ValueError: what does not fit together; scores of other sets or images.
+    Raises: ValueError: what does not fit together; scores of other sets or images, or by who may know the test images.
     """
     refs, score_refs = (_as_tuple(data[name]) for name in ("synthetic", "scores"))
-    made = [build.open_set(resolve(ref), base, data["n_synthetic"]) for ref in refs]
+    made = [build.open_set(resolve(ref), real.base, data["n_synthetic"]) for ref in refs]
     if score_refs and len(score_refs) not in (1, len(refs)):
         raise ValueError(
             f"data.scores names {len(score_refs)} for {len(refs)} synthetic sets: name one for each set, or one name "
             "that every set has in its folder scores/."
         )
-    pool, scores = Pool.from_sources([base, *made]), {}
+    pool, scores = Pool.from_sources([real.base, *made]), {}
     for i, source in enumerate(made if score_refs else ()):
         set_folder = resolve(refs[i])
-        scores[source.name] = _read_scores(score_refs[i % len(score_refs)], set_folder, resolve)[: len(source)]
+        of_set = _read_scores(score_refs[i % len(score_refs)], set_folder, resolve, real.test)
+        scores[source.name] = of_set[: len(source)]
     data = {**OPTIONAL_SET_FIELDS, **data}
     pool = build.filtered(pool, data["drop_lowest"], data["drop_per_class"], scores, data["keep_above"])
     return pool, scores
 
 
-def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
-    """Opens what `score` or `domain` left: a folder, or the name of one in the set's own folder scores/."""
+def _read_scores(ref: str, set_folder: Path, resolve: Resolve, test: Source) -> np.ndarray:
+    """Opens what `score` or `domain` left: a folder, or the name of one in the set's own folder scores/.
+
+    A scorer that learnt from a data set's training images is known not to have seen its test images: the test set must
+    be that one. Of CLIP, and of scores that are older than this record, nothing is known.
+    """
     beside = set_folder / "scores" / ref
     folder = beside if beside.is_dir() else resolve(ref)
     if not folder.is_dir():
@@ -150,6 +158,12 @@ def _read_scores(ref: str, set_folder: Path, resolve: Resolve) -> np.ndarray:
         raise ValueError(
             f"The scores {folder} are of a set with digest {result['set_digest']}, {set_folder} has {held}. "
             "Score this set."
+        )
+    if result.get("test_digest", test.digest) != test.digest:
+        raise ValueError(
+            f"The scores {folder} are by a classifier that learnt from data with other test images than these: it may "
+            "have seen some that this one is judged on. Score the set by one that learnt from the training images of "
+            "the same data."
         )
     return np.load(folder / "scores.npy")
 
@@ -216,7 +230,10 @@ def _stretches(start: int, stop: int) -> list[tuple[int, int]]:
 def score(config: Config, resolve: Resolve = Path) -> Work:
     """Scores every image of a synthetic set by a trained classifier, or by CLIP (verb `score`).
 
-    Raises: ValueError: what cannot run, or a classifier that has learnt from the very set that it is to score.
+    A classifier that has learnt from the very set scores it only cross-fitted (config.folds): trained anew for each
+    fold of the set, without it.
+
+    Raises: ValueError: what cannot run, or, without folds, a classifier that has learnt from images of the set.
     """
     if config.get("task") == "clip_score":
         return score_by_clip(config, resolve)
@@ -226,22 +243,36 @@ def score(config: Config, resolve: Resolve = Path) -> Work:
     trained, done = finished(origin, "classify", "train")
     made = synthetic.open_synthetic(resolve(config["set"]))
     task, state, shape = load_classifier(origin, trained, done, made)
-    if seen_by(trained, done, made):
+    seen = seen_by(trained, done, made)
+    if seen and not config["folds"]:
         raise ValueError(
             f"The classifier {origin} was itself trained on images of {config['set']}: how sure it is of them says "
-            "what it remembers, not what they show. Score by one that was trained on real images, or on other sets."
+            "what it remembers, not what they show. Score by one that was trained on real images, or on other sets; or "
+            "cross-fit: --config.folds=2 trains it anew on each half of the set, to judge the other."
         )
-    data = evaluation_stream(made, shape, config, machine, *held(trained))
+    if seen:
+        sets = [build.open_set(resolve(ref), made) for ref in _as_tuple(trained["data"]["synthetic"])]
+        ask = CrossFit(config, trained, *plan_train(trained, machine), made, sets, machine).logits
+    else:
+        data = evaluation_stream(made, shape, config, machine, *held(trained))
+
+        def ask(folder: RunFolder) -> np.ndarray:
+            return predict.logits(task, state, data, machine)
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
-        logits = predict.logits(task, state, data, machine)
+        logits = ask(folder)
         values = SCORES[config["score"]](logits, made.labels).astype(np.float32)
         write_array(folder.path / "scores.npy", values, machine)
         return {
             "n": len(values),
             **score_summary(config["score"], values),
+            "folds": config["folds"] if seen else 0,
+            "image_shape": shape,
+            "own_shape": made.shape,
             "set_digest": made.digest,
+            "data_digest": done["data_digest"],
+            **({"test_digest": done["test_digest"]} if "test_digest" in done else {}),
             "seconds": time.monotonic() - started,
         }
 
@@ -263,7 +294,12 @@ def plan_score(config: Config, machine: parallel.Machine) -> None:
             "--config.checkpoint=DIR --config.set=DIR."
         )
     if config["score"] not in SCORES:
-        raise ValueError(f"config.score is {config['score']!r}; allowed are {', '.join(SCORES)}.")
+        raise ValueError(
+            f"config.score is {config['score']!r}; allowed are {', '.join(SCORES)} (certainty is 1 less the entropy; "
+            "the verb `domain` leaves the density ratio)."
+        )
+    if not isinstance(config["folds"], int) or config["folds"] < 0 or config["folds"] == 1:
+        raise ValueError(f"config.folds is {config['folds']!r}; allowed are 0 (no cross-fitting) and 2 and up.")
     evaluation_batch_size(config, machine)
 
 
@@ -274,14 +310,17 @@ def held(trained: Config) -> tuple[str, str, float]:
 
 
 def seen_by(trained: Config, done: dict, made: Source) -> bool:
-    """Whether a classifier, or what it started from, has learnt from a synthetic set or from the first part of it.
+    """Whether a classifier, or what it started from, has learnt from a synthetic set, a part of it, or a longer one.
 
-    A result of before digests were recorded says of synthetic images only how many there were; any count then. One of
-    before sizes were recorded leaves the part that its configuration takes.
+    Sets that were drawn alike hold the same images, as far as the shorter one goes. A result of before digests were
+    recorded says of synthetic images only how many there were; any count then. One of before sizes were recorded
+    leaves the part that its configuration takes.
     """
     parts = {trained["data"]["n_synthetic"], *done.get("synthetic_sizes", ())}
     digests = {made.digest, *(made.subset(np.arange(n)).digest for n in parts if 0 < n <= len(made))}
     known = done.get("synthetic_digests")
+    if made.origin and made.origin in done.get("synthetic_origins", ()):
+        return True
     return bool(done["n_synthetic"]) if known is None else not digests.isdisjoint(known)
 
 

@@ -33,8 +33,8 @@ from jaxmoust.jobs.job import (
     evaluation_batch_size,
     evaluation_stream,
     finished,
+    fit_fold,
     open_real_data,
-    run_fit,
     training_stream,
     write_array,
 )
@@ -111,6 +111,7 @@ def domain_gap(config: Config, resolve: Resolve = Path) -> Work:
             "own_shapes": {kind: source.shape for kind, source in kinds.sources.items()},
             "set_digest": made.digest,
             "data_digest": kinds.sources["real"].digest,
+            "test_digest": real.test.digest,
             "seconds": seconds,
         }
 
@@ -200,17 +201,11 @@ def _train_fold(
     folder: RunFolder,
     machine: parallel.Machine,
 ) -> tuple[TrainState, float]:
-    """Trains the classifier that judges fold k, in a folder of its own: (state, seconds)."""
-    path = folder.path / f"fold{k}"
-    if machine.primary:
-        path.mkdir(exist_ok=True)
+    """Trains the classifier that judges fold k: (state, seconds)."""
     pool = kinds.training_pool(k)
     sampler = samplers.ClassPower(pool, power=0, seed=config["seed"])  # as many draws of each kind
     stream_from = training_stream(pool, sampler, real, training.recipe, machine)
-    fold_folder = RunFolder(path, folder.config, folder.primary)
-    title = f"fold {k + 1} of {kinds.num_folds}"
-    state, _, seconds = run_fit(training, stream_from, None, fold_folder, machine, config["seed"], title)
-    return state, seconds
+    return fit_fold(k, kinds.num_folds, training, stream_from, folder, machine, config["seed"])
 
 
 def _ask(task: Task, state: TrainState, what: Callable, streams: Mapping[str, Any], machine: parallel.Machine) -> dict:

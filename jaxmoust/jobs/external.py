@@ -43,8 +43,8 @@ def sample_external(config: Config, resolve: Resolve = Path) -> Work:
     build.check_sections(config, TEXT_TO_IMAGE_SECTIONS, "text_to_image")
     machine, everyone = parallel.Machine.local(), parallel.Machine.all()
     loaded = pipelines.open_pipeline(config["pipeline"], resolve)
-    words = pipelines.learnt_words(config["pipeline"]["path"], resolve)
-    real, request = plan_external(config, loaded, words)
+    tuned = pipelines.tuned(config["pipeline"]["path"], resolve)
+    real, request = plan_external(config, loaded, tuned.get("words", {}))
     spec = synthetic.SyntheticSpec(
         name=config["name"] or "stable_diffusion",
         class_names=real.base.class_names,
@@ -83,7 +83,8 @@ def sample_external(config: Config, resolve: Resolve = Path) -> Work:
             "n": spec.num_images,
             "generator": spec.generator,
             "method": "stable_diffusion",
-            "n_base": 0,
+            "n_base": tuned.get("n_base", 0),
+            "data_digest": tuned.get("data_digest", ""),
             "class_names": spec.class_names,
             "seconds": time.monotonic() - started,
         }

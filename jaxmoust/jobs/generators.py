@@ -135,6 +135,7 @@ def sample(config: Config, resolve: Resolve = Path) -> Work:
             "generator": generator.digest,
             "method": fitted["method"],
             "n_base": fitted["n_base"],
+            "data_digest": fitted["data_digest"],
             "class_names": spec.class_names,
             "seconds": time.monotonic() - started,
         }

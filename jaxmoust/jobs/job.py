@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import loader, sources
+from jaxmoust.data import loader, sources, synthetic
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers import Sampler
 from jaxmoust.data.sources import Source
@@ -62,10 +62,14 @@ def run(job: Callable[[Config, Resolve], Work], config: Config, workdir: Path, r
 
 
 def _result_of(config: Config, workdir: Path) -> dict | None:
-    """What an earlier call with the same configuration left in the folder, if it finished."""
+    """What an earlier call with the same configuration left in the folder, if it finished and a set is still whole."""
     if not (workdir / "result.json").is_file() or not (workdir / "config.json").is_file():
         return None
-    return None if differences(read_json(workdir / "config.json"), config) else read_json(workdir / "result.json")
+    if differences(read_json(workdir / "config.json"), config):
+        return None
+    if (workdir / synthetic.PROVENANCE_FILE).is_file() and not synthetic.is_whole(workdir):
+        return None  # what is lost is filled in
+    return read_json(workdir / "result.json")
 
 
 def open_real_data(data: Config) -> RealData:
@@ -101,6 +105,25 @@ def run_fit(
         frozen=frozen,
         watch=watch,
     )
+
+
+def fit_fold(
+    k: int,
+    num_folds: int,
+    training: build.Training,
+    stream_from: Callable[[int], Iterator],
+    folder: RunFolder,
+    machine: parallel.Machine,
+    seed: int,
+) -> tuple[Any, float]:
+    """Trains the classifier that judges fold k of some images, in a folder of its own: (state, seconds)."""
+    path = folder.path / f"fold{k}"
+    if machine.primary:
+        path.mkdir(exist_ok=True)
+    fold_folder = RunFolder(path, folder.config, folder.primary)
+    title = f"fold {k + 1} of {num_folds}"
+    state, _, seconds = run_fit(training, stream_from, None, fold_folder, machine, seed, title)
+    return state, seconds
 
 
 def finished(workdir: Path, tasks: str | tuple[str, ...], verb: str) -> tuple[Config, dict]:

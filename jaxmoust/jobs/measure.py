@@ -1,13 +1,15 @@
 """The job `measure`: how close a synthetic set is to the real images, and whether its generator copied them.
 
-Three sets are compared by one extractor's features: the images that the generator learnt from, the synthetic ones,
-and the test images. Every figure of the synthetic set stands beside its floor, the same of the test images.
+Three sets are compared by one extractor's features: real training images, the synthetic ones, and the test images.
+Every figure of the synthetic set stands beside its floor, the same of as many test images. Whether the generator copied
+can be told of the images that it learnt from alone: where the set says that these were others, only fidelity is
+measured.
 """
 
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,9 @@ from jaxmoust.data.transforms import Resize
 from jaxmoust.jobs.classifiers import SET_FIELDS, learnt_from_synthetic, open_classifier
 from jaxmoust.jobs.job import Resolve, Work, base_size, evaluation_batch_size, evaluation_stream, open_real_data
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write
+from jaxmoust.runtime.folder import RunFolder, atomic_write, read_json
 from jaxmoust.train import features
+from jaxmoust.train.predict import NonFiniteRows
 
 MEASURE_SECTIONS = ("task", "set", "extractor", "data", "eval", "num_images", "num_pairs", "flips")
 CLASSIFIER = "classifier"
@@ -39,8 +42,10 @@ JUDGED = ("synthetic", "heldout")
 def measure(config: Config, resolve: Resolve = Path) -> Work:
     """Measures fidelity and memorisation of a synthetic set (verb `measure`).
 
-    Leaves result.json with every metric, NAME[EXTRACTOR], and its floor, NAME_floor[EXTRACTOR]; memorisation.json;
-    ratios.npz with every image's distance ratio; pairs.npz and pairs.png with the closest pairs.
+    Leaves result.json with every metric of all synthetic images, NAME[EXTRACTOR], and its floor, NAME_floor[EXTRACTOR]:
+    the metric of n_floor test images. Metrics depend on how many images there are: where the synthetic ones are more,
+    NAME_alike[EXTRACTOR] is that of n_floor of them, stratified. And memorisation.json; ratios.npz with every image's
+    distance ratio; pairs.npz and pairs.png with the closest pairs.
     """
     machine = parallel.Machine.all()
     real = plan_measure(config, machine)
@@ -53,41 +58,92 @@ def measure(config: Config, resolve: Resolve = Path) -> Work:
                 f"The {name} images are {len(source)}; allowed are more than {fidelity.NEAREST_DENSITY}, whose nearest "
                 "neighbours are asked for. Give more."
             )
-    extractor, stream = _open_extractor(config, resolve, real, made, machine)
+    extractor, shape, stream = _open_extractor(config, resolve, real, made, machine)
     streams = {name: stream(source) for name, source in sets.items()}
     side = min(real.shape[0], PIXELS_PX)
     pixels = {name: _pixel_stream(source, side, real, config) for name, source in sets.items()}
+    learnt = (read_json(resolve(config["set"]) / "result.json") or {}).get("data_digest", "")
+    elsewhere = learnt not in ("", real.base.digest)
+    notes = [_resampled(made, real.base, shape)]
+    if elsewhere:
+        notes.append(
+            "The generator learnt from other images than these: whether it copied them is not measured. Give the data "
+            "section of its own configuration for that."
+        )
+    notes = [note for note in notes if note]
 
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
-        extract = features.make_extract(extractor, machine)
-        memorised, vectors = {}, {}
-        for space, read, data in ((f"pixels-{side}px", _read_pixels, pixels), (extractor.name, extract, streams)):
-            vectors = {name: read(data[name]) for name in sets}
+        memorised: dict[str, Memorisation] = {}
+
+        def remember(space: str, vectors: dict, read: Callable, data: dict) -> None:
+            """Measures memorisation in a space, where it can be, and writes what is known so far."""
+            if elsewhere:
+                return
             memorised[space] = memorisation(
                 **vectors,
                 labels=tuple(sets[name].labels for name in JUDGED),
                 mirrored=tuple(read(data[name], mirrored=True) for name in JUDGED) if config["flips"] else None,
             )
-        found, floor = (fidelity.measure(vectors["train"], vectors[name]) for name in JUDGED)
+            if machine.primary:
+                summaries = {space: each.summary(made.class_names) for space, each in memorised.items()}
+                atomic_write(folder.path / "memorisation.json", json.dumps(summaries, indent=2))
+                _write_pairs(folder.path, memorised, sets, real, config["num_pairs"])
+
+        if not elsewhere:
+            in_pixels = {name: _read_pixels(pixels[name]) for name in sets}
+            remember(f"pixels-{side}px", in_pixels, _read_pixels, pixels)
+        try:
+            extract = features.make_extract(extractor, machine)
+            vectors = {name: extract(streams[name]) for name in sets}
+            remember(extractor.name, vectors, extract, streams)
+        except NonFiniteRows as e:
+            known = "" if elsewhere else f" What was measured in pixels is in {folder.path}/memorisation.json."
+            raise NonFiniteRows(f"{e}{known}") from e
         summaries = {space: each.summary(made.class_names) for space, each in memorised.items()}
-        if machine.primary:
-            atomic_write(folder.path / "memorisation.json", json.dumps(summaries, indent=2))
-            _write_pairs(folder.path, memorised, sets, real, config["num_pairs"])
+        n_floor = min(len(sets[name]) for name in JUDGED)
         return {
             "n": len(sets["synthetic"]),
             "n_train": len(base),
             "n_test": len(sets["heldout"]),
+            "n_floor": n_floor,
             "extractor": extractor.name,
             "class_names": made.class_names,
-            **_named(extractor.name, found, floor),
-            **{k: v for space, summary in summaries.items() for k, v in _named(space, *_copying(summary)).items()},
+            **dict(_fidelity(extractor.name, vectors, sets, n_floor)),
+            **{k: v for space, summary in summaries.items() for k, v in _copying(space, summary)},
+            "image_shape": shape,
+            "own_shapes": {name: source.shape for name, source in sets.items()},
+            "notes": " ".join(notes),
             "set_digest": made.digest,
             "data_digest": real.base.digest,
             "seconds": time.monotonic() - started,
         }
 
     return work
+
+
+def _fidelity(
+    of: str, vectors: dict[str, np.ndarray], sets: dict[str, Source], n_floor: int
+) -> Iterator[tuple[str, float]]:
+    """Every metric of all synthetic images, its floor of n_floor test images, and that of as many synthetic ones."""
+    train, alike = vectors["train"], {name: _keys(sets[name], n_floor) for name in JUDGED}
+    found = {"": fidelity.measure(train, vectors["synthetic"])}
+    found["_floor"] = fidelity.measure(train, vectors["heldout"][alike["heldout"]])
+    if n_floor < len(sets["synthetic"]):
+        found["_alike"] = fidelity.measure(train, vectors["synthetic"][alike["synthetic"]])
+    for name in found[""]:
+        yield from ((f"{name}{kind}[{of}]", figures[name]) for kind, figures in found.items())
+
+
+def _resampled(made: Source, base: Source, shape: tuple[int, int, int]) -> str:
+    """Says that synthetic images are brought to another size than they have, where real ones are not likewise."""
+    if made.shape == base.shape or made.shape == shape:
+        return ""
+    own, seen = ("x".join(map(str, size)) if size else "of several sizes" for size in (made.shape, shape))
+    return (
+        f"The synthetic images are {own} and were brought to {seen}, as the extractor sees real ones: what resampling "
+        "(and, of images that are not square, cropping) changes counts as a difference."
+    )
 
 
 def plan_measure(
@@ -113,8 +169,8 @@ def plan_measure(
 
 def _open_extractor(
     config: Config, resolve: Resolve, real: RealData, made: Source, machine: parallel.Machine
-) -> tuple[features.Extractor, Callable[[Source], loader.EvalStream]]:
-    """Opens the extractor, and returns it with what opens a source as it wants to see it.
+) -> tuple[features.Extractor, tuple[int, int, int], Callable[[Source], loader.EvalStream]]:
+    """Opens the extractor, and returns it with the shape that it sees, and what opens a source as it wants to see it.
 
     A classifier sees images as it is judged on them; the others see them at the size of the data section, resampled:
     real images and synthetic ones have then lost the same.
@@ -129,14 +185,17 @@ def _open_extractor(
     else:
         here = resolve(path).expanduser()
         extractor = features.EXTRACTORS[name](here if here.exists() else Path(path).expanduser())
-    return extractor, lambda source: evaluation_stream(source, shape, config, machine, *held)
+    return extractor, shape, lambda source: evaluation_stream(source, shape, config, machine, *held)
 
 
 def _some(source: Source, num_images: int) -> Source:
     """So many images of a set, of each class in proportion; all of them for 0."""
-    if not 0 < num_images < len(source):
-        return source
-    return source.subset(np.sort(sources.base_keys(source.labels, num_images, seed=0)))
+    return source.subset(_keys(source, num_images)) if 0 < num_images < len(source) else source
+
+
+def _keys(source: Source, num_images: int) -> np.ndarray:
+    """The keys of so many images of a set, of each class in proportion."""
+    return np.sort(sources.base_keys(source.labels, num_images, seed=0))
 
 
 def _pixel_stream(source: Source, side: int, real: RealData, config: Config) -> loader.EvalStream:
@@ -158,16 +217,12 @@ def _read_pixels(data: loader.EvalStream, mirrored: bool = False) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-def _named(of: str, found: dict[str, float], floor: dict[str, float]) -> dict[str, float]:
-    """NAME[OF] and NAME_floor[OF] of each metric."""
-    pairs = ((f"{name}[{of}]", value, f"{name}_floor[{of}]", floor[name]) for name, value in found.items())
-    return {key: value for a, x, b, y in pairs for key, value in ((a, x), (b, y))}
-
-
-def _copying(summary: dict) -> tuple[dict[str, float], dict[str, float]]:
+def _copying(of: str, summary: dict) -> Iterator[tuple[str, float]]:
     """What a page shows of memorisation, and what it would be of a generator that does not copy."""
-    found = {"suspicious": summary["share_suspicious"], "closer": summary["closer"]}
-    return found, {"suspicious": summary["share_expected"], "closer": 0.5}
+    yield f"suspicious[{of}]", summary["share_suspicious"]
+    yield f"suspicious_floor[{of}]", summary["share_expected"]
+    yield f"closer[{of}]", summary["closer"]
+    yield f"closer_floor[{of}]", 0.5
 
 
 def _write_pairs(

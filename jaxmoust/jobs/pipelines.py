@@ -105,9 +105,9 @@ def left(folder: Path, section: Config, resolve: Resolve = Path) -> Loaded:
     return loaded
 
 
-def learnt_words(path: str, resolve: Resolve = Path) -> dict[str, str]:
-    """What a fine-tuning run has learnt to call each class in prompts; {} where `path` is not the folder of one."""
-    return (read_json(_folder(path, resolve) / "result.json") or {}).get("words", {})
+def tuned(path: str, resolve: Resolve = Path) -> dict[str, Any]:
+    """The result of a fine-tuning run ("words": what it calls each class); {} where `path` is not the folder of one."""
+    return read_json(_folder(path, resolve) / "result.json") or {}
 
 
 def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()) -> None:

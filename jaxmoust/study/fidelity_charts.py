@@ -30,14 +30,14 @@ METRICS: dict[str, tuple[str, str, int]] = {
     "closer": ("P(closer)", ".2f", 0),
 }
 _SCALE = {"kid": 1000.0, "suspicious": 100.0}
-_NAMED = re.compile(r"^(\w+?)(_floor)?\[(.+)\]$")
+_NAMED = re.compile(r"^(\w+?)(_floor|_alike)?\[(.+)\]$")
 
 
 def tables(results: Mapping[str, Mapping[str, object]]) -> list[Table]:
     """Lays out what `jaxmoust measure` left: a table for each extractor (and for pixels), a row for each set.
 
-    Every metric stands beside its floor, the same of test images. Metrics that are not known here (kid_std) are left
-    out.
+    Every metric stands beside its floor, the same of test images: of as many synthetic images as there are test images,
+    where there are more. Metrics that are not known here (kid_std) are left out.
 
     Args:
         results: set -> its result.json.
@@ -50,7 +50,9 @@ def tables(results: Mapping[str, Mapping[str, object]]) -> list[Table]:
                 continue
             metric, of = match[1], match[3]
             _, form, _ = METRICS[metric]
-            value, floor = (_SCALE.get(metric, 1.0) * float(result[k]) for k in (key, f"{metric}_floor[{of}]"))
+            alike = f"{metric}_alike[{of}]"
+            keys = (alike if alike in result else key, f"{metric}_floor[{of}]")
+            value, floor = (_SCALE.get(metric, 1.0) * float(result[k]) for k in keys)
             text = f"{value:{form}} ({floor:{form}})".replace("-", "\N{MINUS SIGN}")
             found.setdefault(of, {}).setdefault(name, {})[metric] = value, text
     return [_table(of, rows) for of, rows in found.items()]
@@ -64,11 +66,14 @@ def _table(of: str, rows: Mapping[str, Mapping[str, tuple[float, str]]]) -> Tabl
     cells = [[row.get(metric, (None, "\N{EN DASH}")) for metric in shown] for row in rows.values()]
     texts = [(name, *(text for _, text in row)) for name, row in zip(rows, cells, strict=True)]
     values = [(None, *(value for value, _ in row)) for row in cells]
-    return Table(f"By {of}; in brackets the same of test images", columns, texts, values)
+    return Table(f"By {of}; in brackets the same of as many test images", columns, texts, values)
 
 
 def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, object]]]) -> Table:
-    """Lays out memorisation by class: a row for each class, a column for each set, suspicious % (lowest ratio).
+    """Lays out memorisation by class: a row for each class, a column for each set.
+
+    A cell is the % of suspicious images, in brackets that of the class's held-out images (what a set without copies
+    would have), and the lowest ratio.
 
     Of many classes the MOST_CLASSES with the largest share of suspicious images in any set; memorisation.json has all.
 
@@ -81,12 +86,14 @@ def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, obje
             of_class = found.setdefault(one["class"], {})
             if one["n"]:
                 share = 100 * float(one["share_suspicious"])
-                of_class[name] = share, f"{share:.1f} ({one['lowest_ratio']:.2f})"
+                expected = one.get("share_expected")
+                floor = "\N{EN DASH}" if expected is None else f"{100 * expected:.1f}"
+                of_class[name] = share, f"{share:.1f} ({floor}; {one['lowest_ratio']:.2f})"
     found = {k: shares for k, shares in found.items() if shares}
     worst = sorted(found, key=lambda k: -max(share for share, _ in found[k].values()))[:MOST_CLASSES]
     rows = [k for k in found if k in worst]
     cells = [[found[k].get(name, (None, "\N{EN DASH}")) for name in of_sets] for k in rows]
-    title = f"Suspicious % by class, by {space}; in brackets the lowest ratio"
+    title = f"Suspicious % by class, by {space}; in brackets that of held-out images, and the lowest ratio"
     title += f"; the {MOST_CLASSES} highest of {len(found)} classes" if len(found) > MOST_CLASSES else ""
     texts = [(k, *(text for _, text in row)) for k, row in zip(rows, cells, strict=True)]
     return Table(title, ("Class", *of_sets), texts, [(None, *(value for value, _ in row)) for row in cells])

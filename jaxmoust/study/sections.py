@@ -13,18 +13,23 @@ import numpy as np
 
 from jaxmoust.analysis.accuracy import summary
 from jaxmoust.study import domain_charts, equivalence_section, fidelity_charts, ratio_section
+from jaxmoust.study.findings import interval_text
 from jaxmoust.study.page import Figure, Page, Section, Table
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What a probe found: its name in the experiment, the set and the seed it looked at, its result, its folder."""
+    """What a probe found: its name in the experiment, the set and the seed it looked at, its result, its folder.
+
+    Args: only: Top-1 of the classifiers that trained on that set alone, one a seed, where an arm did.
+    """
 
     name: str
     set: str
     seed: int
     result: Mapping[str, Any]
     folder: Path
+    only: tuple[float, ...] = ()
 
 
 NUM_PAIRS = 8  # of a set, as pictures
@@ -72,14 +77,16 @@ def _over_seeds(results: Sequence[Mapping[str, Any]]) -> str:
     if len(results) < 2:
         return ""
     said = summary([result["accuracy"] for result in results])
-    low, high = said.interval
+    low, high = (min(max(end, 0.0), 100.0) for end in said.interval)
     return f" Over {len(results)} seeds {said.mean:.1f} % [{low:.1f}, {high:.1f}] are told right."
 
 
 def fidelity(looked: Sequence[Looked]) -> Section:
-    """How close each set is to the real images, and whether it copies them."""
+    """How close each set is to the real images, whether it copies them, and what a classifier learns from it alone."""
     figures, of_class = [], {}
     for one in looked:
+        if not (one.folder / "memorisation.json").exists():  # its generator learnt from other images than these
+            continue
         summaries = json.loads((one.folder / "memorisation.json").read_text())
         with np.load(one.folder / "ratios.npz") as ratios, np.load(one.folder / "pairs.npz") as pairs:
             for space, summary in summaries.items():
@@ -94,15 +101,33 @@ def fidelity(looked: Sequence[Looked]) -> Section:
                 figures.append(Figure(f"{_of(one)}, {space}: closest pairs", caption, gallery))
                 of_class.setdefault(space, {})[_of(one)] = summary.get("per_class", ())
     tables = fidelity_charts.tables({_of(one): one.result for one in looked})
+    tables += _alone([one for one in looked if one.only])
     by_class = (fidelity_charts.copies_by_class(space, of_sets) for space, of_sets in of_class.items())
     tables += [table for table in by_class if table.rows]
     notes = (
         "FID, KID and CMMD are distances between distributions of features; precision and density say whether "
         "synthetic images look real, recall and coverage whether they are as varied; suspicious images lie nearer to "
         "a training image than 99 % of held-out real ones do; P(closer) is the chance that a synthetic image lies "
-        "nearer than a held-out one.",
+        "nearer than a held-out one. As many test images as synthetic ones are compared, for the metrics depend on how "
+        "many there are.",
     )
-    return Section("Fidelity and memorisation", (), figures, tables, notes)
+    words = [f"{_of(one)}: {one.result['notes']}" for one in looked if one.result.get("notes")]
+    return Section("Fidelity and memorisation", words, figures, tables, notes)
+
+
+def _alone(looked: Sequence[Looked]) -> list[Table]:
+    """The classification accuracy score of each set, where an arm trained on it alone; no table for none.
+
+    Source: Ravuri and Vinyals 2019 (1905.10887), section 3.
+    """
+    rows, values = [], []
+    for one in {one.set: one for one in looked}.values():
+        said = summary(one.only)
+        text = interval_text(said.mean, said.interval)
+        rows.append((one.set, text, said.n))
+        values.append((None, said.mean, said.n))
+    title = "Classification accuracy score (CAS): Top-1 on real test images of classifiers trained on the set alone"
+    return [Table(title, ("Set", "CAS, %", "Seeds"), rows, values)] if rows else []
 
 
 def _of(one: Looked) -> str:

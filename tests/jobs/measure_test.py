@@ -11,6 +11,8 @@ from jaxmoust import jobs
 from jaxmoust.build import load_config, override
 from jaxmoust.data import sources
 from jaxmoust.data.synthetic import SyntheticSpec, finish, shard_range, write_shard
+from jaxmoust.runtime.folder import read_json
+from jaxmoust.train.predict import NonFiniteRows
 
 METRICS = ("fid", "kid", "kid_std", "precision", "recall", "density", "coverage", "cmmd")
 
@@ -80,6 +82,8 @@ def test_measure_finds_planted_copies_in_pixels_and_in_features(measured):
     per_class = json.loads((measured / "memorisation.json").read_text())["pixels-8px"]["per_class"]
     assert [c["n"] for c in per_class] == [6] * 10
     assert all(c["lowest_ratio"] == 0 and c["share_suspicious"] >= 1 / 3 for c in per_class)
+    assert sum(c["n_heldout"] for c in per_class) == 100
+    assert sum(c["n_heldout"] * c["share_expected"] for c in per_class) == pytest.approx(1)  # one of a hundred
 
 
 def test_measure_without_flips_finds_the_straight_copies_alone(quick_study, copies, tmp_path):
@@ -87,6 +91,64 @@ def test_measure_without_flips_finds_the_straight_copies_alone(quick_study, copi
     ratios = np.load(tmp_path / "work" / "ratios.npz")
     assert (ratios["pixels-8px/synthetic"] == 0).sum() == 10 and ratios["pixels-8px/synthetic"].shape == (60,)
     assert ratios["pixels-8px/heldout"].shape == (100,)
+
+
+def written(folder: Path, class_names: tuple[str, ...], images: np.ndarray) -> Path:
+    """A synthetic set of these images, a class after the other by turns."""
+    spec = SyntheticSpec("made", class_names, images.shape[1:], len(images), len(images), seed=0, generator="g")
+    write_shard(folder, spec, 0, images)
+    finish(folder, spec)
+    return folder
+
+
+def test_measure_compares_as_many_synthetic_as_test_images(quick_study, tmp_path):
+    train, test = sources.digits("train"), sources.digits("test")
+    images = np.random.default_rng(0).integers(0, 256, (len(test) + 3, 8, 8, 1), np.uint8)
+    made = written(tmp_path / "set", train.class_names, images)
+    config = make_config(quick_study, made, num_images=0)
+    found = jobs.run(jobs.JOBS["measure"], config, tmp_path / "more")
+    name = found["extractor"]
+    assert (found["n"], found["n_floor"]) == (len(test) + 3, len(test))
+    assert found[f"fid[{name}]"] != found[f"fid_alike[{name}]"] == pytest.approx(found[f"fid[{name}]"], rel=0.1)
+    fewer = jobs.run(jobs.JOBS["measure"], {**config, "num_images": 50}, tmp_path / "fewer")
+    assert fewer["n_floor"] == 50 and f"fid_alike[{name}]" not in fewer
+    # FID falls with the number of images, and so does its floor: of 50 test images, not of all.
+    assert fewer[f"fid_floor[{name}]"] > found[f"fid_floor[{name}]"]
+
+
+def test_measure_says_that_images_were_resampled(quick_study, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 24, 16, 3), np.uint8)
+    made = written(tmp_path / "set", sources.digits("train").class_names, images)
+    found = jobs.run(jobs.JOBS["measure"], make_config(quick_study, made), tmp_path / "work")
+    assert "24x16x3 and were brought to 8x8x1" in found["notes"]
+    assert (found["image_shape"], found["own_shapes"]["synthetic"]) == ((8, 8, 1), (24, 16, 3))
+
+
+def test_measure_tells_copies_of_what_the_generator_learnt_from_alone(quick_study, tmp_path):
+    base = read_json(quick_study.made / "result.json")["data_digest"]
+    n_base = read_json(quick_study.generator / "config.json")["data"]["n_base"]
+    own = make_config(quick_study, quick_study.made, data={"n_base": n_base})
+    found = jobs.run(jobs.JOBS["measure"], own, tmp_path / "own")
+    assert found["data_digest"] == base and "suspicious[pixels-8px]" in found and not found["notes"]
+    other = override(own, {"data": {"base_seed": 1}})
+    found = jobs.run(jobs.JOBS["measure"], other, tmp_path / "other")
+    assert "learnt from other images than these" in found["notes"] and f"fid[{found['extractor']}]" in found
+    assert not any(name.startswith("suspicious") for name in found)
+    assert not (tmp_path / "other" / "memorisation.json").exists()
+
+
+def test_measure_by_a_network_that_says_nan_keeps_what_pixels_say(quick_study, copies, tmp_path, monkeypatch):
+    def make_extract(extractor, machine):
+        def extract(data, mirrored=False):
+            raise NonFiniteRows("The extractor x says NaN")
+
+        return extract
+
+    monkeypatch.setattr("jaxmoust.train.features.make_extract", make_extract)
+    with pytest.raises(NonFiniteRows, match=r"extractor x says NaN.*in pixels is in .*memorisation\.json"):
+        jobs.run(jobs.JOBS["measure"], make_config(quick_study, copies), tmp_path / "work")
+    assert list(read_json(tmp_path / "work" / "memorisation.json")) == ["pixels-8px"]
+    assert not (tmp_path / "work" / "result.json").exists()
 
 
 def test_measure_draws_the_closest_pairs(measured):

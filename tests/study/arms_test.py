@@ -29,7 +29,7 @@ FILES = {
         "from_real": False,
     },
     "clip.py": {"task": "clip_score", "clip": "", "set": ""},
-    "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence"},
+    "score.py": {"task": "score", "checkpoint": "", "set": "", "score": "confidence", "folds": 0},
     "domain.py": {
         "seed": 5,
         "task": "domain",

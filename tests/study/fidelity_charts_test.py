@@ -49,16 +49,24 @@ def test_table_has_a_dash_where_a_set_was_not_measured_so():
     assert [row[1] for row in found.rows] == ["1.00 (0.50)", "\N{EN DASH}"] and found.values[1][1] is None
 
 
+def test_table_compares_as_many_synthetic_as_test_images():
+    result = {"fid[x]": 1.0, "fid_alike[x]": 1.25, "fid_floor[x]": 0.5}
+    (found,) = tables({"a": result})
+    assert found.rows == [("a", "1.25 (0.50)")] and found.values == [(None, 1.25)]
+
+
 def of_class(name, n, share):
-    return {"class": name, "n": n, "share_suspicious": share if n else None, "lowest_ratio": 0.5 if n else None}
+    found = {"class": name, "n": n, "share_suspicious": share if n else None, "lowest_ratio": 0.5 if n else None}
+    return {**found, "share_expected": 0.01 if n > 1 else None}
 
 
 def test_copies_by_class_keep_the_order_of_classes_and_show_a_dash_for_none():
     one = [of_class("a", 0, 0), of_class("b", 5, 0.2), of_class("c", 0, 0)]
-    two = [of_class("a", 5, 0.4), of_class("b", 0, 0), of_class("c", 0, 0)]
+    two = [of_class("a", 1, 0.4), of_class("b", 0, 0), of_class("c", 0, 0)]
     found = copies_by_class("net-1", {"edm": one, "ddpm": two})
     assert found.columns == ("Class", "edm", "ddpm")
-    assert found.rows == [("a", "\N{EN DASH}", "40.0 (0.50)"), ("b", "20.0 (0.50)", "\N{EN DASH}")]
+    dash = "\N{EN DASH}"
+    assert found.rows == [("a", dash, f"40.0 ({dash}; 0.50)"), ("b", "20.0 (1.0; 0.50)", dash)]
     assert not copies_by_class("net-1", {"edm": ()}).rows
 
 

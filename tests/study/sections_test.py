@@ -21,8 +21,8 @@ GAP = {
 NEAR = {"fid[net-1]": 4.5, "fid_floor[net-1]": 1.2, "class_names": ["zero", "one"]}
 
 OF_CLASS = [
-    {"class": "zero", "n": 20, "share_suspicious": 0.25, "median_ratio": 1.0, "lowest_ratio": 0.21},
-    {"class": "one", "n": 0, "share_suspicious": None, "median_ratio": None, "lowest_ratio": None},
+    {"class": "zero", "n": 20, "share_expected": 0.01, "share_suspicious": 0.25, "lowest_ratio": 0.21},
+    {"class": "one", "n": 0, "share_expected": 0.0, "share_suspicious": None, "lowest_ratio": None},
 ]
 
 
@@ -89,7 +89,7 @@ def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
         assert "a synthetic one and the nearest training image, a one" in pairs.markup
     nearness, *copies = made.tables
     assert nearness.rows == [("edm", "4.50 (1.20)")]
-    assert [(table.rows, table.values) for table in copies] == [([("zero", "25.0 (0.21)")], [(None, 25.0)])] * 2
+    assert [(table.rows, table.values) for table in copies] == [([("zero", "25.0 (1.0; 0.21)")], [(None, 25.0)])] * 2
     assert all(space in table.title for space, table in zip(spaces, copies, strict=True))
 
 

@@ -1,0 +1,81 @@
+"""Scores of a set by classifiers of one recipe, none of which has seen the images that it judges.
+
+A classifier that trained on a set remembers its images. So it is trained anew, once for each of a few folds of the set,
+on everything that it had learnt from but that fold, and each image is judged by the one that has not seen it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.build import Config, RealData
+from jaxmoust.data.folds import fold_of
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.sources import Source
+from jaxmoust.jobs.job import evaluation_stream, fit_fold, training_stream
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.train import predict
+
+
+class CrossFit:
+    """The trainings that judge a set, laid out; everything that could refuse them has been asked.
+
+    Args:
+        config: of the verb `score`. trained: the classifier's own configuration; real, training: what it describes.
+        made: the set to judge. sets: those that the classifier learnt from, whole, in its own order.
+    Raises: ValueError: a classifier whose batches depend on scores, or that began as another one; fewer images of a
+        class than folds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        trained: Config,
+        real: RealData,
+        training: build.Training,
+        made: Source,
+        sets: Sequence[Source],
+        machine: parallel.Machine,
+    ):
+        self.num_folds, self.made, self.machine = config["folds"], made, machine
+        self.training, self.seed, data = dataclasses.replace(training, best_metric=""), trained["seed"], trained["data"]
+        if data["scores"] or trained["method"].get("pretrained"):
+            raise ValueError(
+                "config.folds: the classifier reads scores of the set (data.scores), or began as another one "
+                "(method.pretrained), which has seen it; allowed is one that learnt from images and nothing else. "
+                "Train such a one, or score by one of real images."
+            )
+        self.folds = fold_of(made.labels, self.num_folds, self.seed)
+        if min(np.bincount(self.folds, minlength=self.num_folds)) == 0:
+            raise ValueError(f"config.folds {self.num_folds}: the set has {len(made)} images. Ask for fewer folds.")
+        recipe = training.recipe
+        self.streams = []
+        for k in range(self.num_folds):
+            pool = Pool.from_sources([real.base, *(self._part(source, data["n_synthetic"], k) for source in sets)])
+            sampler = build.make_sampler(trained["sampler"], pool, self.seed, recipe.num_steps * recipe.batch_size, {})
+            self.streams.append(training_stream(pool, sampler, real, recipe, machine))
+        where = (real.decoded, real.map_dir, real.test_crop)
+        self.judged = [
+            evaluation_stream(made.subset(np.flatnonzero(self.folds == k)), real.shape, config, machine, *where)
+            for k in range(self.num_folds)
+        ]
+
+    def logits(self, folder: RunFolder) -> np.ndarray:
+        """Trains a classifier for each fold, in fold0/, fold1/, ..., and returns what they say: [N, K]."""
+        found = np.empty((len(self.made), len(self.made.class_names)), np.float32)
+        for k, (stream_from, judged) in enumerate(zip(self.streams, self.judged, strict=True)):
+            state, _ = fit_fold(k, self.num_folds, self.training, stream_from, folder, self.machine, self.seed)
+            found[self.folds == k] = predict.logits(self.training.task, state, judged, self.machine)
+        return found
+
+    def _part(self, source: Source, num_images: int, k: int) -> Source:
+        """What is left of a set without fold k: of the judged one, and of one that holds the same images."""
+        used = np.arange(num_images or len(source))
+        if source.digest == self.made.digest or (source.origin and source.origin == self.made.origin):
+            # Sets of one origin begin alike; what the longer one has beyond the other is in no fold.
+            shared = used[used < len(self.made)]
+            used = np.concatenate([shared[self.folds[shared] != k], used[used >= len(self.made)]])
+        return source.subset(used)
