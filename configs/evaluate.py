@@ -5,9 +5,11 @@ Run: jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --c
 
 import ml_collections
 
+WORDS = ()  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: not used."""
+    """Args: arg: none."""
     config = ml_collections.ConfigDict()
     config.task = "evaluate"
     config.checkpoint = ""

@@ -6,6 +6,8 @@ Run: jaxmoust merge --config=configs/merge.py --workdir=runs/merged --config.pip
 
 import ml_collections
 
+WORDS = ()  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: none."""

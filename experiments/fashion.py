@@ -28,6 +28,8 @@ In words: images of generators this small (0.64 M parameters, 1,800 steps) are g
 
 import ml_collections
 
+WORDS = ("quick", "vit")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "vit": a ViT in place of the ResNet; "quick": every part for seconds; or both, by ","."""

@@ -277,7 +277,7 @@ def controls(scale: ml_collections.ConfigDict, num_images: int = 0, n_base: int 
         arm(
             f"duplicated{name}",
             f"Real, duplicated{title}",
-            "The base set copied to the size of the largest mixed pool: what more draws of the same images give.",
+            f"Each image of the base set {copies} times: what a larger pool gives without a new image.",
             data=dict(copies=copies, **own),
         ),
         arm(

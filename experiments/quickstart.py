@@ -16,6 +16,8 @@ import ml_collections
 
 NUM_IMAGES = 1000  # of every synthetic set
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" runs every part for seconds; its numbers mean nothing."""
@@ -66,7 +68,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         _arm(
             "duplicated",
             "Real, duplicated",
-            "The base set copied to the size of the mixed pool: what more draws of the same images give.",
+            "Each image of the base set 11 times: what a larger pool gives without a new image.",
             overrides=dict(data=dict(copies=11)),
         ),
         _arm(

@@ -59,7 +59,9 @@ Config = Mapping[str, Any]
 def read_config(path: str) -> ml_collections.ConfigDict:
     """Reads `PATH[:arg]`: runs the file's `get_config(arg)`. As a script may, it may import the files beside it.
 
-    Raises: ValueError: no such file, or one without `get_config`.
+    Of a file that has WORDS, arg is some of these by ",", each once: "quick|small" is either, "share=" takes a value.
+
+    Raises: ValueError: no such file, one without `get_config`, or a word that is none of its WORDS.
     """
     file, _, arg = path.partition(":")
     if not Path(file).is_file():
@@ -70,7 +72,17 @@ def read_config(path: str) -> ml_collections.ConfigDict:
         spec.loader.exec_module(module)
         if not hasattr(module, "get_config"):
             raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
+        if hasattr(module, "WORDS"):
+            _check_words(file, arg, module.WORDS)
         return module.get_config(arg)
+
+
+def _check_words(file: str, arg: str, allowed: tuple[str, ...]) -> None:
+    given = [name + equals for name, equals, _ in (word.partition("=") for word in arg.split(","))] if arg else []
+    meant = [next((words for words in allowed if word in words.split("|")), None) for word in given]
+    if None in meant or len(set(meant)) < len(meant):
+        said = f"{', '.join(allowed).replace('|', ' or ')}; each once, by ','" if allowed else "nothing"
+        raise ValueError(f"{file} got {arg!r} after its ':'; allowed: {said}.")
 
 
 @contextlib.contextmanager

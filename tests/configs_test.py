@@ -46,6 +46,8 @@ SECTIONS = {
     "domain": ("domain", jobs.DOMAIN_SECTIONS),
     "study": ("study", arms.FIELDS),
 }
+# Here arg is the value of a field: names of classes; a score, which the job checks.
+WITHOUT_WORDS = ("configs/import.py", "configs/score/classifier.py")
 # An arm of an experiment says `sampler=None` for the classifier's own.
 MAY_BE_NONE = {"sampler"}
 
@@ -59,6 +61,14 @@ class File:
     @property
     def doc(self) -> str:
         return ast.get_docstring(ast.parse((ROOT / self.path).read_text())) or ""
+
+    @property
+    def words(self) -> set[str]:
+        """What may follow the path's colon, by the docstring of `get_config`: "quick", or of share=0.5 "share="."""
+        defined = ast.parse((ROOT / self.path).read_text()).body
+        (function,) = (node for node in defined if isinstance(node, ast.FunctionDef) and node.name == "get_config")
+        doc = ast.get_docstring(function)
+        return {*re.findall(r'(?<=")\w+(?=")', doc), *re.findall(r"\w+=", doc)}
 
     def get_config(self, arg: str = "") -> ml_collections.ConfigDict:
         return build.read_config(f"{ROOT / self.path}:{arg}")
@@ -96,8 +106,9 @@ def parsed(cli, monkeypatch, tmp_path):
     return parse
 
 
-@pytest.mark.parametrize("arg", ["", "quick"])
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize(
+    ("path", "arg"), [(path, arg) for path in FILES for arg in ("", "quick") if not arg or arg in File(path).words]
+)
 def test_config_has_its_jobs_sections_and_every_field_a_value(path, arg):
     config = File(path).get_config(arg)
     assert isinstance(config, ml_collections.ConfigDict)
@@ -107,6 +118,32 @@ def test_config_has_its_jobs_sections_and_every_field_a_value(path, arg):
     empty = {name for name, value in leaves(config.to_dict()) if value is None}
     assert {name.rpartition(".")[2] for name in empty} <= MAY_BE_NONE
     json.dumps(config.to_dict())  # what config.json will hold
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path not in WITHOUT_WORDS])
+def test_config_refuses_an_unknown_word_with_those_of_its_docstring_and_reads_these(path):
+    words = File(path).words
+    for arg in ("quik", "quick,synthetc=made", "quick=1"):
+        with pytest.raises(ValueError, match=f"got '{arg}'.*allowed") as refused:
+            File(path).get_config(arg)
+        said = str(refused.value).partition("allowed")[2]
+        assert words <= set(re.findall(r"\w+=?", said))
+    for word in words - {"pretrained="}:  # of some scales alone
+        File(path).get_config(word + {"share=": "0.5"}.get(word, "made") * word.endswith("="))
+
+
+@pytest.mark.parametrize("arg", ["quick,small", "quick,quick", "quick,", "share=0.5,share=0.6"])
+def test_config_refuses_words_that_exclude_each_other_or_are_none(cli, tmp_path, arg):
+    outcome = cli(f"train --config=configs/classifier/fashion_resnet.py:{arg} --workdir={tmp_path}/work")
+    assert outcome.code == 2 and "allowed: quick or small, synthetic=, share=, name=; each once" in outcome.err
+
+
+def test_configs_that_the_readme_and_the_files_name_are_read():
+    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / path for path in FILES))]
+    named = {name for text in texts for name in re.findall(r"(?:configs|experiments)/[\w/]+\.py:[\w=/.,]*\w", text)}
+    assert len(named) > 20
+    for name in named:
+        build.read_config(f"{ROOT}/{name}")
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -289,10 +326,12 @@ def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline:
     return SECTIONS[config["task"]][0], config
 
 
-@pytest.mark.parametrize("path", TRAINED)
-def test_config_is_accepted_by_its_job(path, stand_in, pipeline):
+@pytest.mark.parametrize(
+    ("path", "arg"), [(path, arg) for path in TRAINED for arg in ("", "small") if not arg or arg in File(path).words]
+)
+def test_config_is_accepted_by_its_job(path, arg, stand_in, pipeline):
     """Data opened, network built, a loss traced on shapes: everything but compiling and training."""
-    verb, config = on_stand_in(path, "", stand_in, pipeline)
+    verb, config = on_stand_in(path, arg, stand_in, pipeline)
     assert callable(jobs.JOBS[verb](config))
 
 

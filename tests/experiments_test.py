@@ -60,6 +60,49 @@ def test_experiment_of_a_scale_is_named_after_it(lay_out):
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize("quick", ["", ",quick"])
+@pytest.mark.parametrize(
+    ("recipe", "config", "image_px", "cutout_px"),
+    [
+        ("digits", "digits_resnet.py", 0, 2),
+        ("photos", "cifar10_resnet18.py:small", 32, 8),
+        ("published", "cifar10_resnet18.py", 32, 16),
+    ],
+)
+def test_recipe_of_my_images_trains_everything_at_its_own_size(lay_out, recipe, config, image_px, cutout_px, quick):
+    experiment = lay_out("my_images.py", recipe + quick)
+    config = f"{config.partition(':')[0]}:quick" if quick else config
+    classifier = build.load_config(f"configs/classifier/{config}")
+    runs = {run.arm.name: run.stage.config for run in experiment.runs}
+    assert list(runs) == ["real", "duplicated", "augmented", "edm_only", "edm_mixed", "ddpm_mixed"]
+    assert all((run["model"], run["train"]) == (classifier["model"], classifier["train"]) for run in runs.values())
+    assert runs["augmented"]["augment"]["cutout_px"] == cutout_px
+    fitted = [stage.config for stage in experiment.stages if stage.kind == "fit"]
+    assert {one["method"]["name"] for one in fitted} == {"edm", "ddpm"}
+    assert {one["data"]["image_px"] for one in (*fitted, *runs.values())} == {image_px}
+    assert experiment.data["source"] == ("folder" if image_px else "digits")
+
+
+def test_my_images_as_it_stands_is_of_digits(lay_out):
+    named, bare = ([stage.name for stage in lay_out("my_images.py", arg).stages] for arg in ("digits", ""))
+    assert named == bare
+
+
+def test_photos_learn_flipped_and_with_no_digits_augmentation(lay_out):
+    for stage in lay_out("my_images.py", "photos").stages:
+        if augment := stage.config.get("augment"):
+            assert augment["flip"] and not any(augment.get(name) for name in ("rotate_deg", "scale", "translate_px"))
+
+
+@pytest.mark.parametrize("file", [*SCALED, "my_images.py", "quickstart.py"])
+def test_duplicates_say_how_often_each_image_is_there_which_no_size_of_the_base_set_changes(lay_out, file):
+    runs = [run for run in lay_out(file, "").runs if run.arm.name.startswith("duplicated")]
+    assert runs
+    for run in runs:
+        words, copies = run.arm.description, run.stage.config["data"]["copies"]
+        assert f"Each image of the base set {copies} times" in words and "size" not in words
+
+
 @pytest.mark.parametrize("file", SCALED)
 def test_stages_of_a_plan_are_told_apart_in_words(lay_out, file):
     experiment = lay_out(file, "digits")

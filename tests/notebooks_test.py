@@ -7,6 +7,7 @@ cell ends with is shown as Jupyter shows it.
 import ast
 import csv
 import importlib.util
+import os
 from pathlib import Path
 
 import nbformat
@@ -34,12 +35,16 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 @pytest.fixture
 def execute(monkeypatch, tmp_path):
-    """Runs a notebook with other parameters; returns its names, and what each cell showed: HTML text or PNG bytes."""
+    """Runs a notebook, or some of its cells, with other parameters.
 
-    def run(name: str, **parameters: object) -> tuple[dict, dict]:
+    Returns: its names, and what each cell showed: HTML text or PNG bytes.
+    """
+
+    def run(name: str, cells: tuple[str, ...] = (), **parameters: object) -> tuple[dict, dict]:
         monkeypatch.chdir(tmp_path)  # the notebooks find the repository themselves
         names, shown = {}, {}
-        for key, source in sources(read(ROOT / "notebooks" / f"{name}.ipynb")).items():
+        found = sources(read(ROOT / "notebooks" / f"{name}.ipynb"))
+        for key, source in ((key, found[key]) for key in cells or found):
             tree = ast.parse(source)
             last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
             exec(compile(tree, f"{name}, {key}", "exec"), names)
@@ -88,17 +93,31 @@ def test_notebooks_install_alike_and_name_no_address():
         assert "://" not in path.read_text() and 'REPOSITORY = ""' in sources(read(path))["install"]
 
 
+@pytest.mark.parametrize(("code", "extra"), [(0, "[gpu]"), (9, "")])
+def test_install_takes_the_gpu_build_exactly_where_the_driver_answers(execute, monkeypatch, tmp_path, code, extra):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    names, _ = execute("finetune_stable_diffusion", cells=("install",))
+    monkeypatch.setattr(names["Path"], "glob", lambda folder, pattern: [])  # no TPU either
+    assert names["accelerator"]() == extra
+    monkeypatch.setattr(names["Path"], "glob", lambda folder, pattern: [folder / pattern])
+    assert names["accelerator"]() == (extra or "[tpu]")
+
+
 def test_other_lines_for_stable_diffusion_15_fit_their_configurations():
     """The lines that are to take the others' place set the same names, and fields that the configurations have."""
     cell = sources(read(ROOT / "notebooks" / "finetune_stable_diffusion.ipynb"))["parameters"]
     names, others = {}, {}
     exec(cell, names)
     exec("\n".join(line.removeprefix("# ") for line in cell.splitlines() if line.startswith("# ")), others)
-    assert {"PIPELINE", "FIT", "SAMPLE", "DATA", "PROMPT"} <= set(others) <= set(names)
+    assert {"PIPELINE", "FIT", "SAMPLE", "DATA", "PROMPT", "NUM_STEPS"} <= set(others) <= set(names)
     assert set(others["DATA"]) == set(names["DATA"])
+    train = {"num_steps": others["NUM_STEPS"]}
+    assert load_config(str(ROOT / others["FIT"]))["train"]["num_steps"] == others["NUM_STEPS"]
     changes = {"data": others["DATA"], "pipeline": {"path": ""}, "prompts": {"template": others["PROMPT"]}}
-    for key in ("FIT", "SAMPLE"):
-        override(load_config(str(ROOT / others[key])), changes)
+    for key, own in (("FIT", {"train": train}), ("SAMPLE", {})):
+        override(load_config(str(ROOT / others[key])), changes | own)
     assert load_config(str(ROOT / others["FIT"]))["pipeline"]["path"] == others["PIPELINE"]
 
 
@@ -120,11 +139,11 @@ def my_images(tmp_path) -> Path:
 
 def test_quickstart_answers_for_a_folder_of_images(execute, my_images, tmp_path):
     """And the study asks of a folder alone: no generator from outside, which would know nothing of its classes."""
-    given = {"SOURCE": "folder", "PATH": str(my_images), "IMAGE_PX": 8, "CHANNELS": 1, "QUICK": ":quick"}
-    _, shown = execute("quickstart", **given, N_BASE=100, SEEDS="0", WORKDIR=str(tmp_path / "runs" / "mine"))
+    given = {"SOURCE": "folder", "PATH": str(my_images), "RECIPE": "photos", "N_BASE": 0, "QUICK": ",quick"}
+    _, shown = execute("quickstart", **given, SEEDS="0", WORKDIR=str(tmp_path / "runs" / "mine"))
     with open(tmp_path / "runs" / "mine" / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 6 and {(row["n_base"], row["n_test"]) for row in rows} == {("100", "40")}
+    assert len(rows) == 6 and {(row["n_base"], row["n_test"]) for row in rows} == {("120", "40")}
     assert shown["images"].startswith(b"\x89PNG")
     assert shown["page"].startswith("<iframe") and "digit 3" in shown["page"] and "Real + EDM" in shown["page"]
 
@@ -132,7 +151,8 @@ def test_quickstart_answers_for_a_folder_of_images(execute, my_images, tmp_path)
 def test_finetuned_pipeline_is_drawn_from_merged_and_read_by_torch(execute, tmp_path):
     fit, sample = "configs/generator/digits_tiny_sd_lora.py:quick", "configs/sample/tiny_sd.py:quick"
     _, shown = execute(
-        "finetune_stable_diffusion", FIT=fit, SAMPLE=sample, NUM_IMAGES=20, WORKDIR=str(tmp_path / "lora")
+        "finetune_stable_diffusion",
+        **{"FIT": fit, "SAMPLE": sample, "NUM_STEPS": 4, "NUM_IMAGES": 20, "WORKDIR": str(tmp_path / "lora")},
     )
     before, after = (open_synthetic(tmp_path / "lora" / name) for name in ("before", "after"))
     assert before.shape == after.shape == (32, 32, 3) and len(before) == len(after) == 20
@@ -170,7 +190,7 @@ def test_how_many_as_it_lies_there_says_what_was_found_on_digits(execute, capsys
 
 def test_notebook_stops_where_a_command_fails(execute, tmp_path):
     with pytest.raises(RuntimeError, match="jaxmoust study ended with code 2"):
-        execute("quickstart", GENERATORS="nothing", QUICK=":quick", WORKDIR=str(tmp_path / "mine"))
+        execute("quickstart", SEEDS="1,1", QUICK=",quick", WORKDIR=str(tmp_path / "mine"))
     assert not (tmp_path / "mine").exists()
 
 

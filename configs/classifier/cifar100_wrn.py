@@ -12,6 +12,8 @@ Result:
 
 import ml_collections
 
+WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""

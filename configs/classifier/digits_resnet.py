@@ -6,6 +6,8 @@ Run: jaxmoust train --config=configs/classifier/digits_resnet.py --workdir=runs/
 
 import ml_collections
 
+WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""

@@ -12,6 +12,8 @@ Result: Top-1 62.63 [57.54, 67.73] with 100 real digits, 5 seeds; 73.00 [69.56, 
 import digits_resnet
 import ml_collections
 
+WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""

@@ -10,6 +10,8 @@ Result: Top-1 91.63, Top-5 99.88 on the 10,000 test images (seed 0). "small" wit
 
 import ml_collections
 
+WORDS = ("quick|small", "synthetic=", "share=", "name=")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": few steps, for 1,000 images on 2 CPU cores; "quick"; or synthetic=DIR,share=0.5,name=edm."""

@@ -11,6 +11,8 @@ Result: "small" with 1,000 images, 3 seeds: Top-1 73.72 [72.40, 75.03] on the 10
 
 import ml_collections
 
+WORDS = ("quick|small", "synthetic=", "share=", "name=")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": few steps, for 1,000 images on 2 CPU cores; "quick"; or synthetic=DIR,share=0.5,name=edm."""

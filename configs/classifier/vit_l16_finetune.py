@@ -13,6 +13,8 @@ Result:
 
 import ml_collections
 
+WORDS = ("quick", "pretrained=", "synthetic=", "share=", "name=")  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; pretrained=FILE; synthetic=DIR,share=0.5,name=edm mixes in the set of that name; by ","."""

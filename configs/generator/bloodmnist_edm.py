@@ -10,6 +10,8 @@ Run: jaxmoust fit --config=configs/generator/bloodmnist_edm.py --workdir=runs/bl
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""

@@ -5,6 +5,8 @@ Run: jaxmoust fit --config=configs/generator/digits_ddpm.py --workdir=runs/ddpm
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""

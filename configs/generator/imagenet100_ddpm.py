@@ -11,6 +11,8 @@ Run: jaxmoust fit --config=configs/generator/imagenet100_ddpm.py --workdir=runs/
 import imagenet100_edm
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""

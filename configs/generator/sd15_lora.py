@@ -14,6 +14,8 @@ Result:
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains adapters of the package's own pipeline for seconds, to see that all parts meet."""

@@ -11,6 +11,8 @@ Result: images come back with a mean absolute error, of the way from black to wh
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""

@@ -12,9 +12,11 @@ Result:
 
 import ml_collections
 
+WORDS = ("quick|clip|vit|inception|classifier",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick"; or the extractor: clip (the default), vit, inception or classifier."""
+    """Args: arg: "quick"; or the extractor: "clip" (the default), "vit", "inception" or "classifier"."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "measure"

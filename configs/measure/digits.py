@@ -11,9 +11,11 @@ Result: of the quickstart's two generators, trained on 100 digits, by its real-o
 
 import ml_collections
 
+WORDS = ("quick|classifier|vit|clip|inception",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick"; or the extractor: classifier (the default), vit, clip or inception."""
+    """Args: arg: "quick"; or the extractor: "classifier" (the default), "vit", "clip" or "inception"."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "measure"

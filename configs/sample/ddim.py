@@ -7,6 +7,8 @@ Run: jaxmoust sample --config=configs/sample/ddim.py --workdir=runs/ddpm_set --c
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" draws a few images, to see that all parts meet."""

@@ -5,6 +5,8 @@ Run: jaxmoust sample --config=configs/sample/edm.py --workdir=runs/edm_set --con
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" draws a few images, to see that all parts meet."""

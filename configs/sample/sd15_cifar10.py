@@ -10,6 +10,8 @@ Result:
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick": few images and steps, to see that all parts meet; --config.pipeline.path is still needed."""

@@ -11,6 +11,8 @@ Result:
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" few images and steps of the small pipeline that comes with the package."""

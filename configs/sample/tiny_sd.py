@@ -8,6 +8,8 @@ Cost: 1,000 images in 8 s on 2 CPU cores (x86_64, jax 0.10.2), 8 s more to compi
 
 import ml_collections
 
+WORDS = ("quick",)  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" draws few images in few steps."""

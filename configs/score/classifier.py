@@ -14,5 +14,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.checkpoint = ""
     config.set = ""
     config.score = arg or "confidence"
+    config.folds = 0  # 2 and up: a classifier that learnt from the set is trained anew on each part, to judge the rest
     config.eval = dict(batch_size=256)
     return config

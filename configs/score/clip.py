@@ -6,9 +6,11 @@ Run: jaxmoust score --config=configs/score/clip.py --workdir=runs/edm_set/scores
 
 import ml_collections
 
+WORDS = ()  # of arg; others are refused
+
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: not used."""
+    """Args: arg: none."""
     config = ml_collections.ConfigDict()
     config.task = "clip_score"
     config.clip = ""
