@@ -78,7 +78,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             title = f"{method} of {n_base:,}"
             config.generators[made] = parts.generator(scale, name, data=parts.base_set(scale, n_base))
             config.sets[made] = parts.drawn(scale, name, generator=made)
+            # Near the few, and copies of what it learnt from: of the many, where it did.
             config.measures[made] = parts.look(scale, "measure", made)
+            if n_base != few:
+                own = parts.look(scale, "measure", made, data=parts.base_set(scale, n_base))
+                config.measures[f"{made}_own"] = own
             what = f"an {method}" if method[0] in "AEIOU" else f"a {method}"
             what = f"{what} trained on {n_base:,} real images"
             arms.append(parts.only(made, scale.num_images, f"{title},", what))
