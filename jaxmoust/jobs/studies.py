@@ -21,7 +21,7 @@ from jaxmoust.jobs.measure import measure, plan_measure
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
 from jaxmoust.study import arms, findings, index, plan
-from jaxmoust.study.run import conduct
+from jaxmoust.study.run import conduct, make_row
 from jaxmoust.study.stages import Stage, Store, in_order
 
 JOBS = {
@@ -57,7 +57,13 @@ def study(
     try:
         experiment = arms.expand(config, build.load_config, build.override, _data_digest, content_digest)
         real = build.unpack("data", build.real_data, experiment.data)
-        _check_stages([stage for stage in experiment.stages if store.find(stage) is None], machine)
+        store.check_folder()
+        for run_of_arm in experiment.runs:
+            make_row(experiment, run_of_arm, store)  # refuses a result.json that is none
+        todo = [stage for stage in experiment.stages if store.find(stage) is None]
+        if todo and machine.primary:
+            store.check_folder(writable=True)
+        _check_stages(todo, machine)
         if dry_run:
             RunFolder.check(workdir, config)
             planned = plan.make_plan(experiment, store, machine.description)
@@ -67,7 +73,7 @@ def study(
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
 
-    page = conduct(experiment, store, folder.path, (real.base, real.test, real.shape), command)
+    page = conduct(experiment, store, folder.path, (real.base, real.test, real.shape), command, config)
     print(findings.table_text(page))
     print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
     return page
@@ -168,12 +174,21 @@ def _check_external(stage: Stage, plan_tuning: Callable[[Config], Any], open_rea
 def _check_score(stage: Stage, machine: parallel.Machine) -> None:
     """Checks a scoring, and that neither the arm whose classifier scores, nor what that began as, mixes the set in."""
     plan_score(stage.config, machine)
+    if stage.config["folds"]:
+        return  # of such a set the arm is trained anew, without what it judges
+    drawn = _drawn_as(stage.needs[0])
     for judge in (need for need in in_order([stage]) if need.kind == "train"):
-        if stage.config["set"] in judge.config["data"]["synthetic"]:
+        if any(need.kind == "sample" and _drawn_as(need) == drawn for need in judge.needs):
             raise ValueError(
-                "config.scores: the classifier of an arm that trains on a set is to score that very set, of which it "
-                "knows what it remembers. Let an arm score that trains on real images only."
+                "config.scores: the classifier of an arm that trains on a set is to score that very set, or one that "
+                "was drawn alike, of which it knows what it remembers. Let an arm score that trains on real images "
+                "only, or cross-fit: overrides=dict(folds=2)."
             )
+
+
+def _drawn_as(made: Stage) -> dict:
+    """What the images of a set depend on, but for how many there are."""
+    return {name: value for name, value in made.config.items() if name not in ("name", "num_images", "shard_images")}
 
 
 def _check_probe(stage: Stage) -> None:

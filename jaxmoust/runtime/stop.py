@@ -1,20 +1,45 @@
-"""Being asked to stop: SIGTERM sets a flag, long work looks at it between steps and leaves a checkpoint.
+"""Being asked to stop: SIGTERM or Ctrl-C sets a flag, long work looks at it between steps and leaves a checkpoint.
 
-The command line installs the handler once; a library user who does not install it keeps Python's own behaviour.
+The command line installs the handlers while it works; a library user who does not keeps Python's own behaviour. The
+second Ctrl-C interrupts at once, for what cannot wait.
 """
 
+import contextlib
+import os
 import signal
+from collections.abc import Callable
+
+HINT = b"\nStopping where the same command can go on; Ctrl-C again stops at once.\n"
 
 _requested = False
+_interrupted = False
 
 
 class Stopped(Exception):
     """Work ended early on request, with everything that a later start needs on disk."""
 
 
-def install() -> None:
-    """Turns SIGTERM into a request that `requested` reports; call it from the main thread."""
-    signal.signal(signal.SIGTERM, _request)
+def install() -> Callable[[], None]:
+    """Turns SIGTERM and the first SIGINT into a request that `requested` reports; call it from the main thread.
+
+    What was requested before is forgotten: it was asked of other work. A SIGINT that is ignored (by a command that a
+    shell started in the background) stays so.
+
+    Returns: puts back what was installed before.
+    """
+    global _requested, _interrupted
+    _requested = _interrupted = False
+    before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM), signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    if before[signal.SIGINT] in (signal.SIG_IGN, None):  # None: somebody else's, who is not written in Python
+        del before[signal.SIGINT]
+    for number in before:
+        signal.signal(number, _request)
+
+    def undo() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return undo
 
 
 def requested() -> bool:
@@ -22,6 +47,17 @@ def requested() -> bool:
     return _requested
 
 
+def interrupted() -> bool:
+    """Whether it was asked by Ctrl-C."""
+    return _interrupted
+
+
 def _request(signum: int, frame: object) -> None:
-    global _requested
+    global _requested, _interrupted
+    if signum == signal.SIGINT and _interrupted:
+        raise KeyboardInterrupt
+    if signum == signal.SIGINT:
+        _interrupted = True
+        with contextlib.suppress(OSError):
+            os.write(2, HINT)  # no print: the signal may have come in the middle of one
     _requested = True

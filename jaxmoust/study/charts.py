@@ -22,6 +22,7 @@ WIDTH = 360  # a phone's width: text is drawn at its own size there, and slightl
 ROW = 45
 MAX_POINTS = 80
 THUMB_PX = 48
+SHEET_COLUMNS = 8
 
 # Shape by verdict, around the origin: they differ in grey as much as in colour.
 MARKS = {
@@ -218,9 +219,10 @@ def svg(width: float, height: float, parts: Sequence[str], alt: str) -> Markup:
     )
 
 
-def image_sheet(images: NDArray[np.uint8], columns: int = 8) -> dict:
+def image_sheet(images: NDArray[np.uint8], columns: int = SHEET_COLUMNS) -> dict:
     """Lays images side by side on one transparent PNG, as a data URI with its size and scale.
 
+    A sheet is `columns` images wide however few there are, so that sheets shown equally wide show images of one size.
     Images above 48 pixels are reduced; smaller ones are left as they are, for the page enlarges them without
     smoothing, pixel by pixel.
 
@@ -239,7 +241,6 @@ def image_sheet(images: NDArray[np.uint8], columns: int = 8) -> dict:
         images = np.stack([_thumbnail(image) for image in images])
     count, height, width, channels = images.shape
     gap, rows = max(1, width // 8), -(-count // columns)
-    columns = min(columns, count)
     sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, channels + 1), np.uint8)
     for i, image in enumerate(images):
         y, x = i // columns * (height + gap), i % columns * (width + gap)

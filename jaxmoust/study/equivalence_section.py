@@ -40,7 +40,13 @@ def sections(rows: Sequence[Mapping[str, Any]], real: Sequence[str] = result_row
             fit = equivalence.fit(chosen.real, chosen.mixed)
         except ValueError as e:
             found.append(
-                Section(title, [f"The worth of these synthetic images cannot be told: {e}."], figures, notes=notes)
+                Section(
+                    title,
+                    [f"The worth of these synthetic images cannot be told: {e}."],
+                    figures,
+                    notes=notes,
+                    answer="What these synthetic images are worth cannot be told from these runs.",
+                )
             )
             continue
         found.append(section(fit, title, chosen.notes))
@@ -55,6 +61,7 @@ def section(fit: Equivalence, title: str = "What synthetic images are worth", no
         [learning_curve(fit), exchange(fit), by_ratio(fit.curve.cells, fit.mixed)],
         [_rates(fit), _cells(fit)],
         [*notes, *fit.notes],
+        rate_sentence(fit),
     )
 
 
@@ -100,9 +107,9 @@ def exchange(fit: Equivalence, law: str = "study") -> Figure:
         said.append(f"{name}: {told(fit.marginal_rate(n_base, law))} for the first")
     markup = drawn.exchange(series, "Synthetic images worth one more real one. " + "; ".join(said))
     caption = (
-        "Marks: measured mixtures, with the 95 % interval of what they are worth; line and band: the study's law. Left "
-        "of the dashed line a mixture does worse than its real images alone. A triangle is a bound: it lies past the "
-        "largest or the smallest real set."
+        "Marks: measured mixtures, with the 95 % interval of what they are worth on the fitted curve; line and band: "
+        "the study's law. Left of the dashed line a mixture does worse than the curve says of its real images alone. "
+        "A triangle is a bound: it lies past the largest or the smallest real set."
     )
     return Figure("What mixtures are worth, and the law", caption, markup)
 

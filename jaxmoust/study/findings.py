@@ -155,14 +155,34 @@ def base_words(page: Page, line: Line | None = None) -> str:
     return titles[0] if len(titles) == 1 else "its baseline"
 
 
-def answer(page: Page, lines: Sequence[Line]) -> list[str]:
-    """Returns the answer in sentences, computed from the lines: who beats the baseline, by how much, how surely.
+def contenders(lines: Sequence[Line]) -> list[Line]:
+    """Returns the compared arms that the question is about, by their gain: controls are not where others are.
 
-    A claim is made only for p < 0.05 after Holm; what the seeds cannot show is said as well.
+    A control has no synthetic images; a study of such arms alone is about them.
     """
-    base = base_words(page)
     compared = sorted((x for x in lines if x.difference), key=lambda x: -x.difference.mean)
+    return [x for x in compared if any(x.of_seeds("n_synthetic").values())] or compared
+
+
+def section_answers(page: Page) -> list[str]:
+    """Returns what the page's sections say to its question, with their titles where several do."""
+    known = [section for section in page.sections if section.answer]
+    return [section.answer if len(known) == 1 else f"{section.title}: {section.answer}" for section in known]
+
+
+def answer(page: Page, lines: Sequence[Line]) -> list[str]:
+    """Returns the answer in sentences: that of the page's sections, then that of its arms, computed from the lines.
+
+    Of arms: who beats the baseline, by how much, how surely. A claim is made only for p < 0.05 after Holm; what the
+    seeds cannot show is said as well, and of controls only what is significant.
+    """
+    return [*section_answers(page), *_arms_answer(page, lines)]
+
+
+def _arms_answer(page: Page, lines: Sequence[Line]) -> list[str]:
+    base, compared = base_words(page), contenders(lines)
     tested = [x for x in compared if x.holm_p is not None]
+    family = sum(x.holm_p is not None for x in lines)
     if not any(line_of(name, lines).of_seeds("top1") for name in page.baselines):
         return [f"No run of {base} has finished, so there is nothing to compare with yet."]
     if not compared:
@@ -181,29 +201,54 @@ def answer(page: Page, lines: Sequence[Line]) -> list[str]:
         best, *others = better
         gain = f"{best.difference.mean:.2f} points of Top-1{_errors(best)}"
         said += [f"{best.arm.title} beats {base_words(page, best)} by {gain}."]
-        said += [f"{_evidence(best, len(tested))}."]
+        said += [f"{_evidence(best, family)}."]
         said += [f"So {'do' if others[1:] else 'does'} {_listed(others)}."] if others else []
     else:
         all_worse = len(worse) == len(tested)
-        said += [f"Every other arm loses to {base}." if all_worse else f"No arm beats {base} significantly."]
+        said += [f"{_every(lines)} loses to {base}." if all_worse else f"{_none(lines)} beats {base} significantly."]
         what = "largest gain" if tested[0].difference.mean > 0 else "smallest loss"
         said += [
             f"The {what} is {tested[0].arm.title}'s, {points(tested[0].difference.mean)} points of Top-1"
-            f"{_errors(tested[0])}. {_evidence(tested[0], len(tested))}."
+            f"{_errors(tested[0])}. {_evidence(tested[0], family)}."
         ]
     said += [f"Significantly worse than {base}: {_listed(worse)}."] if worse else []
     said += [f"Significant alone but not after the correction, so not claimed: {_listed(alone)}."] if alone else []
-    return said + _caution(tested)
+    return said + _of_controls(lines, base) + _caution(tested)
+
+
+def _has_controls(lines: Sequence[Line]) -> bool:
+    return len(contenders(lines)) < sum(x.difference is not None for x in lines)
+
+
+def _none(lines: Sequence[Line]) -> str:
+    return "No arm with synthetic images" if _has_controls(lines) else "No arm"
+
+
+def _every(lines: Sequence[Line]) -> str:
+    return "Every arm with synthetic images" if _has_controls(lines) else "Every other arm"
+
+
+def _of_controls(lines: Sequence[Line], base: str) -> list[str]:
+    """What is significant of the arms that are no contenders."""
+    asked = {x.arm.name for x in contenders(lines)}
+    others = [x for x in lines if x.difference and x.arm.name not in asked]
+    by_verdict = {verdict: [x for x in others if x.verdict == verdict] for verdict in ("better", "worse")}
+    return [
+        f"Without synthetic images, significantly {verdict} than {base}: {_listed(found)}."
+        for verdict, found in by_verdict.items()
+        if found
+    ]
 
 
 def headline(page: Page, lines: Sequence[Line]) -> str:
-    """Returns the answer in one sentence: the best arm beside the baseline, with its interval, p and seeds."""
+    """Returns the arms' answer in one sentence: the best beside the baseline, with its interval, p and seeds."""
     base = base_words(page)
-    tested = sorted((x for x in lines if x.holm_p is not None), key=lambda x: -x.difference.mean)
+    tested = [x for x in contenders(lines) if x.holm_p is not None]
     if not tested:
-        return answer(page, lines)[0]
+        return _arms_answer(page, lines)[0]
     first, d = tested[0], tested[0].difference
-    family = f" after Holm over {len(tested)} comparisons" if len(tested) > 1 else ""
+    num_tested = sum(x.holm_p is not None for x in lines)
+    family = f" after Holm over {num_tested} comparisons" if num_tested > 1 else ""
     evidence = f"(95 % interval; {_p_equals(first.holm_p)}{family}, n = {d.num_seeds})"
     if first.verdict == "better":
         gain = f"{plus_minus(d).lstrip('+')} points of Top-1 over {base_words(page, first)}"
@@ -211,11 +256,11 @@ def headline(page: Page, lines: Sequence[Line]) -> str:
     if all(x.verdict == "worse" for x in tested):
         loss = f"{plus_minus(d).lstrip(MINUS)} points of Top-1 {evidence}"
         if len(tested) == 1:
-            return f"{first.arm.title} loses to {base}: {loss}."
-        return f"Every other arm loses to {base}: {first.arm.title} the least, {loss}."
+            return f"{first.arm.title} loses to {base_words(page, first)}: {loss}."
+        return f"{_every(lines)} loses to {base}: {first.arm.title} the least, {loss}."
     what = "largest gain" if d.mean > 0 else "smallest loss"
     most = f"the {what} is {first.arm.title}'s, {plus_minus(d)} points of Top-1 {evidence}"
-    return f"No arm beats {base} significantly; {most}."
+    return f"{_none(lines)} beats {base} significantly; {most}."
 
 
 def plus_minus(d: accuracy.Difference) -> str:
@@ -252,24 +297,24 @@ def _listed(lines: Sequence[Line]) -> str:
 
 
 def _caution(tested: Sequence[Line]) -> list[str]:
-    """What few seeds cannot see. Half a typical interval is the smallest difference that stands out of it."""
+    """What few seeds cannot see: half an interval is the smallest difference that stands out of it."""
     counts = [x.difference.num_seeds for x in tested]
     fewest, few = min(counts), f"{'As few as ' if min(counts) < max(counts) else ''}{min(counts)} seeds are few"
-    unsure = [x.difference.interval for x in tested if x.verdict == "open"]
     if fewest >= FEW_SEEDS:
         return []
-    if not unsure:
+    if all(x.verdict != "open" for x in tested):
         return [f"{few}: the sizes of these differences are rough."]
-    unseen = float(np.median([(high - low) / 2 for low, high in unsure]))
+    halves = [(high - low) / 2 for low, high in (x.difference.interval for x in tested)]
+    where = "here" if len(halves) == 1 else "for half of the arms"
     return [
-        f"{few}: differences of less than about {unseen:.1f} points cannot be told from chance here, "
+        f"{few}: {where}, differences of less than about {np.median(halves):.1f} points cannot be told from chance, "
         "so “not significant” does not mean “no effect”."
     ]
 
 
 def gaps(page: Page, lines: Sequence[Line]) -> list[str]:
-    """Returns what is missing or unequal, in words: seeds, arms, ranks, work. Empty when nothing is."""
-    said = []
+    """Returns what is missing or unequal, in words: seeds, arms, ranks, work, files. Empty when nothing is."""
+    said = list(page.unread)
     every = set(page.seeds)
     for line in lines:
         title, have = line.arm.title, set(line.runs)

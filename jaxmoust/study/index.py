@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from jaxmoust.runtime.folder import atomic_write, read_json
 from jaxmoust.study import charts, report
-from jaxmoust.study.findings import answer, headline, interval_text, line_of, tabulate
+from jaxmoust.study.findings import answer, contenders, headline, interval_text, line_of, section_answers, tabulate
 from jaxmoust.study.page import Page, number_of
 
 SUMMARY, FORMAT = "summary.json", 1
@@ -22,7 +22,7 @@ MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html
 def summarise(page: Page) -> dict[str, Any]:
     """Returns what the index shows of a study: plain values, for JSON."""
     lines = tabulate(page)
-    compared = sorted((x for x in lines if x.difference), key=lambda x: -x.difference.mean)
+    compared = contenders(lines)
     reference = line_of(compared[0].base.name if compared else page.baseline, lines)
     base = reference.summary("top1")
     best = None
@@ -36,6 +36,7 @@ def summarise(page: Page) -> dict[str, Any]:
         "format": FORMAT,
         "title": page.title,
         "question": page.question,
+        "sections": section_answers(page),
         "headline": headline(page, lines),
         "answer": answer(page, lines),
         "command": page.command,

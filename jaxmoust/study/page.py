@@ -84,13 +84,23 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A further section of the page: paragraphs, pictures side by side, tables, and small print."""
+    """A further section of the page: paragraphs, pictures side by side, tables, and small print.
+
+    Args:
+        answer: what it says to the study's question, for the box at the top of the page and for the index; "" where
+            it was not asked that.
+        legend: how to read its figures, above them.
+        columns: figures a row, where as many belong together; 0 or 1 for as many as there is room for.
+    """
 
     title: str
     words: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    answer: str = ""
+    legend: str = ""
+    columns: int = 0
 
     @property
     def anchor(self) -> str:
@@ -121,6 +131,8 @@ class Page:
         environment: what ran it.
         draws: {arm: what its sampler drew}, all seeds added up; arms without a record are left out.
         sections: what else was found, shown after the arms.
+        config: the experiment's whole configuration, so that the page alone is enough to run it again.
+        unread: in words, the files that are missing or damaged, and of which the page therefore shows nothing.
     Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
         labels of different lengths, labels outside the classes, a row whose accuracy is not that of its ranks, draws
         of an arm or of classes that the page has not.
@@ -141,6 +153,8 @@ class Page:
     environment: Mapping[str, Any] = field(default_factory=dict)
     draws: Mapping[str, Draws] = field(default_factory=dict)
     sections: Sequence[Section] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    unread: Sequence[str] = ()
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
@@ -171,22 +185,7 @@ class Page:
                 raise ValueError(f"rows: got arm {row['arm']!r} seed {row['seed']} twice; allowed one row a run")
         for arm, of_seeds in self.ranks.items():
             for seed, ranks in of_seeds.items():
-                self._check_ranks(f"ranks[{arm!r}][{seed}]", np.asarray(ranks), runs.get((arm, seed)))
-
-    def _check_ranks(self, name: str, ranks: NDArray, row: Mapping[str, Any] | None) -> None:
-        if ranks.shape != np.shape(self.labels):
-            raise ValueError(
-                f"{name}: got shape {ranks.shape}; allowed {np.shape(self.labels)}, one rank per label; "
-                "pass the whole test set, in the source's order"
-            )
-        for k, column in ((1, "top1"), (5, "top5")):
-            said, found = row and number_of(row[column]), accuracy.top_k(ranks, k)
-            # Rows may be rounded to one decimal, hence half of that.
-            if said is not None and abs(said - found) > 0.051:
-                raise ValueError(
-                    f"{name}: got Top-{k} {found:.2f} from the ranks and {said:.2f} in the row; allowed the same "
-                    "run's; write the page from the runs that wrote results.csv"
-                )
+                check_ranks(f"ranks[{arm!r}][{seed}]", np.asarray(ranks), labels, runs.get((arm, seed)))
 
     @property
     def baselines(self) -> list[str]:
@@ -202,6 +201,26 @@ class Page:
     def seeds(self) -> list[int]:
         """Every seed that some arm has."""
         return sorted({int(row["seed"]) for row in self.rows})
+
+
+def check_ranks(name: str, ranks: NDArray, labels: NDArray, row: Mapping[str, Any] | None) -> None:
+    """Checks that a run's ranks are of these test images and, where there is a row, that their accuracy is its.
+
+    Raises: ValueError: they are not; it begins with the name.
+    """
+    if ranks.shape != np.shape(labels):
+        raise ValueError(
+            f"{name}: got shape {ranks.shape}; allowed {np.shape(labels)}, one rank per label; "
+            "pass the whole test set, in the source's order"
+        )
+    for k, column in ((1, "top1"), (5, "top5")):
+        said, found = row and number_of(row[column]), accuracy.top_k(ranks, k)
+        # Rows may be rounded to one decimal, hence half of that.
+        if said is not None and abs(said - found) > 0.051:
+            raise ValueError(
+                f"{name}: got Top-{k} {found:.2f} from the ranks and {said:.2f} in the row; allowed the same "
+                "run's; write the page from the runs that wrote results.csv"
+            )
 
 
 def number_of(value: Any) -> float | None:

@@ -23,6 +23,7 @@ from jaxmoust.study.findings import (
     answer,
     base_words,
     columns_of,
+    contenders,
     csv_text,
     gaps,
     interval_text,
@@ -87,12 +88,14 @@ def _context(page: Page) -> dict[str, Any]:
     lines, classes = tabulate(page), _classes(page)
     reference = line_of(page.baseline, lines)
     pictured = list(dict.fromkeys(name for gallery in page.galleries for name in gallery.images))
+    pictures = [images for gallery in page.galleries for images in gallery.images.values()]
     columns, summary = columns_of(page.rows), summary_rows(page, lines)
     return {
         "page": page,
         "lines": lines,
         "against": base_words(page),
         "answer": answer(page, lines),
+        "gained": any(line.verdict == "better" for line in contenders(lines)),
         "gaps": gaps(page, lines),
         "family": sum(line.holm_p is not None for line in lines),
         "facts": _facts(page),
@@ -105,6 +108,7 @@ def _context(page: Page) -> dict[str, Any]:
         "shown_classes": pictured[:MAX_CLASSES_PICTURED],
         "num_classes_pictured": len(pictured),
         "sheet": charts.image_sheet,
+        "sheet_columns": min(charts.SHEET_COLUMNS, max(map(len, pictures), default=1)),
         "classes": classes,
         "class_sizes": np.bincount(np.asarray(page.labels, int), minlength=len(page.class_names)).tolist(),
         "shades": charts.shades(classes),
@@ -131,13 +135,15 @@ def _facts(page: Page) -> list[tuple[str, str]]:
         return ", ".join(dict.fromkeys(str(row[column]) for row in page.rows if row[column]))
 
     seconds = sum(number_of(row["seconds"]) or 0.0 for row in page.rows)
+    dirty = sum(_known(stage).get("dirty") is True for stage in page.provenance)
+    changed = f"; {dirty} of {len(page.provenance)} stages by a tree with changes not committed" if dirty else ""
     facts = [
         ("runs", f"{len(page.rows)} of {len(page.arms) * len(page.seeds)}"),
         ("seeds", ", ".join(map(str, page.seeds))),
         ("test images", f"{len(page.labels):,} in {len(page.class_names)} classes"),
         ("time of the classifiers", seconds_text(seconds)),
         ("device", every("device")),
-        ("commit", every("commit")),
+        ("commit", every("commit") + changed),
     ]
     return [(name, text) for name, text in facts if text]
 
@@ -298,11 +304,16 @@ def _pairs(page: Page) -> list[dict[str, Any]]:
     ]
 
 
+def _known(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is recorded of a stage, flat."""
+    return {**stage.get("environment", {}), **(stage.get("result") or {}), **stage}
+
+
 def _stages(provenance: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The stages by kind, each flattened to what the page shows."""
     grouped = {}
     for stage in provenance:
-        known = {**stage.get("environment", {}), **(stage.get("result") or {}), **stage}
+        known = _known(stage)
         name = known.get("name") or known["digest"]
         shown = {
             "name": name,
@@ -310,7 +321,7 @@ def _stages(provenance: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str,
             "found": known.get("found", not known.get("computed", True)),
             "seconds": number_of(known.get("seconds")),
             "device": known.get("device", ""),
-            "commit": str(known.get("commit", ""))[:12],
+            "commit": str(known.get("commit", ""))[:12] + (" and changes" if known.get("dirty") is True else ""),
             "versions": known.get("versions") or known.get("packages"),
             "config": known.get("config", {}),
         }

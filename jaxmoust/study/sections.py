@@ -68,17 +68,35 @@ def domain_gap(looked: Sequence[Looked]) -> Section:
         rows.append((one.set, one.seed, f"{auc:.3f} [{low:.3f}, {high:.3f}]", right_text, one.result["n"]))
         values.append((None, one.seed, auc, right, one.result["n"]))
     columns = ("Set", "Seed", "AUC", "Right, %", "Held-out images")
-    note = "Discs are real images, triangles synthetic ones. 50 % right and an AUC of 0.5 are chance. 95 % intervals."
-    return Section("Domain gap", words, figures, [Table("Real or synthetic?", columns, rows, values)], [note])
+    note = "50 % right and an AUC of 0.5 are chance. 95 % intervals."
+    legend = "Discs are real images, triangles synthetic ones."
+    table = Table("Real or synthetic?", columns, rows, values)
+    side_by_side = len(figures) // len(drawn)  # one picture, or two that belong together
+    return Section("Domain gap", words, figures, [table], [note], _gap_answer(looked), legend, side_by_side)
+
+
+def _gap_answer(looked: Sequence[Looked]) -> str:
+    """How well each set is told from real images over seeds; "" of one seed, and of what serves as a score alone."""
+    of_sets: dict[str, list[Mapping[str, Any]]] = {}
+    for one in looked:
+        if one.name == one.set:
+            of_sets.setdefault(one.set, []).append(one.result)
+    told = [f"{_told(results)} ({name})" for name, results in of_sets.items() if len(results) > 1]
+    return f"Real and synthetic images are told apart in {', '.join(told)} of cases; chance is 50 %." if told else ""
+
+
+def _told(results: Sequence[Mapping[str, Any]]) -> str:
+    """What share of the held-out images is told right, over several seeds."""
+    said = summary([result["accuracy"] for result in results])
+    low, high = (min(max(end, 0.0), 100.0) for end in said.interval)
+    return f"{said.mean:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 def _over_seeds(results: Sequence[Mapping[str, Any]]) -> str:
     """What several sets of one generator, one a seed, say together; "" of one."""
     if len(results) < 2:
         return ""
-    said = summary([result["accuracy"] for result in results])
-    low, high = (min(max(end, 0.0), 100.0) for end in said.interval)
-    return f" Over {len(results)} seeds {said.mean:.1f} % [{low:.1f}, {high:.1f}] are told right."
+    return f" Over {len(results)} seeds {_told(results)} are told right."
 
 
 def fidelity(looked: Sequence[Looked]) -> Section:
@@ -112,7 +130,7 @@ def fidelity(looked: Sequence[Looked]) -> Section:
         "many there are.",
     )
     words = [f"{_of(one)}: {one.result['notes']}" for one in looked if one.result.get("notes")]
-    return Section("Fidelity and memorisation", words, figures, tables, notes)
+    return Section("Fidelity and memorisation", words, figures, tables, notes, columns=2)
 
 
 def _alone(looked: Sequence[Looked]) -> list[Table]:

@@ -8,12 +8,14 @@ it has another name and is computed. Several processes may work in one store: a 
 import contextlib
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxmoust.data import synthetic
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.folder import digest, read_json
 from jaxmoust.study.lease import holder, lease
@@ -22,6 +24,16 @@ from jaxmoust.study.lease import holder, lease
 FORMAT = 2
 
 POLL_SECS = 1.0  # between two looks at what other processes have finished
+
+
+class BrokenResult(ValueError):
+    """A result.json that is no result; the message names its folder, and says what to do."""
+
+    def __init__(self, folder: Path, got: str, allowed: str):
+        super().__init__(
+            f"{folder}/result.json is no result: got {got}; allowed {allowed}. Put back a whole copy, or remove the "
+            "folder and run again, which computes this stage anew."
+        )
 
 
 @dataclass(frozen=True)
@@ -89,11 +101,19 @@ class Store:
         return self.path / (stage if isinstance(stage, str) else stage.name)
 
     def find(self, stage: Stage) -> dict | None:
-        """The stage's result if it was finished, else None."""
+        """The stage's result if it was finished, else None; a set that has lost a shard since is not.
+
+        Raises: BrokenResult: its result.json has none. ValueError: it is no JSON.
+        """
         if (result := self._results.get(stage.name)) is not None:
             return result
         result = read_json(self.folder(stage) / "result.json")
         if result is not None:
+            if not isinstance(result, dict) or not result:
+                raise BrokenResult(self.folder(stage), f"{result!r:.60}", "an object with what the stage found")
+            folder = self.folder(stage)
+            if (folder / synthetic.PROVENANCE_FILE).is_file() and not synthetic.is_whole(folder):
+                return None  # its job fills in what is lost
             self._results[stage.name] = result
         return result
 
@@ -102,10 +122,28 @@ class Store:
         return self._agree(self.find(stage) is not None)
 
     def environment(self, stage: Stage) -> dict:
-        """The machine and the versions that computed a finished stage."""
+        """The machine and the versions that computed a finished stage; empty where their record is lost."""
         if stage.name not in self._environments:
-            self._environments[stage.name] = read_json(self.folder(stage) / "environment.json") or {}
+            try:
+                known = read_json(self.folder(stage) / "environment.json")
+            except ValueError:  # damaged: a record of the past, not worth a page
+                known = {}
+            self._environments[stage.name] = known if isinstance(known, dict) else {}
         return self._environments[stage.name]
+
+    def check_folder(self, writable: bool = False) -> None:
+        """Refuses a store that is no folder and cannot be one; touches nothing.
+
+        Args: writable: whether a stage is to be computed in it.
+        Raises: ValueError: its folder is none, or cannot be made or written.
+        """
+        there = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
+        if not there.is_dir() or (writable and not os.access(there, os.W_OK | os.X_OK)):
+            why = "may not be written by this user" if there.is_dir() else "is no folder"
+            raise ValueError(
+                f"cannot write in the store {self.path}: {there} {why}. Allowed is a folder that can be made and "
+                "written; give another one by --store=DIR."
+            )
 
     def compute(self, stage: Stage) -> dict:
         """Does a stage's job (continuing it if it was interrupted) and returns its result."""

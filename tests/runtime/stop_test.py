@@ -11,18 +11,45 @@ from jaxmoust.runtime import stop
 
 @pytest.fixture
 def unasked(monkeypatch):
-    """Nobody has asked yet; afterwards SIGTERM does what it did before."""
+    """Nobody has asked yet; afterwards the signals do what they did before."""
     monkeypatch.setattr(stop, "_requested", False)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_sigterm_becomes_a_request(unasked):
     stop.install()
     assert not stop.requested()
     os.kill(os.getpid(), signal.SIGTERM)
-    assert stop.requested()
+    assert stop.requested() and not stop.interrupted()
+    os.kill(os.getpid(), signal.SIGTERM)  # impatience costs nothing
+
+
+def test_sigint_becomes_a_request_once_and_then_interrupts(unasked, capfd):
+    stop.install()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.requested() and stop.interrupted() and "Ctrl-C again stops at once" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_sigint_that_is_ignored_stays_so(unasked):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop.install()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not stop.requested()
+
+
+def test_installing_forgets_what_was_asked_of_other_work_and_is_undone(unasked):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    undo = stop.install()
+    os.kill(os.getpid(), signal.SIGINT)
+    undo()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    stop.install()
+    assert not stop.requested() and not stop.interrupted()
 
 
 def test_importing_leaves_sigterm_to_python(unasked):

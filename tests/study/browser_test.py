@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_page import CLASSES, make_page
+from markupsafe import Markup
 
 from jaxmoust.study import charts, findings, index, report
 from jaxmoust.study.draws import Draws
@@ -47,8 +48,12 @@ def whole_page():
         (Figure("How far apart", "A triangle is a set.", charts.interval_chart(dots, 0.0, "points", cut=None)),),
         (Table("Numbers", ("name", "set", "accuracy", "AUC"), rows, [(None, None, None, 0.953), (None,) * 4]),),
         ("Small print.",),
+        legend="Above the figures.",
     )
-    return make_page(draws=draws, sections=(section,), command=f"jaxmoust study --config={'long/' * 40}trial.py")
+    pairs = '<div class="pairs"><figure><figcaption class="note">0.5</figcaption></figure></div>'
+    figures = [Figure(f"Set {i}", "", charts.svg(100, 60, [], "A set") if i % 2 else Markup(pairs)) for i in range(6)]
+    section = (section, Section("In pairs", figures=figures, columns=2))
+    return make_page(draws=draws, sections=section, command=f"jaxmoust study --config={'long/' * 40}trial.py")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +109,35 @@ def test_browser_has_pictures_to_draw(opened):
     """Without them the law above would hold of nothing."""
     page = opened("gain/report/index.html")
     assert page.locator("img").count() == 2 * len(CLASSES)
-    assert page.locator("svg[role=img]").count() == 3 + 1 + 2 * 3 + 1  # answers, the section, curves, draws
+    assert page.locator("svg[role=img]").count() == 3 + 1 + 3 + 2 * 3 + 1  # answers, the sections, curves, draws
+
+
+def test_browser_keeps_figures_that_belong_together_on_a_row(opened):
+    page = opened("gain/report/index.html")
+    tops = page.evaluate("[...document.querySelectorAll('.charts[style] > figure')].map(f => f.offsetTop)")
+    assert tops[::2] == tops[1::2] == sorted(set(tops)) and len(tops) == 6
+    weights = "[...document.querySelectorAll('.pairs figcaption')].map(c => getComputedStyle(c).fontWeight)"
+    assert set(page.evaluate(weights)) == {"400"}
+    phone = opened("gain/report/index.html", WIDTHS["phone"])
+    lefts = phone.evaluate("[...document.querySelectorAll('.charts[style] > figure')].map(f => f.offsetLeft)")
+    assert len(set(lefts)) == 1
+
+
+def test_browser_shows_the_legend_of_figures_above_them(opened):
+    page = opened("gain/report/index.html")
+    legend, chart = (page.locator(f"text={words}").bounding_box() for words in ("Above the figures.", "How far apart"))
+    assert legend["y"] < chart["y"]
+
+
+def test_browser_shows_that_a_table_goes_on_to_the_right_until_its_end(opened):
+    page = opened("gain/report/index.html", WIDTHS["phone"])
+    frame, hint = page.locator(".scroll").first, page.locator(".sideways").first
+    page.wait_for_function("document.querySelector('.scroll').classList.contains('more')")
+    assert hint.is_visible() and hint.inner_text() == "more columns \N{RIGHTWARDS ARROW}"
+    frame.evaluate("frame => { frame.scrollLeft = frame.scrollWidth; }")
+    page.wait_for_function("!document.querySelector('.scroll').classList.contains('more')")
+    desk = opened("gain/report/index.html")
+    desk.wait_for_function("document.querySelector('.sideways').hidden")
 
 
 @pytest.mark.parametrize("name", PAGES)

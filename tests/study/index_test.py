@@ -8,6 +8,7 @@ from made_up_page import make_page
 
 from jaxmoust.study import findings, index, report
 from jaxmoust.study.index import summarise, write_index, write_summary
+from jaxmoust.study.page import Section
 
 
 @pytest.fixture
@@ -73,6 +74,23 @@ def test_summary_is_plain_and_has_the_best_arm(runs):
     line = findings.tabulate(pages["gain"])[1]
     assert summary["best"]["mean"] == line.difference.mean == pytest.approx(sum(summary["best"]["values"]) / 3)
     assert summarise(pages["empty"])["best"] is None
+
+
+def test_index_begins_with_what_a_study_s_sections_say(runs):
+    folder, pages = runs
+    pages["gain"].sections = (Section("Worth", answer="Five are worth one."),)
+    write_summary(pages["gain"], folder / "gain")
+    html = write_index(folder).read_text()
+    said = findings.headline(pages["gain"], findings.tabulate(pages["gain"]))
+    assert html.index("<p>Five are worth one.</p>") < html.index(f"<p>{said}")
+
+
+def test_index_shows_a_summary_from_before_sections_had_an_answer(runs):
+    folder, _ = runs
+    path = folder / "gain" / "report" / "summary.json"
+    summary = {name: x for name, x in json.loads(path.read_text()).items() if name != "sections"}
+    path.write_text(json.dumps(summary))
+    assert "Arm 1 gains" in write_index(folder).read_text()
 
 
 # --- the answer in one sentence --------------------------------------------------------------------------------------

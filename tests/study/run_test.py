@@ -1,18 +1,28 @@
 """Conducting a study: what is computed and what found, results.csv, and what a stopped study leaves."""
 
 import csv
+import html
 import json
+import os
 import re
+import shutil
+import signal
+from pathlib import Path
 
+import made_up_page
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxmoust import build
+from jaxmoust.cli import call
 from jaxmoust.data import sources
 from jaxmoust.runtime import stop
 from jaxmoust.study import run as study_run
+from jaxmoust.study import sections
 from jaxmoust.study.experiment import Arm, Experiment, Probe, Run
+from jaxmoust.study.page import Section
+from jaxmoust.study.sections import Looked
 from jaxmoust.study.stages import Stage, Store, compute_all
 
 # DESIGN: one row a run, exactly these columns, in this order.
@@ -183,6 +193,19 @@ def test_study_asked_to_stop_keeps_what_is_done_and_goes_on(cli, quick_study, tm
     assert without_seconds(rows_of(tmp_path / "study")) == without_seconds(expected)
 
 
+def test_study_interrupted_once_ends_in_order_and_the_next_command_goes_on(cli, tmp_path):
+    """Ctrl-C after the first stage."""
+    experiment = part_of_quickstart(tmp_path / "experiment.py", "config['arms'] = config['arms'][:2]")
+    line = f"study --config={experiment} --workdir={tmp_path}/study"
+    write = study_run.write_results
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_run, "write_results", lambda *args: (write(*args), os.kill(os.getpid(), signal.SIGINT)))
+        outcome = cli(line)
+    assert outcome.code == 130 and "before stage 2 of 2; the same command continues" in outcome.err
+    assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real"]
+    assert cli(line).code == 0
+
+
 def test_study_whose_run_fails_keeps_what_is_done(cli, tmp_path):
     """A learning rate no loss survives, in an arm that comes second."""
     change = "config['arms'] = config['arms'][:2]; config['arms'][1]['overrides'] = {'optim': {'learning_rate': 1e30}}"
@@ -191,6 +214,100 @@ def test_study_whose_run_fails_keeps_what_is_done(cli, tmp_path):
     assert outcome.code == 1
     assert "step" in outcome.err and "Traceback" not in outcome.err
     assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real"]
+
+
+# --- files that are damaged ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_arms(tmp_path_factory, request):
+    """(experiment, its store): two arms of real images alone, done."""
+    folder = tmp_path_factory.mktemp("two_arms")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        experiment = part_of_quickstart(folder / "experiment.py", "config['arms'] = config['arms'][:2]")
+        assert call(["study", f"--config={experiment}", f"--workdir={folder}/study"]) == 0
+    return experiment, folder / "stages"
+
+
+@pytest.fixture
+def damaged(cli, two_arms, tmp_path):
+    """Runs the study of two arms again on a copy of its store in which a file of its first stage was changed."""
+
+    def run(file, change):
+        shutil.copytree(two_arms[1], tmp_path / "stages")
+        stage = min(tmp_path.glob("stages/train-*"))
+        change(stage / file)
+        return cli(f"study --config={two_arms[0]} --workdir={tmp_path}/study"), stage
+
+    return run
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def torn(path):
+    path.write_text(path.read_text() + '{"step": 1')
+
+
+def other_answers(path):
+    np.save(path, 1 - np.minimum(np.load(path), 1))
+
+
+DAMAGES = [
+    *(("ranks.npy", change) for change in (Path.unlink, cut, other_answers)),
+    *(("metrics.jsonl", change) for change in (Path.unlink, torn)),
+    ("draws.json", lambda path: path.write_text("x")),
+]
+
+
+@pytest.mark.parametrize(("file", "change"), DAMAGES)
+def test_page_leaves_out_a_damaged_file_and_says_so(damaged, tmp_path, file, change):
+    outcome, stage = damaged(file, change)
+    assert outcome.code == 0 and "0 to compute" in outcome.out and f"{file} is missing or damaged" in outcome.out
+    page = (tmp_path / "study" / "report" / "index.html").read_text()
+    assert f"{file} is missing or damaged in {stage.name} of {stage.parent}, so the page shows nothing of it." in page
+    assert ("were not kept for seed 0" in page) == (file == "ranks.npy")
+    assert len(rows_of(tmp_path / "study")) == 2
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"top1": 9', '{"top1": 90.0}'])
+def test_study_refuses_a_result_that_is_none_and_says_what_to_do(damaged, tmp_path, text):
+    outcome, stage = damaged("result.json", lambda path: path.write_text(text))
+    assert outcome.code == 2 and str(stage) in outcome.err and "remove the folder" in outcome.err
+    assert "Traceback" not in outcome.err and not (tmp_path / "study").exists()
+
+
+def test_study_without_the_record_of_a_machine_has_its_page(damaged):
+    assert damaged("environment.json", lambda path: path.write_text("{"))[0].code == 0
+
+
+def test_study_of_a_finished_store_needs_not_write_it(cli, two_arms, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != two_arms[1])
+    assert cli(f"study --config={two_arms[0]} --workdir={tmp_path}/study --store={two_arms[1]}").code == 0
+
+
+def test_sections_leave_out_a_look_whose_files_are_lost(tmp_path):
+    looked = {"domains": [Looked("edm", "edm", 0, {}, tmp_path / "domain-0123")]}
+    reader = study_run.Reader(Store(tmp_path, run=None))
+    assert study_run._sections(made_up_page.make_page(), looked, reader) == []
+    assert reader.words[0].startswith("A file is missing or damaged in domain-0123 of ")
+
+
+def test_sections_raise_what_no_file_is_to_blame_for(tmp_path, monkeypatch):
+    looked = {"domains": [Looked("edm", "edm", 0, {}, tmp_path)]}
+    monkeypatch.setitem(sections.PROBES, "domains", lambda found: Section("Fine"))
+    monkeypatch.setattr(sections.ratio_section, "sections", lambda page: {}["a bug"])
+    with pytest.raises(KeyError, match="a bug"):
+        study_run._sections(made_up_page.make_page(), looked, study_run.Reader(Store(tmp_path, run=None)))
+
+
+def test_page_has_the_configuration_that_it_was_made_of(two_arms):
+    page = (two_arms[1].parent / "study" / "report" / "index.html").read_text()
+    config = json.loads((two_arms[1].parent / "study" / "config.json").read_text())
+    shown = re.search(r"experiment's configuration.*?<pre>(.*?)</pre>", page, re.DOTALL)[1]
+    assert json.loads(html.unescape(shown)) == config
 
 
 def test_page_gives_the_provenance_of_every_stage(quick_study):
@@ -226,7 +343,7 @@ def test_arm_of_which_a_run_kept_no_record_has_no_draws(tmp_path):
         if run.arm.name == "kept" or (run.arm.name == "half" and run.seed == 0):
             (store.folder(run.stage) / "draws.json").write_text(json.dumps(record))
     experiment = Experiment("trial", "", "kept", (0, 1), tuple(arms), tuple(runs), {}, {})
-    found = study_run._read_draws(experiment, store)
+    found = study_run._read_draws(experiment, study_run.Reader(store))
     assert list(found) == ["kept"] and found["kept"].counts.tolist() == [[[14]]]
 
 
@@ -240,7 +357,7 @@ def test_probes_are_computed_and_shown_with_what_they_found(tmp_path):
     def job(kind, config, workdir, resolve):
         assert kind == "sample" or (resolve(config["set"]) / "result.json").is_file()
         workdir.mkdir(parents=True)
-        result = {"sample": {}, "domain": {"accuracy": 91.5}, "measure": {"fid": 3.25}}[kind]
+        result = {"sample": {"n": 1}, "domain": {"accuracy": 91.5}, "measure": {"fid": 3.25}}[kind]
         (workdir / "result.json").write_text(json.dumps(result))
         return result
 

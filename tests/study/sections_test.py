@@ -1,5 +1,6 @@
 """The sections of probes: every set's numbers, charts and pairs, read from what the verbs leave."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -96,3 +97,24 @@ def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
 def test_probe_of_another_name_than_its_set_is_told_apart(near):
     other = sections.Looked("by_clip", "edm", 0, near.result, near.folder)
     assert [row[0] for row in sections.fidelity([near, other]).tables[0].rows] == ["edm", "edm (by_clip)"]
+
+
+def test_fidelity_names_the_accuracy_of_classifiers_of_the_set_alone(near):
+    alone = dataclasses.replace(near, only=(90.0, 92.0, 91.0))
+    tables = sections.fidelity([near, alone, dataclasses.replace(alone, name="by_clip")]).tables
+    (cas,) = [table for table in tables if "CAS" in table.title]
+    assert cas.rows == [("edm", "91.00 [88.52, 93.48]", 3)]  # once a set; Student's t by hand: 1 x 4.303 / sqrt(3)
+    assert not any("CAS" in table.title for table in sections.fidelity([near]).tables)
+
+
+def test_fidelity_of_a_generator_that_learnt_elsewhere_says_so_and_shows_no_copies(near, tmp_path):
+    other = looked(tmp_path / "other", "many", {**NEAR, "notes": "The generator learnt from other images than these."})
+    made = sections.fidelity([other])
+    assert not made.figures and len(made.tables) == 1
+    assert made.words == ["many: The generator learnt from other images than these."]
+
+
+def test_domain_gap_answers_over_seeds_with_an_interval_that_stays_within_percent(gap):
+    looked = [dataclasses.replace(gap, seed=seed, result={**GAP, "accuracy": x}) for seed, x in enumerate((90, 99, 99))]
+    assert "96.0 % [83.1, 100.0] (edm) of cases; chance is 50 %" in sections.domain_gap(looked).answer
+    assert sections.domain_gap(looked[:1]).answer == ""
