@@ -3,6 +3,7 @@
 "finetune" teaches its U-Net, adapters or new words; "autoencode" its VAE.
 """
 
+import functools
 import io
 import re
 import time
@@ -57,7 +58,12 @@ class Plan:
     words: dict[str, str]
     asked: prompts.Prompts
     frozen: dict[str, Any]
-    need: memory.Need
+    machine: parallel.Machine
+
+    @functools.cached_property
+    def need(self) -> memory.Need:
+        """What a step takes on each device; traced when it is asked for, which a study on CPUs never does."""
+        return _need(self.training, self.frozen, self.real, self.machine)
 
 
 def fit_pipeline(config: Config, resolve: Resolve = Path) -> Work:
@@ -158,13 +164,13 @@ def plan_pipeline(
     training = build.make_training(make_task, config, real.shape, len(class_names), metrics, machine, make_frozen)
     if tuning:
         _grid(config, asked, training.task.image_px)
-    need = _need(training, frozen, real, machine)
-    if machine.memory_bytes and need.total > machine.memory_bytes:
+    plan = Plan(real, training, loaded, words, asked, frozen, machine)
+    if machine.memory_bytes and plan.need.total > machine.memory_bytes:
         raise ValueError(
-            f"A step needs about {need}; a device has {machine.memory_bytes / 2**30:.1f} GiB. Take a smaller "
+            f"A step needs about {plan.need}; a device has {machine.memory_bytes / 2**30:.1f} GiB. Take a smaller "
             "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
         )
-    return Plan(real, training, loaded, words, asked, frozen, need)
+    return plan
 
 
 def _need(training: build.Training, frozen: dict, real: RealData, machine: parallel.Machine) -> memory.Need:

@@ -87,13 +87,7 @@ class StableDiffusion:
 
     def parameter_shapes(self) -> dict[str, Any]:
         """The tree of parameters as `jax.ShapeDtypeStruct`s; nothing is computed."""
-        key = jax.random.key(0)
-        ids = jnp.zeros((1, self.text_encoder.config.max_position_embeddings), jnp.int32)
-        return {
-            "unet": jax.eval_shape(self.unet.init_weights, key),
-            "vae": jax.eval_shape(self.vae.init_weights, key),
-            "text_encoder": jax.eval_shape(self.text_encoder.init, key, ids, ids, ids)["params"],
-        }
+        return jax.tree.map(lambda leaf: leaf, _parameter_shapes(self))  # a tree of the caller's own
 
     def latent_shape(self, image_px: int) -> tuple[int, int, int]:
         """(h, w, channels) of the latents of square images.
@@ -278,3 +272,15 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
     if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: it is not CLIP's tokenizer. Fetch the pipeline again.")
     return CLIPTokenizer.from_pretrained(folder)
+
+
+@functools.lru_cache(maxsize=4)
+def _parameter_shapes(pipeline: StableDiffusion) -> dict[str, Any]:
+    """Kept, as tracing a U-Net takes a second or two."""
+    key = jax.random.key(0)
+    ids = jnp.zeros((1, pipeline.text_encoder.config.max_position_embeddings), jnp.int32)
+    return {
+        "unet": jax.eval_shape(pipeline.unet.init_weights, key),
+        "vae": jax.eval_shape(pipeline.vae.init_weights, key),
+        "text_encoder": jax.eval_shape(pipeline.text_encoder.init, key, ids, ids, ids)["params"],
+    }
