@@ -40,3 +40,10 @@ def test_benchmark_of_seeds_compares_one_program_with_several():
     (apart,) = re.findall(r"parameters apart by (\S+) of the largest", done.stdout)
     assert float(apart) < 1e-5  # float32, five updates
     assert re.search(r"^2 seeds: [\d.]+ updates/s in turn, [\d.]+ in one program, [\d.]+x$", done.stdout, re.M)
+
+
+def test_benchmark_of_fidelity_prints_a_line_for_each_metric():
+    done = run("fidelity")
+    assert done.returncode == 0, done.stderr
+    lines = re.findall(r"^(.+): [\d.]+ s \([\d.]+ s of processor time\), peak [\d.]+ GiB$", done.stdout, re.M)
+    assert len(lines) == 5 and "FID" in lines

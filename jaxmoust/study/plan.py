@@ -9,6 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jaxmoust.runtime.folder import canonical_json, read_json
@@ -135,11 +136,20 @@ def _measured(store: Store, device: str, kinds: set[str], config_of: Callable[[s
     for kind, of_kind in rates.items():
         for path in sorted(store.path.glob(f"{kind}-*/result.json")):
             folder = path.parent
-            seconds, config = (read_json(path) or {}).get("seconds"), read_json(folder / "config.json")
-            if config and seconds and (read_json(folder / "environment.json") or {}).get("device") == device:
+            seconds, config = _object(path).get("seconds"), _object(folder / "config.json")
+            if config and seconds and _object(folder / "environment.json").get("device") == device:
                 rate = float(seconds) / _work(config, config_of)
                 of_kind.setdefault(_traits(config, config_of), []).append(rate)
     return rates
+
+
+def _object(path: Path) -> Config:
+    """What a file of another study's stage holds; {} where it is damaged, from which no time is taken."""
+    try:
+        held = read_json(path)
+    except ValueError:
+        return {}
+    return held if isinstance(held, Mapping) else {}
 
 
 def _rate(rates: Rates, wanted: Traits) -> Rate | None:

@@ -169,3 +169,13 @@ def test_plan_does_not_touch_the_stages_configurations(store):
     finish(store, train(0), 1.0)
     make_plan(experiment([wanted]), store, DEVICE)
     assert wanted.config == before
+
+
+@pytest.mark.parametrize("damaged", ["[]", "{", '"seconds"'])
+def test_plan_takes_no_time_from_a_stage_that_is_damaged(store, damaged):
+    for seed in (1, 2):
+        finish(store, train(seed), 3.0)
+    (store.folder(train(1)) / "result.json").write_text(damaged)
+    finish(store, train(3), 3.0)
+    (store.folder(train(3)) / "config.json").write_text(damaged)
+    assert times(store, train(0)) == {train(0).name: 3.0}
