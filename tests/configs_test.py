@@ -412,7 +412,7 @@ def test_quick_fashion_study_runs_for_both_classifiers_on_one_store(cli, tmp_pat
     for work in ("resnet", "vit"):
         with open(tmp_path / work / "results.csv") as file:
             rows = list(csv.DictReader(file))
-        assert len(rows) == 10 and {row["arm"] for row in rows if float(row["share"] or 0) == 1.0} == {
+        assert len(rows) == 14 and {row["arm"] for row in rows if float(row["share"] or 0) == 1.0} == {
             "edm_only",
             "ddpm_only",
         }

@@ -11,7 +11,10 @@ from jaxmoust.study.run import describe
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("digits", "fashion", "cifar10", "imagenet100")
-SCALED = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if "parts.read(" in path.read_text())
+SCALED = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if "parts.read(arg" in path.read_text())
+# Experiments without scales, and the words that they take.
+OTHERS = {"fashion.py": ("", "vit"), "my_images.py": ("digits", "photos", "published"), "quickstart.py": ("",)}
+EVERY = [(file, arg) for file, args in {**dict.fromkeys(SCALED, SCALES), **OTHERS}.items() for arg in args]
 
 
 # What an experiment wants besides its scale.
@@ -34,11 +37,15 @@ def real_only(run: arms.Run) -> bool:
     return not run.stage.config["data"]["synthetic"]
 
 
-@pytest.mark.parametrize("quick", ["", ",quick"])
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("file", SCALED)
-def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(lay_out, file, scale, quick):
-    experiment = lay_out(file, scale + quick)
+def test_every_experiment_is_known():
+    here = {path.name for path in (ROOT / "experiments").glob("*.py")}
+    assert here == {"parts.py", *SCALED, *OTHERS}
+
+
+@pytest.mark.parametrize("quick", ["", "quick"])
+@pytest.mark.parametrize(("file", "arg"), EVERY)
+def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(lay_out, file, arg, quick):
+    experiment = lay_out(file, ",".join(word for word in (arg, quick) if word))
     assert len(experiment.seeds) >= 3
     runs = {run.arm.name: run for run in experiment.runs if run.seed == experiment.seeds[0]}
     for name, run in runs.items():
