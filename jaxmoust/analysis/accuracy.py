@@ -15,8 +15,8 @@ from scipy import stats
 
 Interval = tuple[float, float]
 
-# Of fewer seeds the spread is not trusted where it comes out small; see `paired_difference`.
-TRUSTED_SEEDS = 5
+# Degrees of freedom that images may add, in units of the seeds' own; see `paired_difference`.
+MOST_DOF = 2.0
 
 
 @dataclass(frozen=True)
@@ -159,20 +159,21 @@ def paired_difference(
     estimates the variance of the mean by two-way analysis of variance, adding to the spread between seeds whatever
     the images vary beyond noise, and takes Student's t with Hillis's degrees of freedom: S - 1 when seeds dominate,
     more when images do. It is the analysis of readers x cases in radiology, where few readers and many cases are the
-    rule. Of fewer than TRUSTED_SEEDS seeds the spread is too often small by luck, which would then count as images
-    that dominate: there it is taken to be at least the noise, and the degrees of freedom to be at most twice S - 1.
-    "seeds" is Student's t over the S per-seed differences: right for this very test set, too sure of itself about
-    other images. "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with
-    few seeds it cannot know their spread. Accuracies come in steps of one image: seeds that tie are taken to spread
-    as widely as that rounding does, so that no p is 0.
+    rule. The spread of a few seeds is often small by luck, which would then count as images that dominate: there it
+    is taken to be at least the noise, and the degrees of freedom to be at most MOST_DOF times S - 1. "seeds" is
+    Student's t over the S per-seed differences: right for this very test set, too sure of itself about other images.
+    "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with few seeds it
+    cannot know their spread. Accuracies come in steps of one image: seeds that tie are taken to spread as widely as
+    that rounding does, so that no p is 0.
 
-    Crossed is the default because it came nearest to its level when simulated (nominal 95 %, 100 and 797 images, S =
-    3 to 10, spread from images or seeds or both, 1,000 trials each): COVERED; seeds 66-95 %, worst with many seeds
-    that agree on images that do not; bootstrap 79-100 %, from S = 3 and seeds that dominate to seeds that do nothing.
-    Many arms ask for small p: of equal arms (normal law, 797 and 10,000 images, spread from images or seeds or both,
-    300,000 trials each) p < 0.005 came out 0 to 0.9 times as often as it should with 3 seeds, 0 to 1.2 times with 4,
-    0.9 to 2.3 times with 5 and 0.9 to 1.3 with 10; with 3 and Hillis's degrees of freedom as they are it would be 1.2
-    to 5.
+    Crossed is the default because it came nearest to its level when simulated (nominal 95 %, 100 and 797 images,
+    spread from images or seeds or both, 1,000 trials each): crossed covered 92-99 % with 3 seeds, the upper end where
+    images dominate, 91-98 % with 5 and 93-97 % with 10; seeds 66-95 %, worst with many seeds that agree on images
+    that do not; bootstrap 79-100 %, from 3 seeds that dominate to seeds that do nothing. A family of many arms asks
+    for small p: of equal arms (normal law, 797 images, spread from images or seeds or both, 300,000 trials each) p <
+    0.005 came out 0 to 0.9 times as often as it should with 3 seeds, 0 to 1.1 times with 4, 0 to 1.3 with 5, 0.3 to
+    1.2 with 10, p < 0.05 at most 1.1 times. By Hillis's degrees of freedom as they are, p < 0.005 would come out 1.2
+    to 5 times as often with 3 seeds, and 1 to 2.3 times with 5.
 
     Args:
         ranks_a, ranks_b: integers [S, N] >= 0; row s of both is the same seed, column i the same image.
@@ -282,11 +283,8 @@ def _crossed(d: NDArray, level: float) -> tuple[float, Interval, float]:
         of_images = num_seeds * np.square(columns - mean).sum() / (num_images - 1)
         residual = np.square(d - rows[:, None] - columns + mean).sum() / ((num_seeds - 1) * (num_images - 1))
         beyond_noise = max(of_images - residual, 0.0)
-    if num_seeds >= TRUSTED_SEEDS:
-        more = ((of_seeds + beyond_noise) / of_seeds) ** 2
-    else:
-        more = min(max((of_seeds + beyond_noise) / max(of_seeds, residual), 1.0) ** 2, 2.0)
-    dof = (num_seeds - 1) * more
+    more = (of_seeds + beyond_noise) / max(of_seeds, residual)
+    dof = (num_seeds - 1) * min(max(more, 1.0) ** 2, MOST_DOF)
     error = np.sqrt((of_seeds + beyond_noise) / d.size)
     return _from_error(float(mean), float(error), dof, level)
 
