@@ -3,8 +3,10 @@
 Features are random, of the width of a ResNet-18's; the time does not depend on what they are.
 
 Run: python experiments/speed/fidelity.py   (`--quick`: 1,000 images)
-Cost:
-Result:
+Cost: 3 min on 2 CPU cores, 0.7 GiB.
+Result (50,000 x 50,000 images of 512 features; 2 CPU cores, x86_64, numpy 2.4, with a study on one of them): precision,
+recall, density and coverage 81 s, peak 0.49 GiB; CMMD 54 s; KID 6.0 s; FID 2.4 s; the nearest training image of each
+21 s; the process peaked at 0.68 GiB.
 """
 
 import argparse
