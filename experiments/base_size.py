@@ -39,10 +39,11 @@ significant at 5 % after Holm's correction over 20 comparisons):
     400 real + 400 EDM                97.52 [96.97, 98.06]  -0.40 [-0.80, +0.00]
     400 real + 1,200 EDM              96.34 [95.52, 97.16]  -1.58 [-2.49, -0.67]
     400 real + 4,000 EDM              95.28 [94.08, 96.49]  -2.63 [-4.26, -1.01]
-In words: of an EDM this small (800 steps on the same digits) no number of images can be named that is worth a real
-    one. Of twelve mixtures one is better in the mean than its real images alone, within chance (100 with 300); beside
-    400, where real only reaches 97.9 %, all lose in the mean, the more the more: with 4,000 the 400 do as much as 151
-    [126, 192] real images alone. Significant after Holm is the loss of 500 beside 50. `jaxmoust equivalence` refuses a rate, and says why.
+In words: of an EDM this small (800 steps on the same digits) no number of images can be named that is worth a real one.
+    Of twelve mixtures one is better in the mean than its real images alone, within chance (100 with 300); beside 400,
+    where real only reaches 97.9 %, all lose in the mean, the more the more: with 4,000 the 400 do as much as 151 [126,
+    192] real images alone. Significant after Holm is the loss of 500 beside 50. `jaxmoust equivalence` refuses a rate,
+    and says why.
 Result (fashion: 10,000 test images, 3 seeds, differences by Student's t over them, after Holm's correction over 15
 comparisons; on 2 CPU cores, each experiment on one of them: 23 min for each of three EDMs, a minute for 1,000 images,
 75 to 90 s a classifier):

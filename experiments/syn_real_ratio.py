@@ -7,8 +7,8 @@ Run: jaxmoust study --config=experiments/syn_real_ratio.py --workdir=runs/syn_re
      jaxmoust study --config=experiments/syn_real_ratio.py:fashion --workdir=runs/syn_real_ratio_fashion
      jaxmoust study --config=experiments/syn_real_ratio.py:cifar10 --workdir=runs/syn_real_ratio_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
-Cost: 4 min at digits, on 2 CPU cores (x86_64, jax 0.10.2), where other experiments have left the generators and most sets
-    in the same store; 2.7 s a classifier.
+Cost: 4 min at digits, on 2 CPU cores (x86_64, jax 0.10.2), where other experiments have left the generators and most
+    sets in the same store; 2.7 s a classifier.
 Result (digits: Top-1 on 797 test images, mean of 5 seeds and points over real only with their 95 % intervals; *
 significant at 5 % after Holm's correction):
     Real only                         93.65 [93.33, 93.97]
