@@ -20,14 +20,26 @@ from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.train import predict
 
 
+def check_trained(trained: Config) -> None:
+    """Refuses the configuration of a classifier that cannot be trained anew without a part of a set.
+
+    Raises: ValueError: its batches depend on scores, or it began as another classifier.
+    """
+    if trained["data"]["scores"] or trained["method"].get("pretrained"):
+        raise ValueError(
+            "config.folds: the classifier reads scores of the set (data.scores), or began as another one "
+            "(method.pretrained), which may have seen it; allowed is one that learnt from images and nothing else. "
+            "Train such a one, or score by one of real images."
+        )
+
+
 class CrossFit:
     """The trainings that judge a set, laid out; everything that could refuse them has been asked.
 
     Args:
         config: of the verb `score`. trained: the classifier's own configuration; real, training: what it describes.
         made: the set to judge. sets: those that the classifier learnt from, whole, in its own order.
-    Raises: ValueError: a classifier whose batches depend on scores, or that began as another one; fewer images of a
-        class than folds.
+    Raises: ValueError: as `check_trained`; more folds than images.
     """
 
     def __init__(
@@ -42,15 +54,8 @@ class CrossFit:
     ):
         self.num_folds, self.made, self.machine = config["folds"], made, machine
         self.training, self.seed, data = dataclasses.replace(training, best_metric=""), trained["seed"], trained["data"]
-        if data["scores"] or trained["method"].get("pretrained"):
-            raise ValueError(
-                "config.folds: the classifier reads scores of the set (data.scores), or began as another one "
-                "(method.pretrained), which has seen it; allowed is one that learnt from images and nothing else. "
-                "Train such a one, or score by one of real images."
-            )
+        check_trained(trained)
         self.folds = fold_of(made.labels, self.num_folds, self.seed)
-        if min(np.bincount(self.folds, minlength=self.num_folds)) == 0:
-            raise ValueError(f"config.folds {self.num_folds}: the set has {len(made)} images. Ask for fewer folds.")
         recipe = training.recipe
         self.streams = []
         for k in range(self.num_folds):

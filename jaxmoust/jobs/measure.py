@@ -75,18 +75,17 @@ def measure(config: Config, resolve: Resolve = Path) -> Work:
     def work(folder: RunFolder) -> dict:
         started = time.monotonic()
         memorised: dict[str, Memorisation] = {}
+        summaries: dict[str, dict] = {}
 
         def remember(space: str, vectors: dict, read: Callable, data: dict) -> None:
-            """Measures memorisation in a space, where it can be, and writes what is known so far."""
-            if elsewhere:
-                return
+            """Measures memorisation in a space, and writes what is known so far."""
             memorised[space] = memorisation(
                 **vectors,
                 labels=tuple(sets[name].labels for name in JUDGED),
                 mirrored=tuple(read(data[name], mirrored=True) for name in JUDGED) if config["flips"] else None,
             )
+            summaries[space] = memorised[space].summary(made.class_names)
             if machine.primary:
-                summaries = {space: each.summary(made.class_names) for space, each in memorised.items()}
                 atomic_write(folder.path / "memorisation.json", json.dumps(summaries, indent=2))
                 _write_pairs(folder.path, memorised, sets, real, config["num_pairs"])
 
@@ -96,11 +95,11 @@ def measure(config: Config, resolve: Resolve = Path) -> Work:
         try:
             extract = features.make_extract(extractor, machine)
             vectors = {name: extract(streams[name]) for name in sets}
-            remember(extractor.name, vectors, extract, streams)
+            if not elsewhere:
+                remember(extractor.name, vectors, extract, streams)
         except NonFiniteRows as e:
             known = "" if elsewhere else f" What was measured in pixels is in {folder.path}/memorisation.json."
             raise NonFiniteRows(f"{e}{known}") from e
-        summaries = {space: each.summary(made.class_names) for space, each in memorised.items()}
         n_floor = min(len(sets[name]) for name in JUDGED)
         return {
             "n": len(sets["synthetic"]),

@@ -13,6 +13,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.source import digest_files
 from jaxmoust.jobs.classifiers import OPTIONAL_SET_FIELDS, evaluate, plan_score, plan_train, score, train
 from jaxmoust.jobs.clip_scores import plan_clip_score, read_clip
+from jaxmoust.jobs.cross_scores import check_trained
 from jaxmoust.jobs.domain import domain_gap, plan_domain
 from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
@@ -174,11 +175,12 @@ def _check_external(stage: Stage, plan_tuning: Callable[[Config], Any], open_rea
 def _check_score(stage: Stage, machine: parallel.Machine) -> None:
     """Checks a scoring, and that neither the arm whose classifier scores, nor what that began as, mixes the set in."""
     plan_score(stage.config, machine)
-    if stage.config["folds"]:
-        return  # of such a set the arm is trained anew, without what it judges
     drawn = _drawn_as(stage.needs[0])
-    for judge in (need for need in in_order([stage]) if need.kind == "train"):
-        if any(need.kind == "sample" and _drawn_as(need) == drawn for need in judge.needs):
+    judges = [need for need in in_order([stage]) if need.kind == "train"]
+    if any(need.kind == "sample" and _drawn_as(need) == drawn for judge in judges for need in judge.needs):
+        if stage.config["folds"]:  # the arm is trained anew, without what it judges
+            check_trained(stage.needs[1].config)
+        else:
             raise ValueError(
                 "config.scores: the classifier of an arm that trains on a set is to score that very set, or one that "
                 "was drawn alike, of which it knows what it remembers. Let an arm score that trains on real images "

@@ -61,7 +61,7 @@ def inputs() -> dict[str, np.ndarray]:
     }
 
 
-def close(found, expected, limit) -> None:
+def assert_close(found, expected, limit) -> None:
     assert found.shape == expected.shape
     assert np.abs(np.asarray(found) - expected).max() <= limit * np.abs(expected).max()
 
@@ -72,7 +72,7 @@ def close(found, expected, limit) -> None:
 def test_text_encoder_answers_as_torchs(loaded, of_torch):
     ids = loaded.pipeline.tokenize(PROMPTS)
     assert np.array_equal(ids, of_torch["ids"])
-    close(loaded.pipeline.encode_text(loaded.params, ids), of_torch["states"], 1e-5)
+    assert_close(loaded.pipeline.encode_text(loaded.params, ids), of_torch["states"], 1e-5)
 
 
 def test_unet_answers_as_torchs(loaded, of_torch):
@@ -88,14 +88,14 @@ def test_unet_answers_as_torchs(loaded, of_torch):
         said = (noisy - x0) / wide
     else:
         said = (noisy / (1 + wide**2) - x0) * np.sqrt(1 + wide**2) / wide
-    close(said, of_torch["unet"], 5e-5)
+    assert_close(said, of_torch["unet"], 5e-5)
 
 
 def test_vae_encodes_and_decodes_as_torchs(loaded, of_torch):
     image = inputs()["image"]
     mean = loaded.pipeline.encode_image(loaded.params, image)
-    close(mean, of_torch["mean"], 1e-5)
-    close(loaded.pipeline.decode_latent(loaded.params, jnp.asarray(of_torch["mean"])), of_torch["decoded"], 1e-5)
+    assert_close(mean, of_torch["mean"], 1e-5)
+    assert_close(loaded.pipeline.decode_latent(loaded.params, jnp.asarray(of_torch["mean"])), of_torch["decoded"], 1e-5)
 
 
 def test_vae_draws_from_the_posterior_that_torch_has(loaded, of_torch):
@@ -121,7 +121,7 @@ def test_guided_trajectory_of_20_steps_is_torchs(loaded, of_torch):
     start = inputs()["x"][:1] * np.sqrt(1 + grid[0] ** 2)
     with jax.default_matmul_precision("highest"):
         latent = jax.jit(lambda x: sample.euler(guided, x, grid))(start)
-    close(latent, of_torch["latent"], 1e-4)
+    assert_close(latent, of_torch["latent"], 1e-4)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -372,17 +372,7 @@ def test_torch_opens_what_is_saved_and_answers_as_the_fixtures_say(loaded, of_to
     pytest.importorskip("torch")
     stable_diffusion.save(loaded, tmp_path / "saved")
     for name, answer in torch_answers(tmp_path / "saved").items():
-        close(answer, of_torch[name], 1e-5)
-
-
-if __name__ == "__main__":
-    import tempfile
-
-    FIXTURES.mkdir(exist_ok=True)
-    for number in (1, 2):
-        with tempfile.TemporaryDirectory() as root:
-            tiny.write_pipeline(Path(root) / "pipeline", number)
-            np.savez_compressed(FIXTURES / f"sd{number}.npz", **torch_answers(Path(root) / "pipeline"))
+        assert_close(answer, of_torch[name], 1e-5)
 
 
 def test_pipelines_are_equal_where_their_settings_are(folders):
@@ -393,3 +383,13 @@ def test_pipelines_are_equal_where_their_settings_are(folders):
     assert one is not again and one == again and hash(one) == hash(again)
     scaled = replace(one, configs={**one.configs, "vae": {**one.configs["vae"], "scaling_factor": 0.5}})
     assert one not in (half, other, scaled)
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    FIXTURES.mkdir(exist_ok=True)
+    for number in (1, 2):
+        with tempfile.TemporaryDirectory() as root:
+            tiny.write_pipeline(Path(root) / "pipeline", number)
+            np.savez_compressed(FIXTURES / f"sd{number}.npz", **torch_answers(Path(root) / "pipeline"))
