@@ -2,7 +2,7 @@
 
 Run: jaxmoust import --config=configs/import.py --workdir=runs/public --config.path=ddpm-cifar10-32
 
-EDM publishes pickles, which run code and are not opened here; models/pretrained_unet.py shows the line that turns one
+EDM publishes pickles, which run code and are not opened here; models/unet/load.py shows the line that turns one
 into the .npz or .safetensors that is.
 """
 

@@ -21,16 +21,19 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from jaxmoust.core.augment import Augment
-from jaxmoust.core.method import METHODS, Method
-from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.diffusion.methods import METHODS, Method
 from jaxmoust.core.state import TrainState
-from jaxmoust.data import samplers, sources, synthetic
-from jaxmoust.data.base import base_set
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.sources import Source
+from jaxmoust.data.samplers import share as samplers
+from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.splits.base_set import base_set
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.pixels import Sampling
-from jaxmoust.models import resnet, unet, vit, wide_resnet
+from jaxmoust.models.classifiers import resnet, vit, wide_resnet
+from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse

@@ -96,7 +96,7 @@ def _guarded(run: Callable[[], None]) -> int:
     from jaxmoust.runtime import stop
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
     from jaxmoust.runtime.progress import NonFiniteError
-    from jaxmoust.study.stages import BrokenResult
+    from jaxmoust.study.store import BrokenResult
     from jaxmoust.train.predict import NonFiniteRows
 
     undo = stop.install()
@@ -295,8 +295,10 @@ def _import_flags(values: flags.FlagValues) -> None:
 
 
 def _inspect(values: flags.FlagValues, args: list[str]) -> None:
-    from jaxmoust.data import pictures, sources, synthetic
+    from jaxmoust.data.sources import registry as sources
+    from jaxmoust.data.synthetic import store as synthetic
     from jaxmoust.jobs import BadInput
+    from jaxmoust.report import contact_sheet
 
     try:
         if values.source:
@@ -306,7 +308,7 @@ def _inspect(values: flags.FlagValues, args: list[str]) -> None:
         else:
             raise ValueError("Give --source=NAME (with --path=DIR for a folder), or --path=DIR of a synthetic set.")
         if values.picture:
-            pictures.contact_sheet(source).save(values.picture)
+            contact_sheet.contact_sheet(source).save(values.picture)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
     shape = "images of several sizes" if source.shape is None else "x".join(map(str, source.shape))
@@ -320,7 +322,7 @@ def _inspect(values: flags.FlagValues, args: list[str]) -> None:
 
 
 def _prepare(values: flags.FlagValues, args: list[str]) -> None:
-    from jaxmoust.data import sources
+    from jaxmoust.data.sources import registry as sources
     from jaxmoust.jobs import BadInput
 
     if not values.source:
@@ -333,7 +335,7 @@ def _prepare(values: flags.FlagValues, args: list[str]) -> None:
 
 
 def _import(values: flags.FlagValues, args: list[str]) -> None:
-    from jaxmoust.data.imports import import_images
+    from jaxmoust.data.synthetic.importer import import_images
     from jaxmoust.jobs import BadInput
 
     if not (values.path or values.source) or not values.workdir:
@@ -365,8 +367,9 @@ def _equivalence_flags(values: flags.FlagValues) -> None:
 
 
 def _equivalence(values: flags.FlagValues, args: list[str]) -> None:
-    from jaxmoust.analysis import equivalence, result_rows
-    from jaxmoust.study import equivalence_answer
+    from jaxmoust.analysis.equivalence import answer as equivalence_answer
+    from jaxmoust.analysis.equivalence import fit as equivalence
+    from jaxmoust.analysis.equivalence import results_csv
 
     question = {name: getattr(values, name) for name in ("k", "law", "n_base", "n_real_plus")}
     known = {}
@@ -377,9 +380,9 @@ def _equivalence(values: flags.FlagValues, args: list[str]) -> None:
         if values.n_real_plus is not None and values.n_base is None:
             raise Usage("--n_real_plus needs --n_base: how many real images there are already.")
         equivalence.check_sizes(**{name: x for name, x in question.items() if name != "law" and x is not None})
-        settings = {name: getattr(values, name) for name in result_rows.SETTINGS}
-        rows = result_rows.read_rows(paths)
-        known["chosen"] = chosen = result_rows.choose(rows, values.real or result_rows.REAL, values.mixed, **settings)
+        settings = {name: getattr(values, name) for name in results_csv.SETTINGS}
+        rows = results_csv.read_rows(paths)
+        known["chosen"] = chosen = results_csv.choose(rows, values.real or results_csv.REAL, values.mixed, **settings)
         fit = equivalence.fit(chosen.real, chosen.mixed)
     except (Usage, ValueError) as e:
         if isinstance(e, equivalence.AllCensored):
@@ -395,7 +398,7 @@ def _equivalence(values: flags.FlagValues, args: list[str]) -> None:
 
 def _equivalence_refused(reason: str, **known: Any) -> None:
     """Prints the object that says why there is no answer, without the help that follows on standard error."""
-    from jaxmoust.study import equivalence_answer
+    from jaxmoust.analysis.equivalence import answer as equivalence_answer
 
     print(json.dumps(equivalence_answer.refusal(reason.partition("\n")[0], **known), allow_nan=False))
 

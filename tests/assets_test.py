@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 import jaxmoust
-from jaxmoust.data.sources import open_source
-from jaxmoust.data.transforms import Resize
+from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.sources.registry import open_source
 from jaxmoust.generate import text_to_image
 from jaxmoust.models import stable_diffusion
 from jaxmoust.runtime.parallel import Machine

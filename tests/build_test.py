@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from jaxmoust import build, jobs
-from jaxmoust.core.method import DDPM, EDM
-from jaxmoust.data import sources
+from jaxmoust.core.diffusion.methods import DDPM, EDM
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers import Random, Share
-from jaxmoust.models.resnet import ResNet
-from jaxmoust.models.unet import UNet
+from jaxmoust.data.samplers.share import Random, Share
+from jaxmoust.data.sources import registry as sources
+from jaxmoust.models.classifiers.resnet import ResNet
+from jaxmoust.models.unet.unet import UNet
 from jaxmoust.runtime import parallel
 
 CONFIGS = {

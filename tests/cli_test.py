@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from jaxmoust import jobs
+from jaxmoust.analysis.equivalence.answer import figure
 from jaxmoust.cli import VERBS, _guarded
-from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
-from jaxmoust.study.equivalence_answer import figure
+from jaxmoust.data.sources import registry as sources
 
 ROOT = Path(__file__).parents[1]
 EDM = "--config=configs/generator/digits_edm.py:quick"

@@ -18,11 +18,11 @@ from PIL import Image
 
 from jaxmoust import build, jobs
 from jaxmoust import cli as command_line
-from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.jobs.domain import plan_domain
 from jaxmoust.jobs.measure import plan_measure
 from jaxmoust.runtime.parallel import Machine
-from jaxmoust.study import arms
+from jaxmoust.study import expand
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -44,7 +44,7 @@ SECTIONS = {
     "clip_score": ("score", jobs.CLIP_SCORE_SECTIONS),
     "measure": ("measure", jobs.MEASURE_SECTIONS),
     "domain": ("domain", jobs.DOMAIN_SECTIONS),
-    "study": ("study", arms.FIELDS),
+    "study": ("study", expand.FIELDS),
 }
 # Here arg is the value of a field: names of classes; a score, which the job checks.
 WITHOUT_WORDS = ("configs/import.py", "configs/score/classifier.py")
@@ -113,7 +113,7 @@ def test_config_has_its_jobs_sections_and_every_field_a_value(path, arg):
     config = File(path).get_config(arg)
     assert isinstance(config, ml_collections.ConfigDict)
     _, sections = SECTIONS[config.task]
-    optional = arms.OPTIONAL_FIELDS if config.task == "study" else ()
+    optional = expand.OPTIONAL_FIELDS if config.task == "study" else ()
     assert set(config) - set(optional) == set(sections)
     empty = {name for name, value in leaves(config.to_dict()) if value is None}
     assert {name.rpartition(".")[2] for name in empty} <= MAY_BE_NONE

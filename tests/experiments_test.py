@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from jaxmoust import build
-from jaxmoust.study import arms
+from jaxmoust.study import expand
 from jaxmoust.study.experiment import Experiment
-from jaxmoust.study.run import describe
+from jaxmoust.study.runner import describe
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("digits", "fashion", "cifar10", "imagenet100")
@@ -28,12 +28,12 @@ def lay_out(monkeypatch):
     def of(file: str, arg: str) -> Experiment:
         wanted = WANTED.get((file, arg.partition(",")[0]), "")
         config = build.load_config(f"experiments/{file}:{arg}{wanted}")
-        return arms.expand(config, build.load_config, build.override, lambda data: data["source"], lambda path: "")
+        return expand.expand(config, build.load_config, build.override, lambda data: data["source"], lambda path: "")
 
     return of
 
 
-def real_only(run: arms.Run) -> bool:
+def real_only(run: expand.Run) -> bool:
     return not run.stage.config["data"]["synthetic"]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxmoust.study.page import COLUMNS, Arm, Gallery, Page
+from jaxmoust.report.page import COLUMNS, Arm, Gallery, Page
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 NUM_IMAGES = 240

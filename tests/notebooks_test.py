@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from jaxmoust.build import load_config, override
-from jaxmoust.data.sources import open_source
-from jaxmoust.data.synthetic import open_synthetic
-from jaxmoust.study import frame
+from jaxmoust.data.sources.registry import open_source
+from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.report import notebook as frame
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxmoust.analysis.learning_curve import Cells
+from jaxmoust.analysis.equivalence.learning_curve import Cells
 
 ALPHA, BETA, GAMMA = 120.0, 0.35, 3.0  # an error of 25 % at 125 images, 6 % at 32,000
 REAL_SIZES = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)

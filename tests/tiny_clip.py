@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 import tiny_stable_diffusion
 
-STORED = Path(__file__).parent / "models" / "clip_parity.npz"
+STORED = Path(__file__).parent / "models" / "stable_diffusion" / "clip_parity.npz"
 TOWER = {
     "hidden_size": 32,
     "intermediate_size": 64,

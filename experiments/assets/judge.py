@@ -8,9 +8,9 @@ import jax
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
+from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
-from jaxmoust.data.sources import open_source
-from jaxmoust.data.transforms import Resize
+from jaxmoust.data.sources.registry import open_source
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded

@@ -29,7 +29,7 @@ from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 from jaxmoust import build, jobs
 from jaxmoust.data.source import Source
-from jaxmoust.data.sources import open_source
+from jaxmoust.data.sources.registry import open_source
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
 from jaxmoust.models.stable_diffusion.pipeline import Loaded

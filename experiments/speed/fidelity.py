@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from jaxmoust.analysis import fidelity
-from jaxmoust.analysis.neighbours import nearest
+from jaxmoust.analysis.nearest_neighbours import nearest
 
 METRICS = {
     "precision, recall, density, coverage": fidelity.prdc,

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 
-from jaxmoust.core.method import EDM
+from jaxmoust.core.diffusion.methods import EDM
 from jaxmoust.generate import pixels
 from jaxmoust.runtime import parallel
 

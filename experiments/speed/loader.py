@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxmoust.data.loader import train_stream
+from jaxmoust.data.loading.loader import train_stream
+from jaxmoust.data.loading.transforms import RandomResizedCrop
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers import Random
-from jaxmoust.data.sources import from_arrays, image_folder
-from jaxmoust.data.transforms import RandomResizedCrop
+from jaxmoust.data.samplers.share import Random
+from jaxmoust.data.sources.registry import from_arrays, image_folder
 
 NUM_WORKERS = 2
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)

@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxmoust.models.resnet import DEPTHS, ResNet
-from jaxmoust.models.unet import PUBLISHED
-from jaxmoust.models.vit import SIZES, ViT
+from jaxmoust.models.classifiers.resnet import DEPTHS, ResNet
+from jaxmoust.models.classifiers.vit import SIZES, ViT
+from jaxmoust.models.unet.unet import PUBLISHED
 from jaxmoust.runtime import parallel
 
 SHAPE, NUM_CLASSES = (32, 32, 3), 10

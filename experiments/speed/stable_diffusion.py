@@ -48,7 +48,7 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 
-from jaxmoust.core import denoise, noise
+from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.generate import text_to_image
 from jaxmoust.models.stable_diffusion import Loaded, memory
 from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer

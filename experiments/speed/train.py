@@ -25,7 +25,7 @@ import jax
 import numpy as np
 import peers
 
-from jaxmoust.core.method import EDM
+from jaxmoust.core.diffusion.methods import EDM
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from jaxmoust.analysis.neighbours import centred, check_features, nearest_others, tiles
+from jaxmoust.analysis.nearest_neighbours import centred, check_features, nearest_others, tiles
 
 NEAREST_MANIFOLD = 3  # k of precision and recall
 NEAREST_DENSITY = 5  # k of density and coverage

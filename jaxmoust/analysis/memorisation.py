@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from jaxmoust.analysis.neighbours import check_features, nearest
+from jaxmoust.analysis.nearest_neighbours import check_features, nearest
 
 # A synthetic image is suspicious where it is nearer than all but this part of the held-out images.
 SUSPICIOUS = 0.01

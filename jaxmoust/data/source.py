@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from jaxmoust.data.transforms import Encoded
+from jaxmoust.data.loading.transforms import Encoded
 
 _FULL_DIGEST_BYTES = 1 << 30  # about a second to hash; beyond it, sizes and both ends of each file stand in
 _END_BYTES = 1 << 16

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust.core import denoise, noise
-from jaxmoust.core.method import Method, class_denoiser
-from jaxmoust.core.sample import SAMPLERS
+from jaxmoust.core.diffusion import denoise, noise
+from jaxmoust.core.diffusion.methods import Method, class_denoiser
+from jaxmoust.core.diffusion.solvers import SAMPLERS
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data import synthetic
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.writing import to_pixels, whole_images, write_missing
 from jaxmoust.runtime import parallel
 

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust.core import denoise, noise
-from jaxmoust.core.sample import SAMPLERS
+from jaxmoust.core.diffusion import denoise, noise
+from jaxmoust.core.diffusion.solvers import SAMPLERS
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data import synthetic
+from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
-from jaxmoust.data.transforms import Resize
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import to_pixels, whole_images, write_missing
 from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust.data import synthetic
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.progress import Progress
 

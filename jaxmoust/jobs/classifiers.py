@@ -14,9 +14,11 @@ from jaxmoust.analysis import accuracy
 from jaxmoust.analysis.scores import SCORES
 from jaxmoust.build import Config, RealData
 from jaxmoust.core.state import TrainState
-from jaxmoust.data import samplers, sources, synthetic
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.sources import Source
+from jaxmoust.data.samplers import share
+from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.jobs.clip_scores import score_by_clip
 from jaxmoust.jobs.cross_scores import CrossFit
 from jaxmoust.jobs.job import (
@@ -35,7 +37,7 @@ from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write
 from jaxmoust.train import predict
 from jaxmoust.train.loop import Task
-from jaxmoust.train.trained import trained_variables
+from jaxmoust.train.warm_start import trained_variables
 
 CLASSIFIER_SECTIONS = ("seed", "task", "data", "sampler", "model", "augment", "method", "optim", "train", "eval")
 EVALUATE_SECTIONS = ("task", "checkpoint", "data", "eval")
@@ -172,7 +174,7 @@ def _as_tuple(refs: str | tuple) -> tuple:
     return ((refs,) if refs else ()) if isinstance(refs, str) else tuple(refs)
 
 
-def count_draws(sampler: samplers.Sampler, num_steps: int, batch_size: int) -> dict:
+def count_draws(sampler: share.Sampler, num_steps: int, batch_size: int) -> dict:
     """Counts what a sampler draws of each source and class over training, in windows of whole steps.
 
     Of a long window stretches are counted that are spread over it evenly, as many draws as take a moment.

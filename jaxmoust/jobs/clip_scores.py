@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from jaxmoust import build
 from jaxmoust.build import Config
-from jaxmoust.data import synthetic
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.job import Resolve, Work, evaluation_batch_size, evaluation_stream, write_array
 from jaxmoust.runtime import parallel

@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data.folds import fold_of
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.sources import Source
+from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.splits.folds import fold_of
 from jaxmoust.jobs.job import evaluation_stream, fit_fold, training_stream
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder

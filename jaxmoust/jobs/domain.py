@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from jaxmoust import build
-from jaxmoust.analysis import accuracy, domain
+from jaxmoust.analysis import accuracy
+from jaxmoust.analysis import domain_gap as domain
 from jaxmoust.build import Config, RealData
 from jaxmoust.core.state import TrainState
-from jaxmoust.data import samplers
-from jaxmoust.data.base import base_keys
-from jaxmoust.data.folds import fold_of
-from jaxmoust.data.kinds import KINDS, Kinds, deal
-from jaxmoust.data.sources import Source
+from jaxmoust.data.samplers import share
+from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.splits.base_set import base_keys
+from jaxmoust.data.splits.folds import fold_of
+from jaxmoust.data.splits.real_vs_synthetic import KINDS, Kinds, deal
 from jaxmoust.jobs.classifiers import held, learnt_from_synthetic, load_classifier, score_summary
 from jaxmoust.jobs.job import (
     Resolve,
@@ -203,7 +204,7 @@ def _train_fold(
 ) -> tuple[TrainState, float]:
     """Trains the classifier that judges fold k: (state, seconds)."""
     pool = kinds.training_pool(k)
-    sampler = samplers.ClassPower(pool, power=0, seed=config["seed"])  # as many draws of each kind
+    sampler = share.ClassPower(pool, power=0, seed=config["seed"])  # as many draws of each kind
     stream_from = training_stream(pool, sampler, real, training.recipe, machine)
     return fit_fold(k, kinds.num_folds, training, stream_from, folder, machine, config["seed"])
 

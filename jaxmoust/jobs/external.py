@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import synthetic
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.job import Resolve, Work, open_real_data
 from jaxmoust.runtime import parallel

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import samplers, synthetic
 from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers import share
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.external import sample_external
 from jaxmoust.jobs.job import (
@@ -22,7 +23,7 @@ from jaxmoust.jobs.job import (
     run_fit,
     training_stream,
 )
-from jaxmoust.models.pretrained_unet import read_unet
+from jaxmoust.models.unet.load import read_unet
 from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder, environment
 
@@ -43,7 +44,7 @@ def fit_generator(config: Config, resolve: Resolve = Path) -> Work:
     task, class_names = training.task, real.base.class_names
     eval_data = fit_eval_data(real, config, machine)
     pool = Pool.from_sources([real.base])
-    stream_from = training_stream(pool, samplers.Random(pool, config["seed"]), real, training.recipe, machine)
+    stream_from = training_stream(pool, share.Random(pool, config["seed"]), real, training.recipe, machine)
 
     def work(folder: RunFolder) -> dict:
         title = f"fit {config['method']['name']}"

@@ -15,11 +15,13 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import loader, sources, synthetic
+from jaxmoust.data.loading import loader
+from jaxmoust.data.loading.transforms import RandomResizedCrop
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers import Sampler
-from jaxmoust.data.sources import Source
-from jaxmoust.data.transforms import RandomResizedCrop
+from jaxmoust.data.samplers.share import Sampler
+from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, environment, read_json
 from jaxmoust.train.loop import Recipe, fit

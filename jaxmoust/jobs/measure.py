@@ -18,12 +18,13 @@ from jaxmoust import build
 from jaxmoust.analysis import fidelity
 from jaxmoust.analysis.memorisation import Memorisation, memorisation
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import loader, sources
-from jaxmoust.data.pictures import pair_sheet
+from jaxmoust.data.loading import loader
+from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
-from jaxmoust.data.transforms import Resize
+from jaxmoust.data.sources import registry as sources
 from jaxmoust.jobs.classifiers import SET_FIELDS, learnt_from_synthetic, open_classifier
 from jaxmoust.jobs.job import Resolve, Work, base_size, evaluation_batch_size, evaluation_stream, open_real_data
+from jaxmoust.report.contact_sheet import pair_sheet
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write, read_json
 from jaxmoust.train import features

@@ -8,9 +8,9 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.data import sources
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.source import digest_files
+from jaxmoust.data.sources import registry as sources
 from jaxmoust.jobs.classifiers import OPTIONAL_SET_FIELDS, evaluate, plan_score, plan_train, score, train
 from jaxmoust.jobs.clip_scores import plan_clip_score, read_clip
 from jaxmoust.jobs.cross_scores import check_trained
@@ -19,11 +19,13 @@ from jaxmoust.jobs.external import merge, plan_external
 from jaxmoust.jobs.generators import SAMPLE_SECTIONS, fit_generator, import_generator, make_spec, plan_fit, sample
 from jaxmoust.jobs.job import BadInput, Resolve, open_real_data, run
 from jaxmoust.jobs.measure import measure, plan_measure
+from jaxmoust.report import findings, index
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
-from jaxmoust.study import arms, findings, index, plan
-from jaxmoust.study.run import conduct, make_row
-from jaxmoust.study.stages import Stage, Store, in_order
+from jaxmoust.study import dry_run as plan
+from jaxmoust.study import expand
+from jaxmoust.study.runner import conduct, make_row
+from jaxmoust.study.store import Stage, Store, in_order
 
 JOBS = {
     "fit": fit_generator,
@@ -56,7 +58,7 @@ def study(
     store = Store(store_path, compute, machine.primary, lambda flag: machine.any(machine.primary and flag))
     config = build.plain(config)
     try:
-        experiment = arms.expand(config, build.load_config, build.override, _data_digest, content_digest)
+        experiment = expand.expand(config, build.load_config, build.override, _data_digest, content_digest)
         real = build.unpack("data", build.real_data, experiment.data)
         store.check_folder()
         for run_of_arm in experiment.runs:

@@ -17,10 +17,11 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.build import Config, RealData
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.state import TrainState
-from jaxmoust.data import pictures, samplers, sources
 from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers import share
+from jaxmoust.data.sources import registry as sources
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.jobs import pipelines
 from jaxmoust.jobs.job import (
@@ -37,6 +38,7 @@ from jaxmoust.jobs.job import (
 )
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded, memory
+from jaxmoust.report import contact_sheet
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, atomic_write
 from jaxmoust.train.autoencode import Autoencode
@@ -75,7 +77,7 @@ def fit_pipeline(config: Config, resolve: Resolve = Path) -> Work:
     precompute = getattr(task, "precompute", False)
     eval_data = fit_eval_data(real, config, machine)
     pool = Pool.from_sources([real.base])
-    sampler = samplers.Random(pool, config["seed"])
+    sampler = share.Random(pool, config["seed"])
     stream_from = training_stream(pool, sampler, real, training.recipe, machine, pixels=not precompute)
 
     def work(folder: RunFolder) -> dict:
@@ -244,7 +246,7 @@ def _watch(config: Config, plan: Plan, folder: RunFolder, machine: parallel.Mach
         trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
         now = Loaded(plan.loaded.pipeline, task.tuned(plan.loaded.params, trained))
         drawn = np.concatenate(list(text_to_image.draw(now, request, 0, labels, indices, devices)))
-        sheet = pictures.contact_sheet(sources.from_arrays(drawn, labels, names), per_class)
+        sheet = contact_sheet.contact_sheet(sources.from_arrays(drawn, labels, names), per_class)
         (folder.path / "grids").mkdir(exist_ok=True)
         content = io.BytesIO()
         sheet.save(content, "png")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxmoust.study.stages import Stage, in_order
+from jaxmoust.study.store import Stage, in_order
 
 Config = Mapping[str, Any]
 

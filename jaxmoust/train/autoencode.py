@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxmoust.core import noise
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.diffusion import noise
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.runtime import parallel

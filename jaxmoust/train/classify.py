@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.core import losses
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.state import TrainState
+from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
 from jaxmoust.models.drop import fold_all
-from jaxmoust.models.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
-from jaxmoust.train.trained import load_trained
+from jaxmoust.train.warm_start import load_trained
 
 # Folded into an example's key for the network's own draws; an augmentation folds in small numbers.
 _NETWORK = 1000

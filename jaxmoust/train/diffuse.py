@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust.core import denoise, noise
-from jaxmoust.core.augment import Augment
-from jaxmoust.core.method import Method, class_denoiser
-from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.diffusion import denoise, noise
+from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
+from jaxmoust.train.eval_noise import loss_at_fixed_noise
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, to_unit
-from jaxmoust.train.noised import loss_at_fixed_noise
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy as np
 from jaxmoust.core.state import TrainState
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.source import digest_bytes
-from jaxmoust.models import inception
-from jaxmoust.models.pretrained import load_pretrained, put_leaves
-from jaxmoust.models.pretrained_vit import load_vit
+from jaxmoust.models.classifiers import inception
+from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
+from jaxmoust.models.classifiers.pretrained_vit import load_vit
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from jaxmoust.core import denoise, noise
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.state import TrainState
-from jaxmoust.models import lora
+from jaxmoust.models.stable_diffusion import lora
 from jaxmoust.runtime import parallel
 from jaxmoust.train.autoencode import as_seen
+from jaxmoust.train.eval_noise import loss_at_fixed_noise
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
-from jaxmoust.train.noised import loss_at_fixed_noise
 
 
 @dataclass(frozen=True)

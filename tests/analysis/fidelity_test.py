@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 from scipy.spatial.distance import cdist
 
-from jaxmoust.analysis import fidelity, neighbours
+from jaxmoust.analysis import fidelity, nearest_neighbours
 from jaxmoust.analysis.fidelity import cmmd, fid, kid, measure, prdc
 
 PUBLISHED = {
@@ -73,8 +73,8 @@ def plain_cmmd(real, fake):
 @pytest.fixture(params=[2048, 64], ids=["one tile", "many tiles"])
 def tile(request, monkeypatch):
     """The tiles' side: above and below the number of images, which 64 does not divide."""
-    monkeypatch.setattr(neighbours, "TILE", request.param)
-    monkeypatch.setattr(neighbours, "_GROUPS", 8)
+    monkeypatch.setattr(nearest_neighbours, "TILE", request.param)
+    monkeypatch.setattr(nearest_neighbours, "_GROUPS", 8)
     monkeypatch.setattr(fidelity, "_ROWS", request.param)
 
 
@@ -166,10 +166,10 @@ def test_nearest_others_are_those_of_a_full_sort_for_any_tile(seed, n, m, size):
     rng = np.random.RandomState(seed)
     x, y = rng.randn(n, 3).astype(np.float32), rng.randn(m, 3).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "TILE", size)
-        patch.setattr(neighbours, "_GROUPS", 4)
-        found = neighbours.nearest_others(x, 5)
-        distance, index = neighbours.nearest(x, y)
+        patch.setattr(nearest_neighbours, "TILE", size)
+        patch.setattr(nearest_neighbours, "_GROUPS", 4)
+        found = nearest_neighbours.nearest_others(x, 5)
+        distance, index = nearest_neighbours.nearest(x, y)
     expected = np.sort(cdist(x, x) + np.diag(np.full(n, np.inf)), axis=1)[:, :5]
     np.testing.assert_allclose(np.sqrt(np.maximum(found.squared, 0)), expected, atol=1e-3)  # a square root near 0
     np.testing.assert_allclose(cdist(x, x)[np.arange(n)[:, None], found.index], expected, atol=1e-3)
@@ -187,7 +187,7 @@ def test_cmmd_depends_on_directions_alone_and_stands_vectors_of_0():
 def test_features_far_from_the_origin_lose_no_neighbours():
     real, fake = features()
     assert prdc(real + 300, fake + 300) == pytest.approx(prdc(real, fake), abs=0.02)  # what float32 leaves of 300.1
-    distance, _ = neighbours.nearest(real[:5] + 300, real + 300)
+    distance, _ = nearest_neighbours.nearest(real[:5] + 300, real + 300)
     np.testing.assert_array_equal(distance, 0)
 
 

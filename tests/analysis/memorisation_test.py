@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmoust.analysis.memorisation import SUSPICIOUS, memorisation
-from jaxmoust.data import sources
+from jaxmoust.data.sources import registry as sources
 
 SIDE = 8
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jaxmoust.data
 
-MODULES = sorted(Path(jaxmoust.data.__file__).parent.glob("*.py"))
+MODULES = sorted(Path(jaxmoust.data.__file__).parent.rglob("*.py"))
 
 
 def imported(module):

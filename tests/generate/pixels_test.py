@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmoust.core.method import DDPM, EDM
-from jaxmoust.core.sample import SAMPLERS
-from jaxmoust.data import synthetic
+from jaxmoust.core.diffusion.methods import DDPM, EDM
+from jaxmoust.core.diffusion.solvers import SAMPLERS
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import pixels, writing
 from jaxmoust.generate.pixels import Generator, Sampling
-from jaxmoust.models.unet import UNet
+from jaxmoust.models.unet.unet import UNet
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.parallel import Machine
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tiny_stable_diffusion as tiny
 
-from jaxmoust.core.sample import SAMPLERS
-from jaxmoust.data import synthetic
-from jaxmoust.data.sources import from_arrays
+from jaxmoust.core.diffusion.solvers import SAMPLERS
+from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request
 from jaxmoust.generate.writing import NotAnImage

@@ -10,7 +10,7 @@ import tiny_clip
 
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
-from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.jobs.clip_scores import probabilities
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.train.features import of_clip

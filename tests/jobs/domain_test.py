@@ -8,7 +8,8 @@ import pytest
 
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
-from jaxmoust.data import sources, synthetic
+from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.synthetic import store as synthetic
 
 BASE = {"n_base": 100}
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
-from jaxmoust.data import sources
-from jaxmoust.data.synthetic import SyntheticSpec, finish, shard_range, write_shard
+from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.synthetic.store import SyntheticSpec, finish, shard_range, write_shard
 from jaxmoust.runtime.folder import read_json
 from jaxmoust.train.predict import NonFiniteRows
 

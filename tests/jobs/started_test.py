@@ -8,7 +8,7 @@ import pytest
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data import synthetic
+from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime.checkpoint import restore_tree
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data.synthetic import open_synthetic
+from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.jobs import pipelines
 from jaxmoust.jobs.tuning import new_words
 from jaxmoust.models import stable_diffusion

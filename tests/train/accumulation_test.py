@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine

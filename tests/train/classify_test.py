@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.state import TrainState
-from jaxmoust.data.loader import eval_stream
-from jaxmoust.data.sources import from_arrays
-from jaxmoust.models.resnet import ResNet
-from jaxmoust.models.vit import ViT
-from jaxmoust.models.wide_resnet import WideResNet
+from jaxmoust.data.loading.loader import eval_stream
+from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.models.classifiers.resnet import ResNet
+from jaxmoust.models.classifiers.vit import ViT
+from jaxmoust.models.classifiers.wide_resnet import WideResNet
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmoust.core import noise
-from jaxmoust.core.augment import Augment
-from jaxmoust.core.method import DDPM, EDM
-from jaxmoust.core.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.diffusion import noise
+from jaxmoust.core.diffusion.methods import DDPM, EDM
 from jaxmoust.core.state import TrainState
-from jaxmoust.data.loader import eval_stream
-from jaxmoust.data.sources import from_arrays
+from jaxmoust.data.loading.loader import eval_stream
+from jaxmoust.data.sources.registry import from_arrays
 from jaxmoust.models.drop import dropout
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.diffuse import Diffuse

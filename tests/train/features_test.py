@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxmoust.core.state import TrainState
-from jaxmoust.data.loader import eval_stream
+from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
-from jaxmoust.models.resnet import ResNet
+from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train import features
 from jaxmoust.train.classify import Classify

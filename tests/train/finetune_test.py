@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import tiny_stable_diffusion as tiny
 
-from jaxmoust.core import noise
-from jaxmoust.core.augment import Augment
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.diffusion import noise
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data.loader import eval_stream
-from jaxmoust.data.sources import from_arrays
-from jaxmoust.models import lora
-from jaxmoust.models.stable_diffusion import add_tokens
+from jaxmoust.data.loading.loader import eval_stream
+from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.models.stable_diffusion import add_tokens, lora
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.finetune import Finetune
 from jaxmoust.train.loop import Recipe, init_state, make_step

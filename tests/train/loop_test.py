@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmoust.core import augment, losses
+from jaxmoust.core import losses
+from jaxmoust.core.augment import augment
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import Checkpoints, restore_tree
 from jaxmoust.runtime.folder import RunFolder

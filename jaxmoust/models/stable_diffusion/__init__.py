@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x through diffusers' Flax models: the only room that knows diffusers and transformers.
 
 A folder in diffusers' layout, or a model of the hub, goes in; what comes out are pure functions of parameters, images
-and latents [B, H, W, C], and one contract, `denoise(x, sigma) -> x0`, that every sampler of core/sample.py walks.
+and latents [B, H, W, C], and one contract, `denoise(x, sigma) -> x0`, that every solver in core/diffusion/ walks.
 """
 
 from jaxmoust.models.stable_diffusion.pipeline import Loaded, StableDiffusion, load, save

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.core import noise
+from jaxmoust.core.diffusion import noise
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")

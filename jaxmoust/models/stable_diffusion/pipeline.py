@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float, Int, Key
 
-from jaxmoust.core import denoise, noise
+from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.models.stable_diffusion import weights
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,

@@ -1,0 +1,1 @@
+"""The order of draws: each sampler is a pure function of a position."""

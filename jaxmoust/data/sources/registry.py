@@ -1,0 +1,143 @@
+"""The sources there are, by name: built-in sets here, the others in files of their own.
+
+Each maker checks what it finds and returns a `Source`; what a source can do is in source.py. The makers and what
+goes with them are importable from here too.
+"""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from jaxmoust.data.samplers.permutation import make_key, shuffled
+from jaxmoust.data.source import Source, from_arrays
+from jaxmoust.data.sources.archive_source import cifake
+from jaxmoust.data.sources.class_list import read_class_list, select_classes
+from jaxmoust.data.sources.image_folder import check_split, image_folder
+from jaxmoust.data.sources.medmnist import medmnist
+from jaxmoust.data.sources.tfds import prepare_tfds, tfds_source
+from jaxmoust.data.splits.base_set import base_keys
+
+__all__ = [
+    "SOURCES",
+    "Source",
+    "base_keys",
+    "cifake",
+    "digits",
+    "fashion_mnist",
+    "from_arrays",
+    "image_folder",
+    "medmnist",
+    "open_source",
+    "prepare_tfds",
+    "read_idx",
+    "tfds_source",
+]
+
+_DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+_FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+def digits(split: str) -> Source:
+    """The 8 x 8 grey digits of scikit-learn: train holds 100 images of each class, test the other 797.
+
+    The split is fixed. Pixel values 0 to 16 are scaled to 0 to 255.
+    Source: Alpaydin and Kaynak 1998, Optical recognition of handwritten digits, UCI; CC BY 4.0.
+    """
+    check_split(split, "digits")
+    from sklearn.datasets import load_digits  # a slow import that only this source needs
+
+    data = load_digits()
+    labels = data.target.astype(np.int32)
+    images = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    order = shuffled(np.arange(labels.size), labels.size, make_key(0x646967697473))
+    train = np.sort(np.concatenate([order[labels[order] == c][:100] for c in range(10)]))
+    keys = train if split == "train" else np.setdiff1d(np.arange(labels.size), train)
+    return from_arrays(images[keys], labels[keys], [str(c) for c in range(10)], f"digits/{split}")
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads an IDX file of unsigned bytes, gzipped or not: uint8 of the shape it announces.
+
+    Raises: ValueError: another kind of file, or one whose length does not fit its header.
+    Source: the format of the MNIST distribution (LeCun): 0, 0, type, rank, big-endian int32 sizes, data.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"Got an unreadable file, {path}: {error}. Fetch it again.") from error
+    rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) > 3 else 0
+    shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * rank], ">i4")) if rank else ()
+    if not rank or len(data) != 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)):
+        raise ValueError(
+            f"Got {len(data)} bytes that are not a whole IDX file of unsigned bytes, {path}: fetch it again."
+        )
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def fashion_mnist(split: str, path: str = "") -> Source:
+    """Fashion-MNIST from its IDX files: 28 x 28 grey, 60,000 images to train and 10,000 to test.
+
+    Args:
+        split: "train" or "test".
+        path: the folder of the four files (.gz or not); by default where Debian's package puts them.
+    Source: Xiao, Rasul and Vollgraf 2017 (1708.07747); MIT licence.
+    """
+    check_split(split, "fashion_mnist")
+    folder = Path(path).expanduser() if path else _DEBIAN_FASHION
+    prefix = "train" if split == "train" else "t10k"
+    found = {}
+    for kind in ("images-idx3", "labels-idx1"):
+        names = [f"{prefix}-{kind}-ubyte{suffix}" for suffix in (".gz", "")]
+        found[kind] = next((folder / name for name in names if (folder / name).is_file()), None)
+        if found[kind] is None:
+            raise ValueError(
+                f"Got no Fashion-MNIST in {folder}: looked for {' or '.join(names)}. Install Debian's package "
+                f"dataset-fashion-mnist, or put the four IDX files into a folder and give it as the path."
+            )
+    images, labels = read_idx(found["images-idx3"]), read_idx(found["labels-idx1"])
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"Got images {images.shape} and labels {labels.shape} in {folder}, allowed is [N, H, W] and [N]: fetch "
+            f"the files again."
+        )
+    return from_arrays(images, labels, _FASHION_CLASSES, f"fashion_mnist/{split}")
+
+
+# The sources that a config can name; "tfds:NAME" is open_source's own.
+SOURCES: dict[str, Callable[..., Source]] = {
+    "digits": lambda split, path: digits(split),
+    "fashion_mnist": fashion_mnist,
+    "folder": lambda split, path, classes="": image_folder(path, split, classes=classes),
+    "medmnist": medmnist,
+    "cifake_real": cifake,
+    "cifake_fake": lambda split, path: cifake(split, path, "FAKE"),
+}
+
+
+def open_source(name: str, split: str, path: str = "", classes: str = "") -> Source:
+    """Opens a source by its name.
+
+    Args:
+        name: one of `SOURCES`, or "tfds:NAME".
+        split: "train" or "test"; for TFDS, any split it understands; of MedMNIST also "val" and "train+val".
+        path: what the source needs: a folder of images or IDX files, a file, or TFDS's data_dir.
+        classes: a text file that names the classes to use, one a line, in the order of their labels; by default
+            all of them, as the source orders them.
+    Raises: ValueError: an unknown name, or whatever the source finds wrong.
+    """
+    if name == "folder":
+        if not path:
+            raise ValueError("Got source 'folder' without a path: give the folder of images, data.path=DIR.")
+        return SOURCES[name](split, path, classes)  # looks into no other folder than the named ones
+    if name.startswith("tfds:"):
+        source = tfds_source(name.removeprefix("tfds:"), split, path)
+    elif name in SOURCES:
+        source = SOURCES[name](split, path)
+    else:
+        raise ValueError(f"Got source {name!r}, allowed are {', '.join(SOURCES)} and tfds:NAME: choose one.")
+    return select_classes(source, read_class_list(classes)) if classes else source

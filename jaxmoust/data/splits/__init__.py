@@ -1,0 +1,1 @@
+"""Who is in which set: base sets, folds, and real against synthetic images."""

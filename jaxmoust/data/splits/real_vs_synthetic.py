@@ -1,0 +1,85 @@
+"""Real and synthetic images as the two classes of one question, dealt out to folds for cross-fitting.
+
+Whoever asks "real or synthetic?" must not have seen the image before, and must not be able to answer by what it shows:
+so every image is held out once, and as many of each kind from every class are counted. Knows nothing of who asks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.data.splits.folds import fold_of, matched
+
+# The classes, in the order of their labels: the logit of "real" less that of "synthetic" is the second less the first.
+KINDS = ("synthetic", "real")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Images of both kinds; make it by `deal`.
+
+    Attributes:
+        sources: kind -> its images, with the labels of what they show; "real" first.
+        pool: the same images in this order, labelled by their kind.
+        folds: kind -> the fold of each image, int64 [n].
+        counted: kind -> whether an image is one of as many of each kind, fold by fold and class by class: bool [n].
+        num_folds: K.
+    """
+
+    sources: Mapping[str, Source]
+    pool: Pool
+    folds: Mapping[str, np.ndarray]
+    counted: Mapping[str, np.ndarray]
+    num_folds: int
+
+    def heldout(self, fold: int, only_counted: bool = False) -> dict[str, Source]:
+        """The images of a fold, by kind; all of them, or those that count."""
+        masks = {kind: (of == fold) & (self.counted[kind] | (not only_counted)) for kind, of in self.folds.items()}
+        return {kind: source.subset(np.flatnonzero(masks[kind])) for kind, source in self.sources.items()}
+
+    def training_pool(self, fold: int) -> Pool:
+        """The pool without a fold: what its judge is trained on."""
+        return self.pool.keep(np.concatenate([self.folds[kind] for kind in self.sources]) != fold)
+
+
+def deal(real: Source, synthetic: Source, num_folds: int, seed: int) -> Kinds:
+    """Deals the images of both kinds out to folds, each class alike.
+
+    Args:
+        real, synthetic: of the same classes. num_folds: 2 and up. seed: 0 and up, of the dealing.
+    Raises: ValueError: sources of other classes, fewer than two images of a kind in a fold, or a fold in which no
+        class has an image of both kinds.
+    """
+    pool = Pool.from_sources([_of_kind(real, "real"), _of_kind(synthetic, "synthetic")])
+    if real.class_names != synthetic.class_names:
+        raise ValueError(
+            f"Got real images of the classes {list(real.class_names)} and synthetic ones of "
+            f"{list(synthetic.class_names)}, allowed are the same in the same order: rebuild the one that is wrong."
+        )
+    sources = {"real": real, "synthetic": synthetic}
+    for kind, source in sources.items():
+        if len(source) < 2 * num_folds or num_folds < 2:
+            raise ValueError(
+                f"Got {num_folds} folds of {len(source)} {kind} images, allowed are two folds and up with two images "
+                "of each kind in every one: take fewer folds or more images."
+            )
+    folds = {kind: fold_of(source.labels, num_folds, seed) for kind, source in sources.items()}
+    cells = {kind: folds[kind] * len(real.class_names) + source.labels for kind, source in sources.items()}
+    keys = dict(zip(sources, matched(*cells.values()), strict=True))
+    if empty := sorted(set(range(num_folds)) - set(folds["real"][keys["real"]].tolist())):
+        raise ValueError(
+            f"Got {num_folds} folds, of which in {empty} no class has an image of both kinds, allowed is one such "
+            "class in each: take fewer folds, more images, or sets of the same classes."
+        )
+    counted = {kind: np.isin(np.arange(len(source)), keys[kind]) for kind, source in sources.items()}
+    return Kinds(sources, pool, folds, counted, num_folds)
+
+
+def _of_kind(source: Source, kind: str) -> Source:
+    """The same images, labelled by their kind instead of what they show."""
+    digest = digest_bytes(b"kind", kind.encode(), source.digest.encode())
+    labels = np.full(len(source), KINDS.index(kind), np.int32)
+    return replace(source, name=kind, labels=labels, class_names=KINDS, digest=digest)

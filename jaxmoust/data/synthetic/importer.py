@@ -1,0 +1,155 @@
+"""Synthetic sets out of images made elsewhere: a folder, a zip archive, CIFAKE, or any other source.
+
+Every image is decoded once before anything is written, so that a bad one leaves no half of a set behind. What is not
+known of an imported set (its seed, its guidance, its sampling steps) is named as unknown in its provenance.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.data.sources.archive import Members, open_members
+from jaxmoust.data.sources.archive_source import encoded_source
+from jaxmoust.data.sources.class_list import read_class_list
+from jaxmoust.data.sources.labels import Labelled, by_folder, by_table
+from jaxmoust.data.sources.registry import open_source
+from jaxmoust.data.synthetic.store import SyntheticSpec, finish, missing_shards, shard_range, write_shard
+
+_SHARD_IMAGES = 1000
+_SHARD_BYTES = 1 << 28  # decoded; a shard is held in memory
+_FILES = ("", "folder")  # sources that are files to be labelled here
+# What is known of the generator of a public set.
+_GENERATORS = {"cifake_fake": "stable-diffusion-v1-4 (CIFAKE)"}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import wrote, and what it left aside.
+
+    Attributes:
+        num_images: in the set.
+        class_names: K names.
+        passed_over: files that are not among the images: no images, not in the table, of other classes.
+    """
+
+    num_images: int
+    class_names: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
+
+
+def import_images(
+    origin: str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    source: str = "",
+    split: str = "",
+    table: str = "",
+    classes: str = "",
+    name: str = "",
+    generator: str = "",
+    shard_images: int = 0,
+    seed: int | None = None,
+    guidance: float | None = None,
+    steps: int | None = None,
+    prompts: Mapping[str, str] | Sequence[str] = (),
+    versions: Mapping[str, str] | None = None,
+) -> Imported:
+    """Turns images made elsewhere into a synthetic set; the same call completes a set that is partly there.
+
+    Args:
+        origin: a folder or a zip archive; for another source, its path.
+        path: the set's folder.
+        source: "" for images in class folders or with a table; "cifake_fake", or any name of `sources.open_source`.
+        split: the part of the source; of a folder with several groups of class folders, the group's name.
+        table: a CSV file with the columns file, label and, if it likes, prompt: of the disk, or inside origin.
+        classes: a text file with the names of the classes to use, in the order of their labels.
+        name: of the TFDS data set; by default made of origin's name.
+        generator: what made the images, as far as known.
+        shard_images: by default 1,000, and fewer where they are large.
+        seed, guidance, steps: of the generator; None is unknown.
+        prompts: one for each class, if the table gives none; see `SyntheticSpec`.
+        versions: of the packages that made the images; see `finish`.
+    Raises: ValueError: whatever the files, the table or the source are refused for; images of different sizes; a
+        folder of another set. Nothing was written.
+    """
+    if source in _FILES:
+        images, files = _open_files(origin, split, table, classes)
+    elif table:
+        raise ValueError(
+            f"Got a table for the source {source!r}, allowed is one for a folder or archive: leave it out."
+        )
+    else:
+        images, files = open_source(source, split or "train", os.fspath(origin), classes), None
+    if images.shape is None:
+        raise ValueError(
+            f"Got images of different sizes in {origin}, allowed is one size for a synthetic set: resize them."
+        )
+    texts = files.prompts if files else ()
+    if texts and prompts:
+        raise ValueError("Got prompts for the classes and in the table, allowed is one of the two: leave one out.")
+    generation = {"seed": seed, "guidance": guidance, "steps": steps}
+    known = {field: value for field, value in generation.items() if value is not None}
+    made_from = Path(origin).resolve().name if os.fspath(origin) else source
+    created_by = {"imported": images.digest, "source": source or "folder", "split": split, "from": made_from}
+    spec = SyntheticSpec(
+        name=name or _set_name(source, made_from),
+        class_names=images.class_names,
+        shape=images.shape,
+        num_images=len(images),
+        shard_images=shard_images or min(_SHARD_IMAGES, max(1, _SHARD_BYTES // int(np.prod(images.shape)))),
+        generator=generator or _GENERATORS.get(source, "imported"),
+        prompts=prompts,
+        created_by=created_by
+        | {"unknown": sorted(set(generation) - set(known))}
+        | ({"prompts": digest_bytes(*(text.encode() for text in texts))} if texts else {}),
+        class_counts=images.class_counts(),
+        **{"seed": 0, **known},
+    )
+    _write(images, texts, path, spec)
+    finish(path, spec, versions)
+    return Imported(spec.num_images, spec.class_names, files.passed_over if files else ())
+
+
+def _open_files(origin: str | os.PathLike, split: str, table: str, classes: str) -> tuple[Source, Labelled]:
+    """Finds and decodes the images of a folder or an archive, by their folders or by a table."""
+    members, wanted = open_members(origin), read_class_list(classes) if classes else ()
+    if table and split:
+        raise ValueError("Got a table and a split, allowed is one of the two: the table says which images are used.")
+    if table:
+        inside = str(PurePosixPath(table).parent) if table in members.names else ""
+        files = by_table(members.names, str(origin), _table_text(members, table), inside, wanted)
+    else:
+        files = by_folder(members.names, str(origin), split, wanted)
+    return encoded_source(members, files, members.path.name), files
+
+
+def _table_text(members: Members, table: str) -> str:
+    try:
+        data = members.read(table) if table in members.names else Path(table).expanduser().read_bytes()
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"Got the table {table}, which cannot be read ({error}), allowed is a CSV file in UTF-8, on the disk or in "
+            f"{members.path}: correct the path."
+        ) from error
+
+
+def _write(images: Source, texts: Sequence[str], path: str | os.PathLike, spec: SyntheticSpec) -> None:
+    """Writes the shards that are missing, in the order that a spec gives to its images."""
+    by_class = np.argsort(images.labels, kind="stable")
+    first = np.cumsum(spec.class_counts) - spec.class_counts
+    for shard in missing_shards(path, spec):
+        labels, indices = shard_range(spec, shard)
+        keys = by_class[first[labels] + indices]
+        write_shard(path, spec, shard, images.images(keys), [texts[key] for key in keys] if texts else None)
+
+
+def _set_name(source: str, made_from: str) -> str:
+    if source not in _FILES:
+        return re.sub(r"[^a-z0-9]+", "_", source.lower()).strip("_")
+    return "set_" + re.sub(r"[^a-z0-9]+", "_", made_from.lower().removesuffix(".zip")).strip("_")

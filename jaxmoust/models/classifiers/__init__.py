@@ -1,0 +1,1 @@
+"""Networks that classify, trained here or read from public weights."""

@@ -1,0 +1,1 @@
+"""Pixel generators, and public ones brought into our layout."""

@@ -1,0 +1,125 @@
+"""State dicts of EDM's networks, DDPM++ and ADM, read as networks of models/unet/unet.py."""
+
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmoust.core.augment.nonleaky import LABEL_DIM
+from jaxmoust.models.classifiers.pretrained import read_arrays
+from jaxmoust.models.unet.convert import (
+    Imported,
+    Make,
+    Tensors,
+    features_in,
+    features_out,
+    kernel,
+    make_params,
+    place,
+    unwoven,
+    with_null_transposed,
+)
+from jaxmoust.models.unet.unet import PUBLISHED
+
+# Of the networks that Karras et al. published for CIFAR-10; a state dict does not hold it.
+_AUGMENT_PROBABILITY = 0.12
+
+
+def read_edm(file: Path, num_classes: int = 0) -> Imported:
+    """Reads the state dict of an EDM-preconditioned DDPM++ (SongUNet) or ADM (DhariwalUNet), sigma_data 0.5.
+
+    Dropout and the probability of augmentation are not in a state dict; they are set to 0, and to Karras et al.'s
+    0.12 where the network hears of augmentation.
+
+    Raises: ValueError: as `read_unet`; NCSN++ too.
+    """
+    tensors = {name.removeprefix("model."): tensor for name, tensor in read_arrays(file).items()}
+    filters = [name for name in tensors if name.endswith("resample_filter")]
+    odd = [name for name in filters if tensors[name].size != 4 or np.any(tensors[name] != 0.25)]
+    odd += [name for name in tensors if "freqs" in name or "aux_residual" in name or "aux_down" in name]
+    if odd:
+        raise ValueError(f"{file} is no DDPM++ or ADM: it has {', '.join(sorted(odd))}, as NCSN++ does.")
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in filters}
+    model, shape, found_classes, augment_dim = _edm_sizes(file, tensors)
+    if num_classes not in (0, max(1, found_classes)):
+        raise ValueError(f"{file} has {found_classes} classes (0: unconditional), which are not {num_classes}.")
+    num_classes = max(1, found_classes)
+    if augment_dim not in (0, LABEL_DIM):
+        raise ValueError(f"{file} has {augment_dim} augmentation labels; allowed are {LABEL_DIM} or none.")
+    rule = functools.partial(_edm_rule, model=model, size=shape[0])
+    params = make_params(file, model, shape, num_classes, tensors, rule, augment_dim)
+    sections = {
+        "model": model,
+        "method": {"name": "edm", "sigma_data": 0.5, "label_dropout": 0.0},
+        "augment": {"nonleaky": _AUGMENT_PROBABILITY} if augment_dim else {},
+    }
+    return Imported(sections, params, num_classes, shape)
+
+
+def _edm_sizes(file: Path, tensors: Tensors) -> tuple[dict[str, Any], tuple[int, int, int], int, int]:
+    """Reads (the section model, image shape, classes or 0, augmentation labels or 0) off names and shapes."""
+    blocks = [re.fullmatch(r"enc\.(\d+)x\d+_block(\d+)\.conv0\.weight", name) for name in tensors]
+    found = [(int(match[1]), int(match[2])) for match in blocks if match]
+    sizes = sorted({px for px, _ in found}, reverse=True)
+
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        if name not in tensors or tensors[name].ndim != rank:
+            raise ValueError(f"{file} is no state dict of EDM's DDPM++ or ADM: it lacks {name} of {rank} dimensions.")
+        return tensors[name].shape
+
+    if not sizes:
+        raise ValueError(f"{file} is no state dict of EDM's DDPM++ or ADM: it lacks enc.32x32_block0 and the like.")
+    base, channels, *_ = shape(f"enc.{sizes[0]}x{sizes[0]}_conv.weight", 4)
+    emb_channels, noise_channels = shape("map_layer0.weight", 2)
+    if noise_channels != base or emb_channels != 4 * base:
+        raise ValueError(
+            f"{file}: its first convolution has {base} channels, its embeddings {noise_channels} and {emb_channels}; "
+            f"allowed are {base} and {4 * base}."
+        )
+    model = {
+        "name": "adm_64px" if "out_norm.weight" in tensors else "ddpmpp_cifar10",
+        "base_channels": base,
+        "channel_multipliers": tuple(shape(f"enc.{px}x{px}_block0.conv0.weight", 4)[0] // base for px in sizes),
+        "num_blocks": 1 + max(index for _, index in found),
+        "attention_px": tuple(px for px in sizes if f"enc.{px}x{px}_block0.qkv.weight" in tensors),
+        "dropout": 0.0,
+    }
+    num_classes, augment_dim = (
+        shape(name, 2)[1] if name in tensors else 0 for name in ("map_label.weight", "map_augment.weight")
+    )
+    return model, (sizes[0], sizes[0], channels), num_classes, augment_dim
+
+
+def _edm_rule(name: str, model: Mapping[str, Any], size: int) -> tuple[list[str], Make]:
+    """As `_diffusers_rule`."""
+    adm = model["name"] == "adm_64px"
+    module, *inner, leaf = name.split("/")
+    field = "bias" if leaf == "bias" else "weight"
+    outer = {
+        "conv_in": (f"enc.{size}x{size}_conv", kernel),
+        "norm_out": ("out_norm" if adm else f"dec.{size}x{size}_aux_norm", kernel),
+        "conv_out": ("out_conv" if adm else f"dec.{size}x{size}_aux_conv", kernel),
+        # ADM's embedding has the cosines first, ours the sines; whatever is added to it changes places too.
+        "noise_dense0": ("map_layer0", features_in if adm else kernel),
+        "augment_dense": ("map_augment", features_out if adm else kernel),
+        "noise_dense1": ("map_layer1", kernel),
+        "label_dense": ("map_label", kernel),
+        "label_embed": ("map_label", with_null_transposed),
+    }
+    if module in outer:
+        source, make = outer[module]
+        return [f"{source}.{field}"], make
+    side, level, kind, index, _ = place(module)
+    px = size >> (len(model["channel_multipliers"]) - 1 if side == "middle" else level)
+    if kind == "resample":
+        block = f"enc.{px}x{px}_down" if side == "down" else f"dec.{2 * px}x{2 * px}_up"
+    else:
+        block = f"{'enc' if side == 'down' else 'dec'}.{px}x{px}_{'in' if side == 'middle' else 'block'}{index}"
+    part = {"modulation": "affine", "norm": "norm2"}.get(inner[0], inner[0])
+    if part == "qkv":
+        head_channels = PUBLISHED[model["name"]].keywords.get("head_channels", 0)
+        return [f"{block}.qkv.{field}"], functools.partial(unwoven, head_channels=head_channels)
+    return [f"{block}.{part}.{field}"], kernel

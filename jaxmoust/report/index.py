@@ -1,0 +1,119 @@
+"""One page over the studies of a folder: each with its answer in a sentence, and links to its page and its numbers.
+
+A study leaves a summary beside its page; the index is made of the summaries alone, and can be made again at any time.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jaxmoust.report import html as report
+from jaxmoust.report.charts import base as charts
+from jaxmoust.report.findings import answer, contenders, headline, interval_text, line_of, section_answers, tabulate
+from jaxmoust.report.page import Page, number_of
+from jaxmoust.runtime.folder import atomic_write, read_json
+
+SUMMARY, FORMAT = "summary.json", 1
+MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html from somebody else's
+
+
+def summarise(page: Page) -> dict[str, Any]:
+    """Returns what the index shows of a study: plain values, for JSON."""
+    lines = tabulate(page)
+    compared = contenders(lines)
+    reference = line_of(compared[0].base.name if compared else page.baseline, lines)
+    base = reference.summary("top1")
+    best = None
+    if compared:
+        line, theirs = compared[0], reference.of_seeds("top1")
+        values = [x - theirs[seed] for seed, x in line.of_seeds("top1").items() if seed in theirs]
+        d = line.difference
+        best = {"arm": line.arm.title, "values": values, "mean": d.mean, "interval": d.interval}
+        best |= {"p": line.holm_p, "verdict": line.verdict, "num_seeds": d.num_seeds}
+    return {
+        "format": FORMAT,
+        "title": page.title,
+        "question": page.question,
+        "sections": section_answers(page),
+        "headline": headline(page, lines),
+        "answer": answer(page, lines),
+        "command": page.command,
+        "baseline": {"arm": reference.arm.title, "top1": base.mean if base else None},
+        "best": best,
+        "runs": len(page.rows),
+        "of_runs": len(page.arms) * len(page.seeds),
+        "seeds": page.seeds,
+        "test_images": len(page.labels),
+        "seconds": sum(number_of(row["seconds"]) or 0.0 for row in page.rows),
+        "devices": list(dict.fromkeys(str(row["device"]) for row in page.rows if row["device"])),
+    }
+
+
+def write_summary(page: Page, folder: Path) -> None:
+    """Writes report/summary.json of a study's folder."""
+    atomic_write(folder / "report" / SUMMARY, json.dumps(summarise(page), indent=2) + "\n")
+
+
+def write_index(folder: str | Path) -> Path:
+    """Writes folder/index.html over the studies folder/*/ and returns that path.
+
+    A study whose summary is missing, damaged or of another version is listed without its answer.
+
+    Raises: ValueError: there is no study; an index.html that is not ours stands there, or none can be written.
+    """
+    folder, path = Path(folder), Path(folder) / "index.html"
+    pages = sorted(folder.glob("*/report/index.html"))
+    if not pages:
+        raise ValueError(
+            f"{folder} holds no study: allowed is a folder of their --workdir folders, such as runs for "
+            "runs/quickstart/report/index.html. Run `jaxmoust study` first, or give that folder."
+        )
+    if not may_write(folder):
+        raise ValueError(f"{path} was not written by jaxmoust, or cannot be written. Move it, or give another folder.")
+    studies = [_study(page.parent.parent) for page in pages]
+    known = [study for study in studies if study["summary"]]
+    atomic_write(path, report.render("index.html", {"folder": folder.resolve().name, **_shown(studies, known)}))
+    return path
+
+
+def may_write(folder: Path) -> bool:
+    """Whether an index.html can be written in the folder, and none or ours is there."""
+    path = folder / "index.html"
+    if not os.access(folder, os.W_OK):
+        return False
+    return not path.exists() or MARK in path.read_text(encoding="utf-8", errors="replace")[:1000]
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    results = (folder / "results.csv").is_file()
+    name = quote(folder.name)
+    try:
+        summary = read_json(folder / "report" / SUMMARY) or {}
+    except ValueError:
+        summary = {}
+    return {
+        "name": folder.name,
+        "page": f"{name}/report/index.html",
+        "results": f"{name}/results.csv" if results else "",
+        "summary": summary if summary.get("format") == FORMAT else None,
+    }
+
+
+def _shown(studies: list[Mapping[str, Any]], known: list[Mapping[str, Any]]) -> dict[str, Any]:
+    dots = [_dots(study["summary"]) for study in known if study["summary"]["best"]]
+    axis = "points of Top-1 of the best arm above the baseline"
+    return {
+        "studies": studies,
+        "known": known,
+        "chart": charts.interval_chart(dots, 0.0, axis, cut=None) if dots else "",
+        "marks": charts.MARKS,
+    }
+
+
+def _dots(summary: Mapping[str, Any]) -> charts.Dots:
+    best = summary["best"]
+    text = interval_text(best["mean"], best["interval"], signed=True)
+    return charts.Dots(summary["title"], best["values"], best["mean"], best["interval"], text, best["verdict"])

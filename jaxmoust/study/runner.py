@@ -1,0 +1,321 @@
+"""Conducts an experiment: finds or computes every stage, writes results.csv, draws the page."""
+
+import csv
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.report import html as report
+from jaxmoust.report import index
+from jaxmoust.report.page import COLUMNS, Arm, Gallery, Page, Section, check_ranks
+from jaxmoust.report.sections import diagnostics, sampler_mix
+from jaxmoust.runtime.folder import atomic_write, environment, read_json
+from jaxmoust.study.experiment import Experiment, Run, base_words, tuned_parts
+from jaxmoust.study.store import BrokenResult, Stage, Store, compute_all
+
+NUM_GALLERY_IMAGES = 8
+MOST_NAMED = 20  # folders that one sentence names
+
+# What a row of results.csv takes from a run's result.json.
+RESULT_FIELDS = ("n_base", "n_synthetic", "share", "steps", "top1", "top5", "n", "seconds")
+
+# What reading a file raises that is missing or damaged.
+DAMAGED = (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+T = TypeVar("T")
+
+
+def conduct(
+    experiment: Experiment,
+    store: Store,
+    folder: Path,
+    real: tuple[Source, Source, tuple],
+    command: str,
+    config: Mapping[str, Any],
+    say: Callable = print,
+) -> Page:
+    """Runs every arm at every seed, skipping what the store holds.
+
+    Leaves results.csv and report/ in the folder.
+
+    The index of the studies beside this one is written again, unless somebody else's index.html stands there.
+
+    Args:
+        real: the base set, the test set and the shape images are brought to; for pictures and per-class numbers.
+        command: how to run the study again. config: the experiment's whole configuration.
+        say: receives a line of text for each stage.
+    Raises:
+        stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
+        BrokenResult: a finished stage has a result.json that is no result.
+    """
+    stages = experiment.stages
+    todo = [stage for stage in stages if not store.has(stage)]
+    say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
+    computed = set()
+    for i, done in enumerate(compute_all(todo, store, say), 1):
+        if done.here:
+            computed.add(done.stage.name)
+        write_results(experiment, store, folder)
+        top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
+        how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
+        say(f"[{i}/{len(todo)}] {describe(done.stage, experiment)}: {how}{top1}")
+    write_results(experiment, store, folder)
+    page = make_page(experiment, store, stages, computed, real, command, config)
+    for words in page.unread:
+        say(words)
+    report.write_report(page, folder / "report")
+    index.write_summary(page, folder)
+    if index.may_write(folder.parent):
+        index.write_index(folder.parent)
+    return page
+
+
+def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
+    """Writes results.csv: one row for each finished run, in the experiment's order."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for run in experiment.runs if (row := make_row(experiment, run, store)))
+    atomic_write(folder / "results.csv", text.getvalue())
+
+
+def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
+    """The row of a finished run, None for one that is not finished. Raises: BrokenResult: it lacks a number."""
+    result = store.find(run.stage)
+    if result is None:
+        return None
+    if lacking := [name for name in RESULT_FIELDS if not isinstance(result.get(name), int | float)]:
+        raise BrokenResult(store.folder(run.stage), f"no number for {lacking}", f"one for each of {RESULT_FIELDS}")
+    machine = store.environment(run.stage)
+    return {
+        "experiment": experiment.name,
+        "arm": run.arm.name,
+        "seed": run.seed,
+        "generator": "+".join(run.arm.generators or run.arm.sets) or "none",
+        "fine_tuning": run.fine_tuning,
+        "sampler": run.stage.config["sampler"]["name"],
+        "n_base": result["n_base"],
+        "n_synthetic": result["n_synthetic"],
+        "share": round(result["share"], 6),
+        "steps": result["steps"],
+        "top1": round(result["top1"], 6),
+        "top5": round(result["top5"], 6),
+        "n_test": result["n"],
+        "seconds": round(result["seconds"], 2),
+        "device": machine.get("device", ""),
+        "commit": machine.get("commit", ""),
+    }
+
+
+def make_page(
+    experiment: Experiment,
+    store: Store,
+    stages: list[Stage],
+    computed: set[str],
+    real: tuple[Source, Source, tuple],
+    command: str,
+    config: Mapping[str, Any],
+) -> Page:
+    """Gathers everything the page shows from the store.
+
+    Files that are missing or damaged cost the page what it would show of them, which it says, and no more.
+    """
+    base, test, shape = real
+    labels = {run.stage.name: run for run in experiment.runs}
+    rows = [make_row(experiment, run, store) for run in experiment.runs]
+    reader = Reader(store)
+    ranks: dict[str, dict[int, np.ndarray]] = {}
+    curves: dict[str, dict[int, list]] = {}
+    for run, row in zip(experiment.runs, rows, strict=True):
+        answers = reader.read(run.stage, "ranks.npy", lambda path, row=row: _read_ranks(path, test.labels, row))
+        if answers is not None:
+            ranks.setdefault(run.arm.name, {})[run.seed] = answers
+        if (curve := reader.read(run.stage, "metrics.jsonl", _read_curve)) is not None:
+            curves.setdefault(run.arm.name, {})[run.seed] = curve
+    galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
+    for name, stage in experiment.sets.items():
+        if (gallery := reader.read(stage, "", lambda path, of=(name, stage): _gallery(path, *of, shape))) is not None:
+            galleries.append(gallery)
+    page = Page(
+        title=experiment.name,
+        question=experiment.question,
+        command=command,
+        baseline=experiment.baseline,
+        arms=[Arm(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms],
+        rows=rows,
+        ranks=ranks,
+        labels=test.labels,
+        class_names=test.class_names,
+        curves=curves,
+        galleries=galleries,
+        draws=_read_draws(experiment, reader),
+        provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages],
+        environment=environment(),
+        config=config,
+    )
+    page.sections = _sections(page, _looked(experiment, store), reader)
+    page.unread = reader.words
+    return page
+
+
+class Reader:
+    """Reads files of finished stages, and remembers which could not be read."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._lost: dict[str, list[str]] = {}
+
+    def read(self, stage: Stage, file: str, read: Callable[[Path], T]) -> T | None:
+        """Returns what `read` makes of a file of a stage ("": of its folder), None if that is missing or damaged."""
+        try:
+            return read(self._store.folder(stage) / file)
+        except DAMAGED:
+            self.miss(stage.name, file)
+            return None
+
+    def miss(self, folder: str, file: str = "") -> None:
+        """Remembers that a file of a stage's folder ("": one of them) is missing or damaged."""
+        self._lost.setdefault(file, []).append(folder)
+
+    @property
+    def words(self) -> list[str]:
+        """What could not be read, a sentence for each kind of file."""
+        return [
+            f"{file or 'A file'} is missing or damaged in {_some(folders)} of {self._store.path}, so the page shows "
+            f"nothing of it. Put back a whole copy, or remove {'the folder' if len(folders) == 1 else 'these folders'} "
+            "and run the command again."
+            for file, folders in self._lost.items()
+        ]
+
+
+def _some(folders: Sequence[str]) -> str:
+    more = f" and {len(folders) - MOST_NAMED} more" if len(folders) > MOST_NAMED else ""
+    return ", ".join(folders[:MOST_NAMED]) + more
+
+
+def _gallery(path: Path, name: str, stage: Stage, shape: tuple[int, int, int]) -> Gallery:
+    made = open_synthetic(path)
+    caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
+    return Gallery(name, caption, _pictures(made, shape))
+
+
+def _sections(page: Page, looked: Mapping[str, Sequence[diagnostics.Looked]], reader: Reader) -> list[Section]:
+    """The page's further sections, without the looks whose files cannot be read."""
+    try:
+        return diagnostics.collect(page, looked)
+    except DAMAGED:
+        whole: dict[str, list[diagnostics.Looked]] = {}
+        for table, one in ((table, one) for table, found in looked.items() for one in found):
+            try:
+                diagnostics.PROBES[table]([one])
+                whole.setdefault(table, []).append(one)
+            except DAMAGED:
+                reader.miss(one.folder.name)
+        if sum(map(len, whole.values())) == sum(map(len, looked.values())):  # it is none of the files
+            raise
+        return diagnostics.collect(page, whole)
+
+
+def _looked(experiment: Experiment, store: Store) -> dict[str, list[diagnostics.Looked]]:
+    """What the experiment's probes found, table by table."""
+    found: dict[str, list[diagnostics.Looked]] = {}
+    for probe in experiment.probes:
+        result, folder = store.find(probe.stage), store.folder(probe.stage)
+        looked = diagnostics.Looked(
+            probe.name, probe.set, probe.seed, result, folder, _only(experiment, store, probe.set)
+        )
+        found.setdefault(probe.table, []).append(looked)
+    return found
+
+
+def _only(experiment: Experiment, store: Store, made: str) -> tuple[float, ...]:
+    """Top-1 of the runs that trained on one set and nothing else, in order of seeds; of the first arm that did."""
+    found: dict[str, list[float]] = {}
+    for run in experiment.runs:
+        if run.arm.sets == (made,) and (result := store.find(run.stage)) and result["share"] == 1:
+            found.setdefault(run.arm.name, []).append(result["top1"])
+    return tuple(next(iter(found.values()), ()))
+
+
+def describe(stage: Stage, experiment: Experiment) -> str:
+    """What a stage of an experiment does, in a few words: "train edm_only, seed 2"."""
+    for run in experiment.runs:
+        if run.stage.name == stage.name:
+            return f"train {run.arm.name}, seed {run.seed}"
+    for probe in experiment.probes:
+        if probe.stage.name == stage.name:
+            return f"{stage.kind} {probe.name}, seed {probe.seed}"
+    if stage.kind == "fit":
+        method = stage.config["method"]
+        name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
+        return f"fit {name}{base_words(stage, experiment.data)}"
+    if stage.kind == "score":
+        made = stage.needs[0].config
+        return f"score {stage.config.get('score', 'clip')} of {made['name']}, seed {made['seed']}"
+    made = stage if stage.kind == "sample" else stage.needs[0]  # a probe that only scores looks at this set
+    return f"{stage.kind} {made.config['name']}{base_words(made, experiment.data)}, seed {made.config['seed']}"
+
+
+def _read_ranks(path: Path, labels: np.ndarray, row: Mapping[str, Any] | None) -> np.ndarray:
+    """The answers of a run to single images. Raises: one of DAMAGED: they are not there, or not those of its row."""
+    ranks = np.load(path)
+    check_ranks(str(path), ranks, labels, row)
+    return ranks
+
+
+def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """The training loss and the test accuracy over the steps of one run."""
+    shown = {"loss": "loss", "eval_top1": "top1"}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(row["step"], {shown[k]: float(v) for k, v in row.items() if k in shown}) for row in rows]
+
+
+def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, sampler_mix.Draws]:
+    """What each arm's sampler drew, its seeds added up; arms of which a run kept no record are left out."""
+    records: dict[str, list[sampler_mix.Draws | None]] = {}
+    for run in experiment.runs:
+        records.setdefault(run.arm.name, []).append(reader.read(run.stage, "draws.json", _read_record))
+    return {arm: sampler_mix.pooled(of_seeds) for arm, of_seeds in records.items() if None not in of_seeds}
+
+
+def _read_record(path: Path) -> sampler_mix.Draws | None:
+    """The draws of one run; None of a run that kept no record."""
+    record = read_json(path)
+    return None if record is None else sampler_mix.from_record(record)
+
+
+def _pictures(source: Source, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    """The first images of each class, distinct keys of the source in order, as the networks see them."""
+    resize = Resize(shape[0], shape[2])
+    chosen = {name: np.flatnonzero(source.labels == k) for k, name in enumerate(source.class_names)}
+    return {
+        name: np.stack([resize.map(source.read(int(key))) for key in keys[:NUM_GALLERY_IMAGES]])
+        for name, keys in chosen.items()
+        if len(keys)
+    }
+
+
+def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Run]) -> dict:
+    result, machine = store.find(stage), store.environment(stage)
+    run = labels.get(stage.name)
+    return {
+        "kind": stage.kind,
+        "digest": stage.name,
+        "seconds": result.get("seconds"),
+        "found": not computed,
+        "device": machine.get("device", ""),
+        "commit": machine.get("commit", ""),
+        "dirty": machine.get("dirty"),
+        "versions": machine.get("packages", {}),
+        "config": stage.config,
+        **({"arm": run.arm.name, "seed": run.seed} if run else {}),
+    }

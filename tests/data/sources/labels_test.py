@@ -1,0 +1,156 @@
+"""Labels of files by folder, by table and by CIFAKE's names: every image one class, or refused by name."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxmoust.data.sources.labels import CIFAR10_CLASSES, by_cifake_name, by_folder, by_table
+
+NAMES = ("cat/0.png", "cat/1.JPG", "dog/0.png", "notes.txt", "dog/readme.md")
+
+
+def pairs(found):
+    return {name: found.class_names[label] for name, label in zip(found.names, found.labels, strict=True)}
+
+
+# ---- by folder
+
+
+@pytest.mark.parametrize("prefix", ["", "generated/", "a/b/"])
+def test_by_folder_takes_the_folder_for_the_class_wherever_the_classes_lie(prefix):
+    found = by_folder([prefix + name for name in NAMES], "set")
+    assert {k.removeprefix(prefix): v for k, v in pairs(found).items()} == {
+        "cat/0.png": "cat",
+        "cat/1.JPG": "cat",
+        "dog/0.png": "dog",
+    }
+    assert found.class_names == ("cat", "dog")
+    assert set(found.passed_over) == {prefix + "notes.txt", prefix + "dog/readme.md"}
+
+
+def test_by_folder_with_a_split_takes_its_classes_only():
+    names = [f"{split}/{name}" for split in ("train", "test") for name in NAMES[:3]]
+    found = by_folder(names, "set", "test")
+    assert found.names == tuple(names[3:]) and found.passed_over == tuple(names[:3])
+
+
+def test_by_folder_with_classes_orders_them_so_and_passes_over_the_rest():
+    found = by_folder([*NAMES, "cow/0.png"], "set", classes=("dog", "cow"))
+    assert found.class_names == ("dog", "cow")
+    assert pairs(found) == {"dog/0.png": "dog", "cow/0.png": "cow"}
+    assert "cat/0.png" in found.passed_over
+
+
+@pytest.mark.parametrize(
+    ("names", "fields", "said"),
+    [
+        (["a.txt"], {}, "no image in set"),
+        (NAMES, {"split": "train"}, "no image in set, split 'train'"),
+        (["0.png", *NAMES], {}, r"images without a class in set \('0\.png'\).*--labels"),
+        ([f"{i}.png" for i in range(7)], {}, r"'0\.png'.* and 2 more"),
+        (["train/cat/0.png", "test/cat/0.png"], {}, r"several places of set \('test', 'train'\).*--split"),
+        (["train/REAL/0.png", "test/FAKE/0.png"], {}, "--source=cifake_fake"),
+        (NAMES, {"classes": ("cat", "cow")}, "'cow', allowed are the 2 classes of set"),
+    ],
+)
+def test_by_folder_refuses_images_whose_class_is_not_told(names, fields, said):
+    with pytest.raises(ValueError, match=f"(?s)Got .*{said}"):
+        by_folder(names, "set", **fields)
+
+
+# ---- by table
+
+
+def test_by_table_reads_classes_and_prompts():
+    table = '\ufefffile,label,prompt\r\ndog/0.png,bee,"a bee, flying"\r\n\r\ncat/0.png,ant,\r\n'
+    found = by_table(NAMES, "set", table)
+    assert pairs(found) == {"dog/0.png": "bee", "cat/0.png": "ant"}
+    assert found.prompts == ("a bee, flying", "")
+    assert found.passed_over == ("cat/1.JPG", "notes.txt", "dog/readme.md")
+
+
+def test_by_table_names_are_relative_to_the_tables_own_folder():
+    assert by_table(["in/a.png"], "set", "label,file\nx,a.png\n", "in").names == ("in/a.png",)
+
+
+def test_by_table_with_classes_orders_them_so_and_passes_over_other_rows():
+    table = "file,label\ncat/0.png,x\ncat/1.JPG,y\ndog/0.png,z\n"
+    found = by_table(NAMES, "set", table, classes=("z", "x"))
+    assert found.class_names == ("z", "x") and pairs(found) == {"cat/0.png": "x", "dog/0.png": "z"}
+    assert found.prompts == ()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip), max_size=6)
+)
+def test_by_table_gives_back_any_label_that_csv_can_write(labels):
+    labels = ["x", *labels]
+    names = [f"{i}.png" for i in range(len(labels))]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("file", "label"), *zip(names, labels, strict=True)])
+    assert pairs(by_table(names, "set", text.getvalue())) == {
+        name: label.strip() for name, label in zip(names, labels, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", r"columns \[\]"),
+        ("file,class\ncat/0.png,x\n", r"columns \['file', 'class'\], allowed are file, label and prompt"),
+        ("file,label,seed\ncat/0.png,x,1\n", r"'seed'"),
+        ("file,label,label\ncat/0.png,x,x\n", r"'label', 'label'"),
+        ("file,label\n", "without a row"),
+        ("file,label\ncat/0.png,\n", r"lack a file or a label.* \(lines 2\)"),
+        ("file,label\n,x\n", r"\(lines 2\)"),
+        ("file,label\ncat/0.png\n", r"\(lines 2\)"),
+        ("file,label\ncat/0.png,  \n", r"\(lines 2\)"),
+        ("file,label\ncat/0.png,x,y\n", r"\(lines 2\)"),
+        ('file,label\n"cat/0.png,x\n', "no CSV"),
+        ("file,label\n../cat/0.png,x\n", r"files outside of it \('\.\./cat/0\.png in line 2'\)"),
+        ("file,label\n/etc/passwd.png,x\n", "files outside of it"),
+        ("file,label\ncat\\0.png,x\n", "files outside of it"),
+        ("file,label\ncat/0.png,x\ncat/0.png,x\n", r"files twice .*line 3"),
+        ("file,label\ncat/9.png,x\n", r"files that are not there \('cat/9\.png in line 2'\)"),
+        ("file,label\nnotes.txt,x\n", "files that are no images"),
+    ],
+)
+def test_by_table_refuses_a_table_that_does_not_fit_its_files(table, said):
+    with pytest.raises(ValueError, match=f"(?s)Got a table for set .*{said}"):
+        by_table(NAMES, "set", table)
+
+
+def test_by_table_refuses_classes_that_it_does_not_name():
+    with pytest.raises(ValueError, match="'z', allowed are the 1 classes"):
+        by_table(NAMES, "set", "file,label\ncat/0.png,x\n", classes=("z",))
+
+
+# ---- CIFAKE
+
+
+def test_by_cifake_name_reads_the_class_from_the_name():
+    names = ["train/FAKE/0.jpg", *(f"train/FAKE/{n} ({n}).jpg" for n in range(2, 11)), "train/FAKE/1234 (10).jpg"]
+    found = by_cifake_name(["archive/" + name for name in names], "set", "train", "FAKE")
+    assert [found.class_names[label] for label in found.labels] == [*CIFAR10_CLASSES, "truck"]
+
+
+def test_by_cifake_name_takes_the_asked_part_only():
+    names = [f"{split}/{part}/7 (3).jpg" for split in ("train", "test") for part in ("REAL", "FAKE")]
+    assert by_cifake_name(names, "set", "test", "REAL").names == ("test/REAL/7 (3).jpg",)
+
+
+@pytest.mark.parametrize(
+    "name", ["0 (0).jpg", "0 (11).jpg", "0(2).jpg", "0 (2) copy.jpg", "cat.jpg", "(2).jpg", "0 ().jpg"]
+)
+def test_by_cifake_name_refuses_names_that_do_not_tell_the_class(name):
+    with pytest.raises(ValueError, match="do not tell their class"):
+        by_cifake_name([f"train/FAKE/{name}"], "set", "train", "FAKE")
+
+
+def test_by_cifake_name_refuses_another_set():
+    with pytest.raises(ValueError, match="no image in train/FAKE of set"):
+        by_cifake_name(NAMES, "set", "train", "FAKE")

@@ -1,0 +1,123 @@
+"""Laws of models/classifiers/pretrained_vit.py: the sizes a file does not say are read off its arrays."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
+from jaxmoust.models.classifiers.pretrained_vit import load_vit
+from jaxmoust.models.classifiers.vit import ViT
+from jaxmoust.train.features import of_vit
+
+MODEL = ViT(num_classes=1, width=128, depth=2, num_heads=2, patch_px=4)
+X = np.random.RandomState(0).uniform(-1, 1, (2, 12, 12, 3)).astype(np.float32)
+WIDTH, HIDDEN, LENGTH = 128, 512, 10
+BLOCK = {
+    "attention.attention.query": (WIDTH, WIDTH),
+    "attention.attention.key": (WIDTH, WIDTH),
+    "attention.attention.value": (WIDTH, WIDTH),
+    "attention.output.dense": (WIDTH, WIDTH),
+    "intermediate.dense": (HIDDEN, WIDTH),
+    "output.dense": (WIDTH, HIDDEN),
+}
+
+
+def hugging_face(prefix: str = "vit.") -> dict[str, np.ndarray]:
+    """Random arrays under the names of Hugging Face's ViT, of MODEL's sizes at 12 px."""
+    rng = np.random.RandomState(1)
+    shapes = {
+        "embeddings.cls_token": (1, 1, WIDTH),
+        "embeddings.position_embeddings": (1, LENGTH, WIDTH),
+        "embeddings.patch_embeddings.projection.weight": (WIDTH, 3, 4, 4),
+        "embeddings.patch_embeddings.projection.bias": (WIDTH,),
+        "layernorm.weight": (WIDTH,),
+        "layernorm.bias": (WIDTH,),
+    }
+    for i in range(2):
+        for name, shape in BLOCK.items():
+            shapes |= {f"encoder.layer.{i}.{name}.weight": shape, f"encoder.layer.{i}.{name}.bias": shape[:1]}
+        for name in ("layernorm_before", "layernorm_after"):
+            shapes |= {f"encoder.layer.{i}.{name}.{leaf}": (WIDTH,) for leaf in ("weight", "bias")}
+    return {prefix + k: rng.normal(0, 0.1, shape).astype(np.float32) for k, shape in shapes.items()}
+
+
+def augreg() -> dict[str, np.ndarray]:
+    """Random arrays under augreg's names, of the same sizes but 4 heads."""
+    rng, d = np.random.RandomState(2), WIDTH
+    shapes = {
+        "cls": (1, 1, d),
+        "Transformer/posembed_input/pos_embedding": (1, LENGTH, d),
+        "embedding/kernel": (4, 4, 3, d),
+        "embedding/bias": (d,),
+    }
+    norms = ["Transformer/encoder_norm"]
+    for i in range(2):
+        block = f"Transformer/encoderblock_{i}/"
+        for part in ("query", "key", "value"):
+            attention = f"{block}MultiHeadDotProductAttention_1/"
+            shapes |= {f"{attention}{part}/kernel": (d, 4, d // 4), f"{attention}{part}/bias": (4, d // 4)}
+        shapes |= {f"{attention}out/kernel": (4, d // 4, d), f"{attention}out/bias": (d,)}
+        shapes |= {f"{block}MlpBlock_3/Dense_0/kernel": (d, HIDDEN), f"{block}MlpBlock_3/Dense_0/bias": (HIDDEN,)}
+        shapes |= {f"{block}MlpBlock_3/Dense_1/kernel": (HIDDEN, d), f"{block}MlpBlock_3/Dense_1/bias": (d,)}
+        norms += [f"{block}LayerNorm_0", f"{block}LayerNorm_2"]
+    shapes |= {f"{norm}/{leaf}": (d,) for norm in norms for leaf in ("scale", "bias")}
+    return {k: rng.normal(0, 0.1, shape).astype(np.float32) for k, shape in shapes.items()}
+
+
+def features(model: ViT, variables) -> np.ndarray:
+    return np.asarray(jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, X))
+
+
+def test_vit_of_hugging_face_is_the_model_that_its_sizes_describe(tmp_path):
+    safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
+    model, variables, side = load_vit(tmp_path)
+    assert (model, side) == (MODEL, 12)
+    tree = {"params": jax.eval_shape(MODEL.init, jax.random.key(0), X)["params"], "stats": {}}
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
+    expected = put_leaves(empty, load_pretrained(tmp_path, MODEL, tree))
+    np.testing.assert_array_equal(features(model, variables), features(MODEL, {"params": expected["params"]}))
+
+
+def test_extractor_of_vit_gives_its_features_of_images_at_its_size(tmp_path):
+    safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
+    model, variables, _ = load_vit(tmp_path)
+    extractor = of_vit(tmp_path)
+    pixels = np.rint((X + 1) * 127.5).astype(np.uint8)
+    found = jax.jit(extractor)(extractor.variables, pixels)
+    assert extractor.name.startswith("vit-") and extractor.image_px == 12
+    expected = model.apply(variables, pixels / np.float32(127.5) - 1, method="features")
+    np.testing.assert_allclose(found, expected, atol=1e-4)  # features of order 1 after two float32 blocks
+
+
+def test_vit_of_hugging_face_has_the_heads_that_its_config_names(tmp_path):
+    safetensors.numpy.save_file(hugging_face(""), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 8}))
+    assert load_vit(tmp_path)[0].num_heads == 8
+
+
+def test_vit_of_augreg_has_the_heads_of_its_arrays_and_its_activation(tmp_path):
+    np.savez(tmp_path / "ti.npz", **augreg())
+    model, variables, side = load_vit(tmp_path / "ti.npz")
+    assert (model.num_heads, model.activation, model.depth, side) == (4, "gelu_tanh", 2, 12)
+    assert np.isfinite(features(model, variables)).all()
+
+
+def test_vit_without_a_token_pools_its_patches(tmp_path):
+    arrays = augreg()
+    del arrays["cls"]
+    arrays["Transformer/posembed_input/pos_embedding"] = arrays["Transformer/posembed_input/pos_embedding"][:, :9]
+    np.savez(tmp_path / "gap.npz", **arrays)
+    model, _, side = load_vit(tmp_path / "gap.npz")
+    assert (model.pool, side) == ("gap", 12)
+
+
+def test_vit_refuses_other_files(tmp_path: Path):
+    np.savez(tmp_path / "other.npz", kernel=np.zeros(3))
+    with pytest.raises(ValueError, match="holds no ViT of a known layout, but kernel"):
+        load_vit(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match=r"allowed are \.npz and \.safetensors"):
+        load_vit(tmp_path / "model.bin")

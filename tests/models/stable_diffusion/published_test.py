@@ -1,0 +1,188 @@
+"""The settings of the published pipelines: they are taken as they are, and mean what torch's diffusers makes of them.
+
+fixtures/{sd15,sd21,sd21_base}/ hold the JSON files of Stable Diffusion 1.5, 2.1 (768 px) and 2.1-base
+as they were published with the weights (runwayml/stable-diffusion-v1-5, stabilityai/stable-diffusion-2-1 and -base),
+without paths of their makers' machines. No weights: networks are measured on shapes alone.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_stable_diffusion as tiny
+from transformers import CLIPTokenizer
+
+from jaxmoust.models import stable_diffusion
+from jaxmoust.models.stable_diffusion import folder
+from jaxmoust.models.stable_diffusion.pipeline import StableDiffusion, build
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PARTS = ("unet", "vae", "text_encoder")
+
+
+def published(name: str) -> dict[str, dict]:
+    configs = {part: json.loads((FIXTURES / name / part / "config.json").read_text()) for part in PARTS}
+    configs["scheduler"] = json.loads((FIXTURES / name / "scheduler" / "scheduler_config.json").read_text())
+    configs["model_index"] = json.loads((FIXTURES / name / "model_index.json").read_text())
+    return configs
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory) -> Path:
+    """A small vocabulary, which begins as CLIP's does."""
+    path = tmp_path_factory.mktemp("vocabulary")
+    tiny.write_tokenizer(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipelines(vocabulary) -> dict[str, StableDiffusion]:
+    tokenizer = CLIPTokenizer.from_pretrained(vocabulary)
+    return {name: build(published(name), tokenizer) for name in ("sd15", "sd21", "sd21_base")}
+
+
+@pytest.mark.parametrize(
+    ("name", "unet", "text", "px"),
+    [
+        ("sd15", 859_520_964, 123_060_480, 512),
+        ("sd21", 865_910_724, 340_387_840, 768),
+        ("sd21_base", 865_910_724, 340_387_840, 512),
+    ],
+)
+def test_published_pipeline_has_the_published_numbers_of_parameters(pipelines, name, unet, text, px):
+    pipeline = pipelines[name]
+    shapes = pipeline.parameter_shapes()
+    counts = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in shapes.items()}
+    assert counts == {"unet": unet, "vae": 83_653_863, "text_encoder": text}
+    assert pipeline.image_px == px and pipeline.latent_shape(px) == (px // 8, px // 8, 4)
+    assert pipeline.text_encoder.config.max_position_embeddings == 77
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction"), [("sd15", "epsilon"), ("sd21", "v_prediction"), ("sd21_base", "epsilon")]
+)
+def test_published_schedule_has_the_published_levels_and_steps(pipelines, name, prediction):
+    """50 steps are 981, 961, ..., 1, as torch's DDIM walks them; the last level of all has sigma 14.6146."""
+    pipeline = pipelines[name]
+    assert pipeline.prediction == prediction
+    assert list(folder.timesteps(published(name)["scheduler"], 50)) == list(range(981, 0, -20))
+    np.testing.assert_allclose(pipeline.table[[0, -1]], [0.029167, 14.6146], rtol=1e-4)  # as many digits as are known
+    assert pipeline.grid(50)[0] == np.float32(pipeline.table[981])
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sd21_base"])
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+@pytest.mark.parametrize("num_steps", [20, 50])
+def test_timesteps_are_those_of_torchs_scheduler(name, scheduler, num_steps):
+    """A file that does not say how it spaces is spaced as its scheduler does."""
+    pytest.importorskip("torch")
+    import diffusers
+
+    config = {**published(name)["scheduler"], "_class_name": scheduler}
+    theirs = getattr(diffusers, scheduler).from_config(config)
+    theirs.set_timesteps(num_steps)
+    found = folder.timesteps(config, num_steps)
+    # DPM-Solver leaves the last of N + 1 even steps out; ours end at the first level.
+    if scheduler == "DPMSolverMultistepScheduler":
+        assert found[0] == int(theirs.timesteps[0]) and found[-1] == 0
+    else:
+        np.testing.assert_allclose(found, theirs.timesteps.numpy(), atol=0.5)  # theirs may lie between timesteps
+
+
+def test_file_of_2022_means_the_size_that_was_trained(vocabulary):
+    """It says 32 for networks that were trained at 64; a small network of today keeps what it says."""
+    tokenizer = CLIPTokenizer.from_pretrained(vocabulary)
+    configs = published("sd15")
+    configs["unet"] |= {"_diffusers_version": "0.6.0", "sample_size": 32}
+    assert build(configs, tokenizer).image_px == 512
+    configs["unet"] |= {"_diffusers_version": "0.39.0"}
+    assert build(configs, tokenizer).image_px == 256
+
+
+def test_schedule_of_2022_is_moved_on_by_one():
+    """Torch's pipelines take steps_offset 1, whatever the file says."""
+    config = published("sd15")["scheduler"]
+    expected = folder.timesteps(config, 50)
+    del config["prediction_type"], config["steps_offset"]
+    assert np.array_equal(folder.timesteps(config, 50), expected)
+    assert np.array_equal(folder.timesteps({**config, "steps_offset": 0}, 50), expected)
+    assert folder.noise_table(config)[1] == "epsilon"
+
+
+def test_attention_that_overflows_is_not_computed_in_float16(vocabulary):
+    tokenizer = CLIPTokenizer.from_pretrained(vocabulary)
+    with pytest.raises(ValueError, match=r"upcast_attention.*bfloat16"):
+        build(published("sd21"), tokenizer, jnp.float16)
+    assert build(published("sd21"), tokenizer, jnp.bfloat16).unet.dtype == jnp.bfloat16
+    assert build(published("sd15"), tokenizer, jnp.float16).unet.dtype == jnp.float16
+
+
+@pytest.mark.parametrize(("name", "padding"), [("sd15", "<|endoftext|>"), ("sd21", "!"), ("sd21_base", "!")])
+def test_prompts_are_padded_as_the_checkpoint_says(vocabulary, tmp_path, name, padding):
+    """2.x pads with token 0, 1.x with the token that ends a text."""
+    path = shutil.copytree(vocabulary, tmp_path / "tokenizer")
+    shutil.copytree(FIXTURES / name / "tokenizer", path, dirs_exist_ok=True)
+    tokenizer = CLIPTokenizer.from_pretrained(path)
+    (ids,) = build(published(name), tokenizer).tokenize(["a cat"])
+    assert len(ids) == 77 and tokenizer.pad_token == padding
+    assert set(ids[10:]) == {tokenizer.convert_tokens_to_ids(padding)}
+
+
+def test_pipeline_of_the_package_is_found_by_name(tmp_path, monkeypatch):
+    (tmp_path / "assets" / "small").mkdir(parents=True)
+    (tmp_path / "assets" / "small" / "model_index.json").write_text("{}")
+    (tmp_path / "assets" / "other").mkdir()
+    monkeypatch.setattr(folder, "ASSETS", tmp_path / "assets")
+    monkeypatch.chdir(tmp_path)
+    assert folder.find("small") == tmp_path / "assets" / "small"
+    with pytest.raises(ValueError, match="small of this package"):
+        folder.find("other")
+    (tmp_path / "small").mkdir()
+    assert folder.find("small") == Path("small")
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_folder_with_learnt_words_loads(tmp_path, fast):
+    """Beside vocab.json, words that torch's textual inversion added; the text encoder may have rows to spare."""
+    tiny.write_pipeline(tmp_path / "plain", 1)
+    plain = stable_diffusion.load(str(tmp_path / "plain"))
+    extended = stable_diffusion.add_tokens(plain, {"<mine>": "a cat", "<yours>": "a dog"})
+    stable_diffusion.save(extended, tmp_path / "learnt")
+    if fast:
+        from transformers import CLIPTokenizerFast
+
+        tokenizer = CLIPTokenizerFast.from_pretrained(tmp_path / "learnt" / "tokenizer")
+        shutil.rmtree(tmp_path / "learnt" / "tokenizer")
+        tokenizer.save_pretrained(tmp_path / "learnt" / "tokenizer")
+        (tmp_path / "learnt" / "tokenizer" / "added_tokens.json").unlink(missing_ok=True)
+        assert (tmp_path / "learnt" / "tokenizer" / "tokenizer.json").is_file()
+    again = stable_diffusion.load(str(tmp_path / "learnt"))
+    assert len(again.pipeline.tokenizer) == len(plain.pipeline.tokenizer) + 2
+    (ids,) = again.pipeline.tokenize(["a <mine> <yours>"])
+    assert [len(plain.pipeline.tokenizer), len(plain.pipeline.tokenizer) + 1] == list(ids[2:4])
+    for prompt in ("a cat", "a <mine> <yours>"):
+        expected = extended.pipeline.encode_text(extended.params, extended.pipeline.tokenize([prompt]))
+        found = again.pipeline.encode_text(again.params, again.pipeline.tokenize([prompt]))
+        assert np.array_equal(found, expected)
+
+
+def test_torch_reads_the_words_that_are_saved_and_answers_alike(tmp_path):
+    torch = pytest.importorskip("torch")
+    from diffusers import StableDiffusionPipeline
+
+    plain = tiny.write_pipeline(tmp_path / "plain", 1)
+    added = stable_diffusion.add_tokens(plain, {"<mine>": "a cat", "<yours>": "a dog"})
+    stable_diffusion.save_tokens(added, ("<mine>", "<yours>"), tmp_path / "tokens")
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "plain", safety_checker=None, feature_extractor=None)
+    for file in sorted((tmp_path / "tokens").iterdir()):
+        pipe.load_textual_inversion(str(file))
+    prompt = "a photo of <mine> a <yours>"
+    ids = pipe.tokenizer([prompt], padding="max_length", max_length=tiny.LENGTH, return_tensors="pt").input_ids
+    assert np.array_equal(ids.numpy(), added.pipeline.tokenize([prompt]))
+    with torch.no_grad():
+        theirs = pipe.text_encoder(ids)[0].numpy()
+    np.testing.assert_allclose(added.pipeline.encode_text(added.params, ids.numpy()), theirs, atol=1e-5)

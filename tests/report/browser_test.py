@@ -1,0 +1,195 @@
+"""The pages in a real browser: nothing fails, everything is drawn, tables sort, links lead somewhere, a phone suffices.
+
+Needs Chromium (or Chrome) on the machine and the package playwright; where one is missing, the tests say so and skip.
+"""
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_page import CLASSES, make_page
+from markupsafe import Markup
+
+from jaxmoust.report import findings, index
+from jaxmoust.report import html as report
+from jaxmoust.report.charts import base as charts
+from jaxmoust.report.page import Figure, Section, Table
+from jaxmoust.report.sections.sampler_mix import Draws
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDTHS = {"desk": 1280, "phone": 390}
+PAGES = ("index.html", "gain/report/index.html", "empty/report/index.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser on this machine: none of {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        # The pages are our own files, and a container's root user has no sandbox.
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def whole_page():
+    """A page with everything that a page can have, long names among it."""
+    cells = np.random.default_rng(0).poisson(500, (16, 2, len(CLASSES)))
+    draws = {"arm1": Draws(list(range(0, 801, 50)), ["real", "edm"], list(CLASSES), cells)}
+    dots = [charts.Dots("A set", (1.0, 2.0), 1.5, (0.5, 2.5), "1.50 [0.50, 2.50]")]
+    rows = [("gap", "edm", 91.25, "0.95 [0.94, 0.97]"), ("gap", "a_set_of_a_long_name", -3, None)]
+    section = Section(
+        "Domain gap",
+        ("A classifier tells them apart.",),
+        (Figure("How far apart", "A triangle is a set.", charts.interval_chart(dots, 0.0, "points", cut=None)),),
+        (Table("Numbers", ("name", "set", "accuracy", "AUC"), rows, [(None, None, None, 0.953), (None,) * 4]),),
+        ("Small print.",),
+        legend="Above the figures.",
+    )
+    pairs = '<div class="pairs"><figure><figcaption class="note">0.5</figcaption></figure></div>'
+    figures = [Figure(f"Set {i}", "", charts.svg(100, 60, [], "A set") if i % 2 else Markup(pairs)) for i in range(6)]
+    section = (section, Section("In pairs", figures=figures, columns=2))
+    return make_page(draws=draws, sections=section, command=f"jaxmoust study --config={'long/' * 40}trial.py")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    pages = {"gain": whole_page(), "empty": make_page(rows=[], ranks={}, curves={}, galleries=())}
+    for name, page in pages.items():
+        report.write_report(page, folder / name / "report")
+        index.write_summary(page, folder / name)
+        (folder / name / "results.csv").write_text(findings.csv_text(page.rows))
+    index.write_index(folder)
+    return folder
+
+
+@pytest.fixture
+def opened(browser, runs):
+    """Opens a page, its folds unfolded; after the test nothing may have failed or left the disk."""
+    wrong, contexts = [], []
+
+    def open_page(name: str, width: int = WIDTHS["desk"]) -> sync_api.Page:
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: wrong.append(str(e)))
+        page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
+        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file://", "data:")) else None)
+        page.goto((runs / name).as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("device", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_browser_draws_every_picture_and_fits_the_screen(opened, name, device):
+    """On a phone only what scrolls in its own frame (tables, commands) may be wider than the screen."""
+    page = opened(name, WIDTHS[device])
+    page.wait_for_function("[...document.images].every(i => i.complete)")
+    assert page.evaluate("[...document.images].filter(i => !(i.naturalWidth > 0 && i.alt)).length") == 0
+    flat = """[...document.querySelectorAll('svg[role=img]')].filter(s => {
+        const box = s.getBoundingClientRect();
+        return !(box.width > 40 && box.height > 20 && s.getAttribute('aria-label')); }).length"""
+    assert page.evaluate(flat) == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[device]
+
+
+def test_browser_has_pictures_to_draw(opened):
+    """Without them the law above would hold of nothing."""
+    page = opened("gain/report/index.html")
+    assert page.locator("img").count() == 2 * len(CLASSES)
+    assert page.locator("svg[role=img]").count() == 3 + 1 + 3 + 2 * 3 + 1  # answers, the sections, curves, draws
+
+
+def test_browser_keeps_figures_that_belong_together_on_a_row(opened):
+    page = opened("gain/report/index.html")
+    tops = page.evaluate("[...document.querySelectorAll('.charts[style] > figure')].map(f => f.offsetTop)")
+    assert tops[::2] == tops[1::2] == sorted(set(tops)) and len(tops) == 6
+    weights = "[...document.querySelectorAll('.pairs figcaption')].map(c => getComputedStyle(c).fontWeight)"
+    assert set(page.evaluate(weights)) == {"400"}
+    phone = opened("gain/report/index.html", WIDTHS["phone"])
+    lefts = phone.evaluate("[...document.querySelectorAll('.charts[style] > figure')].map(f => f.offsetLeft)")
+    assert len(set(lefts)) == 1
+
+
+def test_browser_shows_the_legend_of_figures_above_them(opened):
+    page = opened("gain/report/index.html")
+    legend, chart = (page.locator(f"text={words}").bounding_box() for words in ("Above the figures.", "How far apart"))
+    assert legend["y"] < chart["y"]
+
+
+def test_browser_shows_that_a_table_goes_on_to_the_right_until_its_end(opened):
+    page = opened("gain/report/index.html", WIDTHS["phone"])
+    frame, hint = page.locator(".scroll").first, page.locator(".sideways").first
+    page.wait_for_function("document.querySelector('.scroll').classList.contains('more')")
+    assert hint.is_visible() and hint.inner_text() == "more columns \N{RIGHTWARDS ARROW}"
+    frame.evaluate("frame => { frame.scrollLeft = frame.scrollWidth; }")
+    page.wait_for_function("!document.querySelector('.scroll').classList.contains('more')")
+    desk = opened("gain/report/index.html")
+    desk.wait_for_function("document.querySelector('.sideways').hidden")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_browser_finds_what_every_link_leads_to(opened, runs, name):
+    page = opened(name)
+    for link in page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))"):
+        if link.startswith("#"):
+            assert page.locator(link).count() == 1
+        elif not link.startswith("data:text/csv"):
+            assert ((runs / name).parent / link).is_file()
+
+
+@pytest.mark.parametrize("name", ("index.html", "gain/report/index.html"))
+def test_browser_sorts_every_table_by_every_column_both_ways(opened, name):
+    page = opened(name)
+    column = """button => {
+        const head = button.closest('th');
+        button.click();
+        return [...head.closest('table').tBodies[0].rows].map(row => row.cells[head.cellIndex])
+            .map(cell => cell.dataset.value ?? cell.textContent.trim()); }"""
+    buttons = page.query_selector_all("button[data-sort]")
+    assert len(buttons) > 5
+    for button in buttons:
+        orders = [button.evaluate(column), button.evaluate(column)]
+        assert sorted(orders[0]) == sorted(orders[1])  # no row is lost
+        for values, state in zip(orders, ("first", "second"), strict=True):
+            present = [value for value in values if value != ""]
+            assert values[: len(present)] == present, "what has no value comes last"
+            down = (button.get_attribute("data-sort") == "number") == (state == "first")
+            if button.get_attribute("data-sort") == "number":
+                pairs = itertools.pairwise(float(value) for value in present)
+                assert all(a >= b if down else a <= b for a, b in pairs)
+        if button.get_attribute("data-sort") == "text" and len(set(orders[0]) - {""}) > 1:
+            assert orders[0] != orders[1]
+
+
+def test_browser_sorts_a_table_by_a_real_click_and_says_so(opened):
+    page = opened("gain/report/index.html")
+    head = page.locator("#table ~ .scroll th", has_text="Top-1").first
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    first = page.locator("#table ~ .scroll tbody tr").first.locator("th")
+    assert first.inner_text().startswith("Arm 1")  # the one that gets the most right
+
+
+@pytest.mark.parametrize("name", ("results.csv", "report/summary.csv"))
+def test_browser_downloads_both_tables_whole(opened, runs, name):
+    page = opened("gain/report/index.html")
+    file = Path(name).name
+    with page.expect_download() as waiting:
+        page.locator(f"a[download='{file}']").click()
+    assert waiting.value.suggested_filename == file
+    assert Path(waiting.value.path()).read_text() == (runs / "gain" / name).read_text()

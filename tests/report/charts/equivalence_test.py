@@ -1,0 +1,187 @@
+"""Laws of the section on equivalence: it says and draws what the fit says, and says when there is none."""
+
+import re
+
+import numpy as np
+import planted_equivalence as planted
+import pytest
+
+from jaxmoust.analysis.equivalence import answer as answer
+from jaxmoust.analysis.equivalence import fit as equivalence
+from jaxmoust.report.charts import equivalence as charts
+from jaxmoust.report.sections import equivalence as section
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return equivalence.fit(*planted.plant(real=(125, 250, 500, 1000, 2000), bases=(250, 1000)), 100)
+
+
+def numbers_of(markup, pattern):
+    return [tuple(map(float, found)) for found in re.findall(pattern, markup)]
+
+
+def marks(markup):
+    """Places of all marks, and whether each is a triangle that says bound."""
+    found = re.findall(
+        r'<g transform="translate\(([\d.]+) ([\d.]+)\)">(<path d="M-?6 0 [^>]*class="mark open")?', markup
+    )
+    return [(float(x), float(y), bool(bound)) for x, y, bound in found]
+
+
+def test_rate_sentence_says_the_rates_of_the_fit(fit):
+    said = answer.rate_sentence(fit)
+    assert said.startswith(
+        f"One more real image is worth {answer.told(fit.marginal_rate(250))} synthetic ones at 250 real"
+    )
+    assert f"; {answer.told(fit.marginal_rate(1000))} at 1,000." in said
+
+
+def test_rate_sentence_names_the_sizes_where_no_mixture_gained():
+    real, mixed = planted.plant(gain=lambda n, s: planted.study_gain(n, s) if n < 1000 else -0.3 * n)
+    fit = equivalence.fit(real, mixed, 100)
+    assert fit.marginal_rate(250).value is not None
+    assert answer.rate_sentence(fit).endswith("at 250 real images; no number that was tried at 1,000 and 4,000.")
+
+
+def test_rate_sentence_names_every_size_that_gained():
+    """Gains at three sizes of seven, none of which is among four spread evenly over the seven."""
+    bases, gained = (125, 250, 500, 1000, 2000, 4000, 8000), (250, 1000, 4000)
+    gain = lambda n, s: 0.2 * s if n in gained else -0.1 * n  # noqa: E731
+    fit = equivalence.fit(*planted.plant(sd=0.1, real=(60, *bases, 16000), bases=bases, gain=gain), 50)
+    said = answer.rate_sentence(fit)
+    assert all(f"{answer.told(fit.marginal_rate(n))} " in said and f" at {n:,}" in said for n in gained)
+    assert said.endswith("no number that was tried at 125, 500, 2,000 and 8,000.")
+
+
+def test_rate_sentence_without_a_gain_claims_none():
+    none = equivalence.fit(*planted.plant(gain=lambda n, s: -0.3 * n), 100)
+    assert answer.rate_sentence(none).endswith(
+        "is worth one more real image: no mixture did better than its real images alone."
+    )
+
+
+def test_figures_are_rounded_to_what_they_are_worth():
+    assert [answer.figure(x) for x in (0.034, 1.0, 5.24, 38.2, 1234.5)] == ["0.034", "1.0", "5.2", "38", "1,234"]
+    told = answer.told(equivalence.Answer(5.21, (3.9, None)))
+    assert told == "5.2 [3.9, beyond what was measured]"
+    assert answer.told(equivalence.Answer(5.21, (None, None))) == "5.2 (without bounds)"
+
+
+def test_question_words_give_the_answer_or_its_refusal(fit):
+    said = " ".join(answer.question_words(fit, 1000, 500))
+    assert answer.told(fit.n_syn(1000, 500)) in said and answer.told(fit.average_rate(1000, 500)) in said
+    assert answer.question_words(fit, 1000, 50_000)[0].startswith(
+        "No answer: real images alone were measured up to 2,000"
+    )
+
+
+def test_cells_that_are_no_better_are_counted_as_they_were_measured():
+    real, mixed = planted.plant(sd=0.01, gain=lambda n, s: planted.study_gain(n, s) if n == 250 else -0.1 * n)
+    fit = equivalence.fit(real, mixed, 50)
+    assert "15 inside that curve (10 no better than their real" in " ".join(answer.fit_words(fit, 1000))
+
+
+def test_comparison_names_the_law_that_foretells_better(fit):
+    said = answer.comparison_words(fit)
+    assert fit.left_out["study"] < fit.left_out["effective"]
+    assert said.index("the study's law") < said.index("the effective sample size")
+
+
+@pytest.mark.parametrize("sizes", [(250,), (250, 1000), (125, 250, 500, 1000, 2000, 4000)])
+def test_picked_sizes_keep_their_ends(sizes):
+    few = answer.picked(sizes, 4)
+    assert few[0] == sizes[0] and few[-1] == sizes[-1] and len(few) == len(set(few)) == min(4, len(sizes))
+
+
+def test_section_has_the_answer_the_charts_and_every_cell(fit):
+    made = section.section(fit)
+    assert made.words[0] == answer.rate_sentence(fit)
+    assert len(made.figures) == 3 and all('role="img" aria-label="' in figure.markup for figure in made.figures)
+    rates, cells = made.tables
+    assert len(rates.rows) == 2 and len(cells.rows) == len(fit.points) == 10
+    for table in made.tables:
+        assert all(
+            len(row) == len(values) == len(table.columns) for row, values in zip(table.rows, table.values, strict=True)
+        )
+
+
+def test_charts_stay_inside_their_frame_and_are_finite(fit):
+    for figure in section.section(fit).figures:
+        assert "nan" not in figure.markup and "inf" not in figure.markup.lower().replace("info", "")
+        height = float(re.search(r'viewBox="0 0 360 ([\d.]+)"', figure.markup).group(1))
+        assert all(0 <= x <= 360 and 0 <= y <= height for x, y, _ in marks(figure.markup))
+
+
+def test_bounds_are_drawn_as_triangles_and_points_are_not(fit):
+    """The largest real set is 2,000, so that mixtures of 1,000 + 10,000 images lie beyond it."""
+    censored = sum(bool(p.censored) for p in fit.points)
+    assert 1 <= censored < len(fit.points)
+    for figure in (section.learning_curve(fit), section.exchange(fit)):
+        assert sum(bound for *_, bound in marks(figure.markup)) == censored
+
+
+def test_learning_curve_places_mixtures_at_their_worth():
+    line = [(100.0, 30.0), (10_000.0, 10.0)]
+    real = charts.Series("real", line, None, [charts.Measured(100, 30), charts.Measured(10_000, 10)])
+    markup = charts.learning_curve(real, [(100, 20.0, 1000.0, 0)], "in words")
+    (first, last, middle) = (next((x, y) for x, y, _ in [m]) for m in [*marks(markup)[1:], marks(markup)[0]])
+    # Halfway on the logarithmic axis and halfway in error; places have one decimal.
+    assert middle == pytest.approx(((first[0] + last[0]) / 2, (first[1] + last[1]) / 2), abs=0.11)
+
+
+def test_by_ratio_has_a_name_for_each_line_and_they_do_not_touch(fit):
+    markup = section.by_ratio(fit.curve.cells, fit.mixed).markup
+    assert ">250</text>" in markup and ">1,000</text>" in markup
+    places = charts.apart([50.0, 51.0, 52.0, 200.0], 13, 0, 230)
+    assert (np.diff(sorted(places)) >= 13 - 1e-9).all() and places[3] == 200
+    assert max(charts.apart([229.0, 229.5], 13, 0, 230)) <= 230
+
+
+def test_by_ratio_has_bands_of_what_the_planted_seeds_stray(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(charts, "by_ratio", lambda series, alt: drawn.extend(series) or "")
+    section.by_ratio(*planted.plant(sd=0.8, num_seeds=5))
+    for line, (low, high) in ((one.line, one.band) for one in drawn):
+        half = [(top - bottom) / 2 for (_, bottom), (_, top) in zip(low, high, strict=True)]
+        planted_half = [1.96 * 0.8 * ((100 - y) / 20) ** 0.5 / 5**0.5 for _, y in line]
+        # The spread is told from 23 cells of 5 seeds: to 15 %, and Student's factor is 2 % above 1.96.
+        assert half == pytest.approx(planted_half, rel=0.25)
+
+
+def test_by_ratio_numbers_the_ratios_that_were_tried():
+    line = [(0.0, 76.0), (1 / 3, 76.4), (2.0, 76.4), (4.0, 77.2)]
+    markup = charts.by_ratio([charts.Series("250", line, None, [])], "in words")
+    assert re.findall(r'text-anchor="middle" class="tick">([^<]+)<', markup) == ["0.333", "2", "4", "0"]
+
+
+def test_no_more_lines_than_shapes_are_drawn():
+    many = equivalence.fit(*planted.plant(bases=(125, 180, 250, 500, 700, 1000, 2000, 4000)), 20)
+    assert section.exchange(many).markup.count("real images</text>") == charts.MOST_SERIES
+
+
+def test_sections_are_one_for_each_kind():
+    rows = planted.rows(*planted.plant()) + planted.rows(*planted.plant(1), generator="ddpm")[40:]
+    titles = [made.title for made in section.sections(rows)]
+    assert len(titles) == 2 and "edm" in titles[0] and "ddpm" in titles[1]
+
+
+def test_study_of_one_real_size_has_no_section():
+    alone, mixed = planted.plant(real=(1000,), bases=(1000,))
+    assert section.sections(planted.rows(alone, mixed)) == []
+
+
+def test_section_that_cannot_be_fitted_says_what_is_missing():
+    flat = planted.rows(*planted.plant(of_real=lambda n: 20.0))
+    (made,) = section.sections(flat)
+    assert "do not surely fall" in made.words[0] and "still be compared" in made.words[0]
+    (figure,) = made.figures  # what is known all the same
+    (other,) = section.sections([{**row, "steps": 500 + 400 * (row["seed"] == 0)} for row in flat])
+    assert any("differ in their steps" in note for note in other.notes)
+    assert figure.title == "Accuracy by ratio" and "4,000 real images: 8" in figure.markup
+
+
+def test_one_seed_is_drawn_without_bands():
+    made = section.section(equivalence.fit(*planted.plant(num_seeds=1), 100))
+    assert all("<polygon" not in figure.markup for figure in made.figures)
+    assert not any("95 % bands" in figure.caption for figure in made.figures)

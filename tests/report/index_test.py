@@ -1,0 +1,130 @@
+"""The index over the studies of a folder: each with its answer, whatever state it is in, and no foreign file lost."""
+
+import json
+import re
+
+import pytest
+from made_up_page import make_page
+
+from jaxmoust.report import findings, index
+from jaxmoust.report import html as report
+from jaxmoust.report.index import summarise, write_index, write_summary
+from jaxmoust.report.page import Section
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three studies: one with a winner, one without, one of which nothing has finished."""
+    small = {"curves": {}, "galleries": ()}
+    pages = {
+        "gain": make_page(title="A gain", question="Does it help?", **small),
+        "none & such": make_page(title="No <gain>", gains=(0, 1, -1), seed_noise=8, **small),
+        "empty": make_page(title="Nothing yet", rows=[], ranks={}, **small),
+    }
+    for name, page in pages.items():
+        report.write_report(page, tmp_path / "runs" / name / "report")
+        write_summary(page, tmp_path / "runs" / name)
+        (tmp_path / "runs" / name / "results.csv").write_text(findings.csv_text(page.rows))
+    return tmp_path / "runs", pages
+
+
+def test_index_has_every_study_with_its_answer_from_the_numbers(runs):
+    folder, pages = runs
+    html = write_index(folder).read_text()
+    assert write_index(folder) == folder / "index.html"
+    for page in pages.values():
+        headline = findings.headline(page, findings.tabulate(page))
+        assert headline.replace("'", "&#39;").replace("<", "&lt;").replace(">", "&gt;") in html
+    assert "<gain>" not in html and html.count('role="img"') == 1
+
+
+def test_index_links_to_files_that_are_there(runs):
+    folder, _ = runs
+    links = set(re.findall(r'href="([^"]+)"', write_index(folder).read_text())) - {"data:,"}
+    assert len(links) == 2 * 3
+    assert all((folder / link.replace("%20", " ").replace("%26", "&")).is_file() for link in links)
+
+
+def test_index_lists_a_study_without_a_summary_and_says_what_to_do(runs):
+    folder, _ = runs
+    (folder / "gain" / "report" / "summary.json").unlink()
+    (folder / "none & such" / "report" / "summary.json").write_text("{")
+    (folder / "empty" / "report" / "summary.json").write_text('{"format": 0}')
+    html = write_index(folder).read_text()
+    assert html.count("run its command again") == 3 and "gain/report/index.html" in html
+
+
+def test_index_of_a_folder_without_studies_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no study.*Run `jaxmoust study`"):
+        write_index(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_index_leaves_the_page_of_somebody_else_alone(runs):
+    folder, _ = runs
+    (folder / "index.html").write_text("<h1>My own page</h1>")
+    with pytest.raises(ValueError, match=r"not written by jaxmoust"):
+        write_index(folder)
+    assert (folder / "index.html").read_text() == "<h1>My own page</h1>" and not index.may_write(folder)
+
+
+def test_summary_is_plain_and_has_the_best_arm(runs):
+    _, pages = runs
+    summary = summarise(pages["gain"])
+    assert json.loads(json.dumps(summary))["best"]["arm"] == "Arm 1"
+    line = findings.tabulate(pages["gain"])[1]
+    assert summary["best"]["mean"] == line.difference.mean == pytest.approx(sum(summary["best"]["values"]) / 3)
+    assert summarise(pages["empty"])["best"] is None
+
+
+def test_index_begins_with_what_a_study_s_sections_say(runs):
+    folder, pages = runs
+    pages["gain"].sections = (Section("Worth", answer="Five are worth one."),)
+    write_summary(pages["gain"], folder / "gain")
+    html = write_index(folder).read_text()
+    said = findings.headline(pages["gain"], findings.tabulate(pages["gain"]))
+    assert html.index("<p>Five are worth one.</p>") < html.index(f"<p>{said}")
+
+
+def test_index_shows_a_summary_from_before_sections_had_an_answer(runs):
+    folder, _ = runs
+    path = folder / "gain" / "report" / "summary.json"
+    summary = {name: x for name, x in json.loads(path.read_text()).items() if name != "sections"}
+    path.write_text(json.dumps(summary))
+    assert "Arm 1 gains" in write_index(folder).read_text()
+
+
+# --- the answer in one sentence --------------------------------------------------------------------------------------
+
+
+def headline(**changes):
+    page = make_page(**changes)
+    return findings.headline(page, findings.tabulate(page)), findings.tabulate(page)
+
+
+def test_headline_gives_the_gain_with_its_interval_p_and_seeds():
+    said, lines = headline()
+    d = lines[1].difference
+    half = (d.interval[1] - d.interval[0]) / 2
+    assert said.startswith(f"Arm 1 gains {d.mean:.2f} ± {half:.2f} points of Top-1 over Arm 0 (95 % interval; p ")
+    assert said.endswith("after Holm over 2 comparisons, n = 3).")
+
+
+def test_headline_of_one_comparison_has_no_correction():
+    said, _ = headline(gains=(0, 40), num_seeds=5)
+    assert "Holm" not in said and said.endswith("n = 5).")
+
+
+def test_headline_claims_no_gain_that_is_not_significant():
+    said, _ = headline(gains=(0, 1, -1), seed_noise=8)
+    assert said.startswith("No arm beats Arm 0 significantly; the ")
+
+
+def test_headline_says_when_every_arm_loses():
+    said, lines = headline(gains=(0, -40, -60))
+    assert said.startswith(f"Every other arm loses to Arm 0: Arm 1 the least, {-lines[1].difference.mean:.2f} ± ")
+    assert headline(gains=(0, -40))[0].startswith("Arm 1 loses to Arm 0: ")
+
+
+def test_headline_from_one_seed_claims_nothing():
+    assert headline(num_seeds=1)[0].startswith("Nothing can be claimed from one seed.")

@@ -1,0 +1,181 @@
+"""What a study would do, told before it is done: what is left, and times that were measured or are unknown."""
+
+import copy
+import json
+
+import pytest
+
+from jaxmoust.study.dry_run import make_plan, plan_text
+from jaxmoust.study.experiment import Arm, Experiment, Run
+from jaxmoust.study.store import Stage, Store
+
+DEVICE = "2 x test"
+MODEL = {"name": "resnet", "width": 8}
+
+
+def fit(**more):
+    config = {"seed": 0, "task": "diffuse", "method": {"name": "edm"}, "model": MODEL}
+    return Stage("fit", config | {"train": {"num_steps": 100, "batch_size": 10}} | more)
+
+
+def sample(generator, seed, num_images=50):
+    config = {"seed": seed, "task": "sample", "name": "edm", "generator": generator.name, "num_images": num_images}
+    return Stage("sample", config | {"sample": {"name": "heun", "num_steps": 4}}, (generator,))
+
+
+def train(seed, made=(), **more):
+    config = {"seed": seed, "task": "classify", "model": MODEL, "train": {"num_steps": 20, "batch_size": 5}}
+    return Stage("train", config | {"data": {"synthetic": [one.name for one in made], "copies": 1}} | more, tuple(made))
+
+
+def experiment(stages):
+    arms = [Arm(f"arm{i}", "", "", ()) for i in range(len(stages))]
+    runs = tuple(Run(arm, stage.config["seed"], stage) for arm, stage in zip(arms, stages, strict=True))
+    return Experiment("trial", "?", "arm0", (0,), tuple(arms), runs, {}, {})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "stages", run=None)
+
+
+def finish(store, stage, seconds, device=DEVICE):
+    folder = store.folder(stage)
+    folder.mkdir(parents=True)
+    files = {"config": stage.config, "result": {"seconds": seconds}, "environment": {"device": device}}
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def times(store, *stages):
+    return {planned.stage.name: planned.seconds for planned in make_plan(experiment(stages), store, DEVICE).todo}
+
+
+def test_plan_has_what_is_to_compute_and_counts_what_is_found(store):
+    generator = fit()
+    made = sample(generator, 0)
+    runs = [train(0), train(0, [made])]
+    finish(store, generator, 3.0)
+    finish(store, runs[0], 3.0)
+    plan = make_plan(experiment(runs), store, DEVICE)
+    assert [planned.stage for planned in plan.todo] == [made, runs[1]]
+    assert plan.found == {"fit": 1, "train": 1}
+    text = plan_text(plan)
+    assert "trial: 4 stages, 2 found (1 fit, 1 train), 2 to compute" in text
+    assert "  sample edm, seed 0 " in text and "  train arm1, seed 0 " in text
+
+
+def test_plan_writes_nothing(store, tmp_path):
+    plan_text(make_plan(experiment([train(0)]), store, DEVICE))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_of_what_was_never_measured_is_unknown(store):
+    plan = make_plan(experiment([train(0), train(1)]), store, DEVICE)
+    assert [planned.seconds for planned in plan.todo] == [None, None]
+    assert "expected: unknown" in plan_text(plan)
+
+
+def test_plan_expects_the_median_of_other_seeds(store):
+    for seed, seconds in enumerate((10.0, 12.0, 90.0)):
+        finish(store, train(seed), seconds)
+    wanted = train(9)
+    assert times(store, wanted) == {wanted.name: pytest.approx(12.0)}
+    assert "12 s  as 3 stages of the same settings" in plan_text(make_plan(experiment([wanted]), store, DEVICE))
+
+
+def test_plan_takes_a_start_from_another_seeds_classifier_for_the_same_settings(store):
+    first, second = (train(seed, method={"pretrained": train(seed).name}) for seed in (0, 1))
+    finish(store, first, 10.0)
+    assert "10 s  as 1 stage of the same settings" in plan_text(make_plan(experiment([second]), store, DEVICE))
+
+
+def test_plan_scales_times_by_the_work(store):
+    """Seconds per training image, and per evaluation of a generator."""
+    generator = fit()
+    finish(store, generator, 40.0)
+    finish(store, sample(generator, 0), 8.0)
+    twice = fit(train={"num_steps": 200, "batch_size": 10})
+    made = sample(twice, 1, num_images=25)
+    expected = times(store, train(0, [made]))
+    assert expected[twice.name] == pytest.approx(80.0) and expected[made.name] == pytest.approx(4.0)
+
+
+def test_plan_times_a_look_by_the_images_that_it_looks_at(store):
+    """0 is every image of the set."""
+    generator = fit()
+    small, large = sample(generator, 0, num_images=50), sample(generator, 1, num_images=100)
+    of_small, of_large, of_some = (
+        Stage("measure", {"task": "measure", "seed": 0, "set": made.name, "num_images": num_images}, (made,))
+        for made, num_images in ((small, 0), (large, 0), (large, 25))
+    )
+    finish(store, small, 1.0)
+    finish(store, of_small, 6.0)
+    expected = times(store, of_large, of_some)
+    assert (expected[of_large.name], expected[of_some.name]) == (pytest.approx(12.0), pytest.approx(3.0))
+
+
+def test_plan_prefers_the_stages_that_are_most_alike(store):
+    finish(store, train(0), 10.0)
+    finish(store, train(0, sampler={"name": "other"}), 30.0)
+    assert list(times(store, train(1)).values()) == [pytest.approx(10.0)]
+    assert list(times(store, train(1, sampler={"name": "other"})).values()) == [pytest.approx(30.0)]
+    text = plan_text(make_plan(experiment([train(1, sampler={"name": "third"})]), store, DEVICE))
+    assert "as 1 stage of similar settings" in text or "as 2 stages of similar settings" in text
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": {**MODEL, "width": 16}}, {"model": {**MODEL, "name": "vit"}}, {"task": "finetune"}]
+)
+def test_plan_takes_no_time_from_another_network(store, change):
+    finish(store, train(0), 10.0)
+    assert list(times(store, train(1, **change)).values()) == [None]
+
+
+def test_plan_takes_no_time_from_a_set_of_another_generators_network(store):
+    small, wide = fit(), fit(model={**MODEL, "width": 16})
+    for generator in (small, wide):
+        finish(store, generator, 1.0)
+    finish(store, sample(small, 0), 8.0)
+    of_wide, of_small = sample(wide, 1), sample(small, 1)
+    expected = times(store, train(0, [of_wide, of_small]))
+    assert expected[of_wide.name] is None and expected[of_small.name] == pytest.approx(8.0)
+
+
+def test_plan_takes_no_time_from_another_clip(store):
+    made = sample(fit(), 0)
+    base, large = (
+        Stage("score", {"task": "clip_score", "clip": clip, "set": made.name}, (made,)) for clip in ("base", "large")
+    )
+    finish(store, base, 5.0)
+    assert times(store, train(0, [made, large]))[large.name] is None
+
+
+def test_plan_takes_no_time_from_another_device(store):
+    finish(store, train(0), 10.0, device="8 x accelerator")
+    assert list(times(store, train(1)).values()) == [None]
+
+
+def test_plan_sums_what_is_known_and_says_what_is_not(store):
+    finish(store, train(0), 60.0)
+    runs = [train(1), train(2), train(0, model={**MODEL, "width": 99})]
+    text = plan_text(make_plan(experiment(runs), store, DEVICE))
+    assert "expected: 2 min 00 s in one process for 2 of them; 1 more of unknown time" in text
+
+
+def test_plan_does_not_touch_the_stages_configurations(store):
+    wanted = train(1)
+    before = copy.deepcopy(wanted.config)
+    finish(store, train(0), 1.0)
+    make_plan(experiment([wanted]), store, DEVICE)
+    assert wanted.config == before
+
+
+@pytest.mark.parametrize("damaged", ["[]", "{", '"seconds"'])
+def test_plan_takes_no_time_from_a_stage_that_is_damaged(store, damaged):
+    for seed in (1, 2):
+        finish(store, train(seed), 3.0)
+    (store.folder(train(1)) / "result.json").write_text(damaged)
+    finish(store, train(3), 3.0)
+    (store.folder(train(3)) / "config.json").write_text(damaged)
+    assert times(store, train(0)) == {train(0).name: 3.0}

@@ -1,0 +1,203 @@
+"""Several processes on one store: a stage is computed by one of them, and a killed one keeps nobody waiting."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxmoust.runtime import stop
+from jaxmoust.study import store as stages
+from jaxmoust.study.lock import holder, lease
+from jaxmoust.study.store import Stage, Store, compute_all
+
+# Computes one generator and six classifiers that stand on it; each takes a while, and writes a line when it begins.
+WORKER = """
+import json, os, sys, time
+from pathlib import Path
+from jaxmoust.study import stages
+
+stages.POLL_SECS = 0.02
+path, secs = Path(sys.argv[1]), float(sys.argv[2])
+
+def job(kind, config, workdir, resolve):
+    with open(path / "begun", "a") as log:
+        log.write(f"{workdir.name}\\n")
+    time.sleep(secs)
+    workdir.mkdir(exist_ok=True)
+    (workdir / "new.json").write_text(json.dumps({"by": os.getpid()}))
+    (workdir / "new.json").rename(workdir / "result.json")
+    return {"by": os.getpid()}
+
+fit = stages.Stage("fit", {})
+todo = stages.in_order([stages.Stage("train", {"seed": seed}, (fit,)) for seed in range(6)])
+for done in stages.compute_all(todo, stages.Store(path, job), lambda line: print(line, flush=True)):
+    print(done.stage.name, done.result["by"], flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick_polls(monkeypatch):
+    monkeypatch.setattr(stages, "POLL_SECS", 0.01)
+
+
+@pytest.fixture
+def work(tmp_path, request):
+    """Starts a worker on the store; what is left of it is ended after the test."""
+    started = []
+
+    def start(secs: float) -> subprocess.Popen:
+        command = [sys.executable, "-c", WORKER, str(tmp_path), str(secs)]
+        environment = {**os.environ, "PYTHONPATH": str(request.config.rootpath)}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def begun(store: Path) -> list[str]:
+    """The stages whose computing was begun, in that order."""
+    return (store / "begun").read_text().split() if (store / "begun").exists() else []
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 60  # two interpreters start on a busy machine
+    while not condition():
+        assert time.monotonic() < end, "nothing happened for a minute"
+        time.sleep(0.01)
+
+
+# --- the lease -------------------------------------------------------------------------------------------------------
+
+
+def test_lease_is_given_once_and_again_when_it_is_free(tmp_path):
+    path = tmp_path / "store" / ".a.lease"
+    with lease(path) as first:
+        with lease(path) as second, lease(tmp_path / ".b.lease") as other:
+            assert (first, second, other) == (True, False, True)
+        assert path.exists()  # the refused one leaves the holder's file
+        assert holder(path).startswith(f"process {os.getpid()} on ")
+    assert list(path.parent.iterdir()) == [] and holder(path) == ""
+    with lease(path) as again:
+        assert again
+
+
+def test_lease_ends_with_a_block_that_fails(tmp_path):
+    with pytest.raises(KeyError), lease(tmp_path / "l"):
+        raise KeyError
+    with lease(tmp_path / "l") as held:
+        assert held
+
+
+def test_lease_of_a_file_that_its_holder_removed_in_between_is_of_the_file_that_is_there(tmp_path, monkeypatch):
+    """The one race that a lock file has: opened by us, removed by its holder, then locked by us."""
+    path, opened, real_flock = tmp_path / "l", [], fcntl.flock
+
+    def flock(descriptor, operation):
+        opened.append(descriptor)
+        if len(opened) == 1:
+            path.unlink()
+        real_flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with lease(path) as held:
+        assert held and len(opened) == 2
+        with lease(path) as second:
+            assert not second
+
+
+def test_lease_on_a_disk_without_locks_is_given_with_a_warning(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match="has no locks .* one process at a time"), lease(tmp_path / "l") as held:
+        assert held
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+def finish(kind, config, workdir, resolve):
+    workdir.mkdir(parents=True)
+    (workdir / "result.json").write_text(json.dumps(config))
+    return config
+
+
+def test_stages_that_another_computes_come_last_and_are_waited_for(tmp_path):
+    fits = [Stage("fit", {"k": k}) for k in (0, 1)]
+    todo = [fits[0], Stage("train", {"k": 0}, (fits[0],)), fits[1], Stage("train", {"k": 1}, (fits[1],))]
+    store, said, order = Store(tmp_path, finish), [], []
+    with lease(tmp_path / f".{fits[0].name}.lease"):
+        for done in compute_all(todo, store, said.append):
+            order.append((done.stage.kind, done.stage.config["k"], done.here))
+            if len(order) == 2:
+                break
+    assert order == [("fit", 1, True), ("train", 1, True)]
+
+    other = lease(tmp_path / f".{fits[0].name}.lease")
+    other.__enter__()
+
+    def say(line):  # now it waits; the other process finishes
+        said.append(line)
+        finish("fit", {"k": 0}, store.folder(fits[0]), None)
+        other.__exit__(None, None, None)
+
+    rest = [(done.stage.kind, done.stage.config["k"], done.here) for done in compute_all(todo[:2], store, say)]
+    assert rest == [("fit", 0, False), ("train", 0, True)]
+    assert len(said) == 1 and f"waiting for {fits[0].name}, which process {os.getpid()} on" in said[0]
+
+
+def test_stage_that_waits_for_another_process_can_be_asked_to_stop(tmp_path, monkeypatch):
+    stage = Stage("fit", {})
+    with lease(tmp_path / f".{stage.name}.lease"), pytest.raises(stop.Stopped, match="before stage 1 of 1"):
+        list(
+            compute_all(
+                [stage], Store(tmp_path, finish), lambda _: monkeypatch.setattr(stop, "requested", lambda: True)
+            )
+        )
+
+
+def test_stages_of_a_process_that_is_not_primary_follow_the_primary_one(tmp_path):
+    """Of several processes that make one run, one takes the leases, and all compute."""
+    stage, asked = Stage("fit", {}), []
+
+    def agree(flag):
+        asked.append(flag)
+        return len(asked) == 2  # the primary did not find it, and has the lease
+
+    done = list(compute_all([stage], Store(tmp_path, finish, primary=False, agree=agree)))
+    assert [d.here for d in done] == [True]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_processes_compute_every_stage_once(work, tmp_path):
+    outputs = [process.communicate(timeout=120)[0] for process in (work(0.05), work(0.05))]
+    assert sorted(begun(tmp_path)) == sorted({p.parent.name for p in tmp_path.glob("*/result.json")})
+    assert len(begun(tmp_path)) == 7
+    done = [sorted(line for line in text.splitlines() if "waiting" not in line) for text in outputs]
+    assert done[0] == done[1] and len(done[0]) == 7  # each saw all results, and the same ones
+    assert not list(tmp_path.glob(".*.lease"))
+
+
+def test_killed_process_loses_its_stage_to_the_one_that_waits(work, tmp_path):
+    """Every classifier waits for the generator that the first process computes when it is killed."""
+    first = work(3600)
+    wait_for(lambda: begun(tmp_path))
+    second = work(0)
+    assert second.stdout.readline().startswith(f"waiting for {begun(tmp_path)[0]}, which process {first.pid} on ")
+    first.send_signal(signal.SIGKILL)
+    lines = second.communicate(timeout=120)[0].splitlines()
+    assert second.returncode == 0 and len(lines) == 7
+    assert all(line.endswith(f" {second.pid}") for line in lines)
+    assert begun(tmp_path)[0] == begun(tmp_path)[1] and len(begun(tmp_path)) == 8
+    assert not list(tmp_path.glob(".*.lease"))
