@@ -195,7 +195,7 @@ def _define_config(path: str, argv: list[str], values: flags.FlagValues) -> None
     """Reads the configuration file and defines a flag for each field that a word overrides."""
     from ml_collections import config_flags
 
-    from jaxmoust.build import read_config
+    from jaxmoust.config import read_config
 
     if not Path(path.partition(":")[0]).is_file():
         near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))

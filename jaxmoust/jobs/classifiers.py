@@ -34,7 +34,8 @@ from jaxmoust.jobs.job import (
     write_array,
 )
 from jaxmoust.runtime import checkpoint, parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train import predict
 from jaxmoust.train.loop import Task
 from jaxmoust.train.warm_start import trained_variables

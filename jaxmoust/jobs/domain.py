@@ -40,7 +40,8 @@ from jaxmoust.jobs.job import (
     write_array,
 )
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train import predict
 from jaxmoust.train.loop import Task
 

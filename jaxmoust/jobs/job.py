@@ -23,7 +23,8 @@ from jaxmoust.data.sources import registry as sources
 from jaxmoust.data.sources.registry import Source
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write, differences, environment, read_json
+from jaxmoust.runtime.folder import RunFolder, differences, environment
+from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.train.loop import Recipe, fit
 
 # The tasks that train parts of a Stable Diffusion pipeline, and their sections.

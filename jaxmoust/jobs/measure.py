@@ -26,7 +26,8 @@ from jaxmoust.jobs.classifiers import SET_FIELDS, learnt_from_synthetic, open_cl
 from jaxmoust.jobs.job import Resolve, Work, base_size, evaluation_batch_size, evaluation_stream, open_real_data
 from jaxmoust.report.contact_sheet import pair_sheet
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write, read_json
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.train import features
 from jaxmoust.train.predict import NonFiniteRows
 

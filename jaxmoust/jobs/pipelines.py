@@ -18,7 +18,7 @@ from jaxmoust.jobs.job import TUNING_TASKS, Resolve, finished
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.models.stable_diffusion import lora as adapters
-from jaxmoust.runtime.folder import read_json
+from jaxmoust.runtime.paths import read_json
 
 PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
 

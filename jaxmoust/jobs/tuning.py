@@ -40,7 +40,8 @@ from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded, memory
 from jaxmoust.report import contact_sheet
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, atomic_write
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train.autoencode import Autoencode
 from jaxmoust.train.finetune import Finetune
 

@@ -35,7 +35,7 @@ from jaxmoust.report.findings import (
 from jaxmoust.report.page import TEXT_COLUMNS, Page, Section, Table, number_of
 from jaxmoust.report.sections.sampler_mix import MAX_ROWS, Draws, extremes, plain, same
 from jaxmoust.report.sections.sampler_mix_text import ratio_text, sentence
-from jaxmoust.runtime.folder import atomic_write
+from jaxmoust.runtime.paths import atomic_write
 
 # Where in the steps the table of draws looks.
 MOMENTS = {"start": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}

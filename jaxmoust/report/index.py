@@ -14,7 +14,7 @@ from jaxmoust.report import html as report
 from jaxmoust.report.charts import base as charts
 from jaxmoust.report.findings import answer, contenders, headline, interval_text, line_of, section_answers, tabulate
 from jaxmoust.report.page import Page, number_of
-from jaxmoust.runtime.folder import atomic_write, read_json
+from jaxmoust.runtime.paths import atomic_write, read_json
 
 SUMMARY, FORMAT = "summary.json", 1
 MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html from somebody else's

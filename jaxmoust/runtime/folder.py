@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxmoust.runtime.paths import atomic_write, read_json
+
 # The packages whose version can change a number that a run reports.
 _PACKAGES = [
     "jax",
@@ -52,29 +54,6 @@ class FolderMismatch(ValueError):
             + "\n  ".join(differences)
             + "\nGive the folder's own config, or another folder."
         )
-
-
-def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
-    """Replaces the file whole: whoever reads it, and whenever the machine stops, finds the old or the new one.
-
-    Text is written as UTF-8. The file and then its folder's entry are forced to the disk.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def canonical_json(obj: Any) -> str:
@@ -176,24 +155,6 @@ class RunFolder:
     def read_result(self) -> dict[str, Any] | None:
         """Reads result.json; None while the run is not done. Raises ValueError when the file is damaged."""
         return read_json(self.path / "result.json")
-
-
-def read_json(path: str | os.PathLike) -> Any | None:
-    """Reads a JSON file; None when there is none. Raises ValueError, with the place, when it is damaged."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is damaged: not JSON at line {error.lineno} column {error.colno} ({error.msg}). "
-            "Put back a whole copy, or remove the folder and run again."
-        ) from error
 
 
 def environment(device: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from jaxmoust.runtime.folder import atomic_write
+from jaxmoust.runtime.paths import atomic_write
 
 
 class NonFiniteError(RuntimeError):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxmoust.report.findings import seconds_text
-from jaxmoust.runtime.folder import canonical_json, read_json
+from jaxmoust.runtime.folder import canonical_json
+from jaxmoust.runtime.paths import read_json
 from jaxmoust.study.experiment import Experiment
 from jaxmoust.study.runner import describe
 from jaxmoust.study.store import Stage, Store

@@ -18,7 +18,8 @@ from jaxmoust.report import html as report
 from jaxmoust.report import index
 from jaxmoust.report.page import COLUMNS, Arm, Gallery, Page, Section, check_ranks
 from jaxmoust.report.sections import diagnostics, sampler_mix
-from jaxmoust.runtime.folder import atomic_write, environment, read_json
+from jaxmoust.runtime.folder import environment
+from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.study.experiment import Experiment, Run, base_words, tuned_parts
 from jaxmoust.study.store import BrokenResult, Stage, Store, compute_all
 

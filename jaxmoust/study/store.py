@@ -17,7 +17,8 @@ from typing import Any
 
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime import stop
-from jaxmoust.runtime.folder import digest, read_json
+from jaxmoust.runtime.folder import digest
+from jaxmoust.runtime.paths import read_json
 from jaxmoust.study.lock import holder, lease
 
 # Part of every name. It goes up when the code changes what an unchanged configuration means.

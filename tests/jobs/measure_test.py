@@ -11,7 +11,7 @@ from jaxmoust import jobs
 from jaxmoust.build import load_config, override
 from jaxmoust.data.sources import registry as sources
 from jaxmoust.data.synthetic.store import SyntheticSpec, finish, shard_range, write_shard
-from jaxmoust.runtime.folder import read_json
+from jaxmoust.runtime.paths import read_json
 from jaxmoust.train.predict import NonFiniteRows
 
 METRICS = ("fid", "kid", "kid_std", "precision", "recall", "density", "coverage", "cmmd")

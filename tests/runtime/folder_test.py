@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.runtime import folder
-from jaxmoust.runtime.folder import (
-    FolderMismatch,
-    RunFolder,
-    atomic_write,
-    canonical_json,
-    differences,
-    digest,
-    environment,
-)
+from jaxmoust.runtime.folder import FolderMismatch, RunFolder, canonical_json, differences, digest, environment
+from jaxmoust.runtime.paths import atomic_write
 
 CONFIG = {"seed": 0, "optim": {"lr": 1e-3, "betas": (0.9, 0.999)}, "data": {"name": "digits", "path": None}}
 HERE = {"device": "1 x x86_64 (cpu, 2 cores)", "cpus": 2}

@@ -14,8 +14,8 @@ another generator, is not in them. Nor is what a law itself misses; see `Equival
 Measured on planted runs (tests/planted_equivalence.py: 15 mixtures, 8 real sizes, seeds apart by 0.8 points at an error
 of 20 %), 200 trials: 95 % intervals held the study's a and b in 96.5 and 94 % (3 seeds), 95 and 93.5 % (5 seeds), eta
 and kappa in 94 and 96 % (3 seeds), 94.5 and 94.5 % (5 seeds).
-`EQUIVALENCE_TRIALS=200 pytest -s tests/analysis/equivalence/fit_test.py -k planted`. Beside it `log_fit`: where seeds are
-apart by 1.6 points (3 seeds, 100 trials), its b was 0.89 in the median where 1 was planted, and that of `fit` 0.99.
+`EQUIVALENCE_TRIALS=200 pytest -s tests/analysis/equivalence/fit_test.py -k planted`. Beside it `log_fit`: where seeds
+are apart by 1.6 points (3 seeds, 100 trials), its b was 0.89 in the median where 1 was planted, and that of `fit` 0.99.
 """
 
 import math

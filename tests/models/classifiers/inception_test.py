@@ -1,9 +1,9 @@
 """Parity of models/classifiers/inception.py with the network that published FIDs are measured with.
 
-tests/models/classifiers/inception_parity.npz holds a sixteenth of the features that torch-fidelity 0.4.0's InceptionV3 (whose own
+inception_parity.npz holds a sixteenth of the features that torch-fidelity 0.4.0's InceptionV3 (whose own
 tests hold it to TensorFlow's) gives for the images X, on the weights that `weights_of` makes of every leaf's name. It
-is made by `python tests/models/classifiers/inception_test.py` in an environment with torch-fidelity, and the last test makes it
-again where there is one.
+is made by `python tests/models/classifiers/inception_test.py` in an environment with torch-fidelity, and the last test
+makes it again where there is one.
 """
 
 import json
