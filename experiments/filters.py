@@ -48,7 +48,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.generators = {} if made == "sd" else {made: parts.generator(scale, made)}
     config.sets = {made: parts.drawn(scale, made)}
-    config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence", overrides={}))
+    config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence"))
     config.domains = dict(density_ratio=dict(parts.look(scale, "domain", made), seeds="all"))
     judges = [
         ("confidence", "confidence", "the classifier of the real images"),
@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ]
     if "clip" in scale.words:
         judges.append(("clip", "CLIP's confidence", "CLIP"))
-        config.scores.clip = dict(arm="", config="configs/score/clip.py", overrides=dict(clip=scale.words.clip))
+        config.scores.clip = dict(arm="", config="configs/score/clip.py", clip=scale.words.clip)
     shares = parts.share(**{made: 1.0 if only else 0.5})
 
     def arm(

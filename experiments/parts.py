@@ -27,7 +27,7 @@ GARMENT = dict(prompts=dict(template="a photo of a {}"))
 NO_GRID = dict(grid=dict(per_class=0))  # a study's page shows what is drawn
 # Garments are ten times as many as digits: three times as many steps.
 ON_GARMENTS = dict(**GARMENT, **NO_GRID, train=dict(num_steps=600))
-# What folders such as n01440764 are called, as JSON: --config.sets.sd.overrides.prompts.words_file=FILE
+# What folders such as n01440764 are called, as JSON: --config.sets.sd.prompts.words_file=FILE
 NAMED = dict(prompts=dict(words_file=""))
 AT_256 = dict(**NAMED, data=dict(image_px=256))
 AT_512 = dict(**NAMED, data=dict(image_px=512))
@@ -215,16 +215,7 @@ def study(
     config.question = question
     config.baseline = baseline
     config.seeds = scale.seeds
-    config.data = dict(
-        **scale.data,
-        **base_set(scale, n_base),
-        path="",
-        classes="",
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-    )
+    config.data = dict(**scale.data, **base_set(scale, n_base))
     config.generators, config.sets, config.scores, config.domains, config.measures = {}, {}, {}, {}, {}
     config.classifier = _variant(scale, scale.classifier)
     return config
@@ -233,7 +224,7 @@ def study(
 def generator(scale: ml_collections.ConfigDict, name: str, **overrides: dict) -> dict:
     """The training of one of the scale's generators on the base set, unless overrides say otherwise."""
     made = scale.generators[name]
-    return dict(config=_variant(scale, made.fit), overrides={**_overrides(scale, made.fitting), **overrides})
+    return dict(config=_variant(scale, made.fit), **{**_overrides(scale, made.fitting), **overrides})
 
 
 def drawn(scale: ml_collections.ConfigDict, name: str, num_images: int = 0, generator: str = "") -> dict:
@@ -246,13 +237,13 @@ def drawn(scale: ml_collections.ConfigDict, name: str, num_images: int = 0, gene
     if scale.quick and not made.fit:  # the small pipeline in place of a public one, which no test can load
         overrides["pipeline"] = dict(path="tiny_sd", variant="")
     own = generator or (name if made.fit else "")
-    return dict(generator=own, config=_variant(scale, made.draw), overrides=overrides)
+    return dict(generator=own, config=_variant(scale, made.draw), **overrides)
 
 
 def look(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **overrides) -> dict:
     """A look at a set, "domain" or "measure", beside the classifier of an arm."""
     overrides = {**_overrides(scale, scale.looking[kind]), **overrides}
-    return dict(set=name, arm=arm, config=_variant(scale, scale.looks[kind]), overrides=overrides)
+    return dict(set=name, arm=arm, config=_variant(scale, scale.looks[kind]), **overrides)
 
 
 def _variant(scale: ml_collections.ConfigDict, path: str) -> str:
@@ -328,4 +319,5 @@ def arm(
     **overrides: dict,
 ) -> dict:
     """An arm: its words, the sets it mixes in, how batches are drawn (None: shuffled), what differs in its training."""
-    return dict(name=name, title=title, description=description, sets=sets, sampler=sampler, overrides=overrides)
+    differs = dict(sampler=sampler) if sampler else {}
+    return dict(name=name, title=title, description=description, sets=sets, **differs, **overrides)

@@ -33,32 +33,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.baseline = "real"
     config.seeds = (0, 1, 2)
-    config.data = dict(
-        source="digits",
-        path="",
-        classes="",
-        n_base=100,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=0,
-        channels=0,
-    )
+    config.data = dict(source="digits", n_base=100)
     config.generators = dict(
-        edm=dict(config=f"configs/generator/digits_edm.py{quick}", overrides={}),
-        ddpm=dict(config=f"configs/generator/digits_ddpm.py{quick}", overrides={}),
-        sd_lora=dict(config=f"configs/generator/digits_tiny_sd_lora.py{quick}", overrides=no_grid),
-        sd_full=dict(config=f"configs/generator/digits_tiny_sd_full.py{quick}", overrides=no_grid),
+        edm=dict(config=f"configs/generator/digits_edm.py{quick}"),
+        ddpm=dict(config=f"configs/generator/digits_ddpm.py{quick}"),
+        sd_lora=dict(config=f"configs/generator/digits_tiny_sd_lora.py{quick}", **no_grid),
+        sd_full=dict(config=f"configs/generator/digits_tiny_sd_full.py{quick}", **no_grid),
     )
     config.sets = dict(
-        edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", overrides=size),
-        ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", overrides=size),
-        sd=dict(generator="", config=f"configs/sample/tiny_sd.py{quick}", overrides=size),
-        sd_lora=dict(generator="sd_lora", config=f"configs/sample/tiny_sd.py{quick}", overrides=size),
-        sd_full=dict(generator="sd_full", config=f"configs/sample/tiny_sd.py{quick}", overrides=size),
+        edm=dict(generator="edm", config=f"configs/sample/edm.py{quick}", **size),
+        ddpm=dict(generator="ddpm", config=f"configs/sample/ddim.py{quick}", **size),
+        sd=dict(generator="", config=f"configs/sample/tiny_sd.py{quick}", **size),
+        sd_lora=dict(generator="sd_lora", config=f"configs/sample/tiny_sd.py{quick}", **size),
+        sd_full=dict(generator="sd_full", config=f"configs/sample/tiny_sd.py{quick}", **size),
     )
-    config.scores = {}
     looked = ("edm", "sd", "sd_lora", "sd_full")
     config.domains = {name: _look(name, f"configs/domain/digits.py{quick}") for name in looked}
     config.measures = {name: _look(name, f"configs/measure/digits.py{quick}") for name in ("ddpm", *looked)}
@@ -69,13 +57,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "duplicated",
             "Real, duplicated",
             "Each image of the base set 11 times: what a larger pool gives without a new image.",
-            overrides=dict(data=dict(copies=11)),
+            data=dict(copies=11),
         ),
         _arm(
             "augmented",
             "Real, stronger augmentation",
             "The base set under rotation, scaling and cutout besides the shifts: what classical augmentation gives.",
-            overrides=dict(augment=dict(rotate_deg=10.0, scale=0.1, cutout_px=2)),
+            augment=dict(rotate_deg=10.0, scale=0.1, cutout_px=2),
         ),
         _arm(
             "edm_only",
@@ -116,20 +104,13 @@ def _external(name: str, title: str, what: str) -> tuple[dict, dict]:
 
 def _look(name: str, config: str) -> dict:
     """What looks at a set beside a classifier of the real images."""
-    return dict(set=name, arm="real", config=config, overrides={})
+    return dict(set=name, arm="real", config=config)
 
 
 def _share(**sets: float) -> dict:
     return dict(name="share", shares={"real": 1.0 - sum(sets.values()), **sets})
 
 
-def _arm(
-    name: str,
-    title: str,
-    description: str,
-    sets: tuple = (),
-    sampler: dict | None = None,
-    overrides: dict | None = None,
-):
-    overrides = overrides or {}
-    return dict(name=name, title=title, description=description, sets=sets, sampler=sampler, overrides=overrides)
+def _arm(name: str, title: str, description: str, **differs) -> dict:
+    """An arm: its words, and what differs of the classifier: sets, sampler, sections."""
+    return dict(name=name, title=title, description=description, **differs)

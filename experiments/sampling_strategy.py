@@ -82,7 +82,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     beta = parts.of(scale, digits=0.9, fashion=0.99, cifar10=0.9999, imagenet100=0.999)
     config.generators = dict(edm=parts.generator(scale, "edm"))
     config.sets = dict(edm=parts.drawn(scale, "edm"))
-    config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence", overrides={}))
+    config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence"))
     half = dict(shares=dict(real=0.5, edm=0.5))
     scored = dict(data=dict(scores="confidence"))
     config.arms = (

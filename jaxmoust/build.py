@@ -1,46 +1,29 @@
-"""The composition root: turns the sections of a configuration into objects.
+"""The composition root: turns the sections of a complete configuration into objects.
 
-Sections are unpacked as keyword arguments, so that a misspelt, missing or dead field is an error before any work
-starts. What a `name` in a configuration may be stands in the literal tables below.
+What a `name` may be stands in the literal tables; what a section holds, in the schemas, which are read off the
+signatures that it is unpacked into. A job puts its sections together of these.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust.config import (  # noqa: F401
-    Config,
-    check_sections,
-    choose,
-    load_config,
-    override,
-    plain,
-    read_config,
-    unpack,
-)
+from jaxmoust.config import Choice, Config, Field, Schema, choose, fields, unpack
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.diffusion.methods import METHODS, Method
 from jaxmoust.core.state import TrainState
+from jaxmoust.data import mixture
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.real import (  # noqa: F401
-    RealData,
-    check_set_size,
-    filtered,
-    open_set,
-    real_data,
-    shape_of,
-    threshold,
-)
-from jaxmoust.data.samplers import share as samplers
-from jaxmoust.data.samplers.registry import SAMPLERS, SCORES
+from jaxmoust.data.real import real_data
+from jaxmoust.data.samplers import registry
+from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
 from jaxmoust.models.unet import unet
@@ -49,79 +32,86 @@ from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import Intervals, Recipe, Task, init_state
 
-GENERATOR_MODELS = {"unet": unet.UNet, **unet.PUBLISHED}
-CLASSIFIER_MODELS = {"resnet": resnet.ResNet, "wide_resnet": wide_resnet.WideResNet, "vit": vit.ViT}
+GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED}
+CLASSIFIER_MODELS: Mapping[str, Callable] = {
+    "resnet": resnet.ResNet,
+    "wide_resnet": wide_resnet.WideResNet,
+    "vit": vit.ViT,
+}
+SAMPLERS: Mapping[str, Callable] = {**registry.SAMPLERS, "weighted": mixture.weighted}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+_DTYPE = {"dtype": Field("float32", Literal["float32", "bfloat16"], "what the network computes in")}
+# What a network is told besides its section: by flax, and by the data.
+_HIDDEN = ("parent", "name", "num_classes", "axis_name", "out_channels", "augment_dim")
+
+SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}
+DATA: Schema = fields(real_data)
+EVAL: Schema = {"batch_size": Field(256, int, "images evaluated at once, over all devices")}
+MODEL = Choice(CLASSIFIER_MODELS, skip=_HIDDEN, shared=_DTYPE)
+AUGMENT: Schema = fields(Augment)
+OPTIM: Schema = fields(Recipe, skip=("batch_size", "num_steps"))
+TRAIN: Schema = {
+    **fields(Recipe, only=("batch_size", "num_steps")),
+    **fields(Intervals),
+    "best_metric": Field("", str, "the metric whose best checkpoint is kept, too; '' keeps the newest alone"),
+}
+SAMPLER = Choice(SAMPLERS, "random", skip=("pool", "seed", "num_draws", "scores"))
+CLASSIFIER: Schema = {
+    **SEED,
+    "data": {**DATA, **fields(mixture.Mixture)},
+    "sampler": SAMPLER,
+    "model": MODEL,
+    "augment": AUGMENT,
+    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment")),
+    "optim": OPTIM,
+    "train": TRAIN,
+    "eval": EVAL,
+}
+GENERATOR: Schema = {
+    **SEED,
+    "data": DATA,
+    "model": Choice(GENERATOR_MODELS, skip=_HIDDEN, shared=_DTYPE),
+    "method": Choice(METHODS, shared=fields(Diffuse, only=("label_dropout",))),
+    "augment": {**AUGMENT, "nonleaky": Field(0.0, float, "probability of augmentations that the network is told of")},
+    "optim": OPTIM,
+    "train": TRAIN,
+    "eval": EVAL,
+}
 
 
 def make_sampler(
     section: Config, pool: Pool, seed: int, num_draws: int, scores: Mapping[str, np.ndarray] | None = None
-) -> samplers.Sampler:
+) -> Sampler:
     """Builds the sampler a configuration names.
-
-    `shares` may be a mapping or a text such as "real=0.5,edm=0.5". Of "weighted", a source's weight may be "scores",
-    and `power` is what scores are raised to.
 
     Args:
         num_draws: the length of training, for samplers that follow it.
         scores: source -> numbers [images of that source]; empty where data.scores names none.
+    Raises: ValueError: a sampler by scores, and none are given.
     """
-    make, fields = choose("sampler", SAMPLERS, section)
-    if isinstance(fields.get("shares"), str):
-        try:
-            pairs = [pair.split("=") for pair in fields["shares"].split(",")]
-            fields["shares"] = {name.strip(): float(share) for name, share in pairs}
-        except ValueError as e:
-            raise ValueError(
-                f'config.sampler.shares {fields["shares"]!r}: write NAME=SHARE, such as "real=0.5,edm=0.5".'
-            ) from e
-    if section["name"] == "weighted":
-        fields = _weights_of_scores(fields, scores or {})
-    parameters = inspect.signature(make).parameters
-    given = {"num_draws": num_draws, "scores": scores}
+    make, values = choose("sampler", SAMPLERS, section)
+    parameters = fields(make)
+    given: dict[str, Any] = {"pool": pool, "seed": seed, "num_draws": num_draws, "scores": scores or {}}
     given = {name: value for name, value in given.items() if name in parameters}
-    if "scores" in given and not scores:
+    if "scores" in given and not scores and section["name"] != "weighted":
         raise ValueError(
             f"config.sampler.name {section['name']!r} needs scores and config.data.scores names none: give the folder "
             "that `jaxmoust score` wrote."
         )
-    return unpack("sampler", make, fields, pool=pool, seed=seed, **given)
-
-
-def _weights_of_scores(fields: dict, scores: Mapping[str, np.ndarray]) -> dict:
-    """Puts score ** power where the weight of a source is "scores"."""
-    given, weights = fields, fields.get("weights")
-    fields = {name: value for name, value in given.items() if name != "power"}
-    power = given.get("power", 1.0)
-    if not isinstance(weights, Mapping):
-        return fields
-    wanted = [name for name, weight in weights.items() if isinstance(weight, str) and weight == SCORES]
-    if "power" in given and not wanted:
-        raise ValueError(
-            "config.sampler.power is what scores are raised to, and no source is weighted by them: "
-            f"say weights={{source: {SCORES!r}}}, or leave power out."
-        )
-    if unscored := sorted(set(wanted) - set(scores)):
-        raise ValueError(
-            f"config.sampler.weights wants the scores of {unscored}; config.data.scores gives those of "
-            f"{sorted(scores) or 'no source'}. Give the folder that `jaxmoust score` wrote."
-        )
-    return {**fields, "weights": {**weights, **{name: scores[name] ** power for name in wanted}}}
+    return unpack("sampler", make, values, **given)
 
 
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:
     """Builds the network a configuration names, its `dtype` given as text."""
-    make, fields = choose("model", table, section)
-    dtype = fields.pop("dtype", "float32")
-    if dtype not in DTYPES:
-        raise ValueError(f"config.model.dtype is {dtype!r}; allowed are {', '.join(DTYPES)}.")
-    return unpack("model", make, fields, dtype=DTYPES[dtype], **given)
+    make, values = choose("model", table, section)
+    return unpack("model", make, values, dtype=DTYPES[values.pop("dtype", "float32")], **given)
 
 
 def make_diffuse(config: Config, shape: tuple[int, int, int], num_classes: int) -> Diffuse:
     """Builds the denoising task of a generator's configuration."""
-    method, fields = choose("method", METHODS, config["method"])
-    label_dropout = fields.pop("label_dropout", 0.0)
+    method, values = choose("method", METHODS, config["method"])
+    label_dropout = values.pop("label_dropout", 0.0)
     augment = dict(config["augment"])
     nonleaky = NonLeaky(augment.pop("nonleaky", 0.0))
     model = make_module(
@@ -132,7 +122,7 @@ def make_diffuse(config: Config, shape: tuple[int, int, int], num_classes: int) 
         augment_dim=LABEL_DIM if nonleaky.probability else 0,
     )
     augment = unpack("augment", Augment, augment)
-    return Diffuse(model, unpack("method", method, fields), num_classes, shape, augment, label_dropout, nonleaky)
+    return Diffuse(model, unpack("method", method, values), num_classes, shape, augment, label_dropout, nonleaky)
 
 
 def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int) -> Classify:

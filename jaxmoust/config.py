@@ -1,39 +1,146 @@
-"""Configurations: read a file, complete it, override fields, check them. Knows nothing of what is configured."""
+"""Configurations: a file says what differs, signatures say the rest, the command line has the last word.
 
+Knows nothing of what is configured: a schema comes from who builds the sections, made of the signatures that these are
+unpacked into (`fields`, `Choice`). Completing a configuration is what checks it: unknown and missing fields, and values
+of another type, are refused in one place.
+"""
+
+import ast
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
-import flax.linen as nn
 import ml_collections
 
 Config = Mapping[str, Any]
 
+REQUIRED = inspect.Parameter.empty
+_NONE = type(None)
 
-def read_config(path: str) -> ml_collections.ConfigDict:
-    """Reads `PATH[:arg]`: runs the file's `get_config(arg)`. As a script may, it may import the files beside it.
+
+class Text(str):
+    """A value as it was typed; the type of its field says what it means."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a configuration.
+
+    Args:
+        default: what it is where nobody says; REQUIRED: somebody must.
+        type: an annotation. Any takes whatever is given.
+        doc: a line that says what it is.
+    """
+
+    default: Any = REQUIRED
+    type: Any = Any
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A section whose field `name` chooses what it is unpacked into, and so its other fields.
+
+    Args:
+        table: name -> what is called with the other fields.
+        default: the name where nobody says one; REQUIRED: somebody must.
+        skip: parameters that the code gives itself.
+        shared: fields that the section has whatever its name is; they hide parameters of the same name.
+    """
+
+    table: Mapping[str, Callable]
+    default: Any = REQUIRED
+    skip: tuple[str, ...] = ()
+    shared: Mapping[str, Field] = field(default_factory=dict)
+
+    def fields(self, name: Any, at: str) -> dict[str, Field]:
+        """The fields of a section of this name. Raises: ValueError: the table has no such name."""
+        if not isinstance(name, str) or name not in self.table:
+            given = "missing" if name is REQUIRED else repr(str(name))
+            raise ValueError(f"{at}.name is {given}; allowed are {', '.join(self.table)}.{_meant(name, self.table)}")
+        doc = f"one of {', '.join(self.table)}"
+        return {"name": Field(name, str, doc), **fields(self.table[name], skip=self.skip), **self.shared}
+
+
+Schema = Mapping[str, Union[Field, Choice, "Schema"]]
+
+
+def fields(make: Callable, skip: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> dict[str, Field]:
+    """The fields of a section that is unpacked as `make(**section)`: names, defaults, types, and what its docs say.
+
+    Args:
+        skip: parameters that the code gives itself. only: these and no others.
+    """
+    parameters = inspect.signature(make).parameters
+    chosen = [name for name in only or parameters if name not in skip]
+    docs = _docs(make, tuple(parameters))
+    return {name: Field(parameters[name].default, parameters[name].annotation, docs.get(name, "")) for name in chosen}
+
+
+def _docs(make: Callable, names: tuple[str, ...]) -> dict[str, str]:
+    """What the Args of a docstring say of each parameter, in one line."""
+    text = " ".join((inspect.getdoc(getattr(make, "func", make)) or "").split())
+    ends = r"(?:\b(?:Returns|Raises|Yields|Sources?)\b[^:]{0,20}: |$)"
+    args = re.search(rf"\b(?:Args|Attributes): (.*?){ends}", text)
+    any_name = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    if not args or not names:
+        return {}
+    parts = re.split(rf"(?:^|(?<=[.;?)] ))((?:{any_name})(?:, \w+)*): ", args[1])[1:]
+    said = zip(parts[::2], parts[1::2], strict=True)
+    return {name: what.strip() for of, what in said for name in of.split(", ")}
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Reads `PATH[:arg]`: what the file's `get_config(arg)` gives. As a script may, it may import the files beside it.
 
     Of a file that has WORDS, arg is some of these by ",", each once: "quick|small" is either, "share=" takes a value.
 
-    Raises: ValueError: no such file, one without `get_config`, or a word that is none of its WORDS.
+    Raises: ValueError: no such file, one without `get_config`, a word that is none of its WORDS, or a mistake in the
+        file itself, told with its line.
     """
     file, _, arg = path.partition(":")
     if not Path(file).is_file():
-        raise ValueError(f"No configuration file {file!r}. Those of the project lie in configs/ and experiments/.")
+        near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))
+        meant = _meant(file, near) or f" Here are: {', '.join(near) or 'none in configs/'}."
+        raise ValueError(f"No configuration file {file!r}.{meant}")
     spec = importlib.util.spec_from_file_location("config", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is no Python file, so it is no configuration file.")
     module = importlib.util.module_from_spec(spec)
-    with _neighbours(Path(file)):
-        spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
-        if hasattr(module, "WORDS"):
-            _check_words(file, arg, module.WORDS)
-        return module.get_config(arg)
+    try:
+        with _neighbours(Path(file)):
+            spec.loader.exec_module(module)
+            if not hasattr(module, "get_config"):
+                raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
+            if hasattr(module, "WORDS"):
+                _check_words(file, arg, module.WORDS)
+            return plain(module.get_config(arg))
+    except Exception as e:  # a configuration file is a program: it may raise anything
+        raise ValueError(_mistake(file, e)) from e
+
+
+def _mistake(file: str, error: Exception) -> str:
+    """What went wrong in a user's file: the last of its lines that was run, and Python's words; or what it refused."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+    folder = Path(file).parent.resolve()
+    here = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]
+    refused = isinstance(error, ValueError) and (not here or (here[-1].line or "").startswith("raise"))
+    if refused:
+        return str(error)
+    where = f"{here[-1].filename}, line {here[-1].lineno}: {here[-1].line}\n" if here else f"{file}: "
+    return f"{where}{type(error).__name__}: {error}"
 
 
 def _check_words(file: str, arg: str, allowed: tuple[str, ...]) -> None:
@@ -60,11 +167,6 @@ def _neighbours(file: Path) -> Iterator[None]:
         sys.modules.update(hidden)
 
 
-def load_config(path: str) -> Config:
-    """`read_config` as plain dicts and tuples."""
-    return plain(read_config(path))
-
-
 def plain(config: Any) -> Any:
     """Turns a ConfigDict into plain dicts and tuples."""
     if isinstance(config, ml_collections.ConfigDict):
@@ -74,48 +176,223 @@ def plain(config: Any) -> Any:
     return tuple(plain(v) for v in config) if isinstance(config, list | tuple) else config
 
 
-def override(config: Config, overrides: Mapping[str, Any], at: str = "config") -> Config:
-    """Returns a copy with the leaves of nested `overrides` replaced; a field that does not exist is an error."""
-    unknown = sorted(set(overrides) - set(config))
-    if unknown:
-        raise ValueError(f"{at} has no field {', '.join(unknown)} to override. Allowed: {', '.join(config) or 'none'}.")
-    nested = {k: v for k, v in overrides.items() if isinstance(v, Mapping) and isinstance(config[k], Mapping)}
-    merged = {k: override(config[k], v, f"{at}.{k}") for k, v in nested.items()}
-    return {**config, **plain(overrides), **merged}
+def typed(words: list[str]) -> dict[str, Any]:
+    """Reads `--config.section.field=value` words into nested dicts of `Text`.
+
+    Raises: ValueError: a word without a value, an index in brackets, or two that contradict each other.
+    """
+    overrides: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        *parents, last = name.removeprefix("--config.").split(".")
+        if "[" in name:
+            raise ValueError(f"{name}: one element cannot be set. Give all of them: {name.partition('[')[0]}=A,B,C.")
+        if not equals or not last:
+            raise ValueError(f"{word} gives no value. Write {name}=VALUE.")
+        node = overrides
+        for key in parents:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{word}: {key!r} was given a value before. Give one or the other.")
+        node[last] = Text(value)
+    return overrides
 
 
-def check_sections(config: Config, allowed: tuple[str, ...], task: str) -> None:
-    """Refuses a configuration of another task, or whose sections are not exactly this task's."""
-    if config.get("task") != task:
-        raise ValueError(f"config.task is {config.get('task')!r}, this verb runs {task!r}. Give it such a file.")
-    missing, unknown = sorted(set(allowed) - set(config)), sorted(set(config) - set(allowed))
-    if missing or unknown:
+def merge(config: Config, changes: Config, schema: Schema) -> dict[str, Any]:
+    """Returns a configuration with nested fields replaced; nothing is checked before it is completed.
+
+    A section whose `name` changes keeps nothing of what its file said: these fields belong to the name before.
+    """
+    merged = dict(config)
+    for key, value in changes.items():
+        part, old = schema.get(key), config.get(key)
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping) or isinstance(part, Field):
+            merged[key] = value
+        elif isinstance(part, Choice):
+            named = value.get("name", old.get("name", part.default)) != old.get("name", part.default)
+            merged[key] = dict(value) if named else {**old, **value}
+        else:
+            merged[key] = merge(old, value, part or {})
+    return merged
+
+
+def complete(config: Config, schema: Schema, at: str = "config") -> dict[str, Any]:
+    """Returns a configuration with every field of a schema, each value of its type.
+
+    Raises: ValueError: an unknown or a missing field, or a value that is none of its type; all of the section's
+        unknown fields are named, with those allowed.
+    """
+    check_names(at, config, schema)
+    done = {}
+    for name, part in schema.items():
+        where, value = f"{at}.{name}", config.get(name, REQUIRED)
+        if isinstance(part, Field):
+            value = part.default if value is REQUIRED else value
+            if value is REQUIRED:
+                raise ValueError(f"{where} is missing: {part.doc or 'it has no default'}.")
+            done[name] = _convert(value, part.type, where)
+            continue
+        value = {} if value is REQUIRED or value is None else value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is {value!r}; it has fields: set {where}.FIELD.")
+        of_section = part.fields(value.get("name", part.default), where) if isinstance(part, Choice) else part
+        done[name] = complete(value, of_section, where)
+    return done
+
+
+def check_names(at: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuses fields that a section does not have, and names those it has."""
+    allowed = list(allowed)
+    if unknown := [name for name in names if name not in allowed]:
+        hint = _meant(unknown[0], allowed)
         raise ValueError(
-            f"The configuration lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}. "
-            f"Sections of {task!r}: {', '.join(allowed)}."
+            f"{at} has no field {', '.join(map(repr, unknown))}.{hint} Allowed: {', '.join(allowed) or 'none'}."
         )
 
 
-def unpack(section: str, make: Callable, fields: Config, **given: Any) -> Any:
-    """Calls `make(**fields, **given)`; an unknown or missing field is named with those allowed."""
-    parameters = inspect.signature(make).parameters
-    base = getattr(make, "func", make)  # a published size is a partial of its network
-    hidden = {"parent", "name"} if isinstance(base, type) and issubclass(base, nn.Module) else set()
-    allowed = [n for n in parameters if n not in given and n not in hidden]
-    unknown = sorted(set(fields) - set(allowed))
-    missing = [n for n in allowed if n not in fields and parameters[n].default is inspect.Parameter.empty]
-    if unknown or missing:
+def _meant(name: Any, allowed: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(allowed), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _convert(value: Any, kind: Any, at: str) -> Any:
+    """A value as its type: whole numbers for floats, text that was typed for anything."""
+    try:
+        return _as(plain(value), kind)
+    except (ValueError, TypeError, SyntaxError) as e:
+        raise ValueError(f"{at} is {str(value) if isinstance(value, Text) else value!r}; {_wanted(kind)}.") from e
+
+
+def _as(value: Any, kind: Any) -> Any:
+    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        # Text last: it takes anything that was typed.
+        for one in sorted(of, key=lambda t: (t is str, t is float)):
+            with contextlib.suppress(ValueError, TypeError, SyntaxError):
+                return _as(value, one)
+        raise ValueError
+    if origin is typing.Literal:
+        return next(one for one in of if str(one) == str(value)) if str(value) in map(str, of) else _refuse()
+    if kind in (None, _NONE):
+        return None if value is None or (isinstance(value, Text) and value.lower() in ("none", "null")) else _refuse()
+    if kind is bool:
+        words = {"true": True, "1": True, "false": False, "0": False}
+        value = words[value.lower()] if isinstance(value, Text) and value.lower() in words else value
+        return value if isinstance(value, bool) else _refuse()
+    if kind is int:
+        number = float(value) if isinstance(value, Text) and "e" in value.lower() else value
+        number = int(number) if isinstance(number, Text) else number
+        whole = isinstance(number, int | float) and not isinstance(number, bool) and number == int(number)
+        return int(number) if whole else _refuse()
+    if kind is float:
+        number = float(value) if isinstance(value, Text) else value
+        return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else _refuse()
+    if kind is str:
+        return str(value) if isinstance(value, str) else _refuse()
+    if origin in (tuple, Sequence) or kind is tuple:
+        value = _listed(value) if isinstance(value, Text) else value
+        inner = of[0] if of else Any
+        return tuple(_as(one, inner) for one in value) if isinstance(value, tuple) else _refuse()
+    if isinstance(origin or kind, type) and issubclass(origin or kind, Mapping):
+        value = _pairs(value) if isinstance(value, Text) else value
+        inner = of[1] if of else Any
+        return {str(k): _as(v, inner) for k, v in value.items()} if isinstance(value, Mapping) else _refuse()
+    return _guess(value) if isinstance(value, Text) else value
+
+
+def _refuse() -> Any:
+    raise ValueError
+
+
+def _listed(text: str) -> tuple:
+    """Reads "1,2", "(1, 2)" or "['a', 'b']"."""
+    inside = text.strip()
+    inside = inside[1:-1] if inside[:1] + inside[-1:] in ("()", "[]") else inside
+    return tuple(Text(part.strip().strip("'\"")) for part in inside.split(",") if part.strip())
+
+
+def _pairs(text: str) -> dict:
+    """Reads "real=0.5,edm=0.5", or a Python dict."""
+    if text.strip().startswith("{"):
+        return plain(ast.literal_eval(text))
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    return {name.strip(): Text(value.strip()) if equals else _refuse() for name, equals, value in pairs}
+
+
+def _guess(text: str) -> Any:
+    """What a text means where no type says: a number, True, None, a tuple; else itself."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return plain(ast.literal_eval(text))
+    return str(text)
+
+
+def _wanted(kind: Any) -> str:
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        None: "None",
+        _NONE: "None",
+    }
+    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return "allowed is " + " or ".join(_wanted(one).removeprefix("allowed is ") for one in of)
+    if origin is typing.Literal:
+        return f"allowed is one of {', '.join(map(str, of))}"
+    if origin is tuple or kind is tuple:
+        return "allowed is a list by commas" + (f", each {names.get(of[0], of[0])}" if of else "")
+    if isinstance(origin or kind, type) and issubclass(origin or kind, Mapping):
+        return "allowed are pairs, such as real=0.5,edm=0.5"
+    return f"allowed is {names.get(kind, kind)}"
+
+
+def unpack(section: str, make: Callable, values: Config, **given: Any) -> Any:
+    """Calls `make(**values, **given)`; an unknown or missing field is named with those allowed."""
+    schema = fields(make, skip=tuple(given))
+    extra = [name for name in values if name not in schema]
+    missing = [name for name, one in schema.items() if one.default is REQUIRED and name not in values]
+    if extra or missing:
         raise ValueError(
-            f"config.{section} has unknown fields {unknown or 'none'} and lacks {missing or 'none'}. "
-            f"Allowed: {', '.join(allowed) or 'none'}."
+            f"config.{section} has unknown fields {extra or 'none'} and lacks {missing or 'none'}. "
+            f"Allowed: {', '.join(schema) or 'none'}."
         )
-    return make(**fields, **given)
+    return make(**values, **given)
 
 
-def choose(section: str, table: Mapping[str, Any], fields: Config) -> tuple[Any, dict]:
+def choose(section: str, table: Mapping[str, Any], values: Config) -> tuple[Any, dict]:
     """Splits a section with a `name` into the table's entry of that name and the other fields."""
-    fields = dict(fields)
-    name = fields.pop("name", None)
+    values = dict(values)
+    name = values.pop("name", None)
     if name not in table:
         raise ValueError(f"config.{section}.name is {name!r}; allowed are {', '.join(sorted(table))}.")
-    return table[name], fields
+    return table[name], values
+
+
+def python_text(config: Config, schema: Schema, title: str) -> str:
+    """A complete configuration as a file that can be saved and run, each field beside its documentation."""
+    lines = [f'"""{title}"""', "", "import ml_collections", "", "", 'def get_config(arg: str = ""):']
+    lines += ["    config = ml_collections.ConfigDict()"]
+    for name, value in config.items():
+        part = schema.get(name)
+        if isinstance(value, Mapping) and not isinstance(part, Field):
+            lines += [f"    config.{name} = dict(", *_section_lines(value, part, name, "        "), "    )"]
+        else:
+            lines.append(_line(f"    config.{name} = {value!r}", part))
+    return "\n".join([*lines, "    return config"])
+
+
+def _section_lines(values: Config, part: Any, at: str, indent: str) -> Iterator[str]:
+    schema = part.fields(values["name"], at) if isinstance(part, Choice) else part or {}
+    for name, value in values.items():
+        inner = schema.get(name)
+        if isinstance(value, Mapping) and value and not isinstance(inner, Field):
+            yield f"{indent}{name}=dict("
+            yield from _section_lines(value, inner, f"{at}.{name}", indent + "    ")
+            yield f"{indent}),"
+        else:
+            yield _line(f"{indent}{name}={value!r},", inner)
+
+
+def _line(text: str, part: Any) -> str:
+    return f"{text}  # {part.doc}" if isinstance(part, Field) and part.doc else text

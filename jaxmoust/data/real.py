@@ -118,20 +118,23 @@ def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int,
     return (side, side, channels or depth)
 
 
-def open_set(path: Path, real: Source, num_images: int = 0) -> Source:
+def open_set(path: Path | Source, real: Source, num_images: int = 0) -> Source:
     """Opens a synthetic set that is to be mixed with real images of the same classes.
 
     Args:
+        path: its folder, or the set itself.
+        real: the images that it is to be mixed with.
         num_images: use the first so many; 0 is all.
     Raises: ValueError: another set of classes, or more images wanted than there are.
     """
-    made = synthetic.open_synthetic(path)
+    made = path if isinstance(path, Source) else synthetic.open_synthetic(path)
+    name = made.name if isinstance(path, Source) else str(path)
     if made.class_names != real.class_names:
         raise ValueError(
-            f"The synthetic set {path} has classes {made.class_names}, the real images {real.class_names}. "
+            f"The synthetic set {name} has classes {made.class_names}, the real images {real.class_names}. "
             "Mix sets of the same classes, in the same order."
         )
-    check_set_size(str(path), num_images, len(made))
+    check_set_size(name, num_images, len(made))
     return made.subset(np.arange(num_images)) if num_images else made
 
 

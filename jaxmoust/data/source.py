@@ -15,6 +15,8 @@ import numpy as np
 
 from jaxmoust.data.loading.transforms import Encoded
 
+REAL = "real"  # the source of real images in a pool; any other is a synthetic set
+
 _FULL_DIGEST_BYTES = 1 << 30  # about a second to hash; beyond it, sizes and both ends of each file stand in
 _END_BYTES = 1 << 16
 _MAX_ENDS = 4096  # files whose ends are read: of a million images that is seconds, not an hour

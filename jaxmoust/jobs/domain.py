@@ -1,41 +1,42 @@
-"""The job of the domain gap: can a classifier tell a synthetic set from real images, and by how much?
+r"""Verb `domain`, task `domain`: measures how well real and synthetic images can be told apart
 
-Real and synthetic images are two classes of one classifier, trained by the same trainer as every other. It is
-cross-fitted: the images of each kind are dealt out to folds, one classifier a fold is trained on the others, and every
-image is judged once, by the one that has not seen it. So the folder also holds a score of every synthetic image, and is
-read by `train` as one that `score` left.
+Trains classifiers of real against synthetic, each evaluated on images that it has not seen, and scores the set by what
+they say. Leaves result.json (accuracy, auc, their intervals), features.npz (the images in the plane of the classifier's
+features) and scores.npy in --workdir: the ratio p(image | real) / p(image | synthetic) of each synthetic image, which
+samplers and filters read.
+
+  jaxmoust domain --config=configs/domain/digits.py --workdir=runs/edm_set/scores/density_ratio \
+    --config.set=runs/edm_set --config.classifier=runs/real
+  jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set --workdir=runs/filtered \
+    --config.data.scores=density_ratio --config.data.drop_lowest=0.2
 """
 
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxmoust import build
 from jaxmoust.analysis import accuracy
-from jaxmoust.analysis import domain_gap as domain
-from jaxmoust.build import Config, RealData
+from jaxmoust.analysis import domain_gap as gap
+from jaxmoust.config import Config, Field, fields
 from jaxmoust.core.state import TrainState
-from jaxmoust.data.samplers import share
-from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.real import RealData
+from jaxmoust.data.source import Source
 from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.splits.folds import fold_of
 from jaxmoust.data.splits.real_vs_synthetic import KINDS, Kinds, deal
-from jaxmoust.jobs.classifiers import held, learnt_from_synthetic, load_classifier, score_summary
-from jaxmoust.jobs.job import (
-    Resolve,
-    Work,
+from jaxmoust.jobs.parts.classifier import how_held, learnt_from_synthetic, open_classifier, score_summary
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import (
     base_size,
     evaluation_batch_size,
     evaluation_stream,
-    finished,
     fit_fold,
-    open_real_data,
     training_stream,
     write_array,
 )
@@ -43,13 +44,9 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train import predict
-from jaxmoust.train.loop import Task
+from jaxmoust.train.loop import Intervals, Recipe, Task
 
-DOMAIN_SECTIONS = (
-    *("seed", "task", "set", "classifier", "real", "folds", "data", "model", "augment", "optim", "train", "eval"),
-)
 SCORE = "density_ratio"
-REAL_IMAGES = ("base", "unused")
 
 # The most images of a kind whose features are drawn.
 NUM_PICTURED = 1000
@@ -57,98 +54,146 @@ NUM_PICTURED = 1000
 Logits = Mapping[str, np.ndarray]
 
 
-def domain_gap(config: Config, resolve: Resolve = Path) -> Work:
-    """Trains classifiers of real against synthetic, cross-fitted, and judges every image (verb `domain`).
+class Domain(Job):
+    """Trains classifiers of real against synthetic, cross-fitted: the domain gap.
 
-    Leaves result.json (accuracy and auc with their intervals, on as many held-out images of each kind from every
-    class), scores.npy (p(x | real) / p(x | synthetic) of every synthetic image), features.npz (where held-out images
-    of the first fold lie in the plane of its classifier's features, and of a real-trained classifier's) and fold0/,
-    fold1/, ... with the classifiers.
-
-    Raises: ValueError: what cannot run, a set of other classes, too few images for the folds, or a classifier that
-        was not trained on real images alone.
+    The images of each kind are dealt out to folds, one classifier a fold is trained on the others by the same trainer
+    as every other, and every image is evaluated once, by the one that has not seen it. So the folder also holds a score
+    of every synthetic image, and is read by `train` as one that `score` left.
     """
-    machine = parallel.Machine.all()
-    real, training = plan_domain(config, machine)
-    made = build.open_set(resolve(config["set"]), real.base)
-    kinds = deal(_real_images(real, config["real"]), made, config["folds"], config["seed"])
-    open_streams = partial(_streams, config=config, machine=machine)
-    heldout = [open_streams(kinds.heldout(k), real.shape, held(config)) for k in range(kinds.num_folds)]
-    pictured = {kind: _some(source) for kind, source in kinds.heldout(0, only_counted=True).items()}
-    pictures = open_streams(pictured, real.shape, held(config))
-    judge = _open_judge(config, resolve, made)
-    judged = open_streams(pictured, judge.shape, judge.held) if judge else {}
 
-    def work(folder: RunFolder) -> dict:
+    sections = {
+        **build.SEED,
+        "set": Field("", str, "the folder of the synthetic set"),
+        "classifier": Field("", str, "a real-trained classifier, whose features are drawn, too; '' for none"),
+        "real": Field(
+            "base",
+            Literal["base", "unused"],
+            "the base set, all that one who trains on it knows, or the training images that are not in it",
+        ),
+        "folds": Field(2, int, "from 2: each is evaluated by a classifier of the others"),
+        "data": build.DATA,
+        "model": build.MODEL,
+        "augment": build.AUGMENT,
+        "optim": build.OPTIM,
+        # Held-out images are evaluated once, at the end.
+        "train": {
+            **fields(Recipe, only=("batch_size", "num_steps")),
+            **fields(Intervals, only=("log_steps", "checkpoint_steps")),
+        },
+        "eval": build.EVAL,
+    }
+    images = ("base", "unused", "test")
+    refers = ("set", "classifier")
+
+    def check(self) -> None:
+        """Builds the training; refuses a classifier that has learnt from synthetic images, or other classes."""
+        config = self.config
+        if not config["set"]:
+            raise ValueError("config.set is empty: give the folder of a synthetic set, --config.set=DIR.")
+        if config["folds"] < 2:
+            raise ValueError(
+                f"config.folds is {config['folds']!r}; allowed is 2 and up: each fold is evaluated by the others."
+            )
+        self.real = real = self.inputs.real(config["data"])
+        if config["real"] == "unused" and real.unused is None:
+            raise ValueError(
+                "config.real is 'unused' and the base set is all there is: set data.n_base, or real='base'."
+            )
+        # No smoothing and no weights: the logits are calibrated on images that were not trained on.
+        plain = {**config, "method": {}}
+        self.training = build.make_training(
+            build.make_classify, plain, real.shape, len(KINDS), metrics=(), machine=self.machine
+        )
+        if getattr(self.training.task.model, "separate_stats", False):
+            raise ValueError(
+                "config.model.separate_stats tells the network which images are synthetic: set it to False."
+            )
+        evaluation_batch_size(config, self.machine)
+        self.images_of_set = self.inputs.synthetic(config["set"], real.base)
+        self.kinds = deal(_real_images(real, config["real"]), self.images_of_set, config["folds"], config["seed"])
+        self.output = None
+        if config["classifier"]:
+            self.output = self.inputs.output(config["classifier"], "classify", "train")
+            if learnt_from_synthetic(self.output.result):
+                raise ValueError(
+                    f"config.classifier {config['classifier']} was trained on synthetic images, or began as what was; "
+                    "allowed is one that knows real images alone: train it with data.synthetic=(); in a study, name "
+                    "the baseline as the arm, or none."
+                )
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the gap, and of the scores, beforehand."""
+        return {
+            "n_synthetic": len(self.images_of_set),
+            "set_digest": self.images_of_set.digest,
+            "test_digest": self.real.test.digest,
+        }
+
+    def open(self) -> None:
+        """Opens the streams, and the classifier that is named."""
+        kinds, shape = self.kinds, self.real.shape
+        streams = partial(_streams, config=self.config, machine=self.machine)
+        where = how_held(self.config)
+        self.heldout = [streams(kinds.heldout(k), shape, where) for k in range(kinds.num_folds)]
+        self.pictured = {kind: _some(source) for kind, source in kinds.heldout(0, only_counted=True).items()}
+        self.pictures = streams(self.pictured, shape, where)
+        self.classifier = open_classifier(self.output, self.images_of_set) if self.output else None
+        if one := self.classifier:
+            self.pictures_for_classifier = streams(self.pictured, one.shape, one.held)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Trains and evaluates fold by fold.
+
+        Leaves result.json (accuracy and auc with their intervals, on as many held-out images of each kind from every
+        class), scores.npy (p(x | real) / p(x | synthetic) of every synthetic image), features.npz (where held-out
+        images of the first fold lie in the plane of its classifier's features, and of a real-trained classifier's) and
+        fold0/, fold1/, ... with the classifiers.
+        """
+        kinds, training, machine, config = self.kinds, self.training, self.machine, self.config
         logits, features, seconds = [], {}, 0.0
-        for k, of_fold in enumerate(heldout):
-            state, spent = _train_fold(k, kinds, real, training, config, folder, machine)
+        for k, of_fold in enumerate(self.heldout):
+            state, spent = _train_fold(k, kinds, self.real, training, config, folder, machine)
             started = time.monotonic()
             ask = partial(_ask, training.task, state, machine=machine)
             logits.append({kind: _logit(rows) for kind, rows in ask(predict.logits, of_fold).items()})
             if k == 0:
-                features["domain"] = ask(predict.features, pictures)
+                features["domain"] = ask(predict.features, self.pictures)
             seconds += spent + time.monotonic() - started
-        if judge:
-            features["classifier"] = _ask(judge.task, judge.state, predict.features, judged, machine)
+        if one := self.classifier:
+            pictures = self.pictures_for_classifier
+            features["classifier"] = _ask(one.task, one.state, predict.features, pictures, machine)
         planes = {name: _plane(of_kinds) for name, of_kinds in features.items()}
         if machine.primary:
-            _write_features(folder.path / "features.npz", planes, pictured)
+            _write_features(folder.path / "features.npz", planes, self.pictured)
         ratios, calibrations = _density_ratios(kinds, logits, config["seed"])
         values = np.exp(ratios["synthetic"]).astype(np.float32)
         write_array(folder.path / "scores.npy", values, machine)
         return {
             **_gap(kinds, logits, ratios),
-            "overlap": {name: domain.overlap(plane.points, _is_real(pictured)) for name, plane in planes.items()},
-            "n_overlap": sum(map(len, pictured.values())),
+            "overlap": {name: gap.overlap(plane.points, _is_real(self.pictured)) for name, plane in planes.items()},
+            "n_overlap": sum(map(len, self.pictured.values())),
             "real": config["real"],
             "n_real": len(kinds.sources["real"]),
-            "n_synthetic": len(made),
+            **self.promise(),
             "folds": kinds.num_folds,
             **score_summary(SCORE, values),
-            "effective_size": domain.effective_size(values),
+            "effective_size": gap.effective_size(values),
             "slopes": [c.slope for c in calibrations],
             "intercepts": [c.intercept for c in calibrations],
-            "image_shape": real.shape,
+            "image_shape": self.real.shape,
             "own_shapes": {kind: source.shape for kind, source in kinds.sources.items()},
-            "set_digest": made.digest,
             "data_digest": kinds.sources["real"].digest,
-            "test_digest": real.test.digest,
             "seconds": seconds,
         }
 
-    return work
+    @staticmethod
+    def work(config: Config, size_of: Callable[[str], int]) -> float:
+        """Images that go through the trainings of all folds."""
+        return config["folds"] * Job.work(config, size_of)
 
 
-def plan_domain(
-    config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData] | None = None
-) -> tuple[RealData, build.Training]:
-    """Opens the real images and builds the training; refuses what could not run, whatever set is named."""
-    build.check_sections(config, DOMAIN_SECTIONS, "domain")
-    if not config["set"]:
-        raise ValueError("config.set is empty: give the folder of a synthetic set, --config.set=DIR.")
-    if config["real"] not in REAL_IMAGES:
-        raise ValueError(
-            f"config.real is {config['real']!r}; allowed are 'base' (the base set, all that one who trains on it "
-            "knows) and 'unused' (the training images that are not in it)."
-        )
-    if not isinstance(config["folds"], int) or config["folds"] < 2:
-        raise ValueError(
-            f"config.folds is {config['folds']!r}; allowed is 2 and up: each fold is judged by the others."
-        )
-    if refused := sorted({"eval_steps", "best_metric"} & set(config["train"])):
-        raise ValueError(f"config.train has {refused}: held-out images are judged once, at the end. Leave them out.")
-    real = (open_real or open_real_data)(config["data"])
-    if config["real"] == "unused" and real.unused is None:
-        raise ValueError("config.real is 'unused' and the base set is all there is: set data.n_base, or real='base'.")
-    # No smoothing and no weights: the logits are calibrated on images that were not trained on.
-    training = build.make_training(
-        build.make_classify, {**config, "method": {}}, real.shape, len(KINDS), metrics=(), machine=machine
-    )
-    if getattr(training.task.model, "separate_stats", False):
-        raise ValueError("config.model.separate_stats tells the network which images are synthetic: set it to False.")
-    evaluation_batch_size(config, machine)
-    return real, training
+JOB = Domain
 
 
 def _real_images(real: RealData, which: str) -> Source:
@@ -168,30 +213,6 @@ def _some(source: Source) -> Source:
 def _streams(of_kinds: Mapping[str, Source], shape: tuple, where: tuple, config: Config, machine: parallel.Machine):
     """The padded batches of each kind, brought to the shape that a classifier sees, both kinds in the same way."""
     return {kind: evaluation_stream(source, shape, config, machine, *where) for kind, source in of_kinds.items()}
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """A classifier that knows real images alone, the shape it sees, and how its images are held."""
-
-    task: Task
-    state: TrainState
-    shape: tuple[int, int, int]
-    held: tuple[str, str, float]
-
-
-def _open_judge(config: Config, resolve: Resolve, made: Source) -> _Judge | None:
-    """Opens the classifier whose features are drawn beside the domain classifier's, if one is named."""
-    if not config["classifier"]:
-        return None
-    origin = resolve(config["classifier"])
-    trained, done = finished(origin, "classify", "train")
-    if learnt_from_synthetic(done):
-        raise ValueError(
-            f"config.classifier {origin} was trained on synthetic images, or began as what was; allowed is one that "
-            "knows real images alone: train it with data.synthetic=()."
-        )
-    return _Judge(*load_classifier(origin, trained, done, made), held(trained))
 
 
 def _train_fold(
@@ -220,7 +241,7 @@ def _logit(logits: np.ndarray) -> np.ndarray:
 
 def _density_ratios(
     kinds: Kinds, logits: list[Logits], seed: int
-) -> tuple[dict[str, np.ndarray], list[domain.Calibration]]:
+) -> tuple[dict[str, np.ndarray], list[gap.Calibration]]:
     """The log density ratio of every image, by kind, in the order of its source; and the calibrations behind them."""
     ratios = {kind: np.empty(of.size) for kind, of in kinds.folds.items()}
     calibrations = []
@@ -229,7 +250,7 @@ def _density_ratios(
         halves = [fold_of(source.labels[mine[kind]], 2, seed + 1) for kind, source in kinds.sources.items()]
         both = np.concatenate([of_fold[kind] for kind in kinds.sources])
         num_real = of_fold["real"].size  # real images come first
-        ratio, found = domain.cross_calibrated(both, np.arange(both.size) < num_real, np.concatenate(halves))
+        ratio, found = gap.cross_calibrated(both, np.arange(both.size) < num_real, np.concatenate(halves))
         calibrations += found
         ratios["real"][mine["real"]], ratios["synthetic"][mine["synthetic"]] = ratio[:num_real], ratio[num_real:]
     return ratios, calibrations
@@ -251,7 +272,7 @@ def _gap(kinds: Kinds, logits: list[Logits], ratios: Mapping[str, np.ndarray]) -
     label = counted({kind: source.labels for kind, source in kinds.sources.items()})
     is_real = counted({kind: np.full(of.size, kind == "real") for kind, of in kinds.folds.items()})
     rank = ((counted(ratios) > 0) != is_real).astype(np.int64)
-    auc, auc_interval = domain.auc(counted(ordered), is_real, counted(kinds.folds))
+    auc, auc_interval = gap.auc(counted(ordered), is_real, counted(kinds.folds))
     class_names = kinds.sources["real"].class_names
     by_class = accuracy.per_class(rank, label, len(class_names))
     return {
@@ -265,16 +286,16 @@ def _gap(kinds: Kinds, logits: list[Logits], ratios: Mapping[str, np.ndarray]) -
     }
 
 
-def _plane(features: Mapping[str, np.ndarray]) -> domain.Plane:
+def _plane(features: Mapping[str, np.ndarray]) -> gap.Plane:
     """The plane of real images' features, then synthetic ones'."""
-    return domain.principal_plane(np.concatenate([features["real"], features["synthetic"]]))
+    return gap.principal_plane(np.concatenate([features["real"], features["synthetic"]]))
 
 
 def _is_real(pictured: Mapping[str, Source]) -> np.ndarray:
     return np.arange(sum(map(len, pictured.values()))) < len(pictured["real"])
 
 
-def _write_features(path: Path, planes: Mapping[str, domain.Plane], pictured: Mapping[str, Source]) -> None:
+def _write_features(path: Path, planes: Mapping[str, gap.Plane], pictured: Mapping[str, Source]) -> None:
     """Writes is_real and label [N], and of each classifier NAME its plane: NAME [N, 2] and NAME_shares [2]."""
     arrays = {
         "is_real": _is_real(pictured),

@@ -1,9 +1,18 @@
-"""The job `measure`: how close a synthetic set is to the real images, and whether its generator copied them.
+r"""Verb `measure`, task `measure`: measures how close a synthetic set is to real images, and whether it copies them
 
-Three sets are compared by one extractor's features: real training images, the synthetic ones, and the test images.
-Every figure of the synthetic set stands beside its floor, the same of as many test images. Whether the generator copied
-can be told of the images that it learnt from alone: where the set says that these were others, only fidelity is
-measured.
+Leaves result.json in --workdir: FID, KID, precision, recall, density, coverage and CMMD, each with the extractor's name
+and beside its floor (test images in the place of synthetic ones); memorisation.json, ratios.npz; pairs.npz and
+pairs.png, the synthetic images that come closest to a training image.
+
+  jaxmoust measure --config=configs/measure/digits.py --workdir=runs/edm_measured --config.set=runs/edm_set \
+    --config.extractor.path=runs/real
+  jaxmoust measure --config=configs/measure/cifar10.py:clip --workdir=runs/measured --config.set=runs/edm_set \
+    --config.extractor.path=clip-vit-large-patch14-336
+
+The extractor is a classifier that `train` left, a pre-trained ViT's file, the folder of a CLIP, or the weights of FID's
+Inception as .safetensors or .npz. The data are those that the generator learnt from: whether it copied can be told of
+these alone, and where the set says that they were others, only fidelity is measured. (The accuracy of a classifier
+trained on synthetic images alone, CAS, is the Top-1 of an arm with share 1 in a study.)
 """
 
 import io
@@ -11,71 +20,118 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxmoust import build
 from jaxmoust.analysis import fidelity
 from jaxmoust.analysis.memorisation import Memorisation, memorisation
-from jaxmoust.build import Config, RealData
+from jaxmoust.config import Config, Field
 from jaxmoust.data.loading import loader
 from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
-from jaxmoust.data.sources import registry as sources
-from jaxmoust.jobs.classifiers import SET_FIELDS, learnt_from_synthetic, open_classifier
-from jaxmoust.jobs.job import Resolve, Work, base_size, evaluation_batch_size, evaluation_stream, open_real_data
+from jaxmoust.data.splits.base_set import base_keys
+from jaxmoust.jobs.parts.classifier import check_classes, learnt_from_synthetic, open_classifier
+from jaxmoust.jobs.parts.inputs import Output
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import base_size, evaluation_batch_size, evaluation_stream
 from jaxmoust.report.contact_sheet import pair_sheet
-from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
-from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train import features
 from jaxmoust.train.predict import NonFiniteRows
 
-MEASURE_SECTIONS = ("task", "set", "extractor", "data", "eval", "num_images", "num_pairs", "flips")
 CLASSIFIER = "classifier"
 EXTRACTORS = (CLASSIFIER, *features.EXTRACTORS)
 
 # Pixels are compared at no more than this side: nearest neighbours do not want more, and memory does not have it.
 PIXELS_PX = 32
-# What is held against the training images; the second gives the floor.
-JUDGED = ("synthetic", "heldout")
+# What is compared with the training images; the second gives the floor.
+COMPARED = ("synthetic", "heldout")
 
 
-def measure(config: Config, resolve: Resolve = Path) -> Work:
-    """Measures fidelity and memorisation of a synthetic set (verb `measure`).
+class Measure(Job):
+    """Measures fidelity and memorisation of a synthetic set.
 
-    Leaves result.json with every metric of all synthetic images, NAME[EXTRACTOR], and its floor, NAME_floor[EXTRACTOR]:
-    the metric of n_floor test images. Metrics depend on how many images there are: where the synthetic ones are more,
-    NAME_alike[EXTRACTOR] is that of n_floor of them, stratified. And memorisation.json; ratios.npz with every image's
-    distance ratio; pairs.npz and pairs.png with the closest pairs.
+    Three sets are compared by one extractor's features: real training images, the synthetic ones, and the test images.
+    Metrics depend on how many images there are: where the synthetic ones are more than the n_floor test images,
+    NAME_alike[EXTRACTOR] is that of n_floor of them, stratified.
     """
-    machine = parallel.Machine.all()
-    real = plan_measure(config, machine)
-    made, cap = build.open_set(resolve(config["set"]), real.base), config["num_images"]
-    base = real.base.subset(np.arange(base_size(real)))  # each image once, however often it counts in training
-    sets = {"train": base, "synthetic": _some(made, cap), "heldout": _some(real.test, cap)}
-    for name, source in sets.items():
-        if len(source) <= fidelity.NEAREST_DENSITY:
-            raise ValueError(
-                f"The {name} images are {len(source)}; allowed are more than {fidelity.NEAREST_DENSITY}, whose nearest "
-                "neighbours are asked for. Give more."
-            )
-    extractor, shape, stream = _open_extractor(config, resolve, real, made, machine)
-    streams = {name: stream(source) for name, source in sets.items()}
-    side = min(real.shape[0], PIXELS_PX)
-    pixels = {name: _pixel_stream(source, side, real, config) for name, source in sets.items()}
-    learnt = (read_json(resolve(config["set"]) / "result.json") or {}).get("data_digest", "")
-    elsewhere = learnt not in ("", real.base.digest)
-    notes = [_resampled(made, real.base, shape)]
-    if elsewhere:
-        notes.append(
-            "The generator learnt from other images than these: whether it copied them is not measured. Give the data "
-            "section of its own configuration for that."
-        )
-    notes = [note for note in notes if note]
 
-    def work(folder: RunFolder) -> dict:
-        started = time.monotonic()
+    sections = {
+        "set": Field("", str, "the folder of the synthetic set"),
+        "extractor": {
+            "name": Field(CLASSIFIER, Literal[EXTRACTORS], "what reads the images' features"),
+            "path": Field("", str, "its folder or file"),
+        },
+        "data": build.DATA,
+        "num_images": Field(0, int, "of the synthetic and of the test images, at most so many each; 0 is all"),
+        "num_pairs": Field(16, int, "the closest pairs that are kept as pictures"),
+        "flips": Field(True, bool, "look for mirrored copies, too"),
+        "eval": build.EVAL,
+    }
+    images = ("base", "test")
+    refers = ("set", "extractor.path")
+
+    def check(self) -> None:
+        """Opens the sets' labels; refuses sets that are too small to have nearest neighbours."""
+        config = self.config
+        if not config["extractor"]["path"] or not config["set"]:
+            raise ValueError(
+                "config.extractor.path or config.set is empty: give the folder or file of the extractor and the folder "
+                "of a synthetic set, --config.extractor.path=PATH --config.set=DIR."
+            )
+        if config["num_images"] < 0 or config["num_pairs"] < 1:
+            raise ValueError(
+                f"config.num_images {config['num_images']}, config.num_pairs {config['num_pairs']}: allowed are from 0 "
+                "(all), and from 1."
+            )
+        evaluation_batch_size(config, self.machine)
+        self.real = real = self.inputs.real(config["data"])
+        self.synthetic, cap = self.inputs.synthetic(config["set"], real.base), config["num_images"]
+        base = real.base.subset(np.arange(base_size(real)))  # each image once, however often it counts in training
+        self.sets = {"train": base, "synthetic": _some(self.synthetic, cap), "heldout": _some(real.test, cap)}
+        for name, source in self.sets.items():
+            if len(source) <= fidelity.NEAREST_DENSITY:
+                raise ValueError(
+                    f"The {name} images are {len(source)}; allowed are more than {fidelity.NEAREST_DENSITY}, whose "
+                    "nearest neighbours are asked for. Give more."
+                )
+        self.output: Output | None = None
+        if config["extractor"]["name"] == CLASSIFIER:
+            self.output = self.inputs.output(config["extractor"]["path"], "classify", "train")
+            check_classes(self.output, self.synthetic)
+
+    def open(self) -> None:
+        """Opens the extractor and the streams as it wants to see them.
+
+        A classifier sees images as it is evaluated on them; the others see them at the size of the data section,
+        resampled: real images and synthetic ones have then lost the same.
+        """
+        real, config = self.real, self.config
+        self.shape, where = real.shape, (real.decoded, real.map_dir, real.test_crop)
+        if self.output:
+            one = open_classifier(self.output, self.synthetic)
+            name = "classifier" if learnt_from_synthetic(one.result) else "real_classifier"
+            self.extractor = features.of_classifier(one.task, one.state, name)
+            self.shape, where = one.shape, one.held
+        else:
+            make = features.EXTRACTORS[config["extractor"]["name"]]
+            self.extractor = make(self.inputs.path(config["extractor"]["path"]))
+        self.streams = {
+            name: evaluation_stream(source, self.shape, config, self.machine, *where)
+            for name, source in self.sets.items()
+        }
+        self.side = min(real.shape[0], PIXELS_PX)
+        self.pixels = {name: _pixel_stream(source, self.side, real, config) for name, source in self.sets.items()}
+        learnt = self.inputs.learnt_from(config["set"])
+        self.elsewhere = learnt not in ("", real.base.digest)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Measures in pixels, then in the extractor's features; what is known so far is written as it is known."""
+        started, sets, pixels, extractor = time.monotonic(), self.sets, self.pixels, self.extractor
         memorised: dict[str, Memorisation] = {}
         summaries: dict[str, dict] = {}
 
@@ -83,51 +139,66 @@ def measure(config: Config, resolve: Resolve = Path) -> Work:
             """Measures memorisation in a space, and writes what is known so far."""
             memorised[space] = memorisation(
                 **vectors,
-                labels=tuple(sets[name].labels for name in JUDGED),
-                mirrored=tuple(read(data[name], mirrored=True) for name in JUDGED) if config["flips"] else None,
+                labels=tuple(sets[name].labels for name in COMPARED),
+                mirrored=tuple(read(data[name], mirrored=True) for name in COMPARED) if self.config["flips"] else None,
             )
-            summaries[space] = memorised[space].summary(made.class_names)
-            if machine.primary:
+            summaries[space] = memorised[space].summary(self.synthetic.class_names)
+            if self.machine.primary:
                 atomic_write(folder.path / "memorisation.json", json.dumps(summaries, indent=2))
-                _write_pairs(folder.path, memorised, sets, real, config["num_pairs"])
+                _write_pairs(folder.path, memorised, sets, self.real, self.config["num_pairs"])
 
-        if not elsewhere:
+        if not self.elsewhere:
             in_pixels = {name: _read_pixels(pixels[name]) for name in sets}
-            remember(f"pixels-{side}px", in_pixels, _read_pixels, pixels)
+            remember(f"pixels-{self.side}px", in_pixels, _read_pixels, pixels)
         try:
-            extract = features.make_extract(extractor, machine)
-            vectors = {name: extract(streams[name]) for name in sets}
-            if not elsewhere:
-                remember(extractor.name, vectors, extract, streams)
+            extract = features.make_extract(extractor, self.machine)
+            vectors = {name: extract(self.streams[name]) for name in sets}
+            if not self.elsewhere:
+                remember(extractor.name, vectors, extract, self.streams)
         except NonFiniteRows as e:
-            known = "" if elsewhere else f" What was measured in pixels is in {folder.path}/memorisation.json."
+            known = "" if self.elsewhere else f" What was measured in pixels is in {folder.path}/memorisation.json."
             raise NonFiniteRows(f"{e}{known}") from e
-        n_floor = min(len(sets[name]) for name in JUDGED)
+        n_floor = min(len(sets[name]) for name in COMPARED)
         return {
             "n": len(sets["synthetic"]),
-            "n_train": len(base),
+            "n_train": len(sets["train"]),
             "n_test": len(sets["heldout"]),
             "n_floor": n_floor,
             "extractor": extractor.name,
-            "class_names": made.class_names,
+            "class_names": self.synthetic.class_names,
             **dict(_fidelity(extractor.name, vectors, sets, n_floor)),
             **{k: v for space, summary in summaries.items() for k, v in _copying(space, summary)},
-            "image_shape": shape,
+            "image_shape": self.shape,
             "own_shapes": {name: source.shape for name, source in sets.items()},
-            "notes": " ".join(notes),
-            "set_digest": made.digest,
-            "data_digest": real.base.digest,
+            "notes": " ".join(self._notes()),
+            "set_digest": self.synthetic.digest,
+            "data_digest": self.real.base.digest,
             "seconds": time.monotonic() - started,
         }
 
-    return work
+    def _notes(self) -> Iterator[str]:
+        if note := _resampled(self.synthetic, self.real.base, self.shape):
+            yield note
+        if self.elsewhere:
+            yield (
+                "The generator learnt from other images than these: whether it copied them is not measured. Give the "
+                "data section of its own configuration for that."
+            )
+
+    @staticmethod
+    def work(config: Config, size_of: Callable[[str], int]) -> float:
+        """Images of the set that are looked at."""
+        return float(config["num_images"] or size_of(config["set"]))
+
+
+JOB = Measure
 
 
 def _fidelity(
     of: str, vectors: dict[str, np.ndarray], sets: dict[str, Source], n_floor: int
 ) -> Iterator[tuple[str, float]]:
     """Every metric of all synthetic images, its floor of n_floor test images, and that of as many synthetic ones."""
-    train, alike = vectors["train"], {name: _keys(sets[name], n_floor) for name in JUDGED}
+    train, alike = vectors["train"], {name: _keys(sets[name], n_floor) for name in COMPARED}
     found = {"": fidelity.measure(train, vectors["synthetic"])}
     found["_floor"] = fidelity.measure(train, vectors["heldout"][alike["heldout"]])
     if n_floor < len(sets["synthetic"]):
@@ -147,48 +218,6 @@ def _resampled(made: Source, base: Source, shape: tuple[int, int, int]) -> str:
     )
 
 
-def plan_measure(
-    config: Config, machine: parallel.Machine, open_real: Callable[[Config], RealData] | None = None
-) -> RealData:
-    """Opens the real images; refuses a configuration that could not run, whatever extractor and set it names."""
-    build.check_sections(config, MEASURE_SECTIONS, "measure")
-    _, fields = build.choose("extractor", dict.fromkeys(EXTRACTORS), config["extractor"])
-    path = build.unpack("extractor", lambda path: path, fields)
-    if not path or not config["set"]:
-        raise ValueError(
-            "config.extractor.path or config.set is empty: give the folder or file of the extractor and the folder of "
-            "a synthetic set, --config.extractor.path=PATH --config.set=DIR."
-        )
-    if config["num_images"] < 0 or config["num_pairs"] < 1:
-        raise ValueError(
-            f"config.num_images {config['num_images']}, config.num_pairs {config['num_pairs']}: allowed are from 0 "
-            "(all), and from 1."
-        )
-    evaluation_batch_size(config, machine)
-    return (open_real or open_real_data)({k: v for k, v in config["data"].items() if k not in SET_FIELDS})
-
-
-def _open_extractor(
-    config: Config, resolve: Resolve, real: RealData, made: Source, machine: parallel.Machine
-) -> tuple[features.Extractor, tuple[int, int, int], Callable[[Source], loader.EvalStream]]:
-    """Opens the extractor, and returns it with the shape that it sees, and what opens a source as it wants to see it.
-
-    A classifier sees images as it is judged on them; the others see them at the size of the data section, resampled:
-    real images and synthetic ones have then lost the same.
-    """
-    name, path = config["extractor"]["name"], config["extractor"]["path"]
-    shape, held = real.shape, (real.decoded, real.map_dir, real.test_crop)
-    if name == CLASSIFIER:
-        task, state, shape, held, done = open_classifier(resolve(path), made)
-        extractor = features.of_classifier(
-            task, state, "classifier" if learnt_from_synthetic(done) else "real_classifier"
-        )
-    else:
-        here = resolve(path).expanduser()
-        extractor = features.EXTRACTORS[name](here if here.exists() else Path(path).expanduser())
-    return extractor, shape, lambda source: evaluation_stream(source, shape, config, machine, *held)
-
-
 def _some(source: Source, num_images: int) -> Source:
     """So many images of a set, of each class in proportion; all of them for 0."""
     return source.subset(_keys(source, num_images)) if 0 < num_images < len(source) else source
@@ -196,7 +225,7 @@ def _some(source: Source, num_images: int) -> Source:
 
 def _keys(source: Source, num_images: int) -> np.ndarray:
     """The keys of so many images of a set, of each class in proportion."""
-    return np.sort(sources.base_keys(source.labels, num_images, seed=0))
+    return np.sort(base_keys(source.labels, num_images, seed=0))
 
 
 def _pixel_stream(source: Source, side: int, real: RealData, config: Config) -> loader.EvalStream:

@@ -1,7 +1,8 @@
-"""A run's folder: what was asked for, on what machine, and what came out.
+"""A run's folder: what was asked for, what it was made of, on what machine, and what came out.
 
-`config.json` is the folder's identity: a folder is only ever opened with the config that it was made with.
-Every file appears whole or not at all. Knows nothing of what the run does.
+A folder's identity is its complete configuration (config.json) and the digests of everything it read (contents.json):
+it is only ever opened again with the same. What lies where does not count: a field that names something whose content
+is known is compared by that content. Every file appears whole or not at all. Knows nothing of what the run does.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.runtime.paths import atomic_write, read_json, sweep
 
 # The packages whose version can change a number that a run reports.
 _PACKAGES = [
@@ -45,15 +46,36 @@ _ABSENT = object()
 
 
 class FolderMismatch(ValueError):
-    """The folder was made with another config. `differences` has one line a differing field."""
+    """The folder was made of something else. `differences` has one line a differing field."""
 
     def __init__(self, path: Path, differences: list[str]):
         self.path, self.differences = path, differences
         super().__init__(
-            f"{path} holds a run of another config:\n  "
+            f"{path} holds a run of another configuration, or of other data:\n  "
             + "\n  ".join(differences)
-            + "\nGive the folder's own config, or another folder."
+            + "\nGive the folder's own configuration and data, or another folder."
         )
+
+
+def identity(config: Mapping[str, Any], contents: Mapping[str, str], places: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What tells one run from another: its configuration, with the content of what it names in the place of names.
+
+    Args:
+        config: complete.
+        contents: content address of what each field, dotted, names; a name that is no field adds to the identity.
+        places: further fields that only say where something lies.
+    """
+    hidden = {*contents, *places}
+
+    def visible(node: Mapping[str, Any], at: str) -> dict[str, Any]:
+        inside = {name: f"{at}.{name}" if at else name for name in node}
+        return {
+            name: visible(value, inside[name]) if isinstance(value, Mapping) else value
+            for name, value in node.items()
+            if inside[name] not in hidden
+        }
+
+    return {**visible(config, ""), "contents": dict(contents)}
 
 
 def canonical_json(obj: Any) -> str:
@@ -87,7 +109,7 @@ class RunFolder:
 
     Args:
         path: the folder.
-        config: the config that the folder was made with.
+        config: the configuration that the folder was made with.
         primary: whether this process writes; the others of the run only read.
     """
 
@@ -102,8 +124,10 @@ class RunFolder:
         config: Mapping[str, Any],
         environment: Mapping[str, Any],
         primary: bool = True,
+        contents: Mapping[str, str] | None = None,
+        places: tuple[str, ...] = (),
     ) -> "RunFolder":
-        """Makes the folder, or opens it again for the same config; writes config.json and environment.json.
+        """Makes the folder, or opens it again for the same run; writes config.json, contents.json, environment.json.
 
         environment.json describes the process that opened the folder last; unlike ones from before are kept
         in its list `earlier`.
@@ -112,32 +136,45 @@ class RunFolder:
             path: the folder; its parents are made too.
             config: nested dict of plain values (numbers, text, lists).
             environment: what `environment` gave.
-            primary: whether this process writes. Every process compares the config, so all of them refuse.
+            primary: whether this process writes. Every process compares, so all of them refuse.
+            contents, places: see `identity`.
         Raises:
-            FolderMismatch: config.json differs from `config`.
+            FolderMismatch: the folder was made with another configuration, or of other data.
             ValueError: config.json is damaged or missing from a folder that holds a run; the folder cannot be
                 written; the config has a value JSON cannot hold.
         """
         path, config, environment = Path(path), _plain(config), _plain(environment)
-        stored = cls.check(path, config)
+        stored = cls.check(path, config, contents, places)
         if primary:
             with _writable(path):
                 path.mkdir(parents=True, exist_ok=True)
-                if stored is None:
+                sweep(path)
+                if not stored:
+                    atomic_write(path / "contents.json", _pretty(contents or {}))
                     atomic_write(path / "config.json", _pretty(config))
                 atomic_write(path / "environment.json", _pretty(_with_earlier(path, environment)))
         return cls(path, config, primary)
 
     @staticmethod
-    def check(path: str | os.PathLike, config: Mapping[str, Any]) -> dict | None:
-        """Returns the config that a folder was made with, None if it was not made yet; touches nothing.
+    def check(
+        path: str | os.PathLike,
+        config: Mapping[str, Any],
+        contents: Mapping[str, str] | None = None,
+        places: tuple[str, ...] = (),
+    ) -> bool:
+        """Whether a folder was made before, with this configuration and of these contents; touches nothing.
 
         Raises: FolderMismatch, ValueError: as `open`.
         """
         stored = _stored_config(Path(path))
-        if stored is not None and (lines := differences(stored, _plain(config))):
+        if stored is None:
+            return False
+        before = read_json(Path(path) / "contents.json") or {}
+        hidden = (*places, *before, *(contents or {}))
+        lines = differences(identity(stored, before, hidden), identity(_plain(config), contents or {}, hidden))
+        if lines:
             raise FolderMismatch(Path(path), lines)
-        return stored
+        return True
 
     @property
     def checkpoints(self) -> Path:
@@ -151,10 +188,6 @@ class RunFolder:
         """
         if self.primary:
             atomic_write(self.path / "result.json", _pretty(result))
-
-    def read_result(self) -> dict[str, Any] | None:
-        """Reads result.json; None while the run is not done. Raises ValueError when the file is damaged."""
-        return read_json(self.path / "result.json")
 
 
 def environment(device: str = "") -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from jaxmoust.config import Config
 from jaxmoust.report.findings import seconds_text
 from jaxmoust.runtime.folder import canonical_json
 from jaxmoust.runtime.paths import read_json
@@ -19,9 +19,10 @@ from jaxmoust.study.experiment import Experiment
 from jaxmoust.study.runner import describe
 from jaxmoust.study.store import Stage, Store
 
-Config = Mapping[str, Any]
 Traits = frozenset[tuple[str, str]]
 Rates = Mapping[Traits, list[float]]
+# How much work a configuration is: `work(config, size_of)`, where `size_of(name)` is the number of images of a set.
+Work = Callable[[Config, Callable[[str], int]], float]
 
 # Fields that name another stage: time depends on the network behind it, not on its digest.
 REFERENCES = ("generator", "checkpoint", "classifier", "path")
@@ -31,6 +32,9 @@ FREE = (
     "seed",
     "base_seed",
     "digest",
+    "classes",
+    "decoded",
+    "map_dir",
     "n_base",
     "num_steps",
     "num_images",
@@ -84,7 +88,7 @@ class Plan:
         return sum(planned.seconds is None for planned in self.todo)
 
 
-def make_plan(experiment: Experiment, store: Store, device: str) -> Plan:
+def make_plan(experiment: Experiment, store: Store, device: str, work: Work) -> Plan:
     """Returns the stages that an experiment would compute, each with the time it should take on a device."""
     stages = experiment.stages
     todo = [stage for stage in stages if not store.has(stage)]
@@ -94,11 +98,14 @@ def make_plan(experiment: Experiment, store: Store, device: str) -> Plan:
     def config_of(name: str) -> Config:
         return known.get(name) or (name and read_json(store.folder(name) / "config.json")) or {}
 
-    measured = _measured(store, device, {stage.kind for stage in todo}, config_of)
+    def work_of(config: Config) -> float:
+        return work(config, lambda name: config_of(name).get("num_images", 1))
+
+    measured = _measured(store, device, {stage.kind for stage in todo}, config_of, work_of)
     planned = []
     for stage in todo:
         rate = _rate(measured.get(stage.kind, {}), _traits(stage.config, config_of))
-        seconds = rate and rate.seconds * _work(stage.config, config_of)
+        seconds = rate and rate.seconds * work_of(stage.config)
         planned.append(Planned(describe(stage, experiment), stage, seconds, rate))
     found = Counter(stage.kind for stage in stages)
     found.subtract(stage.kind for stage in todo)
@@ -131,7 +138,13 @@ def _grounds(rate: Rate | None) -> str:
     return f"as {stages} of the same settings" if rate.same else f"as {stages} of similar settings"
 
 
-def _measured(store: Store, device: str, kinds: set[str], config_of: Callable[[str], Config]) -> Mapping[str, Rates]:
+def _measured(
+    store: Store,
+    device: str,
+    kinds: set[str],
+    config_of: Callable[[str], Config],
+    work_of: Callable[[Config], float],
+) -> Mapping[str, Rates]:
     """Seconds for a unit of work of the stages that this device finished, by kind and by what the time depends on."""
     rates: dict[str, dict[Traits, list[float]]] = {kind: {} for kind in kinds}
     for kind, of_kind in rates.items():
@@ -139,7 +152,10 @@ def _measured(store: Store, device: str, kinds: set[str], config_of: Callable[[s
             folder = path.parent
             seconds, config = _object(path).get("seconds"), _object(folder / "config.json")
             if config and seconds and _object(folder / "environment.json").get("device") == device:
-                rate = float(seconds) / _work(config, config_of)
+                try:
+                    rate = float(seconds) / work_of(config)
+                except (LookupError, TypeError):  # of before today's fields
+                    continue
                 of_kind.setdefault(_traits(config, config_of), []).append(rate)
     return rates
 
@@ -181,12 +197,3 @@ def _leaves(config: Config, config_of: Callable[[str], Config], at: str) -> Iter
 
 def _of_network(traits: Traits) -> set[tuple[str, str]]:
     return {(name, value) for name, value in traits if set(name.split(".")) & set(NETWORK)}
-
-
-def _work(config: Config, config_of: Callable[[str], Config]) -> float:
-    """How many units of work there are: training images, evaluations of a generator, or images looked at."""
-    if "train" in config:
-        return config["train"]["num_steps"] * config["train"].get("batch_size", 1)
-    if config.get("num_images"):  # 0 is every image of the set, where a stage looks at one
-        return config["num_images"] * config.get("sample", {}).get("num_steps", 1)
-    return config_of(config.get("set", "")).get("num_images", 1) if config.get("set") else 1

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxmoust.config import Config
 from jaxmoust.study.store import Stage, in_order
-
-Config = Mapping[str, Any]
 
 # What of a data section says which images are the base set. An arm that overrides one has a base set of its own.
 BASE_FIELDS = ("n_base", "n_per_class", "base_seed", "imbalance", "imbalance_ratio")

@@ -20,8 +20,9 @@ from jaxmoust.report.page import COLUMNS, Arm, Gallery, Page, Section, check_ran
 from jaxmoust.report.sections import diagnostics, sampler_mix
 from jaxmoust.runtime.folder import environment
 from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.study.engines.local import compute_all
 from jaxmoust.study.experiment import Experiment, Run, base_words, tuned_parts
-from jaxmoust.study.store import BrokenResult, Stage, Store, compute_all
+from jaxmoust.study.store import BrokenResult, Stage, Store
 
 NUM_GALLERY_IMAGES = 8
 MOST_NAMED = 20  # folders that one sentence names
@@ -43,7 +44,7 @@ def conduct(
     command: str,
     config: Mapping[str, Any],
     say: Callable = print,
-) -> Page:
+) -> tuple[Page, dict[str, str]]:
     """Runs every arm at every seed, skipping what the store holds.
 
     Leaves results.csv and report/ in the folder.
@@ -54,6 +55,7 @@ def conduct(
         real: the base set, the test set and the shape images are brought to; for pictures and per-class numbers.
         command: how to run the study again. config: the experiment's whole configuration.
         say: receives a line of text for each stage.
+    Returns: (the page, why there is no result of what failed or needs what failed, by what it was to do).
     Raises:
         stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
         BrokenResult: a finished stage has a result.json that is no result.
@@ -61,23 +63,28 @@ def conduct(
     stages = experiment.stages
     todo = [stage for stage in stages if not store.has(stage)]
     say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
-    computed = set()
+    computed, failed = set[str](), dict[str, str]()
     for i, done in enumerate(compute_all(todo, store, say), 1):
-        if done.here:
-            computed.add(done.stage.name)
+        what, top1 = describe(done.stage, experiment), ""
+        if done.result is None:
+            failed[what] = done.error
+            how = f"failed: {done.error}" if done.here else f"not tried: {done.error}"
+        else:
+            if done.here:
+                computed.add(done.stage.name)
+            how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
+            top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
         write_results(experiment, store, folder)
-        top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
-        how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
-        say(f"[{i}/{len(todo)}] {describe(done.stage, experiment)}: {how}{top1}")
+        say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
     write_results(experiment, store, folder)
-    page = make_page(experiment, store, stages, computed, real, command, config)
+    page = make_page(experiment, store, stages, computed, real, command, config, failed)
     for words in page.unread:
         say(words)
     report.write_report(page, folder / "report")
     index.write_summary(page, folder)
     if index.may_write(folder.parent):
         index.write_index(folder.parent)
-    return page
+    return page, failed
 
 
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
@@ -125,6 +132,7 @@ def make_page(
     real: tuple[Source, Source, tuple],
     command: str,
     config: Mapping[str, Any],
+    failed: Mapping[str, str],
 ) -> Page:
     """Gathers everything the page shows from the store.
 
@@ -132,11 +140,11 @@ def make_page(
     """
     base, test, shape = real
     labels = {run.stage.name: run for run in experiment.runs}
-    rows = [make_row(experiment, run, store) for run in experiment.runs]
+    made = [(run, row) for run in experiment.runs if (row := make_row(experiment, run, store))]
     reader = Reader(store)
     ranks: dict[str, dict[int, np.ndarray]] = {}
     curves: dict[str, dict[int, list]] = {}
-    for run, row in zip(experiment.runs, rows, strict=True):
+    for run, row in made:
         answers = reader.read(run.stage, "ranks.npy", lambda path, row=row: _read_ranks(path, test.labels, row))
         if answers is not None:
             ranks.setdefault(run.arm.name, {})[run.seed] = answers
@@ -144,6 +152,8 @@ def make_page(
             curves.setdefault(run.arm.name, {})[run.seed] = curve
     galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
+        if not store.has(stage):
+            continue
         if (gallery := reader.read(stage, "", lambda path, of=(name, stage): _gallery(path, *of, shape))) is not None:
             galleries.append(gallery)
     page = Page(
@@ -152,19 +162,19 @@ def make_page(
         command=command,
         baseline=experiment.baseline,
         arms=[Arm(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms],
-        rows=rows,
+        rows=[row for _, row in made],
         ranks=ranks,
         labels=test.labels,
         class_names=test.class_names,
         curves=curves,
         galleries=galleries,
         draws=_read_draws(experiment, reader),
-        provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages],
+        provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages if store.has(stage)],
         environment=environment(),
         config=config,
     )
     page.sections = _sections(page, _looked(experiment, store), reader)
-    page.unread = reader.words
+    page.unread = [*(f"{what}: {why}" for what, why in failed.items()), *reader.words]
     return page
 
 
@@ -172,13 +182,13 @@ class Reader:
     """Reads files of finished stages, and remembers which could not be read."""
 
     def __init__(self, store: Store):
-        self._store = store
+        self.store = store
         self._lost: dict[str, list[str]] = {}
 
     def read(self, stage: Stage, file: str, read: Callable[[Path], T]) -> T | None:
         """Returns what `read` makes of a file of a stage ("": of its folder), None if that is missing or damaged."""
         try:
-            return read(self._store.folder(stage) / file)
+            return read(self.store.folder(stage) / file)
         except DAMAGED:
             self.miss(stage.name, file)
             return None
@@ -191,7 +201,7 @@ class Reader:
     def words(self) -> list[str]:
         """What could not be read, a sentence for each kind of file."""
         return [
-            f"{file or 'A file'} is missing or damaged in {_some(folders)} of {self._store.path}, so the page shows "
+            f"{file or 'A file'} is missing or damaged in {_some(folders)} of {self.store.path}, so the page shows "
             f"nothing of it. Put back a whole copy, or remove {'the folder' if len(folders) == 1 else 'these folders'} "
             "and run the command again."
             for file, folders in self._lost.items()
@@ -231,6 +241,8 @@ def _looked(experiment: Experiment, store: Store) -> dict[str, list[diagnostics.
     found: dict[str, list[diagnostics.Looked]] = {}
     for probe in experiment.probes:
         result, folder = store.find(probe.stage), store.folder(probe.stage)
+        if result is None:
+            continue
         looked = diagnostics.Looked(
             probe.name, probe.set, probe.seed, result, folder, _only(experiment, store, probe.set)
         )
@@ -284,7 +296,8 @@ def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, sampler_mix
     """What each arm's sampler drew, its seeds added up; arms of which a run kept no record are left out."""
     records: dict[str, list[sampler_mix.Draws | None]] = {}
     for run in experiment.runs:
-        records.setdefault(run.arm.name, []).append(reader.read(run.stage, "draws.json", _read_record))
+        record = reader.read(run.stage, "draws.json", _read_record) if reader.store.has(run.stage) else None
+        records.setdefault(run.arm.name, []).append(record)
     return {arm: sampler_mix.pooled(of_seeds) for arm, of_seeds in records.items() if None not in of_seeds}
 
 

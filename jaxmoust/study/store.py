@@ -6,25 +6,22 @@ it has another name and is computed. Several processes may work in one store: a 
 """
 
 import contextlib
-import dataclasses
 import functools
+import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.runtime import stop
 from jaxmoust.runtime.folder import digest
-from jaxmoust.runtime.paths import read_json
-from jaxmoust.study.lock import holder, lease
+from jaxmoust.runtime.lock import holder, lease
+from jaxmoust.runtime.paths import atomic_write, read_json
 
 # Part of every name. It goes up when the code changes what an unchanged configuration means.
-FORMAT = 2
-
-POLL_SECS = 1.0  # between two looks at what other processes have finished
+FORMAT = 3
 
 
 class BrokenResult(ValueError):
@@ -43,21 +40,22 @@ class Stage:
 
     Args:
         kind: the verb: "fit", "sample", "score", "train", or one of a probe's.
-        config: its configuration, plain; other stages are referred to by name.
+        config: its complete configuration; other stages are referred to by name.
         needs: the stages it refers to.
-        contents: for each field, dotted, that names files from elsewhere, the content address of what lies there.
+        identity: what tells it from others: its configuration, with the content of images, files and folders in the
+            place of where they lie; None: the configuration alone.
     """
 
     kind: str
     config: Mapping[str, Any]
     needs: tuple["Stage", ...] = ()
-    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    identity: Mapping[str, Any] | None = None
 
     @functools.cached_property
     def name(self) -> str:
         """KIND-DIGEST, the folder of its result in a store."""
-        all_of_it = {"kind": self.kind, "config": self.config, "format": FORMAT}
-        all_of_it |= {"contents": self.contents} if self.contents else {}
+        identity = self.config if self.identity is None else self.identity
+        all_of_it = {"kind": self.kind, "identity": identity, "format": FORMAT}
         return f"{self.kind}-{digest(all_of_it)[:16]}"
 
 
@@ -80,7 +78,7 @@ class Store:
 
     Args:
         path: where they lie; shared by as many studies as one likes.
-        run: `run(kind, config, workdir, resolve) -> result` does the job of a stage.
+        run: `run(stage, workdir) -> result` does the job of a stage.
         primary: whether this process takes leases; where several make one run, one of them does for all.
         agree: tells every process of a run the answer of its primary one.
     """
@@ -88,7 +86,7 @@ class Store:
     def __init__(
         self,
         path: Path,
-        run: Callable[[str, Mapping, Path, Callable[[str], Path]], dict],
+        run: Callable[[Stage, Path], dict],
         primary: bool = True,
         agree: Callable[[bool], bool] = bool,
     ):
@@ -148,7 +146,29 @@ class Store:
 
     def compute(self, stage: Stage) -> dict:
         """Does a stage's job (continuing it if it was interrupted) and returns its result."""
-        return self._run(stage.kind, stage.config, self.folder(stage), self.folder)
+        result = self._run(stage, self.folder(stage))
+        if self._primary:
+            self._error_path(stage).unlink(missing_ok=True)
+        return result
+
+    def fail(self, stage: Stage, error: Exception) -> None:
+        """Records that a stage could not be computed, and why; the next try takes the record away."""
+        if self._primary:
+            record = {
+                "error": f"{error}" or type(error).__name__,
+                "kind": type(error).__name__,
+                "traceback": traceback.format_exception(error),
+            }
+            with contextlib.suppress(OSError):  # of a full disk: then the terminal alone says it
+                self.path.mkdir(parents=True, exist_ok=True)
+                atomic_write(self._error_path(stage), json.dumps(record, indent=2))
+
+    def error(self, stage: Stage) -> str:
+        """Why the last try of a stage failed, in a sentence or two; "" where none did."""
+        try:
+            return (read_json(self._error_path(stage)) or {}).get("error", "")
+        except ValueError:
+            return ""
 
     @contextlib.contextmanager
     def lease(self, stage: Stage) -> Iterator[bool]:
@@ -160,65 +180,10 @@ class Store:
         """Who computes a stage now, in words; "" when that cannot be told."""
         return holder(self._lease_path(stage))
 
+    def _error_path(self, stage: Stage) -> Path:
+        # Beside the stage's folder, for a job that refuses its input leaves no folder.
+        return self.path / f"{stage.name}.error.json"
+
     def _lease_path(self, stage: Stage) -> Path:
         # Beside the stage's folder, for a job that refuses its input leaves no folder.
         return self.path / f".{stage.name}.lease"
-
-
-@dataclass(frozen=True)
-class Done:
-    """A stage that is finished now: its result, and whether and for how long it was computed here."""
-
-    stage: Stage
-    result: Mapping[str, Any]
-    here: bool
-    seconds: float = 0.0
-
-
-def compute_all(stages: Sequence[Stage], store: Store, say: Callable = print) -> Iterator[Done]:
-    """Computes stages, each in one process however many work in the store, and yields each as it is finished.
-
-    A stage that another process computes is left to it: whatever else can be done is done first, then this process
-    waits. Should the other one fail or be killed, its lease is free, and the stage is computed (or continued) here.
-
-    Args:
-        stages: each after what it needs, as `in_order` gives them.
-        say: receives a line of text when there is nothing to do but wait.
-    Raises: stop.Stopped: asked to stop between two stages; and what a stage's job raises.
-    """
-    left, waiting = list(stages), False
-    while left:
-        if stop.requested():
-            raise stop.Stopped(
-                f"Stopped on request before stage {len(stages) - len(left) + 1} of {len(stages)}; the same command "
-                "continues."
-            )
-        if (done := _first_possible(left, store)) is not None:
-            left.remove(done.stage)
-            waiting = False
-            yield done
-        else:
-            if not waiting:
-                first = left[0]
-                who = store.holder(first) or "another process"
-                say(f"waiting for {first.name}, which {who} computes")
-                waiting = True
-            time.sleep(POLL_SECS)
-
-
-def _first_possible(stages: Sequence[Stage], store: Store) -> Done | None:
-    """The first stage that is finished, or that can be computed here and now, and then is; None when all must wait."""
-    for stage in stages:
-        if store.has(stage):
-            return Done(stage, store.find(stage), here=False)
-        if not all(store.has(need) for need in stage.needs):
-            continue
-        with store.lease(stage) as held:
-            if not held:
-                continue
-            if store.has(stage):  # by a process that finished it just before the lease was ours
-                return Done(stage, store.find(stage), here=False)
-            started = time.monotonic()
-            result = store.compute(stage)
-            return Done(stage, result, True, time.monotonic() - started)
-    return None

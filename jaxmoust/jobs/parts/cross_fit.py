@@ -1,7 +1,7 @@
-"""Scores of a set by classifiers of one recipe, none of which has seen the images that it judges.
+"""Scores of a set by classifiers of one recipe, none of which has seen the images that it scores.
 
 A classifier that trained on a set remembers its images. So it is trained anew, once for each of a few folds of the set,
-on everything that it had learnt from but that fold, and each image is judged by the one that has not seen it.
+on everything that it had learnt from but that fold, and each image is scored by the one that has not seen it.
 """
 
 import dataclasses
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxmoust import build
-from jaxmoust.build import Config, RealData
+from jaxmoust.config import Config
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.real import RealData
+from jaxmoust.data.source import Source
 from jaxmoust.data.splits.folds import fold_of
-from jaxmoust.jobs.job import evaluation_stream, fit_fold, training_stream
+from jaxmoust.jobs.parts.streams import evaluation_stream, fit_fold, training_stream
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.train import predict
@@ -25,7 +26,7 @@ def check_trained(trained: Config) -> None:
 
     Raises: ValueError: its batches depend on scores, or it began as another classifier.
     """
-    if trained["data"]["scores"] or trained["method"].get("pretrained"):
+    if trained["data"]["scores"] or trained["method"]["pretrained"]:
         raise ValueError(
             "config.folds: the classifier reads scores of the set (data.scores), or began as another one "
             "(method.pretrained), which may have seen it; allowed is one that learnt from images and nothing else. "
@@ -34,11 +35,11 @@ def check_trained(trained: Config) -> None:
 
 
 class CrossFit:
-    """The trainings that judge a set, laid out; everything that could refuse them has been asked.
+    """The trainings that score a set, laid out; everything that could refuse them has been asked.
 
     Args:
         config: of the verb `score`. trained: the classifier's own configuration; real, training: what it describes.
-        made: the set to judge. sets: those that the classifier learnt from, whole, in its own order.
+        images: the set to score. sets: those that the classifier learnt from, whole, in its own order.
     Raises: ValueError: as `check_trained`; more folds than images.
     """
 
@@ -48,14 +49,14 @@ class CrossFit:
         trained: Config,
         real: RealData,
         training: build.Training,
-        made: Source,
+        images: Source,
         sets: Sequence[Source],
         machine: parallel.Machine,
     ):
-        self.num_folds, self.made, self.machine = config["folds"], made, machine
+        self.num_folds, self.images, self.machine = config["folds"], images, machine
         self.training, self.seed, data = dataclasses.replace(training, best_metric=""), trained["seed"], trained["data"]
         check_trained(trained)
-        self.folds = fold_of(made.labels, self.num_folds, self.seed)
+        self.folds = fold_of(images.labels, self.num_folds, self.seed)
         recipe = training.recipe
         self.streams = []
         for k in range(self.num_folds):
@@ -63,24 +64,24 @@ class CrossFit:
             sampler = build.make_sampler(trained["sampler"], pool, self.seed, recipe.num_steps * recipe.batch_size, {})
             self.streams.append(training_stream(pool, sampler, real, recipe, machine))
         where = (real.decoded, real.map_dir, real.test_crop)
-        self.judged = [
-            evaluation_stream(made.subset(np.flatnonzero(self.folds == k)), real.shape, config, machine, *where)
+        self.scored = [
+            evaluation_stream(images.subset(np.flatnonzero(self.folds == k)), real.shape, config, machine, *where)
             for k in range(self.num_folds)
         ]
 
     def logits(self, folder: RunFolder) -> np.ndarray:
         """Trains a classifier for each fold, in fold0/, fold1/, ..., and returns what they say: [N, K]."""
-        found = np.empty((len(self.made), len(self.made.class_names)), np.float32)
-        for k, (stream_from, judged) in enumerate(zip(self.streams, self.judged, strict=True)):
+        logits = np.empty((len(self.images), len(self.images.class_names)), np.float32)
+        for k, (stream_from, scored) in enumerate(zip(self.streams, self.scored, strict=True)):
             state, _ = fit_fold(k, self.num_folds, self.training, stream_from, folder, self.machine, self.seed)
-            found[self.folds == k] = predict.logits(self.training.task, state, judged, self.machine)
-        return found
+            logits[self.folds == k] = predict.logits(self.training.task, state, scored, self.machine)
+        return logits
 
     def _part(self, source: Source, num_images: int, k: int) -> Source:
-        """What is left of a set without fold k: of the judged one, and of one that holds the same images."""
+        """What is left of a set without fold k: of the scored one, and of one that holds the same images."""
         used = np.arange(num_images or len(source))
-        if source.digest == self.made.digest or (source.origin and source.origin == self.made.origin):
+        if source.digest == self.images.digest or (source.origin and source.origin == self.images.origin):
             # Sets of one origin begin alike; what the longer one has beyond the other is in no fold.
-            shared = used[used < len(self.made)]
-            used = np.concatenate([shared[self.folds[shared] != k], used[used >= len(self.made)]])
+            shared = used[used < len(self.images)]
+            used = np.concatenate([shared[self.folds[shared] != k], used[used >= len(self.images)]])
         return source.subset(used)

@@ -7,38 +7,37 @@ a whole pipeline/ or, on top of the one it started from, tokens/ and lora.safete
 import functools
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust import build
-from jaxmoust.build import Config
-from jaxmoust.jobs.job import TUNING_TASKS, Resolve, finished
+from jaxmoust.config import Config, fields, unpack
+from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.models.stable_diffusion import lora as adapters
 from jaxmoust.runtime.paths import read_json
 
 PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
+# The tasks that fine-tune parts of a pipeline.
+TUNING_TASKS = ("finetune", "autoencode")
 
-DTYPES = ("float32", "bfloat16", "float16")
 
-
-def open_pipeline(section: Config, resolve: Resolve = Path) -> Loaded:
-    """Opens the pipeline that a section names.
+def open_pipeline(section: Config, inputs: Inputs) -> Loaded:
+    """Opens the pipeline that a section names; of one that is yet to be fine-tuned, what its training starts from.
 
     Raises: ValueError: unknown fields, no such pipeline, or a run that is not finished.
     """
-    return build.unpack("pipeline", _open, section, resolve=resolve)
+    return unpack("pipeline", _open, section, inputs=inputs)
 
 
 def _open(
-    path: str,
-    resolve: Resolve,
+    inputs: Inputs,
+    path: str = "",
     revision: str = "",
     variant: str = "",
-    dtype: str = "float32",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     remat: bool = False,
     lora: str = "",
     lora_scale: float = 1.0,
@@ -46,33 +45,34 @@ def _open(
     """Opens a pipeline.
 
     Args:
-        path: a folder, or OWNER/MODEL on the hub. revision, variant: of the hub.
-        dtype: of the computation. remat: compute the U-Net's inside again on the way back.
-        lora: a .safetensors file of adapters on top, or its folder. lora_scale: what they are multiplied with.
+        inputs: what finds the folders.
+        path: a folder in diffusers' layout, the folder of a fine-tuning run, or OWNER/MODEL on the hub.
+        revision: a branch, a tag or a commit on the hub.
+        variant: the files' variant, such as "fp16".
+        dtype: of the computation.
+        remat: compute the U-Net's inside again on the way back: less memory, more time.
+        lora: a .safetensors file of adapters on top, or its folder.
+        lora_scale: what these adapters are multiplied with.
     """
     if not path:
         raise ValueError(
             "config.pipeline.path is empty: give a folder in diffusers' layout, the folder of a fine-tuning run, or "
             "OWNER/MODEL on the Hugging Face hub."
         )
-    if dtype not in DTYPES:
-        raise ValueError(f"config.pipeline.dtype {dtype!r}: allowed are {', '.join(DTYPES)}.")
-    here = _folder(path, resolve)
-    how = (dtype, remat)
-    loaded = _tuned(here, resolve, *how) if (here / "config.json").is_file() else None
-    if loaded is None:
-        loaded = _load(str(here) if here.is_dir() else path, revision, variant, *how)
+    if path in inputs.planned:
+        return inputs.shared[path]  # which the check of the fine-tuning opened, with its new words
+    here = inputs.path(path)
+    if (read_json(here / "config.json") or {}).get("task") in TUNING_TASKS:
+        output = inputs.output(path, TUNING_TASKS, "fit")
+        loaded = left(here, {**output.config["pipeline"], "dtype": dtype, "remat": remat}, inputs)
+    else:
+        loaded = _load(str(here) if here.is_dir() else path, revision, variant, dtype, remat)
     if not lora:
         return loaded
-    file = _folder(lora, resolve)
+    file = inputs.path(lora)
     file = file / LORA if file.is_dir() else file
     found, scale = adapters.load(file, loaded.params)
     return Loaded(loaded.pipeline, adapters.merge(loaded.params, found, scale * lora_scale))
-
-
-def _folder(path: str, resolve: Resolve) -> Path:
-    """What a name means to the resolver, else to the file system."""
-    return here if (here := resolve(path).expanduser()).exists() else Path(path).expanduser()
 
 
 @functools.lru_cache(maxsize=2)
@@ -81,22 +81,11 @@ def _load(name: str, revision: str, variant: str, dtype: str, remat: bool) -> Lo
     return stable_diffusion.load(name, revision, variant, jnp.dtype(dtype), remat=remat)
 
 
-def _tuned(folder: Path, resolve: Resolve, dtype: str, remat: bool) -> Loaded | None:
-    """The pipeline that a fine-tuning run left; None where the folder is not one's.
-
-    Raises: ValueError: the run is not finished.
-    """
-    if (read_json(folder / "config.json") or {}).get("task") not in TUNING_TASKS:
-        return None
-    config, _ = finished(folder, TUNING_TASKS, "fit")
-    return left(folder, {**config["pipeline"], "dtype": dtype, "remat": remat}, resolve)
-
-
-def left(folder: Path, section: Config, resolve: Resolve = Path) -> Loaded:
+def left(folder: Path, section: Config, inputs: Inputs) -> Loaded:
     """Opens what `leave` wrote; the section names the pipeline that the run started from."""
     if (folder / PIPELINE).is_dir():
         return _load(str(folder / PIPELINE), "", "", section["dtype"], section.get("remat", False))
-    loaded = open_pipeline(section, resolve)
+    loaded = open_pipeline(section, inputs)
     if (folder / TOKENS).is_dir():
         loaded = stable_diffusion.load_tokens(loaded, folder / TOKENS)
     if (folder / LORA).is_file():
@@ -105,9 +94,12 @@ def left(folder: Path, section: Config, resolve: Resolve = Path) -> Loaded:
     return loaded
 
 
-def tuned(path: str, resolve: Resolve = Path) -> dict[str, Any]:
+def fine_tuned(path: str, inputs: Inputs) -> dict[str, Any]:
     """The result of a fine-tuning run ("words": what it calls each class); {} where `path` is not the folder of one."""
-    return read_json(_folder(path, resolve) / "result.json") or {}
+    if path in inputs.planned:
+        return inputs.planned[path].result
+    here = inputs.path(path)
+    return (read_json(here / "result.json") if here.is_dir() else None) or {}
 
 
 def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()) -> None:
@@ -124,3 +116,6 @@ def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, wor
     if not (words or lora):
         shutil.rmtree(folder / PIPELINE, ignore_errors=True)  # of a call that was cut off
         stable_diffusion.save(tuned, folder / PIPELINE, np.float32)
+
+
+PIPELINE_SECTION = fields(_open, skip=("inputs",))

@@ -1,0 +1,255 @@
+"""The command line: `jaxmoust VERB --config=PATH[:arg] --workdir=DIR [--config.field=value ...]`.
+
+Exit codes: 0 done; 1 failed; 2 bad usage, configuration or input, with nothing written; 143 stopped on request
+(SIGTERM), and 130 by Ctrl-C, with everything a later start needs on disk. A second Ctrl-C stops at once, with what is
+finished and the last checkpoint. The heavy packages are imported once a command line has been understood. What a verb
+takes and does stands in its file in jobs/.
+"""
+
+import argparse
+import difflib
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jaxmoust.jobs.parts.registry import BadInput, Entry, entries
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
+
+
+class Usage(Exception):
+    """The command line asks for nothing that can be done; the message says what can."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong by an exception, for `call` to print."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` says what there is.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program and exits."""
+    sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+
+
+def call(args: list[str]) -> int:
+    """Runs one command line and returns the exit code."""
+    try:
+        if not args or args[0] in ("-h", "--help", "help"):
+            return _quietly(lambda: print(_overview()), DONE if args else BAD_USAGE)
+        verb, rest = _verb(args)
+        if {"-h", "--help"} & set(rest):
+            return _quietly(lambda: print(_explained(verb)))
+        modules = [entry.load() for entry in _of(verb) if not entry.tasks]
+        if modules and not hasattr(modules[0], "complete"):
+            return _light(verb, modules[0], rest)
+        return _guarded(lambda: _configured(verb, rest))
+    except (Usage, BadInput) as e:
+        return _complain(e, BAD_USAGE)
+
+
+def run(*args: str) -> None:
+    """Runs one command line from a notebook, word by word: `run("fit", "--config=...", "--workdir=...")`.
+
+    Raises: RuntimeError: it did not end well; what is wrong was printed, and no later cell runs on what is missing.
+    """
+    if code := call(list(args)):
+        raise RuntimeError(f"jaxmoust {' '.join(args[:1])} ended with code {code}; it said why above.")
+
+
+def _of(verb: str) -> list[Entry]:
+    return [entry for entry in entries() if entry.verb == verb]
+
+
+def _verb(args: list[str]) -> tuple[str, list[str]]:
+    """Splits the verb, of one word or two, from the rest."""
+    verbs = list(dict.fromkeys(entry.verb for entry in entries()))
+    for words in (2, 1):
+        if " ".join(args[:words]) in verbs:
+            return " ".join(args[:words]), args[words:]
+    family = [verb for verb in verbs if verb.startswith(f"{args[0]} ")]
+    if family and (not args[1:] or args[1].startswith("-")):
+        if {"-h", "--help"} & set(args):
+            return args[0], args[1:]
+        raise Usage(f"`{args[0]}` is one of: {', '.join(family)}. `jaxmoust {args[0]} --help` explains them.")
+    name = " ".join(args[: 2 if family else 1])
+    close = difflib.get_close_matches(name, verbs, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    raise Usage(f"Unknown verb {name!r}.{meant} Allowed: {', '.join(verbs)}. `jaxmoust --help` explains them.")
+
+
+def _light(verb: str, module: Any, args: list[str]) -> int:
+    """Runs a verb that reads and prints, or writes files, without jobs or devices.
+
+    Of one with `refused`, a program that asked for --json reads why there is no answer, whatever is wrong.
+    """
+
+    def work() -> None:
+        parser = _Parser(prog=f"jaxmoust {verb}", add_help=False, allow_abbrev=False)
+        module.arguments(parser)
+        try:
+            parsed, stray = parser.parse_known_args(args)
+            words = [word for word in stray if word.startswith("--config.")]
+            if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
+                raise Usage(f"Unexpected {' '.join(left)!r}: {getattr(module, 'STRAY', 'fields are --name=value')}.")
+        except Usage as e:
+            if hasattr(module, "refused") and {"--json", "--json=true"} & set(args):
+                module.refused(str(e))
+            raise
+        module.main(*((parsed, words) if getattr(module, "OVERRIDES", False) else (parsed,)))
+
+    return _quietly(lambda: _orderly(work))
+
+
+def _configured(verb: str, args: list[str]) -> None:
+    """Runs a verb that takes a configuration."""
+    words = [word for word in args if word.startswith("--config.")]
+    parser = _Parser(prog=f"jaxmoust {verb}", add_help=False, allow_abbrev=False)
+    for name, default, kind in (("config", None, str), ("workdir", "", str), ("coordinator", "", str)):
+        parser.add_argument(f"--{name}", default=default, type=kind)
+    parser.add_argument("--num_processes", default=0, type=int)
+    parser.add_argument("--process_id", default=-1, type=int)
+    own = [entry.load() for entry in _of(verb) if verb == "study"]
+    for module in own:
+        module.arguments(parser)
+    parsed, stray = parser.parse_known_args([word for word in args if word not in words])
+    if stray:
+        raise Usage(f"Unexpected {' '.join(stray)!r}: fields are set by --config.field=value.")
+    if own and own[0].without_config(parsed):
+        return
+    if parsed.config is None:
+        raise Usage(f"--config is missing.\n\n{_explained(verb)}")
+    if not parsed.workdir:
+        raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{_explained(verb)}")
+    if not parsed.coordinator and (parsed.num_processes or parsed.process_id >= 0):
+        raise Usage("--num_processes and --process_id need --coordinator=HOST:PORT, the same in every process.")
+    from jaxmoust.jobs.parts.configure import configuration
+
+    _, config, _ = configuration(parsed.config, words, verb)
+    _machine(parsed)
+    command = shlex.join(["jaxmoust", verb, *args])
+    if own:
+        own[0].main(config, parsed, command)
+        return
+    from jaxmoust.jobs.parts.job import do
+    from jaxmoust.jobs.parts.registry import job_of
+
+    outcome = do(job_of(config["task"]), config, Path(parsed.workdir))
+    shown = {k: v for k, v in outcome.result.items() if isinstance(v, int | float | str) and k != "sampler"}
+    print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
+    print(f"{parsed.workdir}/result.json" + (f" (found: it was finished on {outcome.found})" if outcome.found else ""))
+
+
+def _machine(parsed: argparse.Namespace) -> None:
+    from jaxmoust.runtime import parallel
+
+    parallel.use_all_cores()
+    if parsed.coordinator:
+        try:
+            parallel.initialize(parsed.coordinator, parsed.num_processes, parsed.process_id)
+        except ValueError as e:
+            raise Usage(e) from e
+    cache = os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")
+    parallel.enable_compilation_cache(Path(cache) / "xla")
+
+
+def _guarded(run: Callable[[], None]) -> int:
+    """Runs work that may be stopped, and turns what it raises into a sentence and a code."""
+    from jaxmoust.runtime import stop
+
+    undo = stop.install()
+    try:
+        return _orderly(run)
+    except stop.Stopped as e:
+        return _complain(e, INTERRUPTED if stop.interrupted() else STOPPED)
+    except KeyboardInterrupt:
+        what = "what is finished and the last checkpoint, where there is one"
+        return _complain(f"Interrupted at once; the same command continues from {what}.", INTERRUPTED)
+    except Exception as e:
+        if isinstance(e, _said_in_words()):
+            return _complain(e, FAILED)
+        traceback.print_exc()
+        return FAILED
+    finally:
+        undo()  # for a notebook or a test that goes on
+
+
+def _orderly(run: Callable[[], None]) -> int:
+    try:
+        run()
+    except (BadInput, Usage) as e:
+        return _complain(e, BAD_USAGE)
+    return DONE
+
+
+def _said_in_words() -> tuple[type[Exception], ...]:
+    """Failures of a run that say all there is to say. What could raise them has been imported by now."""
+    from jaxmoust.generate.writing import NotAnImage
+    from jaxmoust.jobs.study import StudyFailed
+    from jaxmoust.runtime.checkpoint import BrokenCheckpoint
+    from jaxmoust.runtime.progress import NonFiniteError
+    from jaxmoust.study.store import BrokenResult
+    from jaxmoust.train.predict import NonFiniteRows
+
+    return NonFiniteError, NonFiniteRows, NotAnImage, BrokenCheckpoint, BrokenResult, StudyFailed
+
+
+def _quietly(run: Callable[[], Any], code: int | None = None) -> int:
+    """Runs something that prints for a reader who may have gone: `| head` is no failure to tell of."""
+    try:
+        try:
+            returned = run()
+            return returned or DONE if code is None else code
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return FAILED
+
+
+def _complain(message: object, code: int) -> int:
+    print(f"jaxmoust: {message}", file=sys.stderr)
+    return code
+
+
+def _explained(verb: str) -> str:
+    """The help of a verb, or of all that begin with its word: what each does, how, and what it takes."""
+    chosen = _of(verb) or [entry for entry in entries() if entry.verb.startswith(f"{verb} ")]
+    texts = [f"jaxmoust {entry.verb}: {entry.does}\n\n{entry.help}" for entry in chosen]
+    for entry in chosen:
+        module = None if entry.tasks and entry.verb != "study" else entry.load()
+        if module is not None:
+            parser = argparse.ArgumentParser(prog=f"jaxmoust {entry.verb}", add_help=False, usage=argparse.SUPPRESS)
+            module.arguments(parser)
+            texts.append(parser.format_help().strip())
+    if any(entry.tasks for entry in chosen):
+        texts.append(
+            "Every field of the configuration is set by --config.section.field=value; `jaxmoust config --config=PATH` "
+            "prints them all."
+        )
+    return "\n\n".join(texts)
+
+
+def _overview() -> str:
+    does = {entry.verb: entry.does for entry in reversed(entries())}
+    width = max(map(len, does))
+    verbs = "\n".join(f"  {verb:<{width}}  {does[verb]}" for verb in reversed(does))
+    return f"""jaxmoust: will generated images help my classifier, and how many are worth one more real image?
+
+  jaxmoust VERB --config=PATH[:arg] --workdir=DIR [--config.field=value ...]
+
+{verbs}
+
+The whole question on a small data set, in minutes:
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
+
+Run a command again and it continues where it stopped, or finds what is done. Several processes: start the same
+command in each with --coordinator=HOST:PORT --num_processes=N --process_id=I (or --coordinator=auto on a TPU pod).
+`jaxmoust VERB --help` shows what a verb reads and leaves, with an example.
+Exit codes: 0 done, 1 failed, 2 bad usage or input (nothing written), 143 stopped on request (SIGTERM) or 130 (Ctrl-C;
+again: at once) with a checkpoint."""

@@ -1,0 +1,53 @@
+r"""Verb `data import`: turns generated images (a folder or a zip, labelled by folder or by a CSV; CIFAKE) into a set
+
+  jaxmoust data import --path=generated --workdir=runs/imported
+  jaxmoust data import --path=generated.zip --labels=labels.csv --generator="Stable Diffusion 2" --guidance=2 \
+    --workdir=runs/imported
+  jaxmoust data import --source=cifake_fake --path=cifake.zip --split=train --workdir=runs/cifake
+
+A folder for each class (all in one place, or below --split), or --labels: a CSV file, on the disk or inside --path,
+with the columns file, label and, if known, prompt. --classes gives the classes and their order. Images of one size.
+Nothing is unpacked: an archive whose members lead out of it, are links or swell is refused. Other files are listed.
+"""
+
+import argparse
+from pathlib import Path
+
+from jaxmoust.jobs.parts.registry import BadInput
+
+MOST_LISTED = 20
+FIELDS = ("source", "split", "classes", "name", "generator", "seed", "guidance", "steps")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    add = parser.add_argument
+    add("--workdir", default="", help="the set to write")
+    add("--path", default="", help="a folder or a zip archive of images")
+    add("--source", default="", help="where that is another source, its name: cifake_fake, ...")
+    add("--split", default="", help="the part of it")
+    add("--labels", default="", help="a CSV file with the columns file, label[, prompt]")
+    add("--classes", default="", help="a text file: the classes to use, one a line")
+    add("--name", default="", help="what the set is called")
+    add("--generator", default="", help="what made the images")
+    add("--seed", type=int, help="the generator's seed, if known")
+    add("--guidance", type=float, help="its guidance, if known; 1 is off")
+    add("--steps", type=int, help="its sampling steps, if known")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Imports the images and says what was passed over."""
+    from jaxmoust.data.synthetic.importer import import_images
+
+    if not (args.path or args.source) or not args.workdir:
+        raise BadInput("Give --path=DIR or --path=FILE.zip, the generated images, and --workdir=DIR, the set to write.")
+    fields = {name: getattr(args, name) for name in FIELDS}
+    try:
+        done = import_images(args.path, Path(args.workdir), table=args.labels, **fields)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    print(f"{done.num_images:,} images of {len(done.class_names)} classes in {args.workdir}")
+    if done.passed_over:
+        more = len(done.passed_over) - MOST_LISTED
+        listed = ", ".join(done.passed_over[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+        print(f"{len(done.passed_over):,} files passed over: {listed}")

@@ -1,0 +1,68 @@
+"""Verb `evaluate`, task `evaluate`: evaluates a trained classifier on a test set
+
+Every test image is counted once, at any batch size and number of devices.
+
+  jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real
+"""
+
+import time
+from typing import Any
+
+from jaxmoust import build
+from jaxmoust.config import Field
+from jaxmoust.data.sources.registry import open_source
+from jaxmoust.jobs.parts.classifier import accuracies, open_classifier
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import evaluation_stream
+from jaxmoust.runtime.folder import RunFolder
+
+
+class Evaluate(Job):
+    """Evaluates a classifier on a split of a data set."""
+
+    sections = {
+        "checkpoint": Field("", str, "the folder of a trained classifier; DIR@best takes its best checkpoint"),
+        "data": {
+            "source": Field("", str, "the data set; '' is the one that the classifier was trained on"),
+            "path": Field("", str, "where it lies"),
+            "classes": Field("", str, "a text file with the classes to use, one a line"),
+            "split": Field("test", str, "the part of it"),
+        },
+        "eval": build.EVAL,
+    }
+    refers = ("checkpoint",)
+
+    def check(self) -> None:
+        """Finds the classifier and the images."""
+        self._test()
+
+    def open(self) -> None:
+        """Reads the classifier, and opens the stream."""
+        self.classifier = one = open_classifier(self.output, self.test)
+        self.data = evaluation_stream(self.test, one.shape, self.config, self.machine, *one.held)
+
+    def contents(self) -> dict[str, str]:
+        """The classifier and the images."""
+        self._test()
+        return {**super().contents(), "data.images": self.test.digest}
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Evaluates."""
+        started, one = time.monotonic(), self.classifier
+        evaluation = one.task.evaluate(self.machine.replicate(one.state), None, self.data, self.machine)
+        found = accuracies(evaluation, self.test, one.shape, folder, self.machine)
+        return {**found, "seconds": time.monotonic() - started}
+
+    def _test(self) -> None:
+        if not self.config["checkpoint"]:
+            raise ValueError(
+                "config.checkpoint is empty: give the folder of a trained classifier, --config.checkpoint=DIR."
+            )
+        self.output = self.inputs.output(self.config["checkpoint"], "classify", "train")
+        data = dict(self.config["data"])
+        if not data["source"]:
+            data |= {name: self.output.config["data"][name] for name in ("source", "path", "classes")}
+        self.test = open_source(data["source"], data["split"], data["path"], data["classes"])
+
+
+JOB = Evaluate

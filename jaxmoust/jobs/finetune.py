@@ -1,0 +1,291 @@
+"""Verb `fit`, tasks `finetune` and `autoencode`: trains parts of a Stable Diffusion pipeline on a data set's images
+
+Task `finetune` trains the U-Net, adapters (LoRA) or new words, and leaves pipeline/, lora.safetensors or tokens/, which
+torch's diffusers reads; task `autoencode` trains the VAE.
+
+  jaxmoust fit --config=configs/generator/digits_tiny_sd_lora.py --workdir=runs/tiny_sd_lora
+"""
+
+import functools
+import io
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.config import Field, fields, unpack
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.state import TrainState
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers.share import Random
+from jaxmoust.data.source import from_arrays
+from jaxmoust.generate import prompts, text_to_image
+from jaxmoust.jobs.parts import pipelines
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, fit_eval_data, run_fit, training_stream
+from jaxmoust.models import stable_diffusion
+from jaxmoust.models.stable_diffusion import Loaded, memory
+from jaxmoust.report import contact_sheet
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.paths import atomic_write
+from jaxmoust.train.autoencode import Autoencode
+from jaxmoust.train.finetune import Finetune
+
+_GIVEN = ("pipeline", "image_shape", "num_classes", "num_tokens", "augment")
+_TRAINING = {
+    **build.SEED,
+    "pipeline": pipelines.PIPELINE_SECTION,
+    "data": build.DATA,
+    "augment": build.AUGMENT,
+    "optim": build.OPTIM,
+    "train": build.TRAIN,
+    "eval": build.EVAL,
+}
+
+
+class TunePipeline(Job):
+    """What the two trainings of parts of a pipeline have in common."""
+
+    images = ("base", "unused")
+    refers = ("pipeline.path", "pipeline.lora")
+    title: str
+    asked: prompts.Prompts = ()
+    words: dict[str, str] = {}
+
+    def make_task(self) -> Callable[..., Any]:
+        """Opens what the training is of, and returns what makes its task."""
+        raise NotImplementedError
+
+    def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
+        """Writes what was learnt."""
+        raise NotImplementedError
+
+    def watch(self, folder: RunFolder) -> Callable[[TrainState], None] | None:
+        """What is called at every evaluation."""
+        return None
+
+    def check(self) -> None:
+        """Opens the pipeline, builds the training, and compares its memory with the device's."""
+        config = self.config
+        self.real = real = self.inputs.real(config["data"])
+        self.class_names = real.base.class_names
+        self.loaded = pipelines.open_pipeline(config["pipeline"], self.inputs)
+        if real.random_crop and config["method"].get("precompute"):
+            raise ValueError(
+                "method.precompute encodes each image once: allowed is data.random_crop=0, or no precompute."
+            )
+        make, self.frozen = self.make_task(), {}
+
+        def make_frozen(task: Any) -> Any:
+            self.frozen = dict(task.frozen(self.loaded.params, self.asked))
+            return self.frozen
+
+        metrics = ("loss_train", "loss_heldout") if real.unused is not None else ("loss_train",)
+        self.training = build.make_training(
+            lambda config, shape, num_classes: make(image_shape=shape),
+            config,
+            real.shape,
+            len(self.class_names),
+            metrics,
+            self.machine,
+            make_frozen,
+        )
+        available = self.machine.memory_bytes
+        if available and self.need.total > available:
+            raise ValueError(
+                f"A step needs about {self.need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
+                "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
+            )
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the pipeline before it is trained."""
+        return {
+            "n_base": base_size(self.real),
+            "data_digest": self.real.base.digest,
+            "image_shape": self.real.shape,
+            "class_names": self.class_names,
+            "words": self.words,
+            "method": "stable_diffusion",
+        }
+
+    def opened(self) -> Loaded:
+        """The pipeline that the training starts from, with its new words: sets ask it what a prompt may be."""
+        return self.loaded
+
+    def open(self) -> None:
+        """Opens the streams."""
+        real, machine = self.real, self.machine
+        self.eval_data = fit_eval_data(real, self.config, machine)
+        pool, precompute = Pool.from_sources([real.base]), self.config["method"].get("precompute", False)
+        sampler = Random(pool, self.config["seed"])
+        self.stream_from = training_stream(pool, sampler, real, self.training.recipe, machine, pixels=not precompute)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Trains, and leaves what was learnt."""
+        started, config, task, frozen = time.monotonic(), self.config, self.training.task, self.frozen
+        print(f"each device needs about {self.need}")
+        if config["method"].get("precompute"):
+            images = evaluation_stream(self.real.base, self.real.shape, config, self.machine)
+            frozen = task.frozen(self.loaded.params, self.asked, images, self.machine)
+        seconds_before = time.monotonic() - started
+        state, evaluation, seconds = run_fit(
+            self.training,
+            self.stream_from,
+            self.eval_data,
+            folder,
+            self.machine,
+            config["seed"],
+            config["task"],
+            task.start(self.loaded.params),
+            frozen,
+            self.watch(folder),
+        )
+        trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
+        if self.machine.primary:
+            self.leave(folder.path, trained, evaluation.metrics)
+        self.machine.barrier("left")
+        tuned = pipelines.left(folder.path, config["pipeline"], self.inputs)
+        return {
+            **evaluation.metrics,
+            "steps": self.training.recipe.num_steps,
+            **self.promise(),
+            "generator": text_to_image.digest(tuned),
+            "num_trained": sum(leaf.size for leaf in jax.tree.leaves(trained)),
+            "seconds": seconds + seconds_before,
+        }
+
+    @functools.cached_property
+    def need(self) -> memory.Need:
+        """What a step takes on each device; traced when it is asked for, which a study on CPUs never does."""
+        task, recipe = self.training.task, self.training.recipe
+        rows, precompute = recipe.rows(self.machine), self.config["method"].get("precompute", False)
+        frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.frozen)
+        batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "index", "slot")}
+        if precompute:
+            size = (len(self.real.base), 1 + task.augment.flip, *task.pipeline.latent_shape(task.image_px))
+            frozen["latents"] = dict.fromkeys(("mean", "std"), jax.ShapeDtypeStruct(size, np.float32))
+        else:
+            batch["image"] = jax.ShapeDtypeStruct((rows, *self.real.shape), np.uint8)
+
+        def loss(params: Any, frozen: Any, batch: Any) -> jax.Array:
+            return task.loss(params, {}, frozen, batch, jax.vmap(jax.random.key)(batch["slot"]))[0]
+
+        params = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
+        average = bool(recipe.ema_half_life_images)
+        return memory.of_training(loss, params, frozen, batch, recipe.tx, average, recipe.micro_batches)
+
+
+class TuneUNet(TunePipeline):
+    """Fine-tunes the U-Net, adapters on it, or new words."""
+
+    sections = {
+        **_TRAINING,
+        "prompts": fields(prompts.read, skip=("class_names", "words")),
+        "method": {
+            "learn_tokens": Field(0, int, "new words to learn for each class; 0 is off"),
+            "token_like": Field("", str, "the word that the new ones start as; '' takes each class's own name"),
+            **fields(Finetune, skip=_GIVEN),
+        },
+        "grid": {
+            "per_class": Field(
+                0, int, "images of each class sampled at every evaluation, grids/step_N.png; 0 for none"
+            ),
+            **fields(text_to_image.Request, skip=("prompts", "image_px")),
+        },
+    }
+    refers = (*TunePipeline.refers, "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
+
+    def make_task(self) -> Callable[..., Any]:
+        """Adds the new words to the pipeline, and reads the prompts."""
+        method, names = dict(self.config["method"]), self.class_names
+        per_class, like = method.pop("learn_tokens"), method.pop("token_like")
+        if per_class:
+            self.words = new_words(names, per_class)
+            starts = {word: like or name for name, text in self.words.items() for word in text.split()}
+            self.loaded = stable_diffusion.add_tokens(self.loaded, starts)
+        section = self.config["prompts"]
+        self.asked = unpack("prompts", prompts.read, section, class_names=names, words=self.words or None)
+        augment = unpack("augment", Augment, self.config["augment"])
+        given = {"pipeline": self.loaded.pipeline, "num_classes": len(names), "augment": augment}
+        return functools.partial(unpack, "method", Finetune, method, **given, num_tokens=per_class * len(names))
+
+    def check(self) -> None:
+        """As every training, and the section grid."""
+        super().check()
+        grid = dict(self.config["grid"])
+        self.per_class = grid.pop("per_class")
+        if self.per_class < 0:
+            raise ValueError(f"config.grid.per_class {self.per_class}: allowed are whole numbers from 0 (no pictures).")
+        first = tuple(some[:1] for some in self.asked)
+        image_px = self.training.task.image_px
+        self.request = unpack("grid", text_to_image.Request, grid, prompts=first, image_px=image_px)
+
+    def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
+        """Writes a whole pipeline, or what is smaller and all that changed."""
+        task = self.training.task
+        tuned = Loaded(self.loaded.pipeline, task.tuned(self.loaded.params, trained))
+        if task.whole:
+            pipelines.leave(folder, tuned)
+        else:
+            words = tuple(word for text in self.words.values() for word in text.split())
+            pipelines.leave(folder, tuned, trained.get("lora"), task.alpha, words)
+
+    def watch(self, folder: RunFolder) -> Callable[[TrainState], None] | None:
+        """Samples a few images of each class with the same prompts and seed at every evaluation."""
+        task, names, request = self.training.task, self.class_names, self.request
+        if not self.per_class or not self.machine.primary:
+            return None
+        labels = np.repeat(np.arange(len(names)), self.per_class)
+        indices = np.tile(np.arange(self.per_class), len(names))
+        devices = parallel.Machine.local()
+
+        def watch(state: TrainState) -> None:
+            trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
+            now = Loaded(self.loaded.pipeline, task.tuned(self.loaded.params, trained))
+            images = np.concatenate(list(text_to_image.draw(now, request, 0, labels, indices, devices)))
+            sheet = contact_sheet.contact_sheet(from_arrays(images, labels, names), self.per_class)
+            (folder.path / "grids").mkdir(exist_ok=True)
+            content = io.BytesIO()
+            sheet.save(content, "png")
+            atomic_write(folder.path / "grids" / f"step_{int(state.step):06d}.png", content.getvalue())
+
+        return watch
+
+
+class TuneVAE(TunePipeline):
+    """Trains the pipeline's VAE."""
+
+    sections = {**_TRAINING, "method": fields(Autoencode, skip=_GIVEN)}
+
+    def make_task(self) -> Callable[..., Any]:
+        """Reads the augmentation."""
+        augment = unpack("augment", Augment, self.config["augment"])
+        given = {"pipeline": self.loaded.pipeline, "augment": augment}
+        return functools.partial(unpack, "method", Autoencode, self.config["method"], **given)
+
+    def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
+        """Writes the whole pipeline."""
+        pipelines.leave(folder, self.training.task.tuned(self.loaded, trained, metrics))
+
+
+JOB = {"finetune": TuneUNet, "autoencode": TuneVAE}
+
+
+def new_words(class_names: Sequence[str], per_class: int) -> dict[str, str]:
+    """What each class is called once its words are learnt: "Basophil" -> "<basophil>", or "<basophil-0> <basophil-1>".
+
+    Raises: ValueError: a number below 1, or class names that come to the same.
+    """
+    if per_class < 1:
+        raise ValueError(f"method.learn_tokens {per_class}: allowed are whole numbers from 0 (off), for each class.")
+    plain = [re.sub(r"[^a-z0-9]+", "-", str(name).lower()).strip("-") for name in class_names]
+    if len(set(plain)) < len(plain) or not all(plain):
+        raise ValueError(f"Got classes {list(class_names)}, which as new words are {plain}: give them distinct names.")
+    ends = [""] if per_class == 1 else [f"-{number}" for number in range(per_class)]
+    return {name: " ".join(f"<{word}{end}>" for end in ends) for name, word in zip(class_names, plain, strict=True)}

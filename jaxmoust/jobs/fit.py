@@ -1,0 +1,90 @@
+"""Verb `fit`, task `diffuse`: trains a generator inside a data set (DDPM, EDM), or fine-tunes Stable Diffusion on it
+
+Leaves checkpoints/, metrics.jsonl, tensorboard/ and result.json in --workdir.
+
+  jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm
+  jaxmoust fit --config=configs/generator/digits_edm.py --workdir=runs/edm500 --config.data.n_base=500
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jaxmoust import build
+from jaxmoust.config import Config, plain
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers.share import Random
+from jaxmoust.generate import pixels
+from jaxmoust.jobs.parts.inputs import Output
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import base_size, evaluated_on, fit_eval_data, run_fit, training_stream
+from jaxmoust.runtime import checkpoint, parallel
+from jaxmoust.runtime.folder import RunFolder
+
+
+class Fit(Job):
+    """Trains a generator on the base set of a data set."""
+
+    sections = build.GENERATOR
+    images = ("base", "unused")
+
+    def check(self) -> None:
+        """Builds the training."""
+        self.real = self.inputs.real(self.config["data"])
+        metrics = tuple(f"loss_{name}" for name in evaluated_on(self.real))
+        self.class_names = self.real.base.class_names
+        self.training = build.make_training(
+            build.make_diffuse, self.config, self.real.shape, len(self.class_names), metrics, self.machine
+        )
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the generator before it is trained."""
+        return {
+            "n_base": base_size(self.real),
+            "data_digest": self.real.base.digest,
+            "image_shape": self.real.shape,
+            "class_names": self.class_names,
+            "method": self.config["method"]["name"],
+        }
+
+    def open(self) -> None:
+        """Opens the streams."""
+        self.eval_data = fit_eval_data(self.real, self.config, self.machine)
+        pool, recipe = Pool.from_sources([self.real.base]), self.training.recipe
+        self.stream_from = training_stream(pool, Random(pool, self.config["seed"]), self.real, recipe, self.machine)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Trains."""
+        title, seed = f"fit {self.config['method']['name']}", self.config["seed"]
+        state, evaluation, seconds = run_fit(
+            self.training, self.stream_from, self.eval_data, folder, self.machine, seed, title
+        )
+        params = parallel.to_host(state.ema["params"] if state.ema else state.params)
+        task, shape = self.training.task, self.real.shape
+        generator = pixels.Generator(task.model, task.method, params, len(self.class_names), shape)
+        return {
+            **evaluation.metrics,
+            "steps": self.training.recipe.num_steps,
+            **self.promise(),
+            "generator": generator.digest,
+            "seconds": seconds,
+        }
+
+
+JOB = Fit
+
+
+def generator_config(output: Output) -> Config:
+    """The configuration of a generator that `fit` or `import` left: an imported network says it in its result."""
+    return plain(output.result.get("sections", output.config))
+
+
+def load_generator(output: Output) -> pixels.Generator:
+    """Opens what `fit` or `import` left. Raises: ValueError: no checkpoint, or none of such a network."""
+    config = generator_config(output)
+    shape, num_classes = tuple(output.result["image_shape"]), len(output.result["class_names"])
+    task = build.make_diffuse(config, shape, num_classes)
+    averaged = config.get("optim", {}).get("ema_half_life_images")
+    folder = (output.folder or Path()) / "checkpoints"
+    params, _ = checkpoint.restore_tree(folder, "ema" if averaged else "params", output.which)
+    params = params["params"] if averaged else params
+    return pixels.Generator(task.model, task.method, params, num_classes, shape)

@@ -1,0 +1,1 @@
+"""What several verbs are made of."""

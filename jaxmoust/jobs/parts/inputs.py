@@ -1,0 +1,173 @@
+"""What a configuration refers to: finished runs, synthetic sets, files, and the data sets that jobs share.
+
+Inside a study a reference is the name of a stage, which may be yet to come: then what is known of it beforehand stands
+in its place, so that a job checks itself the same way before and after.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmoust.config import Config, plain
+from jaxmoust.data.mixture import as_tuple
+from jaxmoust.data.real import RealData, open_set, real_data
+from jaxmoust.data.source import Source, digest_bytes, digest_files
+from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.runtime.folder import digest
+from jaxmoust.runtime.paths import read_json
+
+BEST = "@best"  # behind the folder of a run: the checkpoint that was best by its train.best_metric, not the newest
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a job left, or will leave.
+
+    Args:
+        config: its configuration. result: what its result.json says; of one that is yet to run, what is known of it.
+        folder: where it lies; None before it has run.
+        which: "newest" or "best": the checkpoint that is meant.
+    """
+
+    config: Config
+    result: dict[str, Any]
+    folder: Path | None
+    which: str = "newest"
+
+
+class Inputs:
+    """Opens what configurations refer to; what several of them share, once.
+
+    Args:
+        resolve: turns a reference into its path: `Path` on the command line, a look-up in the store inside a study.
+        names: says of a reference whether it is the name of a stage, which covers its content.
+    """
+
+    def __init__(self, resolve: Callable[[str], Path] = Path, names: Callable[[str], bool] = lambda ref: False):
+        self._resolve, self._names = resolve, names
+        self._real: dict[str, RealData] = {}
+        self._digests: dict[str, str] = {}
+        # What is yet to be computed, by its name, and what checking it has opened that checks of others want, too.
+        self.planned: dict[str, Output] = {}
+        self.shared: dict[str, Any] = {}
+
+    def path(self, ref: str) -> Path:
+        """Where something lies: what a name means to the resolver, else to the file system."""
+        ref = ref.removesuffix(BEST)
+        here = self._resolve(ref).expanduser()
+        return here if here.exists() else Path(ref).expanduser()
+
+    def real(self, data: Config) -> RealData:
+        """Opens the real images of a data section. Raises: ValueError: whatever is wrong with them."""
+        wanted = {name: value for name, value in data.items() if name in _REAL_FIELDS}
+        name = digest(wanted)
+        if name not in self._real:
+            self._real[name] = real_data(**wanted)
+        return self._real[name]
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once for all that ask under the same name."""
+        if name not in self.shared:
+            self.shared[name] = make()
+        return self.shared[name]
+
+    def forget(self, ref: str) -> None:
+        """Takes back what was known of a run before it ran: from now on, what it left counts."""
+        self.planned.pop(ref, None)
+        self.shared.pop(ref, None)
+
+    def output(self, ref: str, tasks: str | tuple[str, ...], verb: str) -> Output:
+        """What a run of a task (or of one of several) left in a folder, or will leave.
+
+        Raises: ValueError: there is none; the verb that makes one is named.
+        """
+        tasks = (tasks,) if isinstance(tasks, str) else tasks
+        if ref in self.planned:
+            return self.planned[ref]
+        folder, which = self.path(ref), "best" if ref.endswith(BEST) else "newest"
+        config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
+        if config is None or result is None or config.get("task") not in tasks:
+            raise ValueError(
+                f"{folder} holds no finished {' or '.join(map(repr, tasks))} run. "
+                f"Run `jaxmoust {verb} --workdir={folder}` first."
+            )
+        return Output(plain(config), result, folder, which)
+
+    def synthetic(self, ref: str, real: Source | None = None, num_images: int = 0) -> Source:
+        """Opens a synthetic set; of one that is yet to be sampled, its labels alone.
+
+        Args:
+            real: the images that it is to be mixed with: of the same classes. num_images: the first so many; 0 is all.
+        Raises: ValueError: no such set, other classes, or more images wanted than there are.
+        """
+        if ref not in self.planned:
+            path = self.path(ref)
+            return open_set(path, real, num_images) if real else synthetic.open_synthetic(path)
+        output = self.planned[ref]
+        names, shape = tuple(output.result["class_names"]), tuple(output.result["image_shape"])
+        drawn = {k: v for k, v in output.config.items() if k not in ("name", "num_images", "shard_images")}
+        labels = np.arange(output.config["num_images"], dtype=np.int32) % len(names)
+        source = Source(
+            output.config["name"], labels, names, shape, _Unread(len(labels)), ref, origin=f"planned-{digest(drawn)}"
+        )
+        return open_set(source, real, num_images) if real else source
+
+    def learnt_from(self, ref: str) -> str:
+        """The digest of the real images that a set's generator learnt from; "" where nothing says."""
+        return (read_json(self.path(ref) / "result.json") or {}).get("data_digest", "")
+
+    def digest(self, refs: str | Sequence[str]) -> str:
+        """The content address of what one or several references name; "" of what is no path here, as a hub's name."""
+        refs = as_tuple(refs) if isinstance(refs, str) else tuple(refs)
+        found = [ref if self._names(ref) else self._digest(ref) for ref in refs]
+        return ",".join(found) if all(found) else ""
+
+    def _digest(self, ref: str) -> str:
+        if ref not in self._digests:
+            self._digests[ref] = content_digest(self.path(ref))
+        return self._digests[ref]
+
+    @staticmethod
+    def is_whole(folder: Path) -> bool:
+        """Whether a finished job's folder has what its result says: of a synthetic set, every shard as it was."""
+        return not (folder / synthetic.PROVENANCE_FILE).is_file() or synthetic.is_whole(folder)
+
+
+class _Unread:
+    """The images of a set that is yet to be sampled: so many of them, and none to read."""
+
+    def __init__(self, size: int):
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        raise RuntimeError("a set that is yet to be sampled was read")
+
+
+def content_digest(here: Path) -> str:
+    """The content address of a finished run, of a file, or of a folder's files but hidden ones; "" where nothing lies.
+
+    Of a run, what it was made of and what it found count, and how long it took does not.
+    """
+    config, result = (_object(here / name) if here.is_dir() else None for name in ("config.json", "result.json"))
+    if config is not None and result is not None and "task" in config:
+        contents = _object(here / "contents.json") or {}
+        found = {name: value for name, value in result.items() if name != "seconds"}
+        return digest_bytes(digest([config, contents, found]).encode())
+    names = sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file()) if here.is_dir() else [""]
+    names = [name for name in names if not any(part.startswith(".") for part in Path(name).parts)]
+    files = [here / name for name in names]
+    return digest_files(files, *(name.encode() for name in names)) if here.exists() else ""
+
+
+def _object(path: Path) -> dict | None:
+    read = read_json(path)
+    return read if isinstance(read, dict) else None
+
+
+_REAL_FIELDS = frozenset(real_data.__annotations__) - {"return"}

@@ -1,0 +1,132 @@
+"""What a job is: one object that checks everything it can, then does its work in a folder."""
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxmoust.config import Config, Schema
+from jaxmoust.jobs.parts.inputs import Inputs
+from jaxmoust.jobs.parts.registry import BadInput
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder, environment
+from jaxmoust.runtime.lock import holder, lease
+from jaxmoust.runtime.paths import read_json
+
+# Fields that only say where something lies, or where a copy of it is kept.
+LOCK = ".lock"
+PLACES = ("data.path", "data.classes", "data.map_dir", "data.decoded")
+
+
+class Job(ABC):
+    """One thing to do: a complete configuration in, a folder with a result out.
+
+    `check` refuses on shapes, names and labels alone, so that a study can check every stage before the first one has
+    run; `open` reads what is large, and may refuse still; `run` works. Who computes a job calls them in this order.
+
+    Args:
+        config: complete, see `sections`. inputs: what it refers to.
+    """
+
+    # What a configuration of this job holds, besides `task`.
+    sections: ClassVar[Schema]
+    # Which real images its result depends on: of "base", "unused" and "test".
+    images: ClassVar[tuple[str, ...]] = ()
+    # Fields, dotted, that name other runs, sets or files.
+    refers: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Config, inputs: Inputs | None = None):
+        self.config, self.inputs = config, inputs or Inputs()
+        self.machine = parallel.Machine.all()
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuses what cannot run. Raises: ValueError."""
+
+    def open(self) -> None:  # noqa: B027, as most jobs read nothing more
+        """Reads what `run` needs. Raises: ValueError: what lies there cannot be used."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Fields that do not tell one run from another."""
+        return PLACES
+
+    @abstractmethod
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Does the work, or what is left of it, and returns the result."""
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the result once `check` has passed: what checks of other jobs read of it."""
+        return {}
+
+    def opened(self) -> Any:
+        """What `check` has opened that checks of jobs which refer to this one want, too."""
+        return None
+
+    def contents(self) -> dict[str, str]:
+        """The content address of everything the job reads, under the fields that name it."""
+        found: dict[str, str] = {}
+        if self.images:
+            real = self.inputs.real(self.config["data"])
+            sources = {"base": real.base, "unused": real.unused, "test": real.test}
+            found |= {f"data.{name}": source.digest for name in self.images if (source := sources[name]) is not None}
+        for field in self.refers:
+            if refs := _at(self.config, field):
+                found |= {field: self.inputs.digest(refs)}
+        return {field: digest for field, digest in found.items() if digest}
+
+    @staticmethod
+    def work(config: Config, size_of: Callable[[str], int]) -> float:
+        """How much there is to do, in units that take alike long: by default images that go through a training.
+
+        Args: size_of: the number of images of a synthetic set.
+        """
+        return config["train"]["num_steps"] * config["train"]["batch_size"] if "train" in config else 1.0
+
+
+def _at(config: Config, field: str) -> Any:
+    for name in field.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None  # type: ignore[assignment]
+    return config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: its result, and when it was finished, if that was before ("" if it was now)."""
+
+    result: dict[str, Any]
+    found: str = ""
+
+
+def do(make: type[Job], config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
+    """Does a job in its folder, or returns the result that the folder already holds of the same job and data.
+
+    Raises:
+        BadInput: the configuration, its data or the folder does not allow it; nothing was written.
+    """
+    machine = parallel.Machine.all()
+    try:
+        if who := holder(workdir / LOCK):
+            raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
+        job = make(config, inputs)
+        contents = job.contents()
+        made = RunFolder.check(workdir, config, contents, job.places)
+        if made and (result := read_json(workdir / "result.json")) is not None and job.inputs.is_whole(workdir):
+            finished = (workdir / "result.json").stat().st_mtime
+            return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
+        job.check()
+        job.open()
+        here = environment(machine.description)
+        folder = RunFolder.open(workdir, config, here, machine.primary, contents, job.places)
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    with lease(workdir / LOCK) if machine.primary else contextlib.nullcontext(False) as ours:
+        if not machine.any(machine.primary and ours):
+            raise BadInput(f"{workdir} is in use by {holder(workdir / LOCK) or 'another process'}.")
+        result = job.run(folder)
+        folder.write_result(result)
+    machine.barrier("finished")
+    return Outcome(result)

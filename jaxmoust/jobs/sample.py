@@ -1,0 +1,94 @@
+"""Verb `sample`, task `sample`: writes a synthetic set from a generator
+
+Leaves a TFDS data set in --workdir: `tfds.builder_from_directory(DIR).as_data_source()` opens it.
+Image i of class c depends on (generator, seed, c, i) alone. Missing shards are filled in on a restart.
+
+  jaxmoust sample --config=configs/sample/edm.py --workdir=runs/edm_set --config.generator=runs/edm
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jaxmoust import build
+from jaxmoust.config import Config, Field, fields
+from jaxmoust.data.synthetic.spec import SyntheticSpec
+from jaxmoust.generate import pixels
+from jaxmoust.jobs.fit import generator_config, load_generator
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder, environment
+
+# What every synthetic set is asked for.
+SET = {
+    **build.SEED,
+    "name": Field("", str, "of the TFDS data set, and of the source in a pool; '' takes the generator's method"),
+    "num_images": Field(0, int, "of all classes together, each in turn"),
+    "shard_images": Field(1000, int, "images of a file; what is lost of a killed run is at most one such file"),
+}
+
+
+class Sample(Job):
+    """Samples a set from a generator that was trained here or imported."""
+
+    sections = {
+        "generator": Field("", str, "the folder that `fit` or `import` left; DIR@best takes its best checkpoint"),
+        **SET,
+        "sample": fields(pixels.Sampling),
+    }
+    refers = ("generator",)
+
+    def check(self) -> None:
+        """Reads what the generator was trained as, and the solver's settings."""
+        config = self.config
+        if not config["generator"]:
+            raise ValueError(
+                "config.generator is empty: give the folder of a fitted generator, --config.generator=DIR."
+            )
+        self.fitted = self.inputs.output(config["generator"], ("diffuse", "import"), "fit")
+        shape, self.class_names = tuple(self.fitted.result["image_shape"]), tuple(self.fitted.result["class_names"])
+        task = build.make_diffuse(generator_config(self.fitted), shape, len(self.class_names))
+        self.sampling = build.make_sampling(config["sample"], task.method, task.label_dropout)
+        self.shape = shape
+        self.spec = self._spec("")
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the set."""
+        known = {name: self.fitted.result[name] for name in ("method", "n_base", "data_digest")}
+        return {"n": self.spec.num_images, "class_names": self.class_names, "image_shape": self.shape, **known}
+
+    def open(self) -> None:
+        """Reads the generator."""
+        self.generator = load_generator(self.fitted)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Writes the shards that are not there."""
+        started, here, everyone = time.monotonic(), parallel.Machine.local(), self.machine
+        shared = (everyone.process_index, everyone.process_count)
+        spec, versions = self._spec(self.generator.digest), environment()["packages"]
+        pixels.write_set(self.generator, self.sampling, spec, folder.path, here, *shared, versions)
+        everyone.barrier("sampled")
+        return {**self.promise(), "generator": self.generator.digest, "seconds": time.monotonic() - started}
+
+    @staticmethod
+    def work(config: Config, size_of: Callable[[str], int]) -> float:
+        """Evaluations of the network."""
+        return config["num_images"] * config["sample"]["num_steps"]
+
+    def _spec(self, generator: str) -> SyntheticSpec:
+        parallel.check_seed(self.config["seed"])
+        return SyntheticSpec(
+            name=self.config["name"] or self.fitted.result["method"],
+            class_names=self.class_names,
+            shape=self.shape,
+            num_images=self.config["num_images"],
+            shard_images=self.config["shard_images"],
+            seed=self.config["seed"],
+            generator=generator,
+            guidance=self.sampling.guidance,
+            steps=self.sampling.num_steps,
+            created_by=self.config["sample"],
+        )
+
+
+JOB = Sample

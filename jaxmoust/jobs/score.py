@@ -1,0 +1,118 @@
+r"""Verb `score`, task `score`: scores a synthetic set by a trained classifier, or by CLIP
+
+Leaves scores.npy, a number for each image, in --workdir. Weighted and easy-to-hard samplers and filters read it by name
+when it lies in the set's own folder scores/.
+
+  jaxmoust score --config=configs/score/classifier.py --workdir=runs/edm_set/scores/confidence \
+    --config.checkpoint=runs/real --config.set=runs/edm_set
+  jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set --workdir=runs/filtered \
+    --config.data.scores=confidence --config.data.drop_lowest=0.2
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.analysis.scores import SCORES
+from jaxmoust.config import Config, Field
+from jaxmoust.data.mixture import as_tuple
+from jaxmoust.jobs.parts.classifier import (
+    check_classes,
+    image_shape,
+    make_classifier,
+    open_classifier,
+    score_summary,
+    seen_by,
+)
+from jaxmoust.jobs.parts.cross_fit import CrossFit, check_trained
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import evaluation_batch_size, evaluation_stream, write_array
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.train import predict
+
+
+class Score(Job):
+    """Scores every image of a synthetic set by a trained classifier.
+
+    A classifier that has learnt from the very set scores it only cross-fitted (config.folds): trained anew for each
+    fold of the set, without it.
+    """
+
+    sections = {
+        "checkpoint": Field("", str, "the folder of a trained classifier; DIR@best takes its best checkpoint"),
+        "set": Field("", str, "the folder of the synthetic set"),
+        "score": Field(
+            "confidence", Literal[tuple(SCORES)], "certainty is 1 less the entropy; `domain` leaves the density ratio"
+        ),
+        "folds": Field(0, int, "cross-fit: train anew without each of so many folds of the set; 0 is off"),
+        "eval": build.EVAL,
+    }
+    refers = ("checkpoint", "set")
+
+    def check(self) -> None:
+        """Refuses what cannot run, or, without folds, a classifier that has learnt from images of the set."""
+        config = self.config
+        if not config["checkpoint"] or not config["set"]:
+            raise ValueError(
+                "config.checkpoint or config.set is empty: give the folders of a trained classifier and of a set, "
+                "--config.checkpoint=DIR --config.set=DIR."
+            )
+        if config["folds"] < 0 or config["folds"] == 1:
+            raise ValueError(f"config.folds is {config['folds']!r}; allowed are 0 (no cross-fitting) and 2 and up.")
+        evaluation_batch_size(config, self.machine)
+        self.output = self.inputs.output(config["checkpoint"], "classify", "train")
+        self.images = self.inputs.synthetic(config["set"])
+        check_classes(self.output, self.images)
+        self.seen = seen_by(self.output, self.images)
+        if self.seen and not config["folds"]:
+            raise ValueError(
+                f"The classifier {config['checkpoint']} was itself trained on images of {config['set']}, or of a set "
+                "that was sampled alike: how sure it is of them says what it remembers, not what they show. Score by "
+                "one that was trained on real images, or on other sets; or cross-fit: --config.folds=2 (in a study, "
+                "folds=2 beside the score's config) trains it anew on each half of the set, to score the other."
+            )
+        if self.seen:
+            check_trained(self.output.config)
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the scores."""
+        return {"n": len(self.images), "set_digest": self.images.digest}
+
+    def open(self) -> None:
+        """Opens the streams of the set, or the trainings of the folds."""
+        output, images, config = self.output, self.images, self.config
+        if self.seen:
+            sets = [self.inputs.synthetic(ref, images) for ref in as_tuple(output.config["data"]["synthetic"])]
+            trained = make_classifier(output.config, self.inputs, self.machine)
+            self.logits = CrossFit(config, output.config, *trained, images, sets, self.machine).logits
+            return
+        one = open_classifier(output, images)
+        data = evaluation_stream(images, one.shape, config, self.machine, *one.held)
+        self.logits = lambda folder: predict.logits(one.task, one.state, data, self.machine)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Scores."""
+        started, images, done = time.monotonic(), self.images, self.output.result
+        values = SCORES[self.config["score"]](self.logits(folder), images.labels).astype(np.float32)
+        write_array(folder.path / "scores.npy", values, self.machine)
+        return {
+            **self.promise(),
+            **score_summary(self.config["score"], values),
+            "folds": self.config["folds"] if self.seen else 0,
+            "image_shape": image_shape(self.output),
+            "own_shape": images.shape,
+            "data_digest": done["data_digest"],
+            "test_digest": done["test_digest"],
+            "seconds": time.monotonic() - started,
+        }
+
+    @staticmethod
+    def work(config: Config, size_of: Callable[[str], int]) -> float:
+        """Images of the set."""
+        return float(size_of(config["set"]))
+
+
+JOB = Score

@@ -1,0 +1,134 @@
+"""Verb `sample`, task `text_to_image`: writes a synthetic set with Stable Diffusion
+
+The pipeline comes from the Hugging Face hub or from a folder (--config.pipeline.path=DIR), as it is or fine-tuned by
+`fit`.
+
+  jaxmoust sample --config=configs/sample/sd15_cifar10.py --workdir=runs/sd15 --config.sample.guidance=3.0
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jaxmoust import build
+from jaxmoust.config import Config, Field, fields, unpack
+from jaxmoust.data.synthetic.spec import SyntheticSpec
+from jaxmoust.generate import prompts, text_to_image
+from jaxmoust.jobs.parts import pipelines
+from jaxmoust.jobs.parts.job import PLACES, Job
+from jaxmoust.jobs.sample import SET
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder, digest, environment
+
+
+class TextToImage(Job):
+    """Samples a set of a data set's classes and size from text, or from its real images."""
+
+    sections = {
+        "pipeline": pipelines.PIPELINE_SECTION,
+        "data": build.DATA,
+        "prompts": {
+            **fields(prompts.read, skip=("class_names", "words")),
+            "negative": Field("", str, "what images shall not show"),
+        },
+        **SET,
+        "from_real": Field(False, bool, "start from the base set's images (image to image), sample.strength of noise"),
+        "sample": {
+            **fields(text_to_image.Request, skip=("prompts", "negative", "image_px")),
+            "image_px": Field(0, int, "what the pipeline samples at, brought to data.image_px; 0 is its own size"),
+        },
+    }
+    refers = ("pipeline.path", "pipeline.lora", "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
+
+    def check(self) -> None:
+        """Opens the pipeline, of one that is yet to be fine-tuned the one it starts from, and reads the prompts."""
+        config = self.config
+        parallel.check_seed(config["seed"])
+        self.loaded = pipelines.open_pipeline(config["pipeline"], self.inputs)
+        self.tuned = pipelines.fine_tuned(config["pipeline"]["path"], self.inputs)
+        self.real = self.inputs.real(config["data"])
+        self.class_names = self.real.base.class_names
+        section, words = dict(config["prompts"]), self.tuned.get("words") or None
+        negative = section.pop("negative")
+        asked = unpack("prompts", prompts.read, section, class_names=self.class_names, words=words)
+        section = {**config["sample"], "image_px": config["sample"]["image_px"] or self.loaded.pipeline.image_px}
+        self.request = unpack("sample", text_to_image.Request, section, prompts=asked, negative=negative)
+        if self.request.strength < 1 and not config["from_real"]:
+            raise ValueError(
+                f"sample.strength {self.request.strength} needs images to start from: set from_real=True, or "
+                "strength=1.0."
+            )
+        self.loaded.pipeline.latent_shape(self.request.image_px)
+        self.loaded.pipeline.tokenize([negative, *(prompt for some in asked for prompt in some)])
+        self._spec("")
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the set."""
+        return {
+            "n": self.config["num_images"],
+            "class_names": self.class_names,
+            "image_shape": self.real.shape,
+            "method": "stable_diffusion",
+            "n_base": self.tuned.get("n_base", 0),
+            "data_digest": self.tuned.get("data_digest", ""),
+        }
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """From text alone, no real image counts, only what the classes are called and what size is asked for."""
+        return PLACES if self.config["from_real"] else (*PLACES, *(f"data.{name}" for name in self.config["data"]))
+
+    def contents(self) -> dict[str, str]:
+        """The pipeline, the words, and the real images or what they are called."""
+        real = self.inputs.real(self.config["data"])
+        asked = digest([real.base.class_names, real.shape])
+        images = {"data.base": real.base.digest} if self.config["from_real"] else {"classes": asked}
+        return {**super().contents(), **images}
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Writes the shards that are not there."""
+        started, everyone, spec = time.monotonic(), self.machine, self._spec(text_to_image.digest(self.loaded))
+        text_to_image.write_set(
+            self.loaded,
+            self.request,
+            spec,
+            folder.path,
+            parallel.Machine.local(),
+            everyone.process_index,
+            everyone.process_count,
+            environment()["packages"],
+            start_from=self.real.base if self.config["from_real"] else None,
+        )
+        everyone.barrier("sampled")
+        return {**self.promise(), "generator": spec.generator, "seconds": time.monotonic() - started}
+
+    @staticmethod
+    def work(config: Config, size_of: Callable[[str], int]) -> float:
+        """Evaluations of the network."""
+        return config["num_images"] * config["sample"]["num_steps"]
+
+    def _spec(self, generator: str) -> SyntheticSpec:
+        config, request = self.config, self.request
+        single = all(len(some) == 1 for some in request.prompts)
+        return SyntheticSpec(
+            name=config["name"] or "stable_diffusion",
+            class_names=self.class_names,
+            shape=self.real.shape,
+            num_images=config["num_images"],
+            shard_images=config["shard_images"],
+            seed=config["seed"],
+            generator=generator,
+            guidance=request.guidance,
+            steps=request.num_kept,
+            prompts=tuple(some[0] for some in request.prompts) if single else (),
+            created_by={
+                **config["sample"],
+                "image_px": request.image_px,
+                "prompts": request.prompts,
+                "negative": request.negative,
+                "from_real": self.real.base.digest if config["from_real"] else "",
+            },
+        )
+
+
+JOB = TextToImage

@@ -1,0 +1,196 @@
+"""Verb `train`, task `classify`: trains a classifier on real and synthetic images
+
+Leaves checkpoints/, metrics.jsonl, ranks.npy and result.json (top1, top5, n, per class) in --workdir. Real images are
+the source "real" of the pool; a synthetic set goes by the name it was written with.
+
+  jaxmoust train --config=configs/classifier/digits_resnet.py --workdir=runs/real
+  jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set,share=0.5 --workdir=runs/mixed
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxmoust import build
+from jaxmoust.config import Config
+from jaxmoust.data.mixture import Mixture
+from jaxmoust.data.pool import Pool
+from jaxmoust.data.real import filtered, threshold
+from jaxmoust.data.samplers.base import Sampler
+from jaxmoust.data.source import Source
+from jaxmoust.jobs.parts.classifier import accuracies, make_classifier
+from jaxmoust.jobs.parts.inputs import BEST, Inputs
+from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.paths import atomic_write
+
+# Into how many windows of steps the record of what was drawn is cut, and how many draws of each are counted at most.
+NUM_WINDOWS = 32
+NUM_COUNTED = 1 << 18
+
+
+class Train(Job):
+    """Trains a classifier on a pool of real and synthetic images."""
+
+    sections = build.CLASSIFIER
+    images = ("base", "test")
+    refers = ("data.synthetic", "data.scores", "method.pretrained")
+
+    def check(self) -> None:
+        """Builds the training, the pool and the sampler; of sets and scores that are yet to come, from their sizes."""
+        self.real, self.training = make_classifier(self.config, self.inputs, self.machine)
+        self.training, self.before = _started(self.config, self.training, self.inputs)
+        self.mixture = Mixture(**{f.name: self.config["data"][f.name] for f in dataclasses.fields(Mixture)})
+        self.pool, self.scores = open_pool(self.mixture, self.real.base, self.real.test, self.inputs)
+        recipe = self.training.recipe
+        self.num_draws = recipe.num_steps * recipe.batch_size
+        section, seed = self.config["sampler"], self.config["seed"]
+        self.sampler = build.make_sampler(section, self.pool, seed, self.num_draws, self.scores)
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the classifier before it is trained."""
+        sets, before = self.pool.sources[1:], self.before
+        return {
+            "class_names": self.real.base.class_names,
+            "image_shape": self.real.shape,
+            "n_base": base_size(self.real),
+            "n_synthetic": int(self.pool.counts()[1:].sum()),
+            "data_digest": self.real.base.digest,
+            "test_digest": self.real.test.digest,
+            "synthetic_origins": [*before.get("synthetic_origins", []), *(one.origin for one in sets)],
+            "synthetic_digests": [*before.get("synthetic_digests", []), *(one.digest for one in sets)],
+            "synthetic_sizes": [*before.get("synthetic_sizes", []), *(len(one) for one in sets)],
+        }
+
+    def open(self) -> None:
+        """Reads what the training starts from, and opens the streams."""
+        real = self.real
+        self.start = self.training.task.warm_start()
+        where = (real.decoded, real.map_dir, real.test_crop)
+        self.eval_data = evaluation_stream(real.test, real.shape, self.config, self.machine, *where)
+        self.stream_from = training_stream(self.pool, self.sampler, real, self.training.recipe, self.machine)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Trains, evaluates, and counts what was drawn."""
+        recipe, seed = self.training.recipe, self.config["seed"]
+        given = (self.stream_from, self.eval_data, folder, self.machine, seed, "train", self.start)
+        _, evaluation, seconds = run_fit(self.training, *given)
+        if self.machine.primary:
+            drawn = count_draws(self.sampler, recipe.num_steps, recipe.batch_size)
+            atomic_write(folder.path / "draws.json", json.dumps(drawn))
+        expected = self.sampler.expected(0, self.num_draws).sum(1)
+        return {
+            **accuracies(evaluation, self.real.test, self.real.shape, folder, self.machine),
+            **self.promise(),
+            "steps": recipe.num_steps,
+            "share": float(expected[1:].sum() / expected.sum()),
+            "sampler": repr(self.sampler),
+            "seconds": seconds,
+        }
+
+
+JOB = Train
+
+
+def _started(config: Config, training: build.Training, inputs: Inputs) -> tuple[build.Training, dict[str, Any]]:
+    """Finds the run that a training starts from, if any: (the training, that run's result; {} where there is none).
+
+    Raises: ValueError: a folder of another kind of run, of one that has not finished, or of another network.
+    """
+    ref = training.task.pretrained
+    if not ref or (ref not in inputs.planned and not (inputs.path(ref) / "checkpoints").is_dir()):
+        return training, {}  # from nothing, or from a public checkpoint
+    output = inputs.output(ref, "classify", "train")
+    if not output.folder and output.config["model"] != config["model"]:
+        raise ValueError(
+            f"config.arms: an arm of the network {config['model']} is to begin as the classifier of one of "
+            f"{output.config['model']}; allowed is one of the same network. Override the model of both or of none."
+        )
+    if output.folder:
+        path = f"{output.folder}{BEST if output.which == 'best' else ''}"
+        training = dataclasses.replace(training, task=dataclasses.replace(training.task, pretrained=path))
+    return training, output.result
+
+
+def open_pool(mixture: Mixture, base: Source, test: Source, inputs: Inputs) -> tuple[Pool, Mapping[str, np.ndarray]]:
+    """Joins the real images and the synthetic sets, filtered, and reads the sets' scores.
+
+    Raises: ValueError: what does not fit together; scores of other sets or images, or by who may know the test images.
+    """
+    sets = [inputs.synthetic(ref, base, mixture.n_synthetic) for ref in mixture.set_refs]
+    pool, scores, refs = Pool.from_sources([base, *sets]), {}, mixture.score_refs
+    level = threshold(mixture.keep_above, len(base.class_names))
+    for i, source in enumerate(sets if refs else ()):
+        of_set = _read_scores(refs[i % len(refs)], mixture.set_refs[i], test, inputs, len(source), level)
+        scores[source.name] = of_set[: len(source)]
+    return filtered(pool, mixture.drop_lowest, mixture.drop_per_class, scores, mixture.keep_above), scores
+
+
+def _read_scores(ref: str, set_ref: str, test: Source, inputs: Inputs, size: int, level: float | None) -> np.ndarray:
+    """Opens what `score` or `domain` left: a folder, or the name of one in the set's own folder scores/.
+
+    A scorer that learnt from a data set's training images is known not to have seen its test images: the test set must
+    be that one. Of CLIP, and of scores that are older than this record, nothing is known.
+    """
+    if ref in inputs.planned:
+        # Margins may be negative, the others lie in 0..1; density ratios are positive. A filter leaves something: how
+        # much nobody knows yet.
+        lowest = -1.0 if inputs.planned[ref].config.get("score") == "margin" else 0.1
+        return np.linspace(lowest, 0.9 if level is None else max(0.9, level + 1.0), size)
+    set_folder = inputs.path(set_ref)
+    beside = set_folder / "scores" / ref
+    folder = beside if beside.is_dir() else inputs.path(ref)
+    if not folder.is_dir():
+        raise ValueError(
+            f"data.scores {ref!r} is neither a folder nor in {beside.parent}. Run `jaxmoust score --workdir={beside} "
+            f"--config.set={set_folder} ...` first."
+        )
+    result = inputs.output(str(folder.absolute()), ("score", "clip_score", "domain"), "score").result
+    digest = inputs.synthetic(set_ref).digest
+    if result["set_digest"] != digest:
+        raise ValueError(
+            f"The scores {folder} are of a set with digest {result['set_digest']}, {set_folder} has {digest}. "
+            "Score this set."
+        )
+    if result.get("test_digest", test.digest) != test.digest:
+        raise ValueError(
+            f"The scores {folder} are by a classifier that learnt from data with other test images than these: it may "
+            "have seen some that this one is evaluated on. Score the set by one that learnt from the training images "
+            "of the same data."
+        )
+    return np.load(folder / "scores.npy")
+
+
+def count_draws(sampler: Sampler, num_steps: int, batch_size: int) -> dict:
+    """Counts what a sampler draws of each source and class over training, in windows of whole steps.
+
+    Of a long window stretches are counted that are spread over it evenly, as many draws as take a moment.
+
+    Returns: a run's draws.json, which the page reads.
+    """
+    edges = [num_steps * w // NUM_WINDOWS for w in range(NUM_WINDOWS + 1)]
+    edges = sorted(set(edges))
+    pool, counts = sampler.pool, []
+    shape = len(pool.source_names), len(pool.class_names)
+    for a, b in itertools.pairwise(edge * batch_size for edge in edges):
+        keys = np.concatenate([sampler.keys(*stretch) for stretch in _stretches(a, b)])
+        counts.append(np.bincount(pool.cell(keys), minlength=shape[0] * shape[1]).reshape(shape).tolist())
+    return {
+        "step_edges": edges,
+        "source_names": pool.source_names,
+        "class_names": pool.class_names,
+        "counts": counts,
+    }
+
+
+def _stretches(start: int, stop: int) -> list[tuple[int, int]]:
+    """All of a range of draws, or, of more than NUM_COUNTED, sixteen stretches of it."""
+    if stop - start <= NUM_COUNTED:
+        return [(start, stop)]
+    firsts = [start + (stop - start) * i // 16 for i in range(16)]
+    return [(first, first + NUM_COUNTED // 16) for first in firsts]
