@@ -1,7 +1,5 @@
 """Several processes on one store: a stage is computed by one of them, and a killed one keeps nobody waiting."""
 
-import errno
-import fcntl
 import json
 import os
 import signal
@@ -13,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from jaxmoust.runtime import stop
+from jaxmoust.runtime.lock import lease
 from jaxmoust.study import store as stages
-from jaxmoust.study.lock import holder, lease
 from jaxmoust.study.store import Stage, Store, compute_all
 
 # Computes one generator and six classifiers that stand on it; each takes a while, and writes a line when it begins.
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
-from jaxmoust.study import stages
+from jaxmoust.study import store as stages
 
 stages.POLL_SECS = 0.02
 path, secs = Path(sys.argv[1]), float(sys.argv[2])
@@ -74,57 +72,6 @@ def wait_for(condition) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened for a minute"
         time.sleep(0.01)
-
-
-# --- the lease -------------------------------------------------------------------------------------------------------
-
-
-def test_lease_is_given_once_and_again_when_it_is_free(tmp_path):
-    path = tmp_path / "store" / ".a.lease"
-    with lease(path) as first:
-        with lease(path) as second, lease(tmp_path / ".b.lease") as other:
-            assert (first, second, other) == (True, False, True)
-        assert path.exists()  # the refused one leaves the holder's file
-        assert holder(path).startswith(f"process {os.getpid()} on ")
-    assert list(path.parent.iterdir()) == [] and holder(path) == ""
-    with lease(path) as again:
-        assert again
-
-
-def test_lease_ends_with_a_block_that_fails(tmp_path):
-    with pytest.raises(KeyError), lease(tmp_path / "l"):
-        raise KeyError
-    with lease(tmp_path / "l") as held:
-        assert held
-
-
-def test_lease_of_a_file_that_its_holder_removed_in_between_is_of_the_file_that_is_there(tmp_path, monkeypatch):
-    """The one race that a lock file has: opened by us, removed by its holder, then locked by us."""
-    path, opened, real_flock = tmp_path / "l", [], fcntl.flock
-
-    def flock(descriptor, operation):
-        opened.append(descriptor)
-        if len(opened) == 1:
-            path.unlink()
-        real_flock(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with lease(path) as held:
-        assert held and len(opened) == 2
-        with lease(path) as second:
-            assert not second
-
-
-def test_lease_on_a_disk_without_locks_is_given_with_a_warning(tmp_path, monkeypatch):
-    def flock(descriptor, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.warns(UserWarning, match="has no locks .* one process at a time"), lease(tmp_path / "l") as held:
-        assert held
-
-
-# --- stages ----------------------------------------------------------------------------------------------------------
 
 
 def finish(kind, config, workdir, resolve):

@@ -1,0 +1,78 @@
+"""The lease of a file: one process has it, it goes with the process, and who asks in vain does no harm."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from jaxmoust.runtime.lock import holder, lease
+
+
+def test_lease_is_given_once_and_again_when_it_is_free(tmp_path):
+    path = tmp_path / "store" / ".a.lease"
+    with lease(path) as first:
+        with lease(path) as second, lease(tmp_path / ".b.lease") as other:
+            assert (first, second, other) == (True, False, True)
+        assert path.exists()  # the refused one leaves the holder's file
+        assert holder(path).startswith(f"process {os.getpid()} on ")
+    assert list(path.parent.iterdir()) == [] and holder(path) == ""
+    with lease(path) as again:
+        assert again
+
+
+def test_lease_ends_with_a_block_that_fails(tmp_path):
+    with pytest.raises(KeyError), lease(tmp_path / "l"):
+        raise KeyError
+    with lease(tmp_path / "l") as held:
+        assert held
+
+
+def test_lease_of_a_file_that_its_holder_removed_in_between_is_refused(tmp_path, monkeypatch):
+    """The one race that a lock file has: opened by us, removed by its holder, then locked by us."""
+    path, real_flock = tmp_path / "l", fcntl.flock
+
+    def flock(descriptor, operation):
+        path.unlink(missing_ok=True)
+        real_flock(descriptor, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        with lease(path) as held:
+            assert not held
+    with lease(path) as held:
+        assert held
+
+
+def test_lease_goes_with_its_process_and_names_it_while_others_ask(tmp_path):
+    script = """
+import sys, time
+from jaxmoust.runtime.lock import lease
+with lease(sys.argv[1]) as held:
+    print(held, "jax" in sys.modules, flush=True)
+    time.sleep(3600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "l")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "True False\n"
+        for _ in range(2):
+            with lease(tmp_path / "l") as held:
+                assert not held
+            assert holder(tmp_path / "l").startswith(f"process {process.pid} on ")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with lease(tmp_path / "l") as held:
+        assert held
+
+
+def test_lease_on_a_disk_without_locks_is_given_with_a_warning(tmp_path, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.warns(UserWarning, match="has no locks .* one process at a time"), lease(tmp_path / "l") as held:
+        assert held
