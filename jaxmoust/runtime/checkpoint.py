@@ -1,23 +1,21 @@
 """Checkpoints of a run: written by Orbax while training goes on, whole or not at all, and checked when read.
 
-A network has hundreds of small arrays, and an array costs Orbax about a millisecond whatever its size. So the
-arrays of one field of the state and one type lie end to end in one vector, and `record` says which is where:
-
-    FOLDER/STEP/state    {"params.float32": [n], "opt_state.float32": [n], ...}      (Orbax PyTree)
-    FOLDER/STEP/record   leaves {name: [type, shape]} in order, crc32 of each vector, metrics, extra   (JSON)
+    FOLDER/README.md     how to open one with Orbax alone
+    FOLDER/STEP/state    {"params": {...}, "opt_state": {...}, ...}: nested dicts of arrays             (Orbax PyTree)
+    FOLDER/STEP/record   leaves {name: [type, shape, crc32]}, best, metrics, extra                      (JSON)
 
 The state is one logical copy, so the first process writes it all. Knows nothing of what is in the state.
 """
 
+import contextlib
 import functools
 import json
 import logging
 import math
 import os
-import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-_DISCARDED = ".discarded"
+from jaxmoust.runtime.paths import atomic_write
+
+# Of the newest; two, so that one may turn out to be damaged.
+NUM_KEPT = 2
+
+README = """Each folder with a number is a checkpoint after so many updates. Orbax alone opens the newest, from this folder:
+
+    import pathlib, orbax.checkpoint as ocp
+    state = ocp.CheckpointManager(pathlib.Path.cwd()).restore(None, args=ocp.args.Composite(state=ocp.args.PyTreeRestore())).state
+
+`state` holds nested dicts of arrays: `params`, `ema` (averages), `opt_state`. `record` has their check sums and metrics.
+"""  # noqa: E501
 
 
 class BrokenCheckpoint(ValueError):
@@ -41,26 +50,15 @@ class Checkpoints:
 
     Args:
         folder: where they lie; made by the first `save`.
-        best: the metric that says which checkpoint is best; "": none is.
-        mode: "max" or "min": whether more or less of it is better.
-        keep: how many of the newest to keep; two, so that one may turn out to be damaged.
-        primary: whether this process removes what is no longer kept.
-    Raises: ValueError: another mode; keep < 1.
+        best: the metric that says which checkpoint is best, a loss when it is lowest, others when they are highest;
+            "": none is.
+        primary: whether this process writes the README.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike, best: str = "", mode: str = "max", keep: int = 2, primary: bool = True
-    ):
-        if mode not in ("max", "min"):
-            raise ValueError(f'mode {mode!r}. Allowed: "max" and "min".')
-        if keep < 1:
-            raise ValueError(f"keep {keep}. Allowed: 1 or more.")
-        self._folder, self._best, self._mode = Path(folder).absolute(), best, mode
-        self._keep, self._primary = keep, primary
-        self._orbax: ocp.AsyncCheckpointer | None = None
-        self._scores: dict[int, float | None] = {}  # of the checkpoints there are, read when first needed
-        self._whole: set[int] = set()  # saved or restored here
-        self._broken: list[int] = []  # found by restore, and in the way of the steps to come
+    def __init__(self, folder: str | os.PathLike, best: str = "", primary: bool = True):
+        self._folder, self._best, self._primary = Path(folder).absolute(), best, primary
+        self._scores = _scores(self._folder, best) if best else {}
+        self._broken: set[int] = set()  # found by `restore`; they go when a new checkpoint is there
 
     @property
     def steps(self) -> list[int]:
@@ -70,13 +68,7 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the best checkpoint, the newest of equals; None while no checkpoint has the metric."""
-        scores = {step: self._score(step) for step in self.steps} if self._best else {}
-        sign = 1 if self._mode == "max" else -1
-        return max(
-            (step for step in scores if scores[step] is not None),
-            key=lambda step: (sign * scores[step], step),
-            default=None,
-        )
+        return _best_step(self._scores)
 
     def save(
         self,
@@ -87,8 +79,8 @@ class Checkpoints:
     ) -> None:
         """Starts to write a checkpoint; the state may be donated or changed as soon as this returns.
 
-        Waits for the checkpoint before it, and raises what went wrong with that. A step that was saved or
-        restored here already is left as it is: a state is a function of its step.
+        Waits for the checkpoint before it, and raises what went wrong with that. Takes the place of a checkpoint of
+        this step.
 
         Args:
             step: completed updates.
@@ -98,11 +90,10 @@ class Checkpoints:
         Raises: ValueError: an array spread over processes; `extra` or `metrics` that JSON cannot hold.
         """
         leaves = _fetch(state)
-        vectors = _pack(leaves)
         record = {
             "step": int(step),
-            "leaves": {name: [leaf.dtype.name, list(leaf.shape)] for name, leaf in leaves.items()},
-            "crc32": {group: zlib.crc32(vector) for group, vector in vectors.items()},
+            "leaves": {name: [leaf.dtype.name, list(leaf.shape), _crc32(leaf)] for name, leaf in leaves.items()},
+            "best": self._best,
             "metrics": {name: float(value) for name, value in (metrics or {}).items()},
             "extra": dict(extra or {}),
         }
@@ -111,59 +102,51 @@ class Checkpoints:
         except (TypeError, ValueError) as error:
             raise ValueError(f"extra or metrics cannot be kept as JSON: {error}.") from error
         self.wait()
-        if self._orbax is None:
-            self._open()
-        if step in self._whole:
-            return
-        if self._primary:  # the others wait for this one in Orbax's save
-            _remove(self._folder, [s for s in self.steps if s == step])
-        self._orbax.save(
-            self._folder / str(step),
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+        self._broken.discard(step)
+        if self._best in record["metrics"]:
+            self._scores[step] = _score(self._best, record["metrics"])
+        self._manager.save(
+            step,
+            force=True,  # a run that starts anew saves steps before those of its broken checkpoints
             args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(vectors), record=ocp.args.JsonSave({**record, "sum": _sum(record)})
+                state=ocp.args.PyTreeSave(_nested({name: leaf for name, leaf in leaves.items() if leaf.size})),
+                record=ocp.args.JsonSave({**record, "sum": _sum(record)}),
             ),
         )
-        self._whole.add(step)
 
-    def restore(self, template: Any, step: int | None = None) -> tuple[Any, dict[str, Any]] | None:
+    def restore(self, template: Any) -> tuple[Any, dict[str, Any]] | None:
         """Restores the newest checkpoint that is whole, bit for bit, and warns of each that was skipped.
 
-        Args:
-            template: a state of the same structure. An array of JAX, or a jax.ShapeDtypeStruct with a sharding,
-                is restored to the same place; anything else becomes a NumPy array.
-            step: this step's checkpoint and no other, such as `best_step`.
-        Returns: (state, extra), or None when there is no checkpoint yet.
-        Raises:
-            ValueError: the checkpoint has other leaves, shapes or types than the template; each is named.
-            BrokenCheckpoint: there are checkpoints, and none is whole.
+        Args: template: a state of the same structure, whose leaves have a shape and a dtype.
+        Returns: (state of NumPy arrays, extra), or None when there is no checkpoint, or (with a warning) none that is
+            whole: then the run starts at step 0.
+        Raises: ValueError: the checkpoint has other leaves, shapes or types than the template; each is named.
         """
         self.wait()
-        flat, treedef = jax.tree_util.tree_flatten_with_path(template)
-        likes = {_name(path): leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for path, leaf in flat}
-        found = _newest_whole(self._folder, step, likes=likes)
-        if found is None:
+        if not (steps := self.steps):
             return None
-        leaves, record, self._broken = found
-        self._whole.add(record["step"])
-        state = treedef.unflatten([_place(leaves[name], like) for name, like in likes.items()])
-        return state, record["extra"]
+        try:
+            leaves, record, self._broken = _newest_whole(self._folder, steps)
+        except BrokenCheckpoint as error:
+            self._broken = set(steps)
+            warnings.warn(f"Starting anew, at step 0: {error}", RuntimeWarning, stacklevel=2)
+            return None
+        wanted = _named(template)
+        _check_fit(self._folder / str(record["step"]), leaves, wanted)
+        structure = jax.tree.structure(template)
+        return jax.tree.unflatten(structure, [leaves[name] for name in wanted]), record["extra"]
 
     def wait(self) -> None:
         """Waits until the checkpoint that was started is there. Raises what went wrong with writing it."""
-        if self._orbax is not None:
-            self._orbax.wait_until_finished()
-            if self._primary:
-                kept = {*self.steps[-self._keep :], self.best_step}
-                _remove(self._folder, [step for step in self.steps if step not in kept])
+        if "_manager" in self.__dict__:
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and lets go of the threads; a second call does nothing."""
-        if self._orbax is not None:
-            try:
-                self.wait()
-            finally:
-                self._orbax.close()
-                self._orbax = None
+        if "_manager" in self.__dict__:
+            self.__dict__.pop("_manager").close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -171,137 +154,157 @@ class Checkpoints:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _open(self) -> None:
-        """Makes the folder fit for writing: what killed processes left, and what is broken, goes away."""
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any = None) -> list[bool]:
+        """Which checkpoints stay when the last of them is there: the newest whole ones, and the best. For Orbax."""
+        whole = sorted(info.step for info in checkpoints if info.step not in self._broken)
+        kept = {*whole[-NUM_KEPT:], self.best_step}
+        return [info.step in kept for info in checkpoints]
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Opens the folder for writing; what killed processes left half written goes."""
+        _quiet_orbax()
+        handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        # Trained weights barely compress, and the time is taken from the training.
+        handlers.add("state", ocp.args.PyTreeSave, ocp.PyTreeCheckpointHandler(use_compression=False))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self,
+            cleanup_tmp_directories=True,
+            # A folder that cannot be made should be an error of `save` itself, not of a thread that waits for it.
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+        )
+        manager = ocp.CheckpointManager(self._folder, options=options, handler_registry=handlers)
         if self._primary:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _remove(self._folder, self._broken)
-            for path in self._folder.iterdir():
-                if path.name.endswith((_DISCARDED, ocp.utils.TMP_DIR_SUFFIX)):
-                    shutil.rmtree(path, ignore_errors=True)
-        # A folder that cannot be made should be an error of `save` itself, not of a thread that waits for it.
-        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
-        items = ocp.CompositeCheckpointHandler(state=_pytree_handler(), record=ocp.JsonCheckpointHandler())
-        self._orbax = ocp.AsyncCheckpointer(items, async_options=options)
-
-    def _score(self, step: int) -> float | None:
-        """The metric `best` of a checkpoint; None where it has none, or is broken."""
-        if step not in self._scores:
-            try:
-                self._scores[step] = _read_record(self._folder / str(step))["metrics"].get(self._best)
-            except Exception:  # damaged, which is for `restore` to say
-                self._scores[step] = None
-        return self._scores[step]
+            atomic_write(self._folder / "README.md", README)
+        return manager
 
 
-def restore_tree(folder: str | os.PathLike, field: str = "", step: int | None = None) -> tuple[Any, dict[str, Any]]:
+def restore_tree(folder: str | os.PathLike, field: str = "", which: str = "newest") -> tuple[Any, dict[str, Any]]:
     """Reads a checkpoint, or one field of it, without a template: nested dicts of NumPy arrays, and `extra`.
 
     Args:
         folder: where the checkpoints lie.
         field: a field of the state, such as "ema": the others are not read. "": the whole state.
-        step: this step's checkpoint; None: the newest that is whole.
-    Raises: ValueError: no checkpoint, or no such field. BrokenCheckpoint: none is whole.
+        which: "newest", the newest that is whole; or "best", by the metric that the run kept the best of.
+    Raises: ValueError: no checkpoint, no best one, or no such field. BrokenCheckpoint: none is whole.
     """
-    found = _newest_whole(Path(folder).absolute(), step, field=field)
-    if found is None:
+    if which not in ("newest", "best"):
+        raise ValueError(f'checkpoint {which!r}. Allowed: "newest" and "best".')
+    folder = Path(folder).absolute()
+    steps = _steps(folder)
+    if not steps:
         raise ValueError(f"{folder} has no checkpoint. Train first, or give the folder of a run that was trained.")
-    leaves, record, _ = found
-    tree: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *parents, last = name.split("/")[1 if field else 0 :] or [""]
-        functools.reduce(lambda node, key: node.setdefault(key, {}), parents, tree)[last] = leaf
-    return tree.get("", tree), record["extra"]
+    if which == "best":
+        best = _best_step(_scores(folder))
+        if best is None:
+            raise ValueError(f"{folder} has no best checkpoint. Ask for the newest, or train with train.best_metric.")
+        steps = [best]
+    try:
+        leaves, record, _ = _newest_whole(folder, steps, field)
+    except BrokenCheckpoint as error:
+        remedy = "Remove the run's result.json, if it has one, and run the same `fit` or `train` command again."
+        raise BrokenCheckpoint(f"{error}\n{remedy if which == 'newest' else 'Ask for the newest.'}") from error
+    tree = _nested(leaves)
+    if field and field not in tree:
+        fields = sorted({name.split("/")[0] for name in record["leaves"]})
+        raise ValueError(f"{folder / str(record['step'])} has no field {field!r}. There are: {', '.join(fields)}.")
+    return tree[field] if field else tree, record["extra"]
 
 
 def _newest_whole(
-    folder: Path, step: int | None = None, *, likes: dict[str, Any] | None = None, field: str = ""
-) -> tuple[dict[str, np.ndarray], dict[str, Any], list[int]] | None:
-    """Finds the newest checkpoint (or the one of `step`) that reads back as it was written.
+    folder: Path, steps: Sequence[int], field: str = ""
+) -> tuple[dict[str, np.ndarray], dict[str, Any], set[int]]:
+    """Finds the newest of some checkpoints that reads back as it was written.
 
-    Returns: (leaves, record, steps skipped as broken); None when there is no checkpoint.
+    Returns: (leaves, record, steps skipped as broken).
+    Raises: BrokenCheckpoint: none does.
     """
-    steps = _steps(folder)
-    if step is not None and step not in steps:
-        raise ValueError(f"{folder} has no checkpoint of step {step}. There are: {steps}.")
     broken: dict[int, str] = {}
-    for candidate in reversed(steps) if step is None else [step]:
-        path = folder / str(candidate)
+    for step in reversed(steps):
         try:
-            record = _read_record(path)
+            record = _read_record(folder / str(step))
+            leaves = _read_leaves(folder / str(step), record, field)
         except Exception as error:  # whatever a damaged file makes a parser do
-            broken[candidate] = _reason(error)
-            continue
-        _check_leaves(path, record["leaves"], likes, field)
-        try:
-            leaves = _read_leaves(path, record, field)
-        except Exception as error:
-            broken[candidate] = _reason(error)
+            text = str(error).strip() or "no further word"
+            broken[step] = f"{type(error).__name__}: {text.splitlines()[0][:200]}"
             continue
         for skipped, reason in broken.items():
             warnings.warn(
                 f"skipped the checkpoint {folder / str(skipped)}, which is damaged ({reason}); going on from step "
-                f"{candidate}.",
+                f"{step}.",
                 RuntimeWarning,
                 stacklevel=3,
             )
-        return leaves, record, list(broken)
-    if not broken:
-        return None
-    raise BrokenCheckpoint(
-        f"no checkpoint in {folder} is whole:\n  "
-        + "\n  ".join(f"step {s}: {reason}" for s, reason in broken.items())
-        + "\nPut back a whole copy, or remove that folder to start from step 0."
+        return leaves, record, set(broken)
+    reasons = "\n  ".join(f"step {step}: {reason}" for step, reason in broken.items())
+    raise BrokenCheckpoint(f"no checkpoint asked for in {folder} is whole:\n  {reasons}")
+
+
+def _scores(folder: Path, metric: str = "") -> dict[int, float]:
+    """The metric of each checkpoint that has it, where lower is better with its sign changed: the best is the highest.
+
+    Args: metric: "": the one that the newest checkpoint was written to be judged by.
+    """
+    records = {}
+    for step in _steps(folder):
+        with contextlib.suppress(Exception):  # damaged, which is for `restore` to say
+            records[step] = _read_record(folder / str(step))
+    metric = metric or next((record["best"] for record in reversed(records.values())), "")
+    return {step: _score(metric, record["metrics"]) for step, record in records.items() if metric in record["metrics"]}
+
+
+def _score(metric: str, metrics: Mapping[str, float]) -> float:
+    return -metrics[metric] if metric.startswith("loss") else metrics[metric]
+
+
+def _best_step(scores: Mapping[int, float]) -> int | None:
+    """The step of the highest score, the newest of equals; None of no scores."""
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def _check_fit(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint of another structure than what it is to be restored to, naming the leaves that differ."""
+    saved, wanted = (
+        {name: f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}" for name, leaf in leaves.items()}
+        for leaves in (saved, wanted)
     )
-
-
-def _check_leaves(path: Path, saved: dict[str, list], likes: dict[str, Any] | None, field: str) -> None:
-    """Refuses a checkpoint of another structure, naming every leaf that differs."""
-    if field and not any(name.split("/")[0] == field for name in saved):
-        fields = sorted({name.split("/")[0] for name in saved})
-        raise ValueError(f"{path} has no field {field!r}. There are: {', '.join(fields)}.")
-    if likes is None:
-        return
-    wanted = {name: [np.dtype(like.dtype).name, list(like.shape)] for name, like in likes.items()}
-    lines = [f"{name}: not in the checkpoint" for name in wanted.keys() - saved.keys()]
-    lines += [f"{name}: only in the checkpoint" for name in saved.keys() - wanted.keys()]
-    for name in wanted.keys() & saved.keys():
-        if wanted[name] != saved[name]:
-            (old_type, old_shape), (dtype, shape) = saved[name], wanted[name]
-            lines.append(f"{name}: {old_type}{old_shape} in the checkpoint, {dtype}{shape} expected")
+    lines = [
+        f"{name}: {saved.get(name, 'nothing')} in the checkpoint, {wanted.get(name, 'nothing')} expected"
+        for name in sorted(saved.keys() | wanted.keys())
+        if saved.get(name) != wanted.get(name)
+    ]
     if lines:
-        shown = sorted(lines)[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])
+        shown = "\n  ".join(lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else []))
         raise ValueError(
-            f"{path} does not fit the state it is to be restored to:\n  "
-            + "\n  ".join(shown)
-            + "\nUse the config that the checkpoint was trained with."
+            f"{path} does not fit the state it is to be restored to:\n  {shown}\n"
+            "Use the config that the checkpoint was trained with."
         )
 
 
 def _fetch(state: Any) -> dict[str, np.ndarray]:
-    """Fetches every leaf to the host, by name, in the order of the tree."""
-    named = [(_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)]
-    for name, leaf in named:
+    """Fetches every leaf to the host, by name."""
+    named = _named(state)
+    for name, leaf in named.items():
         if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
             raise ValueError(f"{name} is spread over processes. Allowed: arrays that each process has whole.")
-    leaves = dict(zip((name for name, _ in named), jax.device_get([leaf for _, leaf in named]), strict=True))
-    if len(leaves) < len(named):
+    if len(named) < len(jax.tree.leaves(state)):
         raise ValueError("two leaves of the state have the same name: a key of a dict must not contain '/'.")
-    return {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    return {name: np.asarray(leaf, order="C") for name, leaf in jax.device_get(named).items()}
 
 
-def _pack(leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies the leaves of each group end to end into one vector. Groups without a number are left out."""
-    groups: dict[str, list[np.ndarray]] = {}
+def _named(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by name, "params/dense/kernel", in the tree's order."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts of leaves by name."""
+    tree: dict[str, Any] = {}
     for name, leaf in leaves.items():
-        groups.setdefault(_group(name, leaf.dtype.name), []).append(leaf.ravel())
-    vectors = {group: np.concatenate(parts) for group, parts in groups.items()}
-    return {group: vector for group, vector in vectors.items() if vector.size}
-
-
-def _group(name: str, dtype: str) -> str:
-    """The vector that a leaf is in: the state's field it belongs to, and its type."""
-    return f"{name.split('/')[0]}.{dtype}"
+        *parents, last = name.split("/")
+        functools.reduce(lambda node, key: node.setdefault(key, {}), parents, tree)[last] = leaf
+    return tree
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -316,75 +319,34 @@ def _sum(record: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
+def _crc32(leaf: np.ndarray) -> int:
+    return zlib.crc32(leaf.reshape(-1).view(np.uint8).data)
+
+
 def _read_leaves(path: Path, record: dict[str, Any], field: str) -> dict[str, np.ndarray]:
-    """Reads the leaves of a field ("": of all), checked against the sums in the record."""
-    specs = {n: spec for n, spec in record["leaves"].items() if not field or n.split("/")[0] == field}
-    groups = {_group(name, dtype) for name, (dtype, _) in specs.items()} & record["crc32"].keys()
-    vectors = {group: _read_vector(path / "state", group) for group in groups}
-    for group, vector in vectors.items():
-        if zlib.crc32(vector) != record["crc32"][group]:
-            raise ValueError(f"{group} does not have the check sum it was written with")
-    leaves, ends = {}, dict.fromkeys(groups, 0)
-    for name, (dtype, shape) in specs.items():
-        group, size = _group(name, dtype), math.prod(shape)
-        if size:
-            start, ends[group] = ends[group], ends[group] + size
-            leaves[name] = vectors[group][start : ends[group]].reshape(shape)
-        else:
-            leaves[name] = np.zeros(shape, dtype)
-    return leaves
-
-
-def _read_vector(path: Path, group: str) -> np.ndarray:
-    """Reads one vector: by itself, as reads that still run when another one fails complain about it later.
+    """Reads the leaves of a field ("": of all), checked against the sums in the record.
 
     Straight through Orbax's handler, which unlike its checkpointer does not wait for the other processes: each
     reads the same files and comes to the same end.
     """
-    request = ocp.args.PyTreeRestore(
-        item={group: 0}, restore_args={group: ocp.RestoreArgs(restore_type=np.ndarray)}, partial_restore=True
-    )
-    return _pytree_handler().restore(path, args=request)[group]
-
-
-def _place(value: np.ndarray, like: Any) -> Any:
-    """Puts an array where another one is; a replicated one on every device it names in this process."""
-    if isinstance(like, jax.Array) and not like.committed:
-        return jax.device_put(value)  # on the default device, free to follow what it is used with
-    sharding = getattr(like, "sharding", None)
-    if sharding is None:
-        return value
-    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    _quiet_orbax()
+    specs = {n: spec for n, spec in record["leaves"].items() if not field or n.split("/")[0] == field}
+    # Orbax has no arrays without a number.
+    leaves = {name: np.zeros(shape, dtype) for name, (dtype, shape, _) in specs.items() if not math.prod(shape)}
+    if wanted := _nested({name: 0 for name in specs.keys() - leaves}):
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        request = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+        leaves |= _named(ocp.PyTreeCheckpointHandler().restore(path / "state", args=request))
+    for name, (dtype, shape, crc32) in specs.items():
+        if [leaves[name].dtype.name, list(leaves[name].shape), _crc32(leaves[name])] != [dtype, shape, crc32]:
+            raise ValueError(f"{name} does not have the check sum it was written with")
+    return leaves
 
 
 def _steps(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir())
-
-
-def _remove(folder: Path, steps: list[int]) -> None:
-    """Removes checkpoints. Renamed first: one that is half removed must not look like one that is there."""
-    for step in steps:
-        discarded = folder / f"{step}{_DISCARDED}"
-        shutil.rmtree(discarded, ignore_errors=True)
-        (folder / str(step)).rename(discarded)
-        shutil.rmtree(discarded, ignore_errors=True)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip() or "no further word"
-    return f"{type(error).__name__}: {text.splitlines()[0][:200]}"
-
-
-def _pytree_handler() -> ocp.PyTreeCheckpointHandler:
-    _quiet_orbax()
-    # Trained weights barely compress, and the time is taken from the training.
-    return ocp.PyTreeCheckpointHandler(use_compression=False)
 
 
 @functools.cache

@@ -288,8 +288,18 @@ def test_best_metric_keeps_the_best_checkpoint(tmp_path):
     )
     checkpoints = Checkpoints(tmp_path / "checkpoints", best="score")
     assert checkpoints.best_step == 4 and checkpoints.steps[-1] == 10
-    state, _ = checkpoints.restore(loop.init_state(Tiny(), RECIPE, 0), step=4)
-    assert int(state.step) == 4
+    assert restore_tree(tmp_path / "checkpoints", "step", "best")[0] == 4
+
+
+def test_run_whose_checkpoints_are_all_broken_starts_anew_and_ends_alike(tmp_path):
+    often = Intervals(log_steps=100, checkpoint_steps=2)
+    whole, *_ = run(tmp_path, intervals=often)
+    for path in (tmp_path / "checkpoints").glob("*/record/metadata"):
+        path.write_text("{")
+    with pytest.warns(RuntimeWarning, match="Starting anew, at step 0"):
+        again, *_ = run(tmp_path, intervals=often)
+    jax.tree.map(np.testing.assert_array_equal, whole, again)
+    assert Checkpoints(tmp_path / "checkpoints").steps == [8, 10]
 
 
 def test_best_metric_that_is_not_measured_is_refused(tmp_path):
