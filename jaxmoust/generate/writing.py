@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime import parallel, stop
-from jaxmoust.runtime.progress import Progress
+from jaxmoust.runtime.progress import progress
 
 Draw = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 """(labels [N], indices [N]) -> blocks of images, uint8 [n, H, W, C], N in all, in order."""
@@ -74,7 +74,7 @@ def _write(draw: Draw, spec: synthetic.SyntheticSpec, path: Path, shards: list[i
     labels, indices = (np.concatenate(part) for part in zip(*ranges, strict=True))
     waiting: list[np.ndarray] = []
     todo = list(zip(shards, ranges, strict=True))
-    with Progress(len(labels), unit="images", title="sample") as bar:
+    with progress(len(labels), unit="images", title="sample") as bar:
         for images in draw(labels, indices):
             waiting.append(images)
             bar.update(len(images))

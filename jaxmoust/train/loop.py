@@ -20,7 +20,7 @@ from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import Checkpoints
 from jaxmoust.runtime.folder import RunFolder
-from jaxmoust.runtime.progress import MetricWriter, Progress, check_finite
+from jaxmoust.runtime.progress import MetricWriter, check_finite, progress
 
 Batch = dict[str, np.ndarray]
 
@@ -307,7 +307,7 @@ class _Run:
         recipe, intervals = self.recipe, self.intervals
         step_fn = make_step(self.task, recipe, self.machine)
         stream = iter(stream_from(self.step)) if self.step < recipe.num_steps else None
-        with Progress(
+        with progress(
             recipe.num_steps * recipe.batch_size,
             unit="images",
             title=title,
