@@ -12,7 +12,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: none."""
     config = ml_collections.ConfigDict()
     config.task = "evaluate"
-    config.checkpoint = ""
-    config.data = dict(source="", path="", split="test")
-    config.eval = dict(batch_size=256)
     return config

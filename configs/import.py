@@ -13,6 +13,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: the names of the classes, by commas, in the order of the network's labels; default 0, 1, ..."""
     config = ml_collections.ConfigDict()
     config.task = "import"
-    config.path = ""
     config.class_names = tuple(name for name in arg.split(",") if name)
     return config

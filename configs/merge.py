@@ -13,6 +13,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: none."""
     config = ml_collections.ConfigDict()
     config.task = "merge"
-    config.pipeline = dict(path="", revision="", variant="", lora="", lora_scale=1.0)
-    config.dtype = "float32"  # of the files
     return config

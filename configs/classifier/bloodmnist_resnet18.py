@@ -19,29 +19,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick = "quick" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
     config.data = dict(
-        source="medmnist",
-        path="",
-        classes="",
-        n_base=200 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
+        source="medmnist", n_base=200 if quick else 0, synthetic=(words["synthetic"],) if "synthetic" in words else ()
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:
@@ -53,44 +33,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         stage_sizes=(1,) if quick else (2, 2, 2, 2),
         width=4 if quick else 64,
         stem="cifar",
-        stochastic_depth=0.0,
-        separate_stats=False,
-        imagenet_colours=False,
-        dtype="float32",
     )
-    config.augment = dict(
-        flip=False,
-        crop_px=0,
-        randaugment_ops=0,
-        randaugment_magnitude=9.0,
-        cutout_px=0,
-        mixup=0.0,
-        cutmix=0.0,
-        fill="reflect",
-    )
-    config.method = dict(
-        smoothing=0.0,
-        synthetic_smoothing=0.0,
-        lambda_real=1.0,
-        lambda_syn=1.0,
-        pretrained="",
-    )
-    config.optim = dict(
-        name="adam",
-        learning_rate=1e-3,
-        warmup_steps=0,
-        weight_decay=0.0,
-        clip_norm=0.0,
-        micro_batches=1,
-        ema_half_life_images=0.0,
-    )
+    config.optim = dict(name="adam")
     config.train = dict(
         batch_size=32 if quick else 128,
         num_steps=4 if quick else 9_343,
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 1_868,
         checkpoint_steps=0 if quick else 1_868,
-        best_metric="",
     )
     config.eval = dict(batch_size=100 if quick else 1000)
     return config

@@ -20,29 +20,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick = "quick" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
     config.data = dict(
         source="tfds:cifar100",
-        path="",
-        classes="",
         n_base=200 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:
@@ -52,43 +34,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         name="wide_resnet",
         depth=10 if quick else 28,
         widen=1 if quick else 10,
-        dropout=0.0,
-        separate_stats=False,
         dtype="float32" if quick else "bfloat16",
     )
-    config.augment = dict(
-        flip=True,
-        crop_px=4,
-        randaugment_ops=0,
-        randaugment_magnitude=9.0,
-        cutout_px=0,
-        mixup=0.0,
-        cutmix=0.0,
-        fill="reflect",
-    )
-    config.method = dict(
-        smoothing=0.0,
-        synthetic_smoothing=0.0,
-        lambda_real=1.0,
-        lambda_syn=1.0,
-        pretrained="",
-    )
-    config.optim = dict(
-        name="sgd",
-        learning_rate=0.1,
-        warmup_steps=0,
-        weight_decay=5e-4,
-        clip_norm=0.0,
-        micro_batches=1,
-        ema_half_life_images=0.0,
-    )
+    config.augment = dict(flip=True, crop_px=4)
+    config.optim = dict(name="sgd", learning_rate=0.1, weight_decay=5e-4)
     config.train = dict(
         batch_size=32 if quick else 128,
         num_steps=4 if quick else 78_125,
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 7_812,
         checkpoint_steps=0 if quick else 7_812,
-        best_metric="",
     )
     config.eval = dict(batch_size=100 if quick else 1000)
     return config

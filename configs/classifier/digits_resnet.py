@@ -14,52 +14,22 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick = "quick" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
-    config.data = dict(
-        source="digits",
-        path="",
-        classes="",
-        n_base=100,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
-    )
+    config.data = dict(source="digits", n_base=100, synthetic=(words["synthetic"],) if "synthetic" in words else ())
     config.sampler = dict(name="random")
     if "synthetic" in words:
         share = float(words.get("share", 0.5))
         config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
     config.model = dict(
-        name="resnet",
-        block="basic",
-        stage_sizes=(1,) if quick else (1, 1),
-        width=4 if quick else 24,
-        stem="cifar",
-        dtype="float32",
+        name="resnet", block="basic", stage_sizes=(1,) if quick else (1, 1), width=4 if quick else 24, stem="cifar"
     )
-    config.augment = dict(translate_px=1.0, rotate_deg=0.0, scale=0.0, cutout_px=0, fill="constant")
+    config.augment = dict(translate_px=1.0, fill="constant")
     config.method = dict(smoothing=0.1)
-    config.optim = dict(
-        name="adamw", learning_rate=2e-3, warmup_steps=0 if quick else 50, weight_decay=0.05, ema_half_life_images=0.0
-    )
+    config.optim = dict(name="adamw", learning_rate=2e-3, warmup_steps=0 if quick else 50, weight_decay=0.05)
     config.train = dict(
         batch_size=32 if quick else 64,
         num_steps=10 if quick else 500,
         log_steps=5 if quick else 50,
         eval_steps=0 if quick else 100,
-        checkpoint_steps=0,
-        best_metric="",
     )
-    config.eval = dict(batch_size=256)
     return config

@@ -18,50 +18,25 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick, small = "quick" in words, "small" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
     config.data = dict(
         source="fashion_mnist",
-        path="",
-        classes="",
         n_base=200 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:
         share = float(words.get("share", 0.5))
         config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
     config.model = dict(
-        name="resnet",
-        block="basic",
-        stage_sizes=(1,) if quick else (1, 1, 1),
-        width=4 if quick else 16,
-        stem="cifar",
-        dtype="float32",
+        name="resnet", block="basic", stage_sizes=(1,) if quick else (1, 1, 1), width=4 if quick else 16, stem="cifar"
     )
-    config.augment = dict(flip=True, crop_px=2, cutout_px=0, fill="constant")
-    config.method = dict(smoothing=0.0)
+    config.augment = dict(flip=True, crop_px=2, fill="constant")
     config.optim = dict(
         name="sgd",
         learning_rate=0.4 if small else 0.1,
         warmup_steps=0 if quick else 50 if small else 200,
         weight_decay=5e-4,
-        ema_half_life_images=0.0,
     )
     config.train = dict(
         batch_size=32 if quick else 64 if small else 128,
@@ -69,7 +44,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick or small else 1400,
         checkpoint_steps=0 if quick or small else 1400,
-        best_metric="",
     )
     config.eval = dict(batch_size=1000)
     return config

@@ -19,29 +19,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick, small = "quick" in words, "small" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
     config.data = dict(
         source="fashion_mnist",
-        path="",
-        classes="",
         n_base=200 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:
@@ -53,47 +35,17 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         depth=2 if quick else 4 if small else 6,
         num_heads=2 if quick else 4,
         patch_px=4,
-        pool="token",
-        dropout=0.0,
         stochastic_depth=0.1,
-        activation="gelu",
-        remat=False,
-        scan=True,
-        dtype="float32",
     )
-    config.augment = dict(
-        flip=True,
-        crop_px=2,
-        randaugment_ops=0,
-        randaugment_magnitude=9.0,
-        cutout_px=0,
-        mixup=0.0,
-        cutmix=0.0,
-        fill="constant",
-    )
-    config.method = dict(
-        smoothing=0.1,
-        synthetic_smoothing=0.0,
-        lambda_real=1.0,
-        lambda_syn=1.0,
-        pretrained="",
-    )
-    config.optim = dict(
-        name="adamw",
-        learning_rate=1e-3,
-        warmup_steps=0 if quick else 120 if small else 1_407,
-        weight_decay=0.05,
-        clip_norm=0.0,
-        micro_batches=1,
-        ema_half_life_images=0.0,
-    )
+    config.augment = dict(flip=True, crop_px=2, fill="constant")
+    config.method = dict(smoothing=0.1)
+    config.optim = dict(name="adamw", warmup_steps=0 if quick else 120 if small else 1_407, weight_decay=0.05)
     config.train = dict(
         batch_size=32 if quick else 64 if small else 128,
         num_steps=4 if quick else 1200 if small else 14_062,
         log_steps=2 if quick else 100,
         eval_steps=0 if quick or small else 4_687,
         checkpoint_steps=0 if quick or small else 4_687,
-        best_metric="",
     )
     config.eval = dict(batch_size=100 if quick else 1000)
     return config

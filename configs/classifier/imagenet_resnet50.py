@@ -21,31 +21,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick = "quick" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
     config.data = dict(
         source="folder",
-        path="",
-        classes="",
         n_base=200 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
         image_px=64 if quick else 224,
         channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
         random_crop=0.08,
         test_crop=0.875,
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:
@@ -56,45 +40,17 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         block="bottleneck",
         stage_sizes=(1,) if quick else (3, 4, 6, 3),
         width=4 if quick else 64,
-        stem="imagenet",
-        stochastic_depth=0.0,
-        separate_stats=False,
-        imagenet_colours=False,
         dtype="float32" if quick else "bfloat16",
     )
-    config.augment = dict(
-        flip=True,
-        crop_px=0,
-        randaugment_ops=0,
-        randaugment_magnitude=9.0,
-        cutout_px=0,
-        mixup=0.0,
-        cutmix=0.0,
-        fill="reflect",
-    )
-    config.method = dict(
-        smoothing=0.1,
-        synthetic_smoothing=0.0,
-        lambda_real=1.0,
-        lambda_syn=1.0,
-        pretrained="",
-    )
-    config.optim = dict(
-        name="sgd",
-        learning_rate=0.4,
-        warmup_steps=0 if quick else 6_255,
-        weight_decay=1e-4,
-        clip_norm=0.0,
-        micro_batches=1,
-        ema_half_life_images=0.0,
-    )
+    config.augment = dict(flip=True)
+    config.method = dict(smoothing=0.1)
+    config.optim = dict(name="sgd", learning_rate=0.4, warmup_steps=0 if quick else 6_255, weight_decay=1e-4)
     config.train = dict(
         batch_size=32 if quick else 1024,
         num_steps=4 if quick else 112_590,
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 6_255,
         checkpoint_steps=0 if quick else 6_255,
-        best_metric="",
     )
     config.eval = dict(batch_size=100 if quick else 1000)
     return config

@@ -21,30 +21,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     quick = "quick" in words
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "classify"
     config.data = dict(
         source="tfds:cifar10",
-        path="",
-        classes="",
         n_base=200 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
         image_px=32 if quick else 224,
         channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
         random_crop=0.05,
         synthetic=(words["synthetic"],) if "synthetic" in words else (),
-        n_synthetic=0,
-        scores="",
-        drop_lowest=0.0,
-        drop_per_class=True,
-        keep_above="",
     )
     config.sampler = dict(name="random")
     if "synthetic" in words:
@@ -55,40 +39,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         width=16 if quick else 1024,
         depth=2 if quick else 24,
         num_heads=2 if quick else 16,
-        patch_px=16,
-        pool="token",
-        dropout=0.0,
-        stochastic_depth=0.0,
         activation="gelu_tanh",
         remat=True,
-        scan=True,
         dtype="float32" if quick else "bfloat16",
     )
-    config.augment = dict(
-        flip=True,
-        crop_px=0,
-        randaugment_ops=0,
-        randaugment_magnitude=9.0,
-        cutout_px=0,
-        mixup=0.0,
-        cutmix=0.0,
-        fill="reflect",
-    )
-    config.method = dict(
-        smoothing=0.0,
-        synthetic_smoothing=0.0,
-        lambda_real=1.0,
-        lambda_syn=1.0,
-        pretrained=words.get("pretrained", ""),
-    )
+    config.augment = dict(flip=True)
+    config.method = dict(pretrained=words.get("pretrained", ""))
     config.optim = dict(
-        name="sgd",
-        learning_rate=0.01,
-        warmup_steps=0 if quick else 500,
-        weight_decay=0.0,
-        clip_norm=1.0,
-        micro_batches=1 if quick else 4,
-        ema_half_life_images=0.0,
+        name="sgd", learning_rate=0.01, warmup_steps=0 if quick else 500, clip_norm=1.0, micro_batches=1 if quick else 4
     )
     config.train = dict(
         batch_size=32 if quick else 512,
@@ -96,7 +54,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 1_000,
         checkpoint_steps=0 if quick else 1_000,
-        best_metric="",
     )
     config.eval = dict(batch_size=100 if quick else 1000)
     return config

@@ -22,43 +22,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "domain"
-    config.set = ""
-    config.classifier = ""  # the folder of a classifier trained on real images alone, for the second panel
-    config.real = "base"  # or "unused": the training images outside the base set
-    config.folds = 2
-    config.data = dict(
-        source="digits",
-        path="",
-        classes="",
-        n_base=100,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-    )
+    config.data = dict(source="digits", n_base=100)
     config.model = dict(
-        name="resnet",
-        block="basic",
-        stage_sizes=(1,) if quick else (1, 1),
-        width=4 if quick else 24,
-        stem="cifar",
-        dtype="float32",
+        name="resnet", block="basic", stage_sizes=(1,) if quick else (1, 1), width=4 if quick else 24, stem="cifar"
     )
-    config.augment = dict(translate_px=1.0, rotate_deg=0.0, scale=0.0, cutout_px=0, fill="constant")
-    config.optim = dict(
-        name="adamw", learning_rate=2e-3, warmup_steps=0 if quick else 20, weight_decay=0.05, ema_half_life_images=0.0
-    )
-    config.train = dict(
-        batch_size=32 if quick else 64,
-        num_steps=10 if quick else 200,
-        log_steps=5 if quick else 50,
-        checkpoint_steps=0,
-    )
-    config.eval = dict(batch_size=256)
+    config.augment = dict(translate_px=1.0, fill="constant")
+    config.optim = dict(name="adamw", learning_rate=2e-3, warmup_steps=0 if quick else 20, weight_decay=0.05)
+    config.train = dict(batch_size=32 if quick else 64, num_steps=10 if quick else 200, log_steps=5 if quick else 50)
     return config

@@ -21,49 +21,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "domain"
-    config.set = ""
-    config.classifier = ""  # the folder of a classifier trained on real images alone, for the second panel
-    config.real = "base"  # or "unused": the training images outside the base set
-    config.folds = 2
-    config.data = dict(
-        source="fashion_mnist",
-        path="",
-        classes="",
-        n_base=200 if quick else 1000,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
+    config.data = dict(source="fashion_mnist", n_base=200 if quick else 1000)
     config.model = dict(
-        name="resnet",
-        block="basic",
-        stage_sizes=(1,) if quick else (1, 1, 1),
-        width=4 if quick else 16,
-        stem="cifar",
-        dtype="float32",
+        name="resnet", block="basic", stage_sizes=(1,) if quick else (1, 1, 1), width=4 if quick else 16, stem="cifar"
     )
-    config.augment = dict(flip=True, crop_px=2, cutout_px=0, fill="constant")
-    config.optim = dict(
-        name="sgd",
-        learning_rate=0.1,
-        warmup_steps=0 if quick else 20,
-        weight_decay=5e-4,
-        ema_half_life_images=0.0,
-    )
-    config.train = dict(
-        batch_size=32 if quick else 64,
-        num_steps=4 if quick else 300,
-        log_steps=2 if quick else 50,
-        checkpoint_steps=0,
-    )
+    config.augment = dict(flip=True, crop_px=2, fill="constant")
+    config.optim = dict(name="sgd", learning_rate=0.1, warmup_steps=0 if quick else 20, weight_decay=5e-4)
+    config.train = dict(batch_size=32 if quick else 64, num_steps=4 if quick else 300, log_steps=2 if quick else 50)
     config.eval = dict(batch_size=1000)
     return config

@@ -17,35 +17,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "diffuse"
-    config.data = dict(
-        source="medmnist",
-        path="",
-        classes="",
-        n_base=96 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=28,
-        channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.model = dict(name="ddpmpp_cifar10", attention_px=(14,), dropout=0.25, dtype="float32")
+    config.data = dict(source="medmnist", n_base=96 if quick else 0, image_px=28, channels=3)
+    config.model = dict(name="ddpmpp_cifar10", attention_px=(14,), dropout=0.25)
     if quick:
         config.model.update(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
-    config.method = dict(name="edm", sigma_data=0.5, label_dropout=0.0)
-    config.augment = dict(flip=False, nonleaky=0.15)
+    config.method = dict(name="edm")
+    config.augment = dict(nonleaky=0.15)
     config.optim = dict(
-        name="adam",
-        learning_rate=2e-4,
-        warmup_steps=0 if quick else 5000,
-        decay=False,
-        clip_norm=0.0,
-        ema_half_life_images=500_000.0,
+        name="adam", learning_rate=2e-4, warmup_steps=0 if quick else 5000, decay=False, ema_half_life_images=500_000.0
     )
     config.train = dict(
         batch_size=16 if quick else 256,
@@ -53,7 +33,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 5000,
         checkpoint_steps=0 if quick else 5000,
-        best_metric="",
     )
     config.eval = dict(batch_size=16 if quick else 256)
     return config

@@ -25,24 +25,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
     quick, small = arg == "quick", arg == "small"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "diffuse"
-    config.data = dict(
-        source="tfds:cifar10",
-        path="",
-        classes="",
-        n_base=100 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=32,
-        channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.model = dict(name="ddpm_cifar10", dropout=0.1, dtype="float32")
+    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0, image_px=32, channels=3)
+    config.model = dict(name="ddpm_cifar10")
     if quick:
         config.model.update(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
     if small:
@@ -55,10 +40,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             middle_attention=False,
             resample="pool",
             dropout=0.1,
-            dtype="float32",
         )
-    config.method = dict(name="ddpm", num_timesteps=1000, beta_start=1e-4, beta_end=0.02, label_dropout=0.0)
-    config.augment = dict(flip=True, nonleaky=0.0)
+    config.method = dict(name="ddpm")
+    config.augment = dict(flip=True)
     config.optim = dict(
         name="adam",
         learning_rate=2e-3 if small else 2e-4,
@@ -73,7 +57,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick or small else 20_000,
         checkpoint_steps=0 if quick else 600 if small else 10_000,
-        best_metric="",
     )
     config.eval = dict(batch_size=16 if quick else 128 if small else 256)
     return config

@@ -24,24 +24,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
     quick, small = arg == "quick", arg == "small"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "diffuse"
-    config.data = dict(
-        source="tfds:cifar10",
-        path="",
-        classes="",
-        n_base=100 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=32,
-        channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.model = dict(name="ddpmpp_cifar10", dropout=0.13, dtype="float32")
+    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0, image_px=32, channels=3)
+    config.model = dict(name="ddpmpp_cifar10")
     if quick:
         config.model.update(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
     if small:
@@ -54,16 +39,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             middle_attention=False,
             resample="pool",
             dropout=0.1,
-            dtype="float32",
         )
-    config.method = dict(name="edm", sigma_data=0.5, label_dropout=0.0)
+    config.method = dict(name="edm")
     config.augment = dict(flip=small, nonleaky=0.0 if small else 0.12)
     config.optim = dict(
         name="adam",
         learning_rate=2e-3 if small else 1e-3,
         warmup_steps=0 if quick else 100 if small else 19_531,
         decay=small,
-        clip_norm=0.0,
         ema_half_life_images=100_000.0 if small else 500_000.0,
     )
     config.train = dict(
@@ -72,7 +55,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick or small else 5000,
         checkpoint_steps=0 if quick else 600 if small else 5000,
-        best_metric="",
     )
     config.eval = dict(batch_size=16 if quick else 128 if small else 256)
     return config

@@ -12,21 +12,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "diffuse"
-    config.data = dict(
-        source="digits",
-        path="",
-        classes="",
-        n_base=100,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=0,
-        channels=0,
-        digest="",
-    )
+    config.data = dict(source="digits", n_base=100)
     config.model = dict(
         name="unet",
         base_channels=8 if quick else 20,
@@ -36,10 +23,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         middle_attention=False,
         resample="pool",
         dropout=0.1,
-        dtype="float32",
     )
-    config.method = dict(name="edm", sigma_data=0.5, label_dropout=0.0)
-    config.augment = dict(flip=False, translate_px=0.5, rotate_deg=6.0, scale=0.06, fill="constant")
+    config.method = dict(name="edm")
+    config.augment = dict(translate_px=0.5, rotate_deg=6.0, scale=0.06, fill="constant")
     config.optim = dict(
         name="adam", learning_rate=2e-3, warmup_steps=0 if quick else 100, ema_half_life_images=10_000.0
     )
@@ -49,7 +35,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=10 if quick else 100,
         eval_steps=0 if quick else 200,
         checkpoint_steps=0 if quick else 200,
-        best_metric="",
     )
     config.eval = dict(batch_size=128)
     return config

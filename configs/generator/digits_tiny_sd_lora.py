@@ -18,51 +18,24 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "finetune"
-    config.pipeline = dict(path="tiny_sd", revision="", variant="", dtype="float32", remat=False)
-    config.data = dict(
-        source="digits",
-        path="",
-        classes="",
-        n_base=100,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=0,
-        channels=0,
-        digest="",
-    )
-    config.prompts = dict(
-        template="a photo of the digit {}, light on dark", templates_file="", words_file="", captions_file=""
-    )
+    config.pipeline = dict(path="tiny_sd")
+    config.data = dict(source="digits", n_base=100)
+    config.prompts = dict(template="a photo of the digit {}, light on dark")
     config.method = dict(
         image_px=32,
-        caption_dropout=0.1,
-        min_snr=0.0,
         rank=2 if quick else 16,
         alpha=2.0 if quick else 16.0,
         targets=("to_q", "to_k", "to_v", "to_out_0", "proj", "net_2", "time_emb_proj"),
-        text_targets=(),
-        train_unet=True,
-        train_text=False,
-        learn_tokens=0,
-        token_like="",
         precompute=True,
     )
-    config.augment = dict(flip=False)
-    config.optim = dict(
-        name="adamw", learning_rate=3e-3, warmup_steps=0, weight_decay=0.01, ema_half_life_images=5_000.0
-    )
+    config.optim = dict(name="adamw", learning_rate=3e-3, weight_decay=0.01, ema_half_life_images=5_000.0)
     config.train = dict(
         batch_size=16 if quick else 64,
         num_steps=4 if quick else 200,
         log_steps=2 if quick else 100,
-        eval_steps=0,
         checkpoint_steps=0 if quick else 200,
-        best_metric="",
     )
     config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=15, guidance=2.0, per_device_batch=20)
+    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=15, per_device_batch=20)
     return config

@@ -14,23 +14,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
     quick, small = arg == "quick", arg == "small"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "diffuse"
-    config.data = dict(
-        source="fashion_mnist",
-        path="",
-        classes="",
-        n_base=100 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
+    config.data = dict(source="fashion_mnist", n_base=100 if quick else 0)
     config.model = dict(
         name="unet",
         base_channels=8 if quick else 16 if small else 64,
@@ -40,10 +25,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         middle_attention=False,
         resample="pool",
         dropout=0.1,
-        dtype="float32",
     )
-    config.method = dict(name="edm", sigma_data=0.5, label_dropout=0.0)
-    config.augment = dict(flip=True, translate_px=0.0, rotate_deg=0.0, scale=0.0, fill="constant")
+    config.method = dict(name="edm")
+    config.augment = dict(flip=True, fill="constant")
     config.optim = dict(
         name="adam",
         learning_rate=2e-3 if small else 1e-3,
@@ -56,7 +40,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick or small else 2000,
         checkpoint_steps=0 if quick else 600 if small else 2000,
-        best_metric="",
     )
     config.eval = dict(batch_size=128)
     return config

@@ -21,55 +21,23 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains the U-Net of the package's own pipeline for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "finetune"
     config.pipeline = dict(
         path="tiny_sd" if quick else "stable-diffusion-v1-5/stable-diffusion-v1-5",
-        revision="",
-        variant="",
         dtype="float32" if quick else "bfloat16",
         remat=True,
     )
-    config.data = dict(
-        source="tfds:cifar10",
-        path="",
-        classes="",
-        n_base=100 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=32,
-        channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.prompts = dict(template="a photo of a {}", templates_file="", words_file="", captions_file="")
-    config.method = dict(
-        image_px=32 if quick else 512,
-        caption_dropout=0.1,
-        min_snr=0.0,
-        rank=0,
-        alpha=0.0,
-        targets=("to_q", "to_k", "to_v", "to_out_0"),
-        text_targets=(),
-        train_unet=True,
-        train_text=False,
-        learn_tokens=0,
-        token_like="",
-        precompute=False,
-    )
+    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0, image_px=32, channels=3)
+    config.prompts = dict(template="a photo of a {}")
+    config.method = dict(image_px=32 if quick else 512)
     config.augment = dict(flip=True)
     config.optim = dict(
         name="adamw",
         learning_rate=1e-5,
-        warmup_steps=0,
         decay=False,
         weight_decay=0.01,
         clip_norm=1.0,
         ema_half_life_images=32 * 6931.0,
-        micro_batches=1,
     )
     config.train = dict(
         batch_size=16 if quick else 32,
@@ -77,8 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 2500,
         checkpoint_steps=0 if quick else 2500,
-        best_metric="",
     )
     config.eval = dict(batch_size=16 if quick else 64)
-    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=20, guidance=2.0, per_device_batch=4)
+    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=20, per_device_batch=4)
     return config

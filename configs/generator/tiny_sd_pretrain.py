@@ -18,40 +18,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "finetune"
-    config.pipeline = dict(path="tiny_sd", revision="", variant="", dtype="float32", remat=False)
-    config.data = dict(
-        source="folder",
-        path="",
-        classes="",
-        n_base=100 if quick else 19_200,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=32,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.prompts = dict(template="a photo of the digit {}", templates_file="", words_file="", captions_file="")
-    config.method = dict(
-        image_px=32,
-        caption_dropout=0.1,
-        min_snr=0.0,
-        rank=0,
-        alpha=0.0,
-        targets=("to_q", "to_k", "to_v", "to_out_0"),
-        text_targets=(),
-        train_unet=True,
-        train_text=False,
-        learn_tokens=0,
-        token_like="",
-        precompute=True,
-    )
-    config.augment = dict(flip=False)
+    config.pipeline = dict(path="tiny_sd")
+    config.data = dict(source="folder", n_base=100 if quick else 19_200, image_px=32)
+    config.prompts = dict(template="a photo of the digit {}")
+    config.method = dict(image_px=32, precompute=True)
     config.optim = dict(
         name="adam",
         learning_rate=2e-3,
@@ -65,8 +36,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 100,
         eval_steps=0 if quick else 1250,
         checkpoint_steps=0 if quick else 500,
-        best_metric="",
     )
     config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=0 if quick else 2, sampler="dpmpp_2m", num_steps=15, guidance=2.0, per_device_batch=40)
+    config.grid = dict(per_class=0 if quick else 2, sampler="dpmpp_2m", num_steps=15, per_device_batch=40)
     return config

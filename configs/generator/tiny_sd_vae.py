@@ -18,27 +18,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "autoencode"
-    config.pipeline = dict(path="tiny_sd", revision="", variant="", dtype="float32", remat=False)
-    config.data = dict(
-        source="folder",
-        path="",
-        classes="",
-        n_base=100 if quick else 19_200,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=32,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
+    config.pipeline = dict(path="tiny_sd")
+    config.data = dict(source="folder", n_base=100 if quick else 19_200, image_px=32)
     # The weight keeps the latents' noise small beside them, and their distribution smooth enough for a small U-Net.
     config.method = dict(image_px=32, kl_weight=1e-3)
-    config.augment = dict(flip=False)
     config.optim = dict(
         name="adam",
         learning_rate=2e-3,
@@ -52,7 +36,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         log_steps=2 if quick else 50,
         eval_steps=0 if quick else 1250,
         checkpoint_steps=0 if quick else 500,
-        best_metric="",
     )
     config.eval = dict(batch_size=64)
     return config

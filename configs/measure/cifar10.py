@@ -20,26 +20,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "measure"
-    config.set = ""
-    config.extractor = dict(name="classifier" if quick else arg or "clip", path="")
-    config.data = dict(
-        source="tfds:cifar10",
-        path="",
-        classes="",
-        n_base=100 if quick else 0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        copies=1,
-        image_px=0,
-        channels=0,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.eval = dict(batch_size=256)
+    config.extractor = dict(name="classifier" if quick else arg or "clip")
+    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0)
     config.num_images = 100 if quick else 0
     config.num_pairs = 4 if quick else 24
-    config.flips = True
     return config

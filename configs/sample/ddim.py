@@ -14,13 +14,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" draws a few images, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "sample"
-    config.generator = ""
-    config.name = ""
     config.num_images = 40 if quick else 2000
     config.shard_images = 20 if quick else 500
     config.sample = dict(
-        sampler="euler", num_steps=4 if quick else 50, guidance=1.0, clip=True, per_device_batch=20 if quick else 250
+        sampler="euler", num_steps=4 if quick else 50, clip=True, per_device_batch=20 if quick else 250
     )
     return config

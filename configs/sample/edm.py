@@ -12,13 +12,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" draws a few images, to see that all parts meet."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "sample"
-    config.generator = ""
-    config.name = ""
     config.num_images = 40 if quick else 2000
     config.shard_images = 20 if quick else 500
-    config.sample = dict(
-        sampler="heun", num_steps=4 if quick else 18, guidance=1.0, clip=False, per_device_batch=20 if quick else 250
-    )
+    config.sample = dict(num_steps=4 if quick else 18, per_device_batch=20 if quick else 250)
     return config

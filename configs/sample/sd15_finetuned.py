@@ -17,41 +17,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" few images and steps of the small pipeline that comes with the package."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
-    config.seed = 0
     config.task = "text_to_image"
-    config.pipeline = dict(
-        path="tiny_sd" if quick else "runs/sd15_lora",
-        revision="",
-        variant="",
-        dtype="float32" if quick else "bfloat16",
-    )
-    config.data = dict(
-        source="tfds:cifar10",
-        path="",
-        classes="",
-        n_base=0,
-        base_seed=0,
-        n_per_class=0,
-        imbalance="",
-        imbalance_ratio=0.0,
-        image_px=32,
-        channels=3,
-        digest="",
-        decoded="auto",
-        map_dir="",
-    )
-    config.prompts = dict(template="a photo of a {}", templates_file="", words_file="", captions_file="", negative="")
+    config.pipeline = dict(path="tiny_sd" if quick else "runs/sd15_lora", dtype="float32" if quick else "bfloat16")
+    config.data = dict(source="tfds:cifar10", image_px=32, channels=3)
+    config.prompts = dict(template="a photo of a {}")
     config.name = "sd15_finetuned"
     config.num_images = 20 if quick else 50_000
     config.shard_images = 10 if quick else 500
-    config.from_real = False
-    config.sample = dict(
-        image_px=0,
-        resize_filter="box",
-        sampler="euler",
-        num_steps=2 if quick else 50,
-        guidance=2.0,
-        strength=1.0,
-        per_device_batch=2 if quick else 8,
-    )
+    config.sample = dict(num_steps=2 if quick else 50, per_device_batch=2 if quick else 8)
     return config

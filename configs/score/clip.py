@@ -13,8 +13,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: none."""
     config = ml_collections.ConfigDict()
     config.task = "clip_score"
-    config.clip = ""
-    config.set = ""
-    config.prompts = dict(template="a photo of a {}", templates_file="", words_file="")
-    config.eval = dict(batch_size=256)
+    config.prompts = dict(template="a photo of a {}")
     return config
