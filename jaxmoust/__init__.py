@@ -1,5 +1,3 @@
-"""How many synthetic images is one more real image worth? Generators, mixing samplers and classifiers, with evidence.
+"""Will generated images help a classifier, and how many are worth one more real image? Answers with evidence, in JAX."""
 
-The rooms and who may import whom: core and runtime; data and models; train, generate and analysis; study, build,
-jobs and cli. Importing the package imports none of them.
-"""
+__version__ = "0.2.0"
