@@ -60,7 +60,9 @@ def weighted(
     pool: Pool,
     seed: int,
     weights: Mapping[str, float | str],
+    by: str = "image",
     power: float | None = None,
+    shares: Mapping[str, float] | None = None,
     scores: Mapping[str, np.ndarray] | None = None,
 ) -> Weighted:
     """Draws each image with a probability proportional to its weight.
@@ -68,8 +70,10 @@ def weighted(
     Args:
         pool: what is drawn from.
         seed: of the draws.
-        weights: that of each image of a source; "scores" weighs each image by its score.
+        weights: that of each image of a source, or, by class, of a class; "scores" weighs each image by its score.
+        by: "image" or "class".
         power: what scores are raised to; None is 1.
+        shares: source -> share, as in `Share`; None leaves it to the weights.
         scores: source -> numbers [images of that source].
     Raises: ValueError: a power without scores, or scores that are wanted and not there.
     """
@@ -85,4 +89,4 @@ def weighted(
             f"{sorted(scores) or 'no source'}. Give the folder that `jaxmoust score` wrote."
         )
     by_score = {name: scores[name] ** (1.0 if power is None else power) for name in wanted}
-    return Weighted(pool, seed=seed, weights={**weights, **by_score})
+    return Weighted(pool, seed=seed, weights={**weights, **by_score}, by=by, shares=shares)
