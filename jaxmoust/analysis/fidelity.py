@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from jaxmoust.analysis.nearest_neighbours import centred, check_features, nearest_others, tiles
+from jaxmoust.analysis.nearest_neighbours import Features, centred, check_features, nearest_others, tiles
 
 NEAREST_MANIFOLD = 3  # k of precision and recall
 NEAREST_DENSITY = 5  # k of density and coverage
@@ -92,8 +92,8 @@ def prdc(real: ArrayLike, fake: ArrayLike) -> dict[str, float]:
     Source: Kynkaanniemi et al. 2019 (1904.06991), Eq. 1 and 2; Naeem et al. 2020 (2002.09797), Eq. 4 to 6.
     """
     real, fake = centred(*_pair(real, fake, NEAREST_DENSITY + 1))
-    of_real = nearest_others(real, NEAREST_DENSITY).squared
-    of_fake = nearest_others(fake, NEAREST_MANIFOLD).squared[:, -1]
+    of_real = nearest_others(real, NEAREST_DENSITY)
+    of_fake = nearest_others(fake, NEAREST_MANIFOLD)[:, -1]
     tight, wide = of_real[:, NEAREST_MANIFOLD - 1], of_real[:, -1]
     precise, recalled, covered = np.zeros(len(fake), bool), np.zeros(len(real), bool), np.zeros(len(real), bool)
     inside = 0
@@ -125,8 +125,7 @@ def cmmd(real: ArrayLike, fake: ArrayLike, sigma: float = 10.0) -> float:
     """
     if not sigma > 0:
         raise ValueError(f"sigma: got {sigma}; allowed above 0; 10 is the published one")
-    lengths = ((x, np.linalg.norm(x, axis=1, keepdims=True)) for x in _pair(real, fake, 1))
-    real, fake = centred(*(x / np.where(length > 0, length, 1) for x, length in lengths))
+    real, fake = centred(*map(_of_length_1, _pair(real, fake, 1)))
 
     def kernel_sum(a: NDArray, b: NDArray, upper: bool = False) -> float:
         total = 0.0
@@ -140,6 +139,12 @@ def cmmd(real: ArrayLike, fake: ArrayLike, sigma: float = 10.0) -> float:
     of_real, of_fake = kernel_sum(real, real, upper=True), kernel_sum(fake, fake, upper=True)
     n, m = len(real), len(fake)
     return float(1000 * (of_real / n**2 + of_fake / m**2 - 2 * kernel_sum(real, fake) / (n * m)))
+
+
+def _of_length_1(x: Features) -> Features:
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    length[length == 0] = 1
+    return x / length
 
 
 def _cube(x: NDArray[np.float64]) -> NDArray[np.float64]:
