@@ -1,4 +1,4 @@
-"""Accuracy with its doubt: Top-k, intervals over seeds, paired tests between arms.
+"""Accuracy with its uncertainty: Top-k, intervals over seeds, paired tests between arms.
 
 Everything starts from *ranks*: the rank of a test image is the number of classes scored above its true one,
 so that an image is right at Top-k when its rank is below k, and one integer array serves every k. Units are
@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Interval = tuple[float, float]
+Estimate = tuple[float, Interval | None, float | None]  # mean, interval, p
 
-# Degrees of freedom that images may add, in units of the seeds' own; see `paired_difference`.
+# Most degrees of freedom, in units of the seeds' own, S - 1; see `paired_difference`.
 MOST_DOF = 2.0
 
 
@@ -58,7 +59,7 @@ def top_k(ranks: ArrayLike, k: int = 1) -> float:
         k: at least 1.
     Raises: ValueError: ranks that are empty, not [N], not integers or negative; k < 1.
     """
-    return 100.0 * float(_hits(_ranks(ranks, "ranks", ndim=1), k).mean())
+    return 100.0 * float(_hits(ranks, k, 1).mean())
 
 
 def per_class(ranks: ArrayLike, labels: ArrayLike, num_classes: int, k: int = 1) -> NDArray[np.float64]:
@@ -71,7 +72,7 @@ def per_class(ranks: ArrayLike, labels: ArrayLike, num_classes: int, k: int = 1)
         k: at least 1.
     Raises: ValueError: lengths that differ, labels outside the classes, or ranks as in `top_k`.
     """
-    hits, labels = _hits(_ranks(ranks, "ranks", ndim=1), k), np.asarray(labels)
+    hits, labels = _hits(ranks, k, 1), np.asarray(labels)
     if labels.shape != hits.shape:
         raise ValueError(f"labels: got shape {labels.shape} beside ranks {hits.shape}; give one label per rank")
     if labels.min() < 0 or labels.max() >= num_classes:
@@ -101,11 +102,8 @@ def wilson(num_correct: int, num_images: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= num_correct <= num_images or num_images < 1:
         raise ValueError(f"wilson: got {num_correct} right of {num_images}; allowed 0 <= right <= images, images >= 1")
-    z = stats.norm.ppf(0.5 + _level(level) / 2)
-    p, shrink = num_correct / num_images, 1 + z**2 / num_images
-    centre = (p + z**2 / (2 * num_images)) / shrink
-    half = z / shrink * np.sqrt(p * (1 - p) / num_images + z**2 / (4 * num_images**2))
-    return 100.0 * max(0.0, float(centre - half)), 100.0 * min(1.0, float(centre + half))
+    share = stats.binomtest(num_correct, num_images).proportion_ci(_level(level), method="wilson")
+    return 100.0 * float(share.low), 100.0 * float(share.high)
 
 
 def summary(
@@ -130,8 +128,7 @@ def summary(
     Raises: ValueError: no values, values that are not finite, unknown method, level outside (0, 1).
     """
     values = _per_seed(values, "values")
-    if method not in ("t", "bootstrap"):
-        raise ValueError(f"method: got {method!r}; allowed 't', 'bootstrap'")
+    _check_method(method, "t", "bootstrap")
     mean, n, tail = float(values.mean()), len(values), (1 - _level(level)) / 2
     if n == 1:
         return Summary(mean, None, 1, None)
@@ -139,8 +136,8 @@ def summary(
     if method == "t":
         half = float(stats.t.isf(tail, n - 1)) * sd / np.sqrt(n)
         return Summary(mean, sd, n, (mean - half, mean + half))
-    drawn = np.random.default_rng(seed).choice(values, (num_resamples, n)).mean(axis=1)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    resampled = np.random.default_rng(seed).choice(values, (num_resamples, n)).mean(axis=1)
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return Summary(mean, sd, n, (float(low), float(high)))
 
 
@@ -169,11 +166,13 @@ def paired_difference(
     Crossed is the default because it came nearest to its level when simulated (nominal 95 %, 100 and 797 images,
     spread from images or seeds or both, 1,000 trials each): crossed covered 92-99 % with 3 seeds, the upper end where
     images dominate, 91-98 % with 5 and 93-97 % with 10; seeds 66-95 %, worst with many seeds that agree on images
-    that do not; bootstrap 79-100 %, from 3 seeds that dominate to seeds that do nothing. A family of many arms asks
-    for small p: of equal arms (normal law, 797 images, spread from images or seeds or both, 300,000 trials each) p <
-    0.005 came out 0 to 0.9 times as often as it should with 3 seeds, 0 to 1.1 times with 4, 0 to 1.3 with 5, 0.3 to
-    1.2 with 10, p < 0.05 at most 1.1 times. By Hillis's degrees of freedom as they are, p < 0.005 would come out 1.2
-    to 5 times as often with 3 seeds, and 1 to 2.3 times with 5.
+    that do not; bootstrap 79-100 %, from 3 seeds that dominate to seeds that do nothing.
+
+    Small p, which a family of many arms asks for, are too optimistic: with up to MOST_DOF times S - 1 degrees of
+    freedom, p < 0.005 comes out up to 2.9, 2.2 and 1.8 times as often as it should with 3, 4 and 5 seeds where seeds
+    dominate, and 11 equal arms of 5 seeds give 7.7 % of studies a false claim at 5 % (by Hillis's degrees of freedom as
+    they are, up to 5 times with 3 seeds). No more than S - 1 degrees would hold every level, at worst 1.07 times at
+    p < 0.001.
 
     Args:
         ranks_a, ranks_b: integers [S, N] >= 0; row s of both is the same seed, column i the same image.
@@ -186,20 +185,17 @@ def paired_difference(
         hits themselves), with the degrees of freedom of Hillis 2007, Statistics in Medicine 26, 596-619;
         the crossed bootstrap: Owen 2007, Annals of Applied Statistics 1.
     """
-    a, b = _ranks(ranks_a, "ranks_a", ndim=2), _ranks(ranks_b, "ranks_b", ndim=2)
-    if a.shape != b.shape:
-        raise ValueError(
-            f"ranks_b: got shape {b.shape} beside ranks_a {a.shape}; allowed equal shapes [S, N]; "
-            "keep the seeds both arms have, in the same order, on the same test images"
-        )
-    if method not in ("crossed", "seeds", "bootstrap"):
-        raise ValueError(f"method: got {method!r}; allowed 'crossed', 'seeds', 'bootstrap'")
-    d = _hits(a, k).astype(np.int8) - _hits(b, k).astype(np.int8)
-    if method == "seeds" or len(d) == 1:
-        return Difference(*_student(100.0 * d.mean(axis=1), level, d.shape[1]), *d.shape, "seeds")
-    if method == "crossed":
-        return Difference(*_crossed(100.0 * d, level), *d.shape, "crossed")
-    return Difference(*_two_level_bootstrap(d, level, num_resamples, seed), *d.shape, "bootstrap")
+    _check_method(method, "crossed", "seeds", "bootstrap")
+    a, b = _paired_hits(ranks_a, ranks_b, k, 2)
+    d = a.astype(np.int8) - b.astype(np.int8)
+    num_seeds, num_images = d.shape
+    if method == "seeds" or num_seeds == 1:
+        method, estimate = "seeds", _student(100.0 * d.mean(axis=1), level, num_images)
+    elif method == "crossed":
+        estimate = _crossed(100.0 * d, level)
+    else:
+        estimate = _two_level_bootstrap(d, level, num_resamples, seed)
+    return Difference(*estimate, num_seeds, num_images, method)
 
 
 def seed_difference(
@@ -234,10 +230,7 @@ def mcnemar(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int = 1) -> McNemar:
     Raises: ValueError: shapes that differ or are not [N]; ranks as in `top_k`.
     Source: McNemar 1947, Psychometrika 12.
     """
-    a, b = _ranks(ranks_a, "ranks_a", ndim=1), _ranks(ranks_b, "ranks_b", ndim=1)
-    if a.shape != b.shape:
-        raise ValueError(f"ranks_b: got {b.size} images beside ranks_a {a.size}; give the same test images")
-    a, b = _hits(a, k), _hits(b, k)
+    a, b = _paired_hits(ranks_a, ranks_b, k, 1)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     discordant = only_a + only_b
     return McNemar(only_a, only_b, stats.binomtest(only_a, discordant).pvalue if discordant else 1.0)
@@ -258,9 +251,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
         raise ValueError(f"p_values: got {p.tolist()}; allowed [0, 1]; leave out the arms without a p")
     order = np.argsort(p, kind="stable")
     stepped = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1.0)
-    adjusted = np.empty_like(p)
-    adjusted[order] = stepped
-    return adjusted.tolist()
+    return stepped[np.argsort(order)].tolist()
 
 
 def relative_error_reduction(accuracy: float, baseline: float) -> float | None:
@@ -272,7 +263,7 @@ def relative_error_reduction(accuracy: float, baseline: float) -> float | None:
     return None if baseline >= 100 else 100.0 * (accuracy - baseline) / (100.0 - baseline)
 
 
-def _crossed(d: NDArray, level: float) -> tuple[float, Interval, float]:
+def _crossed(d: NDArray, level: float) -> Estimate:
     """Interval of the grand mean of d [S, N] with rows and columns both random (see `paired_difference`)."""
     num_seeds, num_images = d.shape
     mean, rows, columns = d.mean(), d.mean(axis=1), d.mean(axis=0)
@@ -294,7 +285,7 @@ def _rounding(num_images: int) -> float:
     return (100.0 / num_images) ** 2 / 12
 
 
-def _student(values: NDArray, level: float, num_images: int | None) -> tuple[float, Interval | None, float | None]:
+def _student(values: NDArray, level: float, num_images: int | None) -> Estimate:
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return mean, None, None
@@ -304,15 +295,13 @@ def _student(values: NDArray, level: float, num_images: int | None) -> tuple[flo
     return _from_error(mean, float(np.sqrt(variance / n)), n - 1, level)
 
 
-def _from_error(mean: float, error: float, dof: float, level: float) -> tuple[float, Interval, float]:
+def _from_error(mean: float, error: float, dof: float, level: float) -> Estimate:
     half = float(stats.t.isf((1 - _level(level)) / 2, dof)) * error
     p = float(2 * stats.t.sf(abs(mean) / error, dof)) if error > 0 else 1.0  # without any spread, runs that are equal
     return mean, (mean - half, mean + half), p
 
 
-def _two_level_bootstrap(
-    d: NDArray[np.int8], level: float, num_resamples: int, seed: int
-) -> tuple[float, Interval, float]:
+def _two_level_bootstrap(d: NDArray[np.int8], level: float, num_resamples: int, seed: int) -> Estimate:
     """Resamples rows and columns of d [S, N] independently; returns mean, interval and p in points.
 
     Once the seeds are drawn, an image is worth one of 2 S + 1 integers (its sum over the drawn seeds), so that
@@ -320,27 +309,14 @@ def _two_level_bootstrap(
     Images that answered alike under every seed are counted once, as a pattern.
     """
     num_seeds, num_images = d.shape
-    codes = np.zeros(num_images, np.int64)
-    for row in d:
-        _, codes = np.unique(3 * codes + row, return_inverse=True)
-    _, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    patterns, counts = np.unique(d, axis=1, return_counts=True)
     rng, worth = np.random.default_rng(seed), np.arange(-num_seeds, num_seeds + 1)
-    drawn_seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), num_resamples)
-    # `rows` resamples at a time, which stay in the processor's cache. The worths of the patterns become places in one
-    # histogram of all of them, by a product in float32, which is fast, and exact for whole numbers up to 2^24.
-    rows = max(1, min(2**15 // len(counts), 2**23 // worth.size))
-    places = num_seeds + worth.size * (np.arange(num_resamples) % rows)
-    drawn_seeds = np.column_stack([drawn_seeds, places]).astype(np.float32)
-    patterns = np.vstack([d[:, first], np.ones(len(first))]).astype(np.float32)
-    weights = np.tile(counts.astype(np.float64), rows)
-    counted = []
-    for start in range(0, num_resamples, rows):
-        cells = (drawn_seeds[start : start + rows] @ patterns).astype(np.intp)
-        found = np.bincount(cells.ravel(), weights[: cells.size], worth.size * len(cells))
-        counted.append(found.reshape(-1, worth.size))
-    counted = np.concatenate(counted)
-    drawn = rng.multinomial(num_images, counted / num_images) @ worth
-    means = 100.0 * drawn / d.size
+    weights = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), num_resamples)
+    places = patterns.astype(np.float32)  # a product in float32 is fast, and exact for whole numbers up to 2^24
+    counted = np.empty((num_resamples, worth.size))
+    for i, of_seeds in enumerate(weights.astype(np.float32)):
+        counted[i] = np.bincount((of_seeds @ places).astype(np.intp) + num_seeds, counts, worth.size)
+    means = 100.0 * (rng.multinomial(num_images, counted / num_images) @ worth) / d.size
     tail = (1 - _level(level)) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     # The smallest level whose interval still touches 0; the + 1 keeps a finite number of draws from saying 0.
@@ -349,14 +325,11 @@ def _two_level_bootstrap(
     return 100.0 * float(d.mean()), (float(low), float(high)), float(p)
 
 
-def _hits(ranks: NDArray, k: int) -> NDArray[np.bool_]:
+def _hits(ranks: ArrayLike, k: int, ndim: int, name: str = "ranks") -> NDArray[np.bool_]:
+    """Which of the ranks, [N] or [S, N], are right at Top-k."""
+    ranks, axes = np.asarray(ranks), ("[N]", "[S, N]")[ndim - 1]
     if k < 1:
         raise ValueError(f"k: got {k}; allowed 1 or more")
-    return ranks < k
-
-
-def _ranks(ranks: ArrayLike, name: str, ndim: int) -> NDArray:
-    ranks, axes = np.asarray(ranks), ("[N]", "[S, N]")[ndim - 1]
     if ranks.ndim != ndim or ranks.size == 0:
         raise ValueError(f"{name}: got shape {ranks.shape}; allowed {axes}, none empty")
     if not np.issubdtype(ranks.dtype, np.integer) or ranks.min() < 0:
@@ -364,7 +337,17 @@ def _ranks(ranks: ArrayLike, name: str, ndim: int) -> NDArray:
             f"{name}: got {ranks.dtype} from {ranks.min()}; allowed integers >= 0; "
             "a rank is the number of classes scored above the true one, not a hit or a score"
         )
-    return ranks
+    return ranks < k
+
+
+def _paired_hits(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int, ndim: int) -> tuple[NDArray, NDArray]:
+    a, b = _hits(ranks_a, k, ndim, "ranks_a"), _hits(ranks_b, k, ndim, "ranks_b")
+    if a.shape != b.shape:
+        raise ValueError(
+            f"ranks_b: got shape {b.shape} beside ranks_a {a.shape}; allowed equal shapes; keep the seeds both have, "
+            "in the same order, on the same test images"
+        )
+    return a, b
 
 
 def _per_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -372,6 +355,11 @@ def _per_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"{name}: got {values.tolist()}; allowed one finite number a seed; drop failed runs")
     return values
+
+
+def _check_method(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise ValueError(f"method: got {method!r}; allowed {', '.join(map(repr, allowed))}")
 
 
 def _level(level: float) -> float:
