@@ -2,15 +2,15 @@
 
 Starts from logits: the logit of "real" less that of "synthetic", of images that the classifier has not trained on;
 and from features of images. Says how well the two can be told apart (AUC with its interval; accuracy has its own in
-accuracy.py), what a logit is worth as a density ratio, and how the features lie in a plane. Numpy and scipy only:
-this file knows no model, no file and no device.
+accuracy.py), what a logit is worth as a density ratio, and how the features lie in a plane. This file knows no model,
+no file and no device.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, spatial, special, stats
+from scipy import optimize, special, stats
 
 from jaxmoust.analysis.accuracy import Interval
 
@@ -67,11 +67,10 @@ def auc(logits: ArrayLike, is_real: ArrayLike, folds: ArrayLike | None = None) -
     values, sizes = [], []
     for fold in np.unique(folds):
         mine = folds == fold
-        real, made = logits[mine & is_real], logits[mine & ~is_real]
-        _both_kinds(len(real), len(made), f"auc of fold {fold}")
-        ranks = stats.rankdata(np.concatenate([real, made]))[: len(real)]
-        values.append((ranks.mean() - (len(real) + 1) / 2) / len(made))
-        sizes.append((len(real), len(made)))
+        size = _count_kinds(is_real[mine], f"auc of fold {fold}")
+        ranks = stats.rankdata(logits[mine])[is_real[mine]]
+        values.append((ranks.mean() - (size[0] + 1) / 2) / size[1])
+        sizes.append(size)
     weights = np.sum(sizes, axis=1) / len(logits)
     value = float(np.dot(weights, values))
     z2 = stats.norm.ppf(0.975) ** 2
@@ -105,9 +104,7 @@ def calibrate(logits: ArrayLike, is_real: ArrayLike) -> Calibration:
     Source: Platt 1999, Probabilistic outputs for support vector machines, sections 2.1 and 2.2.
     """
     logits, is_real = _pairs(logits, is_real)
-    num_real = int(is_real.sum())
-    num_synthetic = len(logits) - num_real
-    _both_kinds(num_real, num_synthetic, "calibrate")
+    num_real, num_synthetic = _count_kinds(is_real, "calibrate")
     target = np.where(is_real, (num_real + 1) / (num_real + 2), 1 / (num_synthetic + 2))
     scale = float(np.abs(logits).max()) or 1.0
     scaled = logits / scale
@@ -120,8 +117,8 @@ def calibrate(logits: ArrayLike, is_real: ArrayLike) -> Calibration:
     start = np.array([0.0, np.log(num_real / num_synthetic)])
     bounds = [(0.0, None), (None, None)]
     options = {"ftol": 1e-14, "gtol": 1e-8, "maxiter": 1000}
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return Calibration(float(found.x[0]) / scale, float(found.x[1]), num_real, num_synthetic)
+    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return Calibration(float(best[0]) / scale, float(best[1]), num_real, num_synthetic)
 
 
 def log_density_ratio(logits: ArrayLike, calibration: Calibration) -> NDArray[np.float64]:
@@ -159,9 +156,9 @@ def cross_calibrated(
     halves = np.asarray(halves)
     if halves.shape != logits.shape or not np.isin(halves, (0, 1)).all():
         raise ValueError(f"halves: got shape {halves.shape} beside logits {logits.shape}; give a 0 or a 1 for each")
-    found = [calibrate(logits[halves == h], is_real[halves == h]) for h in (0, 1)]
-    by_other = [log_density_ratio(logits, found[1 - h]) for h in (0, 1)]
-    return np.where(halves == 0, *by_other), found
+    first, second = (calibrate(logits[halves == h], is_real[halves == h]) for h in (0, 1))
+    ratio = np.where(halves == 0, log_density_ratio(logits, second), log_density_ratio(logits, first))
+    return ratio, [first, second]
 
 
 def effective_size(weights: ArrayLike) -> float:
@@ -169,9 +166,9 @@ def effective_size(weights: ArrayLike) -> float:
 
     Source: Kish 1965, Survey sampling.
     """
-    weights = np.asarray(weights, np.float64)
-    weights = weights / weights.max()  # squares of large ratios would overflow
-    return float(weights.sum() ** 2 / np.square(weights).sum())
+    relative = np.asarray(weights, np.float64)
+    relative = relative / relative.max()  # squares of large ratios would overflow
+    return float(relative.sum() ** 2 / np.square(relative).sum())
 
 
 def principal_plane(features: ArrayLike) -> Plane:
@@ -187,15 +184,13 @@ def principal_plane(features: ArrayLike) -> Plane:
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or len(features) < 2 or not features.shape[1] or not np.isfinite(features).all():
         raise ValueError(f"features: got shape {features.shape}; allowed [N >= 2, F >= 1], all of them finite")
-    centred = features - features.mean(axis=0)
-    _, values, components = np.linalg.svd(centred, full_matrices=False)
-    components = components[:2]
-    largest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(len(components)), largest])[:, None]
-    variance = np.square(values)
-    points, shares = np.zeros((len(features), 2)), np.zeros(2)
-    points[:, : len(components)] = centred @ components.T
-    shares[: len(components)] = variance[:2] / (variance.sum() or 1.0)
+    from sklearn.decomposition import PCA  # a slow import
+
+    num = min(2, *features.shape)
+    pca, points, shares = PCA(num, svd_solver="full"), np.zeros((len(features), 2)), np.zeros(2)
+    with np.errstate(invalid="ignore"):  # features that do not vary have no shares
+        points[:, :num] = pca.fit_transform(features)
+    shares[:num] = np.nan_to_num(pca.explained_variance_ratio_)
     return Plane(points, shares)
 
 
@@ -213,17 +208,12 @@ def overlap(points: ArrayLike, is_real: ArrayLike, num_neighbours: int = 10) -> 
     points, is_real = np.asarray(points, np.float64), np.asarray(is_real, bool)
     if points.ndim != 2 or is_real.shape != points.shape[:1] or not np.isfinite(points).all():
         raise ValueError(f"points: got shape {points.shape} beside kinds {is_real.shape}; allowed [N, D] finite, [N]")
-    num_real, size = int(is_real.sum()), len(points)
-    _both_kinds(num_real, size - num_real, "overlap")
-    near = min(num_neighbours, size - 1)
-    _, found = spatial.cKDTree(points).query(points, near + 1)
-    # A point is its own neighbour; among equal points it may stand anywhere, or be pushed out of the list.
-    own = found == np.arange(size)[:, None]
-    own[~own.any(axis=1), -1] = True
-    others = found[~own].reshape(size, near)
+    from sklearn.neighbors import NearestNeighbors  # a slow import
+
+    num_real, num_synthetic = _count_kinds(is_real, "overlap")
+    others = NearestNeighbors(n_neighbors=min(num_neighbours, len(points) - 1)).fit(points).kneighbors()[1]
     other_kind = (is_real[others] != is_real[:, None]).mean(axis=1)
-    expected = np.where(is_real, size - num_real, num_real) / (size - 1)
-    mixed = other_kind / expected
+    mixed = other_kind / (np.where(is_real, num_synthetic, num_real) / (len(points) - 1))
     return float((mixed[is_real].mean() + mixed[~is_real].mean()) / 2)
 
 
@@ -237,6 +227,11 @@ def _pairs(logits: ArrayLike, is_real: ArrayLike) -> tuple[NDArray[np.float64], 
     return logits, is_real
 
 
-def _both_kinds(num_real: int, num_synthetic: int, what: str) -> None:
-    if not num_real or not num_synthetic:
-        raise ValueError(f"{what}: got {num_real} real and {num_synthetic} synthetic images; needs at least 1 of each")
+def _count_kinds(is_real: NDArray[np.bool_], what: str) -> tuple[int, int]:
+    """How many images are real, and how many are synthetic."""
+    num_real = int(is_real.sum())
+    if num_real in (0, len(is_real)):
+        raise ValueError(
+            f"{what}: got {num_real} real and {len(is_real) - num_real} synthetic images; needs at least 1 of each"
+        )
+    return num_real, len(is_real) - num_real

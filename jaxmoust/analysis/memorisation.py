@@ -6,7 +6,7 @@ the held-out images' own ratios. Images are vectors here: pixels, or features; a
 pixels betray is seen in one and not in the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from jaxmoust.analysis.nearest_neighbours import check_features, nearest
 SUSPICIOUS = 0.01
 # A class's own typical distance wants so many held-out images; with fewer, that of all classes stands in.
 MIN_PER_CLASS = 5
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,15 @@ class Memorisation:
         ratio, heldout_ratio: [N], [M]; 0 is a copy, 1 as far as the median held-out image of the class.
         nearest: [N] the training image that is nearest.
         threshold: the ratio up to which a synthetic image is suspicious.
-        labels, heldout_labels: [N], [M]; None where classes are not told apart.
+        labels, heldout_labels: [N], [M]; all 0 where classes are not told apart.
     """
 
     ratio: NDArray[np.float64]
     heldout_ratio: NDArray[np.float64]
     nearest: NDArray[np.int64]
     threshold: float
-    labels: NDArray[np.int32] | None
-    heldout_labels: NDArray[np.int32] | None
+    labels: NDArray[np.int32]
+    heldout_labels: NDArray[np.int32]
 
     @property
     def suspicious(self) -> NDArray[np.bool_]:
@@ -54,7 +55,7 @@ class Memorisation:
         return order[np.sort(first)[:num_pairs]]
 
     def summary(self, class_names: Sequence[str] = ()) -> dict:
-        """Says it in numbers.
+        """Says it in numbers, and of each class where the classes' names are given.
 
         `share_suspicious` is to be held against `share_expected`, what a generator that does not copy would have;
         `closer` is the probability that a synthetic image lies nearer to the training set than a held-out one, 0.5
@@ -62,8 +63,7 @@ class Memorisation:
         Source of the latter: Meehan et al. 2020 (2004.05675), section 3.
         """
         test = stats.mannwhitneyu(self.heldout_ratio, self.ratio)
-        quantiles = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-        found = {
+        figures = {
             "n": len(self.ratio),
             "n_heldout": len(self.heldout_ratio),
             "threshold": self.threshold,
@@ -71,25 +71,27 @@ class Memorisation:
             "share_expected": float((self.heldout_ratio <= self.threshold).mean()),
             "closer": float(test.statistic / (len(self.ratio) * len(self.heldout_ratio))),
             "p": float(test.pvalue),
-            "quantiles": dict(zip(map(str, quantiles), np.quantile(self.ratio, quantiles).tolist(), strict=True)),
-            "heldout_quantiles": dict(
-                zip(map(str, quantiles), np.quantile(self.heldout_ratio, quantiles).tolist(), strict=True)
-            ),
+            "quantiles": {str(q): float(np.quantile(self.ratio, q)) for q in QUANTILES},
+            "heldout_quantiles": {str(q): float(np.quantile(self.heldout_ratio, q)) for q in QUANTILES},
         }
-        if self.labels is not None:
-            found["per_class"] = [self._of_class(k, name) for k, name in enumerate(class_names)]
-        return found
+        if class_names:
+            figures["per_class"] = [self._of_class(k, name) for k, name in enumerate(class_names)]
+        return figures
 
     def _of_class(self, k: int, name: str) -> dict:
-        mine, heldout = self.labels == k, self.heldout_ratio[self.heldout_labels == k]
-        expected = float((heldout <= self.threshold).mean()) if heldout.size else None
-        found = {"class": name, "n": int(mine.sum()), "n_heldout": len(heldout), "share_expected": expected}
-        if not mine.any():
-            return found | {"share_suspicious": None, "median_ratio": None, "lowest_ratio": None}
-        return found | {
-            "share_suspicious": float(self.suspicious[mine].mean()),
-            "median_ratio": float(np.median(self.ratio[mine])),
-            "lowest_ratio": float(self.ratio[mine].min()),
+        ratio, heldout = self.ratio[self.labels == k], self.heldout_ratio[self.heldout_labels == k]
+
+        def figure(statistic: Callable, values: NDArray) -> float | None:
+            return float(statistic(values)) if values.size else None
+
+        return {
+            "class": name,
+            "n": len(ratio),
+            "n_heldout": len(heldout),
+            "share_expected": figure(np.mean, heldout <= self.threshold),
+            "share_suspicious": figure(np.mean, ratio <= self.threshold),
+            "median_ratio": figure(np.median, ratio),
+            "lowest_ratio": figure(np.min, ratio),
         }
 
 
@@ -112,41 +114,32 @@ def memorisation(
     Raises: ValueError: no image, NaN, another F or number of labels; held-out images that are training images.
     """
     train = check_features(train, "train")
-    mirrored = (None, None) if mirrored is None else mirrored
-    distance, index = _to_nearest(synthetic, mirrored[0], train, "synthetic")
-    of_heldout, _ = _to_nearest(heldout, mirrored[1], train, "heldout")
+    mirrored_synthetic, mirrored_heldout = mirrored or (None, None)
+    distance, index = _to_nearest(synthetic, mirrored_synthetic, train, "synthetic")
+    of_heldout, _ = _to_nearest(heldout, mirrored_heldout, train, "heldout")
     if not np.median(of_heldout) > 0:
         raise ValueError(
             "heldout: half of its images are exact copies of training images; allowed are images that the generator "
             "has not seen; take another split, or remove the duplicates"
         )
-    if labels is None:
-        typical = of_synthetic = np.median(of_heldout)
-        classes = of_class = None
-    else:
-        classes, of_class = (
-            _labels(given, n, name)
-            for given, n, name in zip(labels, (len(distance), len(of_heldout)), ("synthetic", "heldout"), strict=True)
-        )
-        by_class = _typical(of_heldout, of_class, max(classes.max(), of_class.max()) + 1)
-        of_synthetic, typical = by_class[classes], by_class[of_class]
-    heldout_ratio = of_heldout / typical
-    return Memorisation(
-        distance / of_synthetic, heldout_ratio, index, float(np.quantile(heldout_ratio, SUSPICIOUS)), classes, of_class
-    )
+    own, heldout_own = labels or (np.zeros(len(distance), np.int32), np.zeros(len(of_heldout), np.int32))
+    own, heldout_own = _labels(own, len(distance), "synthetic"), _labels(heldout_own, len(of_heldout), "heldout")
+    typical = _typical(of_heldout, heldout_own, max(own.max(), heldout_own.max()) + 1)
+    heldout_ratio = of_heldout / typical[heldout_own]
+    threshold = float(np.quantile(heldout_ratio, SUSPICIOUS))
+    return Memorisation(distance / typical[own], heldout_ratio, index, threshold, own, heldout_own)
 
 
 def _to_nearest(
     images: ArrayLike, mirrored: ArrayLike | None, train: NDArray[np.float32], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Distance to, and index of, the nearest training image of each image or of its mirrored self."""
-    images = check_features(images, name, train.shape[1])
-    distance, index = nearest(images, train)
+    distance, index = nearest(check_features(images, name, train.shape[1]), train)
     if mirrored is None:
         return distance, index
     mirrored = check_features(mirrored, f"{name}, mirrored", train.shape[1])
-    if len(mirrored) != len(images):
-        raise ValueError(f"{name}: got {len(mirrored)} mirrored images for {len(images)}; allowed one for each")
+    if len(mirrored) != len(distance):
+        raise ValueError(f"{name}: got {len(mirrored)} mirrored images for {len(distance)}; allowed one for each")
     flipped, flipped_index = nearest(mirrored, train)
     return np.minimum(distance, flipped), np.where(flipped < distance, flipped_index, index)
 
