@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     """Reads, fits, answers. Raises: BadInput: the question, the files or the runs allow no fit."""
     from jaxmoust.analysis.equivalence import answer, fit, results_csv
 
-    question = {name: getattr(args, name) for name in ("k", "law", "n_base", "n_real_plus")}
+    question = answer.Question(args.k, args.law, args.n_base, args.n_real_plus)
     known: dict[str, Any] = {}
     try:
         paths = [path for word in args.results for path in word.split(",") if path]
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
             )
         if args.n_real_plus is not None and args.n_base is None:
             raise ValueError("--n_real_plus needs --n_base: how many real images there are already.")
-        fit.check_sizes(**{name: x for name, x in question.items() if name != "law" and x is not None})
+        question.check()
         settings = {name: getattr(args, name) for name in results_csv.SETTINGS}
         rows = results_csv.read_rows(paths)
         known["chosen"] = chosen = results_csv.choose(rows, args.real or results_csv.REAL, args.mixed, **settings)
@@ -70,12 +70,12 @@ def main(args: argparse.Namespace) -> None:
         if isinstance(e, fit.AllCensored):
             known["bounds"] = e
         if args.json:
-            refused(str(e), **question, **known)
+            refused(str(e), question=question, **known)
         raise BadInput(str(e)) from e
     if args.json:
-        print(json.dumps(answer.record(fitted, chosen, **question), allow_nan=False))
+        print(json.dumps(answer.record(fitted, chosen, question), allow_nan=False))
     else:
-        print("\n".join(answer.words(fitted, chosen, **question)))
+        print("\n".join(answer.words(fitted, chosen, question)))
 
 
 def refused(reason: str, **known: Any) -> None:

@@ -19,8 +19,9 @@ are apart by 1.6 points (3 seeds, 100 trials), its b was 0.89 in the median wher
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,15 @@ class Answer:
     refused: str = ""
     at_least: float | None = None
 
+    def mapped(self, law: Callable[[float], float | None]) -> "Answer":
+        """Returns the same answer about a rising function of the figure."""
+
+        def of(x: float | None) -> float | None:
+            return None if x is None else law(x)
+
+        ends = self.interval and (of(self.interval[0]), of(self.interval[1]))
+        return Answer(of(self.value), ends, self.refused, of(self.at_least))
+
 
 @dataclass(frozen=True)
 class Point:
@@ -76,9 +86,8 @@ class LogFit:
 
     a: float
     b: float
-    num_points: int
-    num_bounds: int
-    num_unused: int
+    points: int
+    bounds: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,42 +109,44 @@ class Equivalence:
     points: tuple[Point, ...]
     notes: tuple[str, ...]
 
+    @property
+    def sizes(self) -> list[int]:
+        """The n_base of the mixtures, rising."""
+        return np.unique(self.mixed.n_base).tolist()
+
     def b(self) -> Answer:
         """The study's b = ln c2; infinite ends (no gain) are None. Refused where a is at the end of its range."""
-        fit = self.fits["study"]
-        if self._steepest():
-            return Answer(None, refused=self._too_steep())
+        if reason := self._too_steep():
+            return Answer(None, refused=reason)
         with np.errstate(divide="ignore"):
-            return _told(1 / fit.theta, NOTHING)
+            return _answer(1 / self.fits["study"].theta, nothing=NOTHING)
 
     def a(self) -> Answer:
         """The study's a = ln(c1) / k, per real image; refused at the steepest one searched."""
-        if np.ptp(self.mixed.n_base) == 0:
-            return Answer(None, refused="mixed runs at one n_base do not tell how the rate changes with n_base")
-        if not self.fits["study"].theta[0]:
-            return Answer(None, refused=NOTHING)
-        if self._steepest():
-            return Answer(None, refused=self._too_steep())
-        return _phi(self.fits["study"], -math.inf, EDGE * STEEPEST / self.mixed.n_base.max())
+        fit, steep = self.fits["study"], self._too_steep()
+        reason = _first(
+            (len(self.sizes) == 1, "mixed runs at one n_base do not tell how the rate changes with n_base"),
+            (not fit.theta[0], NOTHING),
+            (steep, steep),
+        )
+        return _phi(fit, -math.inf, EDGE * STEEPEST / self.sizes[-1], reason)
 
     def eta(self) -> Answer:
         """The exponent of the effective sample size; refused at the ends of the range that is searched."""
         fit, low, high = self.fits["effective"], ETAS[0] / EDGE, ETAS[1] * EDGE
-        if not fit.theta[0]:
-            return Answer(None, refused=NOTHING)
-        if np.ptp(self.mixed.n_synthetic) == 0:
-            return Answer(None, refused="mixed runs with one number of synthetic images do not tell how the gain grows")
-        if fit.phi[0] <= low:
-            return Answer(None, refused=f"the gain grows no faster than n_syn^{ETAS[0]:g}, the flattest searched")
-        if fit.phi[0] >= high:
-            return Answer(None, refused=f"the gain grows at least as fast as n_syn^{ETAS[1]:g}, the steepest searched")
-        return _phi(fit, low, high)
+        one = "mixed runs with one number of synthetic images do not tell how the gain grows"
+        reason = _first(
+            (not fit.theta[0], NOTHING),
+            (np.ptp(self.mixed.n_synthetic) == 0, one),
+            (fit.phi[0] <= low, f"the gain grows no faster than n_syn^{ETAS[0]:g}, the flattest searched"),
+            (fit.phi[0] >= high, f"the gain grows at least as fast as n_syn^{ETAS[1]:g}, the steepest searched"),
+        )
+        return _phi(fit, low, high, reason)
 
     def kappa(self) -> Answer:
         """The factor of the effective sample size; refused where eta is."""
-        if reason := self.eta().refused:
-            return Answer(None, refused=reason)
-        return _told(self.fits["effective"].theta, "")
+        reason = self.eta().refused
+        return Answer(None, refused=reason) if reason else _answer(self.fits["effective"].theta)
 
     def n_syn(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
         """How many synthetic images beside n_base real ones are worth n_real_plus more real ones.
@@ -143,15 +154,17 @@ class Equivalence:
         Raises: ValueError: n_real_plus <= 0 or n_base <= 0, an unknown law.
         """
         check_sizes(n_base=n_base, n_real_plus=n_real_plus)
-        reason = self._outside(n_base) or self._past_the_curve(n_base, n_real_plus) or self._untold(n_base, law)
-        if reason:
-            return Answer(None, refused=reason)
-        draws, most = self._fit(law).n_syn(n_base, n_real_plus), self.most_synthetic(n_base)
-        if reason := self._no_gain(n_base):
-            return Answer(None, refused=reason, at_least=most)
-        answer = _told(draws, f"by the law no synthetic images are worth {n_real_plus:,.0f} real ones", most)
-        more = f"it takes more than the {most:,} synthetic images that were tried with about {n_base:,.0f} real ones"
-        return _within(answer, most, more, "run a mixture with more")
+        draws, most, room = self._fit(law).n_syn(n_base, n_real_plus), self.curve.n_max, self.curve.n_max - n_base
+        reason = self._outside(n_base) or _first(
+            (
+                n_real_plus > room,
+                f"real images alone were measured up to {most:,}, not to {n_base:,.0f} + {n_real_plus:,.0f}; ask for "
+                f"at most {room:,.0f} more, or add larger real sets",
+            )
+        )
+        nothing = f"by the law no synthetic images are worth {n_real_plus:,.0f} real ones"
+        more = "it takes more than the {:,} synthetic images that were tried with about " + f"{n_base:,.0f} real ones"
+        return self._in_synthetic(draws, n_base, law, reason, nothing, more)
 
     def n_real_plus(self, n_base: float, n_syn: float, law: str = "study") -> Answer:
         """How many more real images n_syn synthetic ones beside n_base real ones are worth: the inverse of `n_syn`.
@@ -159,45 +172,29 @@ class Equivalence:
         Raises: ValueError: n_syn <= 0 or n_base <= 0, an unknown law.
         """
         check_sizes(n_base=n_base, n_syn=n_syn)
-        most = self.most_synthetic(n_base) if not self._outside(n_base) else 0
-        if reason := self._outside(n_base) or (
-            f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
-            if n_syn > most
-            else self._untold(n_base, law) or self._no_gain(n_base)
-        ):
+        draws = self._fit(law).n_real_plus(n_base, n_syn)
+        reason = self._outside(n_base) or self._untold(n_base, law) or self._no_gain(n_base)
+        if not self._outside(n_base) and n_syn > (most := self.most_synthetic(n_base)):
+            reason = f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
+        if reason:
             return Answer(None, refused=reason)
-        room = self.curve.n_max - n_base
-        answer = _told(self._fit(law).n_real_plus(n_base, n_syn), "", room)
         better = f"the mixture does better than the largest real set of {self.curve.n_max:,} images"
-        return _within(answer, room, better, "add larger real sets")
+        return _answer(draws, self.curve.n_max - n_base, beyond=f"{better}{{}}; add larger real sets")
 
     def marginal_rate(self, n_base: float, law: str = "study") -> Answer:
         """Synthetic images worth the first extra real image: dn_syn / dn_real_plus at 0, exp(a n_base) b."""
         check_sizes(n_base=n_base)
         fit = self._fit(law)
-        if reason := self._outside(n_base):
-            return Answer(None, refused=reason)
-        if fit.law is not STUDY:
-            return Answer(None, refused="n_syn^eta has no slope at 0 unless eta is 1; ask for the average rate")
-        if reason := self._untold(n_base, law):
-            return Answer(None, refused=reason)
-        most = self.most_synthetic(n_base)
-        if reason := self._no_gain(n_base):
-            return Answer(None, refused=reason, at_least=most)
+        curved = "n_syn^eta has no slope at 0 unless eta is 1; ask for the average rate"
+        reason = self._outside(n_base) or _first((fit.law is not STUDY, curved))
         with np.errstate(divide="ignore", over="ignore"):
             draws = np.exp(fit.phi * n_base) / fit.theta
-        few = f"not even the {most:,} synthetic images that were tried are worth a real one"
-        return _within(_told(draws, NOTHING, most), most, few, "run a mixture with more")
+        few = "not even the {:,} synthetic images that were tried are worth a real one"
+        return self._in_synthetic(draws, n_base, law, reason, NOTHING, few)
 
     def average_rate(self, n_base: float, n_real_plus: float, law: str = "study") -> Answer:
         """Synthetic images for each of n_real_plus more real ones: n_syn / n_real_plus, with the same refusals."""
-        answer = self.n_syn(n_base, n_real_plus, law)
-
-        def each(x):
-            return None if x is None else x / n_real_plus
-
-        ends = answer.interval and tuple(each(x) for x in answer.interval)
-        return replace(answer, value=each(answer.value), interval=ends, at_least=each(answer.at_least))
+        return self.n_syn(n_base, n_real_plus, law).mapped(lambda x: x / n_real_plus)
 
     def most_synthetic(self, n_base: float) -> int:
         """The most synthetic images tried at n_base, or at both measured n_base that it lies between."""
@@ -232,19 +229,26 @@ class Equivalence:
             raise ValueError(f"law: got {law!r}; allowed {', '.join(self.fits)}")
         return self.fits[law]
 
-    def _steepest(self) -> bool:
-        """Whether the study's law, gaining something, has its a at the end of the range that is searched."""
-        fit = self.fits[STUDY.name]
-        return bool(fit.theta[0] and fit.phi[0] >= EDGE * STEEPEST / self.mixed.n_base.max())
+    def _in_synthetic(self, draws: NDArray, n_base: float, law: str, reason: str, nothing: str, beyond: str) -> Answer:
+        """The answer of some draws of a number of synthetic images, which is known up to the most that were tried."""
+        if reason := reason or self._untold(n_base, law):
+            return Answer(None, refused=reason)
+        most = self.most_synthetic(n_base)
+        if reason := self._no_gain(n_base):
+            return Answer(None, refused=reason, at_least=most)
+        return _answer(draws, most, nothing, f"{beyond.format(most)}{{}}; run a mixture with more")
 
     def _too_steep(self) -> str:
-        sizes = sorted(set(self.mixed.n_base.tolist()))
+        """Why the study's law says little, where it gains and its a is at the end of the range that is searched."""
+        fit, sizes = self.fits["study"], self.sizes
+        if not fit.theta[0] or fit.phi[0] < EDGE * STEEPEST / sizes[-1]:
+            return ""
         if len(sizes) == 1:
             return "the gain grows in proportion to the synthetic images, and b is told from where it slows down"
         return f"the gain falls from {sizes[0]:,} to {sizes[-1]:,} real images faster than the law can say"
 
     def _outside(self, n_base: float) -> str:
-        low, high = int(self.mixed.n_base.min()), int(self.mixed.n_base.max())
+        low, high = self.sizes[0], self.sizes[-1]
         if low <= n_base <= high:
             return ""
         where = f"at {low:,}" if low == high else f"from {low:,} to {high:,}"
@@ -252,8 +256,8 @@ class Equivalence:
 
     def _near(self, n_base: float) -> list[int]:
         """The measured n_base itself, or the two that it lies between."""
-        sizes = np.unique(self.mixed.n_base)
-        return sorted({int(sizes[sizes <= n_base].max()), int(sizes[sizes >= n_base].min())})
+        below, above = [n for n in self.sizes if n <= n_base], [n for n in self.sizes if n >= n_base]
+        return sorted({below[-1], above[0]})
 
     def _untold(self, n_base: float, law: str) -> str:
         """Why the law does not answer at this n_base though mixtures were run at it or on both sides of it; or ""."""
@@ -262,24 +266,18 @@ class Equivalence:
         near = self._near(n_base)
         if near == [n_base]:
             return ""
-        if law == STUDY.name and self._steepest():
-            return f"{self._too_steep()}; ask at {_either(near)}"
+        if law == STUDY.name and (reason := self._too_steep()):
+            return f"{reason}; ask at {_either(near)}"
         lost = [size for size in near if self._no_gain(size)]
-        told = [size for size in near if size not in lost]
+        if not lost:
+            return ""
+        others = [size for size in near if size not in lost]
         reason = f"no mixture with {_either(lost)} real images did better than these alone"
-        return (f"{reason}; ask at {_either(told)}" if told else reason) if lost else ""
+        return f"{reason}; ask at {_either(others)}" if others else reason
 
     def _no_gain(self, n_base: float) -> str:
         own = self.mixed.n_base == n_base
         return "no mixture did better than its real images alone" if own.any() and not self.better()[own].any() else ""
-
-    def _past_the_curve(self, n_base: float, n_real_plus: float) -> str:
-        if n_base + n_real_plus <= self.curve.n_max:
-            return ""
-        return (
-            f"real images alone were measured up to {self.curve.n_max:,}, not to {n_base:,.0f} + {n_real_plus:,.0f}; "
-            f"ask for at most {self.curve.n_max - n_base:,.0f} more, or add larger real sets"
-        )
 
 
 class AllCensored(ValueError):
@@ -317,23 +315,14 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
     if not on_curve.all():
         away = sorted(set(mixed.n_base[~on_curve].tolist()))
         notes.append(f"Mixed runs at n_base {away} are left out: no real-only runs reach there.")
-        mixed = Cells(
-            mixed.n_base[on_curve],
-            mixed.n_synthetic[on_curve],
-            [e for e, kept in zip(mixed.errors, on_curve, strict=True) if kept],
-        )
+        mixed = mixed.subset(on_curve)
     if alone := sorted(set(mixed.n_base.tolist()) - set(real.n_base.tolist())):
         notes.append(f"No real-only runs at n_base {alone}: what real images reach there is read off the curve.")
     means = noise.draws(mixed, num_resamples, np.random.default_rng([seed, 1]))
     error_sd = noise.sd(mixed.mean) / np.sqrt(mixed.count)
     points = _points(mixed, means, curve)
     if all(p.censored for p in points):
-        reason = (
-            f"mixed runs: all {len(points)} cells lie beyond the real learning curve ({curve.n_min:,} to "
-            f"{curve.n_max:,} images); each gives a bound ({_bounds(points)}) and none an exchange rate; add "
-            f"{_missing_sizes(points)}. {' '.join(notes)}".rstrip(". ")
-        )
-        raise AllCensored(reason, points, curve)
+        raise _all_censored(points, curve, notes)
     fits = {name: fit_law(law, mixed, means, error_sd, curve) for name, law in LAWS.items()}
     left_out = {name: left_out_error(law, mixed, means[0], error_sd, curve) for name, law in LAWS.items()}
     if len(means) == 1:
@@ -354,89 +343,84 @@ def log_fit(points: tuple[Point, ...], n_max: int) -> LogFit | None:
 
     It is not what answers are taken from: see `fit_law`, and the figures above.
     """
-    ratio = np.array([math.log(p.n_synthetic / p.n_base) for p in points])
-    n_base = np.array([p.n_base for p in points], float)
-    gain, kind = np.zeros(len(points)), np.zeros(len(points), int)  # kind: 2 a point, 1 at least, -1 at most, 0 unused
-    for i, p in enumerate(points):
+    used = []
+    for p in points:
         if p.censored == "at least":
-            gain[i], kind[i] = n_max - p.n_base, 1 if n_max > p.n_base else 0
+            worth, side = float(n_max), 1
         elif p.censored == "" and p.n_eq > p.n_base:
-            gain[i], kind[i] = p.n_eq - p.n_base, 2
-        elif p.interval is not None and p.interval[1] > p.n_base:
-            gain[i], kind[i] = p.interval[1] - p.n_base, -1
-    if (kind == 2).sum() < 2:
+            worth, side = p.n_eq, 0
+        else:
+            worth, side = p.interval[1] if p.interval else 0.0, -1
+        if worth > p.n_base:
+            used.append((p.n_base, np.log(p.n_synthetic / p.n_base), (worth - p.n_base) / p.n_base, side))
+    size, ratio, gain, side_of = np.array(used).reshape(-1, 4).T
+    if (num_points := int((side_of == 0).sum())) < 2:
         return None
-    r, y, size, kind_used = (x[kind != 0] for x in (gain / n_base, ratio, n_base, kind))
 
-    def missed(parameters):
-        a, log_b = parameters
-        x = np.exp(log_b) * r
-        residual = y - (a * size + x + np.log(-np.expm1(-x)))
-        return np.where(
-            kind_used == 2, residual, np.where(kind_used == 1, np.minimum(residual, 0), np.maximum(residual, 0))
-        )
+    def missed(parameters: NDArray) -> NDArray:
+        x = np.exp(parameters[1]) * gain
+        residual = ratio - (parameters[0] * size + x + np.log(-np.expm1(-x)))
+        return np.select([side_of > 0, side_of < 0], [np.minimum(residual, 0), np.maximum(residual, 0)], residual)
 
-    best = optimize.least_squares(
-        missed, [0.1 / size.max(), 0.0], bounds=([0.0, -7.0], [np.inf, 7.0]), x_scale=[1 / size.max(), 1.0]
-    )
-    counts = [int((kind == 2).sum()), int((abs(kind) == 1).sum()), int((kind == 0).sum())]
-    return LogFit(float(best.x[0]), float(np.exp(best.x[1])), *counts)
+    bounds, scale = ([0.0, -7.0], [np.inf, 7.0]), [1 / size.max(), 1.0]
+    best = optimize.least_squares(missed, [0.1 / size.max(), 0.0], bounds=bounds, x_scale=scale).x
+    return LogFit(float(best[0]), float(np.exp(best[1])), num_points, len(used) - num_points)
 
 
 def _points(mixed: Cells, means: NDArray, curve: Curve) -> tuple[Point, ...]:
-    n_eq, side = curve.n_at(means), curve.beyond(means[:1])[0]
-    words = {1: "at least", -1: "at most", 0: ""}
-    return tuple(
-        Point(
-            int(mixed.n_base[i]),
-            int(mixed.n_synthetic[i]),
-            float(mixed.mean[i]),
-            int(mixed.count[i]),
-            float(n_eq[0, i]),
-            interval(n_eq[:, i]),
-            words[int(side[i])],
-        )
-        for i in range(len(mixed))
+    n_eq = curve.n_at(means)
+    sides = np.array(["", "at least", "at most"])[curve.beyond(means[:1])[0]]
+    columns = (mixed.n_base, mixed.n_synthetic, mixed.mean, mixed.count, n_eq[0])
+    rows = zip(*(column.tolist() for column in columns), map(interval, n_eq.T), sides.tolist(), strict=True)
+    return tuple(Point(*row) for row in rows)
+
+
+def _all_censored(points: tuple[Point, ...], curve: Curve, notes: Sequence[str]) -> AllCensored:
+    bounds = [f"{p.n_base:,} + {p.n_synthetic:,} is worth {p.censored} {p.n_eq:,.0f}" for p in points[:4]]
+    remedies = {"at least": "larger real sets", "at most": "smaller real sets (or better synthetic images)"}
+    reason = (
+        f"mixed runs: all {len(points)} cells lie beyond the real learning curve ({curve.n_min:,} to {curve.n_max:,} "
+        f"images); each gives a bound ({', '.join(bounds + ['and so on'] * (len(points) > 4))}) and none an exchange "
+        f"rate; add {' and '.join(remedies[side] for side in sorted({p.censored for p in points}))}. {' '.join(notes)}"
     )
+    return AllCensored(reason.rstrip(". "), points, curve)
 
 
-def _bounds(points: tuple[Point, ...]) -> str:
-    shown = [f"{p.n_base:,} + {p.n_synthetic:,} is worth {p.censored} {p.n_eq:,.0f}" for p in points[:4]]
-    return ", ".join([*shown, *(["and so on"] if len(points) > 4 else [])])
+def _answer(draws: NDArray, most: float = math.inf, nothing: str = "", beyond: str = "") -> Answer:
+    """The answer of some draws [D]; ends beyond `most` or infinite are None.
 
-
-def _missing_sizes(points: tuple[Point, ...]) -> str:
-    kinds = {p.censored for p in points}
-    both = {"at least": "larger real sets", "at most": "smaller real sets (or better synthetic images)"}
-    return " and ".join(both[kind] for kind in sorted(kinds))
-
-
-def _told(draws: NDArray, nothing: str, most: float = math.inf) -> Answer:
-    """The answer of some draws [D]; ends beyond `most` or infinite are None, an infinite value is refused."""
-    ends = interval(draws)
-    shown = ends and tuple(float(x) if math.isfinite(x) and x <= most else None for x in ends)
-    if not math.isfinite(draws[0]):
-        return Answer(None, shown, nothing, at_least=shown and shown[0])
-    return Answer(float(draws[0]), shown)
-
-
-def _within(answer: Answer, most: float, beyond: str, remedy: str) -> Answer:
-    """Refuses an answer above `most`, or an infinite one, as what the law estimates; its interval is kept."""
-    if answer.value is not None and answer.value <= most:
-        return answer
-    low = answer.interval and answer.interval[0]
-    known = f" (95 %: at least {low:,.{0 if low >= 9.95 else 1}f})" if low else ""
-    reason = answer.refused or f"by the law {beyond}{known}; {remedy}"
-    return replace(answer, value=None, refused=reason, at_least=most if low is None else low)
-
-
-def _phi(fit: LawFit, low: float, high: float) -> Answer:
-    """A law's phi. An end of its interval outside (low, high) is None, and so are both where the law finds no gain in
-    more resamples than an interval leaves out: without a gain every phi is as good.
+    An infinite value is refused with `nothing`, one above `most` as what the law estimates with `beyond`, in whose {}
+    goes what the interval says all the same.
     """
+    ends = interval(draws)
+    shown = ends and (_up_to(most, ends[0]), _up_to(most, ends[1]))
+    value, low = float(draws[0]), shown and shown[0]
+    if _up_to(most, value) is not None:
+        return Answer(value, shown)
+    known = f" (95 %: at least {low:,.{0 if low >= 9.95 else 1}f})" if low else ""
+    reason = f"by the law {beyond.format(known)}" if math.isfinite(value) else nothing
+    return Answer(None, shown, reason, at_least=_up_to(math.inf, most) if low is None else low)
+
+
+def _up_to(most: float, x: float) -> float | None:
+    return float(x) if math.isfinite(x) and x <= most else None
+
+
+def _phi(fit: LawFit, low: float, high: float, reason: str) -> Answer:
+    """A law's phi, or the reason against it. An end of its interval outside (low, high) is None, and so are both where
+    the law finds no gain in more resamples than an interval leaves out: without a gain every phi is as good.
+    """
+    if reason:
+        return Answer(None, refused=reason)
     gains = fit.theta > 0
-    ends = (None, None) if (~gains).sum() > (1 - LEVEL) / 2 * (len(gains) - 1) else interval(fit.phi[gains])
-    return Answer(float(fit.phi[0]), ends and tuple(x if x is not None and low < x < high else None for x in ends))
+    ends = (-math.inf, math.inf) if (~gains).sum() > (1 - LEVEL) / 2 * (len(gains) - 1) else interval(fit.phi[gains])
+    shown = ends and (ends[0] if low < ends[0] < high else None, ends[1] if low < ends[1] < high else None)
+    return Answer(float(fit.phi[0]), shown)
+
+
+def _first(*reasons: tuple[Any, str]) -> str:
+    """The first reason that holds, or ""."""
+    return next((reason for holds, reason in reasons if holds), "")
 
 
 def _either(sizes: list[int]) -> str:

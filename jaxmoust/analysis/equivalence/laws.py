@@ -120,7 +120,7 @@ def fit_law(
     no more, -2 ln P(beyond), as in Tobit's regression; the law's own n_eq may lie beyond the curve too, and the
     curve's extrapolation enters the fit in that probability alone.
 
-    Minimised in (phi, log of the middle cell's gain), which are nearly independent; see `two_parameters.least_squares`.
+    Minimised in (phi, log of the middle cell's gain), which are nearly independent; see `solver.least_squares`.
 
     Args:
         means: errors [D, C]. error_sd: standard deviation of each mean, [C]. curve: of D draws, or of one for all.
@@ -135,9 +135,10 @@ def fit_law(
     inside = np.flatnonzero(side[0] == 0) if (side[0] == 0).any() else np.arange(num_cells)
     middle = inside[np.argsort(n_syn[inside] / n_base[inside] * n_base.max() + n_base[inside])[len(inside) // 2]]
     some = np.ones_like(means) if kept is None else kept.astype(float)
+    lowest, highest = np.log(GAINS)
 
     def theta_of(phi, u):
-        gain = np.where(u <= u_range[0] + 1e-6, 0.0, np.exp(u)) * n_base[middle]
+        gain = np.where(u <= lowest + 1e-6, 0.0, np.exp(u)) * n_base[middle]
         return gain / np.maximum(law.shape(phi, n_base[middle], n_syn[middle]), 1e-300)
 
     def residuals(w, u):
@@ -150,11 +151,10 @@ def fit_law(
         left[beyond] = np.sqrt(-2 * log_ndtr(sign * (limit - error[beyond]) / sd))
         return left * some[:, None]
 
-    u_range = tuple(np.log(GAINS))
     # One cell cannot tell two parameters: the study's a is then 0, and eta is 1.
     alone = np.array([0.0 if law is STUDY else 1.0])
-    w_grid = np.linspace(*law.searched, COARSE[0]) if num_cells > 1 else alone
-    deviance, w, u = least_squares(residuals, w_grid, np.linspace(*u_range, COARSE[1]), len(means)).T
+    w_grid = np.linspace(law.searched[0], law.searched[1], COARSE[0]) if num_cells > 1 else alone
+    deviance, w, u = least_squares(residuals, w_grid, np.linspace(lowest, highest, COARSE[1]), len(means)).T
     # Steps end a little above 0; nothing of that size was told apart from it.
     phi = law.phi_of(np.where(w < 1e-3, 0.0, w), n_base)
     return LawFit(law, phi, theta_of(phi, u), deviance)

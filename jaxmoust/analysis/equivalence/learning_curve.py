@@ -61,6 +61,10 @@ class Cells:
         """C."""
         return len(self.errors)
 
+    def subset(self, kept: NDArray[np.bool_]) -> "Cells":
+        """Returns the cells that are kept, booleans [C]."""
+        return Cells(self.n_base[kept], self.n_synthetic[kept], [self.errors[i] for i in np.flatnonzero(kept).tolist()])
+
 
 @dataclass(frozen=True, eq=False)
 class Noise:
@@ -151,7 +155,7 @@ class Curve:
     def error_at(self, n: ArrayLike) -> NDArray[np.float64]:
         """The error of n real images: n [..., X] or [D, ..., X] -> [D, ..., X]."""
         n = np.asarray(n, np.float64)
-        alpha, beta, gamma = (np.expand_dims(p, tuple(range(1, max(n.ndim, 2)))) for p in self._parameters)
+        alpha, beta, gamma = (np.expand_dims(p, tuple(range(1, max(n.ndim, 2)))) for p in self.parameters.values())
         return alpha * np.exp(-beta * np.log(n)) + gamma
 
     def n_at(self, error: ArrayLike) -> NDArray[np.float64]:
@@ -159,7 +163,7 @@ class Curve:
 
         An n at either end is a bound and not a figure: see `beyond`.
         """
-        alpha, beta, gamma = (p[:, None] for p in self._parameters)
+        alpha, beta, gamma = (p[:, None] for p in self.parameters.values())
         above = np.maximum(np.asarray(error, np.float64) - gamma, 1e-300)
         with np.errstate(over="ignore", divide="ignore"):
             return np.clip((alpha / above) ** (1 / beta), self.n_min, self.n_max)
@@ -188,8 +192,9 @@ class Curve:
         return float(stats.f.sf(np.sum(missed**2) / spare, spare, noise.dof))
 
     @property
-    def _parameters(self) -> tuple[NDArray, NDArray, NDArray]:
-        return self.alpha, self.beta, self.gamma
+    def parameters(self) -> dict[str, NDArray[np.float64]]:
+        """alpha, beta and gamma, [D] each."""
+        return {"alpha": self.alpha, "beta": self.beta, "gamma": self.gamma}
 
 
 def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int = 0) -> Curve:

@@ -29,7 +29,7 @@ def sections(rows: Sequence[Mapping[str, Any]], real: Sequence[str] = results_cs
     Args:
         rows: of results.csv. real: arms that are real images alone, as in `result_rows.choose`.
     """
-    if len({row["n_base"] for row in results_csv.real_only(rows, real)}) < 2:
+    if results_csv.num_real_sizes(rows, real) < 2:
         return []
     found = []
     for settings in results_csv.kinds(rows):

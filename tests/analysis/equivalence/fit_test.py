@@ -188,7 +188,7 @@ def test_cells_without_a_gain_are_kept():
     rate = fit.marginal_rate(1000)
     assert rate.value is None or rate.interval[1] is None
     kept = equivalence.log_fit(tuple(p for p in fit.points if p.n_eq > p.n_base), fit.curve.n_max)
-    assert kept.num_points == 15 - below  # what dropping them would have fitted, as if it were all there is
+    assert kept.points == 15 - below  # what dropping them would have fitted, as if it were all there is
 
 
 def test_mixtures_that_harm_are_worth_nothing():
@@ -298,7 +298,7 @@ def test_log_fit_lets_bounds_cost_only_on_their_wrong_side():
         )
         told = equivalence.log_fit((*points, bound), 3000)
         assert told.b == pytest.approx(exact.b, rel=1e-3), censored
-        assert told.num_points == 3 and told.num_bounds + told.num_unused == 1
+        assert (told.points, told.bounds) == (3, 1)
 
 
 def test_one_seed_has_answers_without_intervals():
