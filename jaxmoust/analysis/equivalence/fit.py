@@ -1,7 +1,7 @@
-"""How many synthetic images are worth one more real image: the answers, with their doubt, and when there is none.
+"""How many synthetic images are worth one more real image: the answers, with their uncertainty, and when there is none.
 
 A mixed run's error is turned into the number of real images n_eq that reach it (learning_curve.py); two laws are fitted
-to all mixed runs (exchange_laws.py); here they are asked. An answer is a figure with an interval, a bound, or a refusal
+to all mixed runs (laws.py); here they are asked. An answer is a figure with an interval, a bound, or a refusal
 that says what was not measured. Nothing is extrapolated: not to an n_base between which no mixed run lies, not past
 the largest real set, not past the most synthetic images that were tried. Nor does a law, which can but gain, answer
 at, or next to, an n_base where every mixture that was run did no better than its real images alone, nor with a
@@ -154,16 +154,14 @@ class Equivalence:
         Raises: ValueError: n_real_plus <= 0 or n_base <= 0, an unknown law.
         """
         check_sizes(n_base=n_base, n_real_plus=n_real_plus)
-        draws, most, room = self._fit(law).n_syn(n_base, n_real_plus), self.curve.n_max, self.curve.n_max - n_base
-        reason = self._outside(n_base) or _first(
-            (
-                n_real_plus > room,
-                f"real images alone were measured up to {most:,}, not to {n_base:,.0f} + {n_real_plus:,.0f}; ask for "
-                f"at most {room:,.0f} more, or add larger real sets",
-            )
+        draws, n_max = self._fit(law).n_syn(n_base, n_real_plus), self.curve.n_max
+        short = (
+            f"real images alone were measured up to {n_max:,}, not to {n_base:,.0f} + {n_real_plus:,.0f}; ask for at "
+            f"most {n_max - n_base:,.0f} more, or add larger real sets"
         )
+        reason = self._outside(n_base) or _first((n_base + n_real_plus > n_max, short))
         nothing = f"by the law no synthetic images are worth {n_real_plus:,.0f} real ones"
-        more = "it takes more than the {:,} synthetic images that were tried with about " + f"{n_base:,.0f} real ones"
+        more = f"it takes more than the {{:,}} synthetic images that were tried with about {n_base:,.0f} real ones"
         return self._in_synthetic(draws, n_base, law, reason, nothing, more)
 
     def n_real_plus(self, n_base: float, n_syn: float, law: str = "study") -> Answer:
@@ -173,13 +171,14 @@ class Equivalence:
         """
         check_sizes(n_base=n_base, n_syn=n_syn)
         draws = self._fit(law).n_real_plus(n_base, n_syn)
-        reason = self._outside(n_base) or self._untold(n_base, law) or self._no_gain(n_base)
-        if not self._outside(n_base) and n_syn > (most := self.most_synthetic(n_base)):
-            reason = f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
-        if reason:
+        if not (reason := self._outside(n_base)):
+            most = self.most_synthetic(n_base)
+            few = f"at most {most:,} synthetic images were tried with about {n_base:,.0f} real ones"
+            reason = _first((n_syn > most, few)) or self._untold(n_base, law)
+        if reason := reason or self._no_gain(n_base):
             return Answer(None, refused=reason)
         better = f"the mixture does better than the largest real set of {self.curve.n_max:,} images"
-        return _answer(draws, self.curve.n_max - n_base, beyond=f"{better}{{}}; add larger real sets")
+        return _answer(draws, self.curve.n_max - n_base, beyond=better, remedy="add larger real sets")
 
     def marginal_rate(self, n_base: float, law: str = "study") -> Answer:
         """Synthetic images worth the first extra real image: dn_syn / dn_real_plus at 0, exp(a n_base) b."""
@@ -219,10 +218,10 @@ class Equivalence:
             return None
         fit = self._fit(law)
         n_syn, n_base = self.mixed.n_synthetic.astype(float), self.mixed.n_base.astype(float)
-        told = self.curve.error_at(n_base + fit.theta[:, None] * fit.law.shape(fit.phi[:, None], n_base, n_syn))
+        expected = self.curve.error_at(n_base + fit.theta[:, None] * fit.law.shape(fit.phi[:, None], n_base, n_syn))
         # The curve's own error is part of what may separate the two.
         sd = np.hypot(self.error_sd, np.std(self.curve.error_at(n_base)[1:], axis=0))
-        return float(stats.chi2.sf(np.sum(np.square((told[0] - self.means[0]) / sd)[inside]), spare))
+        return float(stats.chi2.sf(np.sum(np.square((expected[0] - self.means[0]) / sd)[inside]), spare))
 
     def _fit(self, law: str) -> LawFit:
         if law not in self.fits:
@@ -236,7 +235,7 @@ class Equivalence:
         most = self.most_synthetic(n_base)
         if reason := self._no_gain(n_base):
             return Answer(None, refused=reason, at_least=most)
-        return _answer(draws, most, nothing, f"{beyond.format(most)}{{}}; run a mixture with more")
+        return _answer(draws, most, nothing, beyond.format(most), "run a mixture with more")
 
     def _too_steep(self) -> str:
         """Why the study's law says little, where it gains and its a is at the end of the range that is searched."""
@@ -386,11 +385,11 @@ def _all_censored(points: tuple[Point, ...], curve: Curve, notes: Sequence[str])
     return AllCensored(reason.rstrip(". "), points, curve)
 
 
-def _answer(draws: NDArray, most: float = math.inf, nothing: str = "", beyond: str = "") -> Answer:
+def _answer(draws: NDArray, most: float = math.inf, nothing: str = "", beyond: str = "", remedy: str = "") -> Answer:
     """The answer of some draws [D]; ends beyond `most` or infinite are None.
 
-    An infinite value is refused with `nothing`, one above `most` as what the law estimates with `beyond`, in whose {}
-    goes what the interval says all the same.
+    An infinite value is refused with `nothing`; one above `most`, as what the law estimates, with `beyond` and a
+    remedy.
     """
     ends = interval(draws)
     shown = ends and (_up_to(most, ends[0]), _up_to(most, ends[1]))
@@ -398,7 +397,7 @@ def _answer(draws: NDArray, most: float = math.inf, nothing: str = "", beyond: s
     if _up_to(most, value) is not None:
         return Answer(value, shown)
     known = f" (95 %: at least {low:,.{0 if low >= 9.95 else 1}f})" if low else ""
-    reason = f"by the law {beyond.format(known)}" if math.isfinite(value) else nothing
+    reason = f"by the law {beyond}{known}; {remedy}" if math.isfinite(value) else nothing
     return Answer(None, shown, reason, at_least=_up_to(math.inf, most) if low is None else low)
 
 

@@ -47,37 +47,19 @@ class Law:
     searched: tuple[float, float]
 
 
-def _study_shape(phi, n_base, n_syn):
-    return n_base * np.log1p(n_syn / n_base * np.exp(-phi * n_base))
-
-
-def _study_solve(phi, theta, n_base, n_real_plus):
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        return n_base * np.exp(phi * n_base) * np.expm1(n_real_plus / n_base / theta)
-
-
-def _effective_shape(phi, n_base, n_syn):
-    return np.exp(phi * np.log(n_syn)) + 0.0 * n_base
-
-
-def _effective_solve(phi, theta, n_base, n_real_plus):
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        return (n_real_plus / theta) ** (1 / phi) + 0.0 * n_base
-
-
 STUDY = Law(
     "study",
     "n_syn / n_base = exp(a n_base) (exp(b n_real_plus / n_base) - 1)",
-    _study_shape,
-    _study_solve,
+    lambda phi, n_base, n_syn: n_base * np.log1p(n_syn / n_base * np.exp(-phi * n_base)),
+    lambda phi, theta, n_base, n_real_plus: n_base * np.exp(phi * n_base) * np.expm1(n_real_plus / n_base / theta),
     lambda w, n_base: w**2 / n_base.max(),  # squared: near none as fine as it matters, and none itself is reached
     (0.0, STEEPEST**0.5),
 )
 EFFECTIVE = Law(
     "effective",
     "n_eff = n_base + kappa n_syn^eta",
-    _effective_shape,
-    _effective_solve,
+    lambda phi, n_base, n_syn: np.exp(phi * np.log(n_syn)) + 0.0 * n_base,
+    lambda phi, theta, n_base, n_real_plus: (n_real_plus / theta) ** (1 / phi) + 0.0 * n_base,
     lambda w, n_base: w,
     ETAS,
 )
@@ -99,7 +81,8 @@ class LawFit:
 
     def n_syn(self, n_base: float, n_real_plus: float) -> NDArray[np.float64]:
         """The synthetic images that n_real_plus more real ones are worth, [D]; infinite where they are worth none."""
-        return self.law.solve(self.phi, self.theta, float(n_base), float(n_real_plus))
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            return self.law.solve(self.phi, self.theta, float(n_base), float(n_real_plus))
 
 
 def fit_law(

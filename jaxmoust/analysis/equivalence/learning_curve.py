@@ -41,7 +41,7 @@ class Cells:
         if not len(self.errors) or not len(self.n_base) == len(self.n_synthetic) == len(self.errors):
             raise ValueError(f"cells: got {len(self.n_base)} sizes beside {len(self.errors)} lists of errors, or none")
         for n, of_seeds in zip(self.n_base, self.errors, strict=True):
-            if not len(of_seeds) or not ((np.asarray(of_seeds) >= 0) & (np.asarray(of_seeds) <= 100)).all():
+            if not len(of_seeds) or not all(0 <= error <= 100 for error in of_seeds):
                 raise ValueError(
                     f"cells: got errors {np.asarray(of_seeds).tolist()} at n_base {n}; allowed percent, 0 to 100, one "
                     "a seed; leave out runs without a result"
@@ -230,11 +230,8 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     drop = alpha * (np.exp(-beta * scaled.min()) - np.exp(-beta * scaled.max()))
     # One run a size has no spread to judge by: then every fall counts.
     if np.quantile(drop, (1 - LEVEL) / 2) <= FINEST or means[0, sizes.argmax()] >= means[0, sizes.argmin()]:
-        raise ValueError(
-            f"learning curve: got errors {np.round(cells.mean, 2).tolist()} % at n_base {sizes.tolist()}, which do not "
-            "surely fall with n; allowed a curve that falls, on which an error is worth a number of images; add real "
-            "sizes further apart, or seeds. Accuracies can still be compared with each other"
-        )
+        got = f"got errors {np.round(cells.mean, 2).tolist()} % at n_base {sizes.tolist()}"
+        raise _no_curve(f"{got}, which do not surely fall with n", "add real sizes further apart, or seeds")
     _check_rises(cells, noise)
     return curve
 
@@ -249,12 +246,18 @@ def _check_rises(cells: Cells, noise: Noise) -> None:
     worst = int(apart.argmax())
     if stats.t.sf(apart[worst], noise.dof) * len(apart) < RISING:
         low, high = cells.n_base[order][worst : worst + 2]
-        raise ValueError(
-            f"learning curve: the error rises from {mean[worst]:.2f} % at n_base {low} to {mean[worst + 1]:.2f} % at "
-            f"{high}, by more than seeds explain; allowed a curve that falls, on which an error is worth one number of "
-            "images; look at these runs (one may have gone wrong), or leave one size out by --real. Accuracies can "
-            "still be compared with each other"
+        raise _no_curve(
+            f"the error rises from {mean[worst]:.2f} % at n_base {low} to {mean[worst + 1]:.2f} % at {high}, by more "
+            "than seeds explain",
+            "look at these runs (one may have gone wrong), or leave one size out by --real",
         )
+
+
+def _no_curve(got: str, remedy: str) -> ValueError:
+    return ValueError(
+        f"learning curve: {got}; allowed a curve that falls, on which an error is worth one number of images; "
+        f"{remedy}. Accuracies can still be compared with each other"
+    )
 
 
 def _line(x: NDArray, y: NDArray, weight: NDArray, offset: bool) -> tuple[NDArray, NDArray, NDArray]:

@@ -4,7 +4,6 @@ Arms are chosen by name. A run without synthetic images is not therefore a run o
 controls (duplicated, more augmentation) have none either.
 """
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -51,32 +50,24 @@ class Chosen:
 def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """Reads the rows of some results.csv, all fields as text, and where each stands as AT; blank rows are none.
 
-    Raises: ValueError: a file that is not there, is not text, has no rows, is not separated by commas, or has a row of
-        more values than columns.
+    Raises: ValueError: a file that is not there, is not text, has no rows, or has a row of more values than columns.
     """
     rows: list[dict[str, Any]] = []
+    as_written: Any = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
     for path in map(str, paths):
         try:
-            with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-                reader = csv.DictReader(file, strict=True)
-                columns = reader.fieldnames or ()
-                read = [{**row, AT: f"row {reader.line_num} of {path!r}"} for row in reader if _filled(row.values())]
-        except (OSError, UnicodeDecodeError, csv.Error) as e:
-            raise ValueError(f"results: {path!r} cannot be read: {e}; give the results.csv of a study") from e
-        if len(columns) == 1 and (separator := next((mark for mark in ";\t|" if mark in columns[0]), "")):
+            table = pd.read_csv(path, encoding="utf-8-sig", **as_written).fillna("")  # with a spreadsheet's mark or not
+        except (OSError, ValueError) as e:
             raise ValueError(
-                f"results: got {path!r} with the one column {columns[0]!r}, as if separated by {separator!r}; allowed "
-                "commas between columns and points in numbers; save it so"
-            )
-        if not read:
+                f"results: {path!r} cannot be read: {str(e).strip()}; give the results.csv of a study, with commas "
+                f"between columns and numbers {PLAIN}"
+            ) from e
+        filled = table[table.map(str.strip).ne("").any(axis=1)]
+        if len(filled) < 2:
             raise ValueError(f"results: {path!r} has no rows; give the results.csv of a study that has run")
-        for row in read:
-            if _filled(surplus := row.pop(None, [])):
-                raise ValueError(
-                    f"results: got {surplus} beyond the {len(columns)} columns of the header ({row[AT]}); allowed one "
-                    f"value a column, numbers {PLAIN}; correct the row"
-                )
-        rows += read
+        names = filled.iloc[0]
+        read = filled.iloc[1:].set_axis(names, axis=1).loc[:, (names != "").to_numpy()]
+        rows += read.assign(**{AT: [f"row {line + 1} of {path!r}" for line in read.index]}).to_dict("records")
     return rows
 
 
@@ -169,23 +160,24 @@ def _runs(rows: Sequence[Row]) -> pd.DataFrame:
     synthetic images are of the arm "real".
     """
     table = pd.DataFrame(list(rows), dtype=object)
+    columns = [name for name in table.columns if name != AT]
+    table = table.reindex(columns=list(dict.fromkeys([*columns, *NEEDED, *OTHERS, AT])))
     for column in NEEDED:
-        if column not in table or (column != "top1" and table[column].isna().any()):
+        lacking = int(table[column].isna().sum())
+        if lacking and (column != "top1" or column not in columns):
             raise ValueError(
-                f"results: {table[column].isna().sum() if column in table else len(rows)} of {len(rows)} rows have no "
-                f"column {column!r}, got {list(table.columns.drop(AT, errors='ignore'))}; allowed rows with "
-                f"{list(NEEDED)}, spelt so, and {', '.join(OTHERS[:5])} where there are several kinds of runs; add or "
-                "rename the column"
+                f"results: {lacking} of {len(rows)} rows have no column {column!r}, got {columns}; allowed rows with "
+                f"{list(NEEDED)}, spelt so, separated by commas, and {', '.join(OTHERS[:5])} where there are several "
+                "kinds of runs; add or rename the column"
             )
-    table = table.reindex(columns=list(dict.fromkeys([*table.columns, *OTHERS, AT])))
     table = table.astype(object).where(table.notna(), "")
     table["n_synthetic"] = _numbers(table, "n_synthetic")
     unnamed = table["n_synthetic"].gt(0).map({True: "mixed", False: REAL[0]})
     table["arm"] = table["arm"].where(table["arm"] != "", unnamed)
     table = table.astype(dict.fromkeys(("arm", *SETTINGS), str))
     for column in ("top1", "share"):
-        given = ~table[column].astype(str).str.strip().str.lower().isin(["", "nan"])
-        table[column] = _numbers(table[given], column).reindex(table.index)
+        stated = ~table[column].astype(str).str.strip().str.lower().isin(["", "nan"])
+        table[column] = _numbers(table[stated], column).reindex(table.index)
     table["mixed"] = (table["n_synthetic"] > 0) & ~(table["share"] >= 1)
     return table
 
@@ -253,11 +245,6 @@ def _check_test_set(runs: pd.DataFrame) -> None:
             f"results: got runs of several test sets: {_listed(sets)}; allowed one test set, for errors on two do not "
             "compare; give the files of one alone, or choose arms by --real=ARM[,ARM] and --mixed=ARM[,ARM]"
         )
-
-
-def _filled(values: Iterable[Any]) -> bool:
-    """Whether any of these fields, or lists of fields, says something."""
-    return any(_filled(value) if isinstance(value, list) else (value or "").strip() for value in values)
 
 
 def _whose(row: pd.Series) -> str:

@@ -28,14 +28,14 @@ def least_squares(
         return np.square(residuals(w, u)).sum(axis=-1)
 
     def best_of(w, u):
-        found = squares(w, u)
-        best = found.argmin(axis=1)[:, None]
-        return np.concatenate([np.take_along_axis(x, best, axis=1) for x in (found, w, u)], axis=1)
+        sums = squares(w, u)
+        best = sums.argmin(axis=1)[:, None]
+        return np.concatenate([np.take_along_axis(x, best, axis=1) for x in (sums, w, u)], axis=1)
 
     at = np.full((num_sets, 3), np.inf)
     for w in w_grid:  # one column at a time, for the memory
-        found = best_of(np.full((num_sets, len(u_grid)), w), np.broadcast_to(u_grid, (num_sets, len(u_grid))))
-        at = np.where(found[:, :1] < at[:, :1], found, at)
+        of_column = best_of(np.full((num_sets, len(u_grid)), w), np.broadcast_to(u_grid, (num_sets, len(u_grid))))
+        at = np.where(of_column[:, :1] < at[:, :1], of_column, at)
     pitch = np.array([np.ptp(grid) / max(len(grid) - 1, 1) for grid in (w_grid, u_grid)])
     steps = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
 
