@@ -134,8 +134,7 @@ def summary(
         return Summary(mean, None, 1, None)
     sd = float(values.std(ddof=1))
     if method == "t":
-        half = float(stats.t.isf(tail, n - 1)) * sd / np.sqrt(n)
-        return Summary(mean, sd, n, (mean - half, mean + half))
+        return Summary(mean, sd, n, _from_error(mean, sd / np.sqrt(n), n - 1, level)[1])
     resampled = np.random.default_rng(seed).choice(values, (num_resamples, n)).mean(axis=1)
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return Summary(mean, sd, n, (float(low), float(high)))

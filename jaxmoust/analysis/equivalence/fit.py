@@ -112,7 +112,7 @@ class Equivalence:
     @property
     def sizes(self) -> list[int]:
         """The n_base of the mixtures, rising."""
-        return np.unique(self.mixed.n_base).tolist()
+        return self.mixed.sizes
 
     def b(self) -> Answer:
         """The study's b = ln c2; infinite ends (no gain) are None. Refused where a is at the end of its range."""
@@ -308,17 +308,17 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
         )
     if not on_curve.any():
         raise ValueError(
-            f"mixed runs: got n_base {sorted(set(mixed.n_base.tolist()))} beside real-only runs of {curve.n_min:,} to "
+            f"mixed runs: got n_base {mixed.sizes} beside real-only runs of {curve.n_min:,} to "
             f"{curve.n_max:,} images; allowed n_base inside that range; add real-only runs at these sizes"
         )
     if not on_curve.all():
-        away = sorted(set(mixed.n_base[~on_curve].tolist()))
+        away = mixed.subset(~on_curve).sizes
         notes.append(f"Mixed runs at n_base {away} are left out: no real-only runs reach there.")
         mixed = mixed.subset(on_curve)
-    if alone := sorted(set(mixed.n_base.tolist()) - set(real.n_base.tolist())):
+    if alone := sorted(set(mixed.sizes) - set(real.sizes)):
         notes.append(f"No real-only runs at n_base {alone}: what real images reach there is read off the curve.")
     means = noise.draws(mixed, num_resamples, np.random.default_rng([seed, 1]))
-    error_sd = noise.sd(mixed.mean) / np.sqrt(mixed.count)
+    error_sd = noise.sd_of_means(mixed)
     points = _points(mixed, means, curve)
     if all(p.censored for p in points):
         raise _all_censored(points, curve, notes)
@@ -328,7 +328,7 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
         notes.append("No cell has two seeds, so nothing has an interval.")
     if len(points) == 1:
         notes.append("One mixed cell: a is taken as 0, which no run supports.")
-    elif len(set(mixed.n_base.tolist())) == 1:
+    elif len(mixed.sizes) == 1:
         notes.append("One n_base: how the exchange rate changes with it cannot be told.")
     return Equivalence(curve, mixed, means, error_sd, fits, left_out, points, tuple(notes))
 

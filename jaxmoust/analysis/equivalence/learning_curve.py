@@ -57,6 +57,11 @@ class Cells:
         """The seeds of each cell, [C]."""
         return np.array([len(e) for e in self.errors])
 
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The n_base that there are, rising."""
+        return np.unique(self.n_base).tolist()
+
     def __len__(self) -> int:
         """C."""
         return len(self.errors)
@@ -87,6 +92,10 @@ class Noise:
     def sd(self, error: ArrayLike) -> NDArray[np.float64]:
         """The standard deviation of a single run, in points, at these errors."""
         return np.maximum(np.sqrt(self.level * np.maximum(error, FINEST) ** self.slope), FINEST)
+
+    def sd_of_means(self, cells: Cells) -> NDArray[np.float64]:
+        """The standard deviation of each cell's mean over its seeds, [C]."""
+        return self.sd(cells.mean) / np.sqrt(cells.count)
 
     def draws(self, cells: Cells, num: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Returns the cells' means [1 + num, C]: those measured, then those of `num` resamples of the seeds.
@@ -145,12 +154,12 @@ class Curve:
     @property
     def n_min(self) -> int:
         """The smallest real set that was measured."""
-        return int(self.cells.n_base.min())
+        return self.cells.sizes[0]
 
     @property
     def n_max(self) -> int:
         """The largest real set that was measured."""
-        return int(self.cells.n_base.max())
+        return self.cells.sizes[-1]
 
     def error_at(self, n: ArrayLike) -> NDArray[np.float64]:
         """The error of n real images: n [..., X] or [D, ..., X] -> [D, ..., X]."""
@@ -183,12 +192,10 @@ class Curve:
 
         An F test of the means' deviations with the noise's degrees of freedom. None without seeds or spare sizes.
         """
-        num_parameters = 3 if self.gamma[0] > 0 else 2
-        spare = len(set(self.cells.n_base.tolist())) - num_parameters
+        spare = len(self.cells.sizes) - (3 if self.gamma[0] > 0 else 2)
         if spare < 1 or not noise.dof:
             return None
-        of_mean = noise.sd(self.cells.mean) / np.sqrt(self.cells.count)
-        missed = (self.error_at(self.cells.n_base)[0] - self.means[0]) / of_mean
+        missed = (self.error_at(self.cells.n_base)[0] - self.means[0]) / noise.sd_of_means(self.cells)
         return float(stats.f.sf(np.sum(missed**2) / spare, spare, noise.dof))
 
     @property
@@ -208,16 +215,16 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     Source: the power law with offset of Cortes et al. 1993, Learning Curves: Asymptotic Values and Rate of
         Convergence, and Hestness et al. 2017 (1712.00409), Eq. 1.
     """
-    sizes = cells.n_base
-    if len(set(sizes.tolist())) < 2:
+    if len(cells.sizes) < 2:
         raise ValueError(
-            f"learning curve: got real-only runs at n_base {sorted(set(sizes.tolist()))}; allowed at least two sizes, "
-            "better four; train on real images alone at more sizes. Accuracies can still be compared at this size"
+            f"learning curve: got real-only runs at n_base {cells.sizes}; allowed at least two sizes, better four; "
+            "train on real images alone at more sizes. Accuracies can still be compared at this size"
         )
+    sizes = cells.n_base
     means = noise.draws(cells, num_resamples, np.random.default_rng([seed, 0]))
     weight = cells.count / noise.sd(cells.mean) ** 2
     scaled = np.log(sizes / np.exp(np.log(sizes).mean()))
-    offset = len(set(sizes.tolist())) > 2
+    offset = len(cells.sizes) > 2
     _, _, misses = _line(np.exp(-BETAS[:, None, None] * scaled), means, weight, offset)  # [G, D]
     best = np.argmin(misses, axis=0)
     inner = np.clip(best, 1, len(BETAS) - 2)
@@ -241,7 +248,7 @@ def _check_rises(cells: Cells, noise: Noise) -> None:
     if not noise.dof:
         return
     order = np.argsort(cells.n_base)
-    mean, of_mean = cells.mean[order], (noise.sd(cells.mean) / np.sqrt(cells.count))[order]
+    mean, of_mean = cells.mean[order], noise.sd_of_means(cells)[order]
     apart = np.diff(mean) / np.hypot(of_mean[1:], of_mean[:-1])
     worst = int(apart.argmax())
     if stats.t.sf(apart[worst], noise.dof) * len(apart) < RISING:

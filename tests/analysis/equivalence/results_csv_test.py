@@ -54,6 +54,12 @@ def test_choose_refuses_to_mix_kinds_and_names_the_choices(rows):
     assert len(results_csv.kinds(both)) == 2
 
 
+def test_num_real_sizes_counts_those_of_finished_runs_on_real_images_alone(rows):
+    unfinished = [row | {"top1": ""} if row["n_base"] == 125 else row for row in rows]
+    assert [results_csv.num_real_sizes(some) for some in (rows, unfinished, [])] == [8, 7, 0]
+    assert results_csv.num_real_sizes(rows, real=("real_1*",)) == 3
+
+
 def test_choose_counts_a_run_found_twice_once(rows):
     assert results_csv.choose(rows + rows).mixed.count.tolist() == results_csv.choose(rows).mixed.count.tolist()
 
