@@ -98,7 +98,8 @@ def choose(rows: Sequence[Row], real: Sequence[str] = REAL, mixed: Sequence[str]
     for name, value in wanted.items():
         is_mixed &= runs[name] == value
     called = " or ".join(real).replace("[0-9]*", "NUMBER")
-    described = [f"with {name} {value!r}" for name, value in wanted.items()] + [f"called {name}" for name in mixed]
+    described = [f"with {name} {value!r}" for name, value in wanted.items()]
+    described += [f"called {' or '.join(mixed)}"] if mixed else []
     for part, said, remedy in (
         (is_real, f"real runs: no arm called {called}", "name the arms of real images alone by --real=ARM[,ARM]"),
         (is_mixed, f"mixed runs: none {' and '.join(described) or 'of real and synthetic images'}", CHOICE),
@@ -108,11 +109,11 @@ def choose(rows: Sequence[Row], real: Sequence[str] = REAL, mixed: Sequence[str]
                 f"{said} has a result (top1); {_inventory(runs)}; run some to their end, or {remedy}; without them "
                 f"there is no exchange rate, but {STILL}"
             )
-    kinds = _kind_words(runs[is_mixed & done])
-    if len(kinds) > 1 and not mixed:
+    kind_words = _kind_words(runs[is_mixed & done])
+    if len(kind_words) > 1 and not mixed:
         raise ValueError(
-            f"mixed runs: got several kinds, {'; '.join(kinds)}; allowed one, for each has an exchange rate of its "
-            f"own; {CHOICE}"
+            f"mixed runs: got several kinds, {'; '.join(kind_words)}; allowed one, for each has an exchange rate of "
+            f"its own; {CHOICE}"
         )
     asked = runs[is_real | is_mixed].copy()
     asked["n_base"] = _numbers(asked, "n_base")
@@ -128,7 +129,7 @@ def choose(rows: Sequence[Row], real: Sequence[str] = REAL, mixed: Sequence[str]
                 "percent, 0 to 100; multiply it by 100"
             )
     curve, mixtures = parts.values()
-    notes = _notes(used, kinds)
+    notes = _notes(used, kind_words)
     if without := int((~done).sum()):
         lost = _listed(name for name, top1 in asked["top1"].groupby(_cell_words(asked), sort=False) if not top1.count())
         notes.insert(
@@ -215,11 +216,11 @@ def _inventory(runs: pd.DataFrame) -> str:
     return "; ".join(f"{what} {', '.join(names)}" for what, names in lists.items() if names)
 
 
-def _notes(runs: pd.DataFrame, kinds: Sequence[str]) -> list[str]:
+def _notes(runs: pd.DataFrame, kind_words: Sequence[str]) -> list[str]:
     """What is worth knowing about the runs that were chosen."""
     notes = []
-    if len(kinds) > 1:
-        notes.append(f"Mixed runs of several kinds are taken together: {'; '.join(kinds)}.")
+    if len(kind_words) > 1:
+        notes.append(f"Mixed runs of several kinds are taken together: {'; '.join(kind_words)}.")
     seeds = runs.groupby(_cell_words(runs), sort=False)["seed"].agg(set)
     usual = {seed for seed in set().union(*seeds) if 2 * sum(seed in of_cell for of_cell in seeds) >= len(seeds)}
     lacking = {cell: sorted(usual - of_cell) for cell, of_cell in seeds.items() if usual - of_cell}
