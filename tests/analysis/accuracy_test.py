@@ -151,7 +151,7 @@ def test_paired_difference_crossed_is_the_test_over_images_when_seeds_agree():
     assert got.interval == pytest.approx((d.mean() - half, d.mean() + half), rel=1e-3)
 
 
-def test_paired_difference_of_few_equal_arms_has_small_p_no_more_often_than_it_says():
+def test_paired_difference_of_equal_arms_that_answer_some_images_by_chance_has_small_p_no_more_often_than_it_says():
     rng, small = np.random.default_rng(0), 0
     for _ in range(3000):  # two trainings of one recipe, which answer a tenth of 300 images by chance
         unsure = rng.random(300) < 0.1
