@@ -6,7 +6,7 @@ WORKDIR ?= runs/quickstart
 # CONSTRAINTS=/dev/null takes the newest versions that pyproject.toml allows instead of the tested ones.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: quickstart test lint install clean
+.PHONY: quickstart test test-fast lint install clean
 
 quickstart: install
 	$(BIN)/jaxmoust study --config=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -14,9 +14,14 @@ quickstart: install
 test: install
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
+# The laws that take seconds; what trains, samples, draws pages or starts processes is left to `make test`.
+test-fast: install
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not slow"
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 install: $(VENV)/installed
 
