@@ -68,7 +68,11 @@ def make_ours(name: str, pool):
     """A sampler over the pool, and what its construction needs, made before the clock starts."""
     import numpy as np
 
-    from jaxmoust.data.samplers import share
+    from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
+    from jaxmoust.data.samplers.curriculum import Curriculum
+    from jaxmoust.data.samplers.score_based import EasyToHard, Weighted
+    from jaxmoust.data.samplers.share import Share
+    from jaxmoust.data.samplers.shuffle import Random
 
     half = {"real": 0.5, "edm": 0.5}
     num = len(pool)
@@ -76,15 +80,15 @@ def make_ours(name: str, pool):
     scores.setflags(write=False)
     made = scores[pool.offsets[1] :]
     return {
-        "Random": lambda: share.Random(pool, 0),
-        "Share": lambda: share.Share(pool, half, 0),
-        "ClassPower 0": lambda: share.ClassPower(pool, 0, half, 0),
-        "ClassPower 0.5": lambda: share.ClassPower(pool, 0.5, half, 0),
-        "EffectiveNumber": lambda: share.EffectiveNumber(pool, 0.9999, half, 0),
-        "Progressive": lambda: share.Progressive(pool, num, half, 0),
-        "Weighted": lambda: share.Weighted(pool, scores, seed=0),
-        "Curriculum ramp": lambda: share.Curriculum.ramp(pool, num, 0.0, 1.0, "cosine", seed=0),
-        "EasyToHard": lambda: share.EasyToHard.paced(pool, {"edm": made}, num, shares=half, seed=0),
+        "Random": lambda: Random(pool, 0),
+        "Share": lambda: Share(pool, half, 0),
+        "ClassPower 0": lambda: ClassPower(pool, 0, half, 0),
+        "ClassPower 0.5": lambda: ClassPower(pool, 0.5, half, 0),
+        "EffectiveNumber": lambda: EffectiveNumber(pool, 0.9999, half, 0),
+        "Progressive": lambda: Progressive(pool, num, half, 0),
+        "Weighted": lambda: Weighted(pool, scores, seed=0),
+        "Curriculum ramp": lambda: Curriculum.ramp(pool, num, 0.0, 1.0, "cosine", seed=0),
+        "EasyToHard": lambda: EasyToHard.paced(pool, {"edm": made}, num, shares=half, seed=0),
     }[name]
 
 
@@ -178,7 +182,7 @@ def large_weighted(scale: float) -> dict:
     import numpy as np
 
     from jaxmoust.data.pool import Pool
-    from jaxmoust.data.samplers.share import Weighted
+    from jaxmoust.data.samplers.score_based import Weighted
 
     num = int(100_000_000 * scale)
     pool = Pool.from_labels({"all": np.zeros(num, np.uint8)}, [str(c) for c in range(100)])

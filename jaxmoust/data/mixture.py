@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Weighted
+from jaxmoust.data.samplers.score_based import Weighted
 
 SCORES = "scores"  # as the weight of a source: that of each image is its score
 
@@ -88,5 +88,6 @@ def weighted(
             f"config.sampler.weights wants the scores of {unscored}; config.data.scores gives those of "
             f"{sorted(scores) or 'no source'}. Give the folder that `jaxmoust score` wrote."
         )
-    by_score = {name: scores[name] ** (1.0 if power is None else power) for name in wanted}
-    return Weighted(pool, seed=seed, weights={**weights, **by_score}, by=by, shares=shares)
+    exponent = 1.0 if power is None else power
+    numbers = {name: scores[name] ** exponent if name in wanted else float(w) for name, w in weights.items()}
+    return Weighted(pool, seed=seed, weights=numbers, by=by, shares=shares)

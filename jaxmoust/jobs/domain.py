@@ -26,6 +26,7 @@ from jaxmoust.analysis import domain_gap as gap
 from jaxmoust.config import Config, Field, fields
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.real import RealData
+from jaxmoust.data.samplers.class_balanced import ClassPower
 from jaxmoust.data.source import Source
 from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.splits.folds import fold_of
@@ -226,7 +227,7 @@ def _train_fold(
 ) -> tuple[TrainState, float]:
     """Trains the classifier that judges fold k: (state, seconds)."""
     pool = kinds.training_pool(k)
-    sampler = share.ClassPower(pool, power=0, seed=config["seed"])  # as many draws of each kind
+    sampler = ClassPower(pool, power=0, seed=config["seed"])  # as many draws of each kind
     stream_from = training_stream(pool, sampler, real, training.recipe, machine)
     return fit_fold(k, kinds.num_folds, training, stream_from, folder, machine, config["seed"])
 

@@ -22,7 +22,7 @@ from jaxmoust.config import Field, fields, unpack
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Random
+from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.source import from_arrays
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.jobs.parts import pipelines

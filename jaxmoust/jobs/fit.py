@@ -12,7 +12,7 @@ from typing import Any
 from jaxmoust import build
 from jaxmoust.config import Config, plain
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Random
+from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job

@@ -9,50 +9,37 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxmoust.data.checks import check_number, check_whole
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.base import QuotaDraws, check_range, check_seed, checked_shares
+from jaxmoust.data.samplers.base import ShareSampler, check_range
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.samplers.quota import Quota, StagedQuota, stage_overlaps
-from jaxmoust.data.samplers.schedules import check_length, check_number, equal_starts
+from jaxmoust.data.samplers.schedules import equal_starts
 
 _NUM_BLENDS = 100  # stages of Progressive
 _BITS = 24  # significant bits of weights that are no whole numbers
 _MAX_POWER = 10
 
 
-class _ByClass(QuotaDraws):
+class _ByClass(ShareSampler):
     """Samplers that choose a source (if shares are given), then a class, then an image, each evenly spread.
 
     Inside a class every image is drawn once before any is drawn again. The first draw needs the pool's index by class,
     which all samplers of the pool share (a radix sort of the labels, 4 bytes an image, held).
     """
 
-    pool: Pool
-    shares: Mapping[str, float] | None
-    seed: int
-
     @abstractmethod
-    def _weights(self, sizes: np.ndarray) -> list[Fraction]:
-        """The weight of each class that has sizes [K] images; 0 for one that has none."""
+    def _weight(self, size: int) -> Fraction:
+        """The weight of a class that has size >= 1 images."""
 
     def _check(self) -> None:
-        self._hold(seed=check_seed(self.seed))
-        if self.shares is not None:
-            self._hold(shares=checked_shares(self.pool, self.shares))
-        drawn = self.pool.counts() if self.shares is None else self.pool.counts()[self._quota.groups]
-        if missing := [name for name, n in zip(self.pool.class_names, drawn.sum(0), strict=True) if not n]:
+        self._set()
+        drawn = self._sizes[self._quota.groups].sum(0)
+        if missing := [name for name, n in zip(self.pool.class_names, drawn, strict=True) if not n]:
             raise ValueError(
                 f"Got no image of the classes {missing} in the sources that are drawn from, allowed is at least one of "
                 f"each class: add images, or leave these classes out of class_names."
             )
-
-    def __hash__(self) -> int:
-        """Follows the repr, which is complete (a dict has no hash of its own)."""
-        return hash(repr(self))
-
-    @cached_property
-    def _quota(self) -> Quota:
-        return Quota([1.0] if self.shares is None else list(self.shares.values()), self.seed, 1)
 
     @cached_property
     def _sizes(self) -> np.ndarray:
@@ -63,7 +50,8 @@ class _ByClass(QuotaDraws):
     @cached_property
     def _quotas(self) -> dict[int, Quota]:
         """How each group shares out its draws between the classes."""
-        return {int(g): Quota(self._weights(self._sizes[g]), self.seed, 4, int(g)) for g in self._quota.groups}
+        sizes = {g: self._sizes[g].tolist() for g in self._quota.groups.tolist()}
+        return {g: Quota([self._weight(n) if n else 0 for n in row], self.seed, 4, g) for g, row in sizes.items()}
 
     @cached_property
     def _walks(self) -> dict[int, np.ndarray]:
@@ -89,57 +77,53 @@ class _ByClass(QuotaDraws):
         """The expected number of draws per source and class: float64 [S, K]."""
         check_range(start, stop)
         counts, expected = self.pool.counts(), np.zeros(self.pool.counts().shape)
-        for g in self._quota.groups:
-            part = self._class_draws(int(g), start, stop)
+        for g in self._quotas:
+            part = self._class_draws(g, start, stop)
             rows = slice(None) if self.shares is None else slice(g, g + 1)
             expected[rows] = part * counts[rows] / np.maximum(counts[rows].sum(0), 1)
         return expected
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassPower(_ByClass):
     """Draws class c with probability proportional to n_c^power, n_c being its number of images.
 
-    Attributes:
+    Args:
         pool: the images.
         power: 1 draws images alike (instance-balanced), 0 classes alike, 0.5 in between (square-root); -10 to 10.
         shares: source name -> share, as in `Share`; n_c then counts inside a source, and a class that a source
             does not hold gets nothing from it. None: the pool is taken as one set.
         seed: 0 <= seed < 2^63.
+    Raises: ValueError: a power out of range, a class without images, bad shares or seed.
     Source: Kang et al. 2020 (1910.09217), Eq. 1.
     """
 
     pool: Pool
-    power: float
+    power: float = 0.5
     shares: Mapping[str, float] | None = None
     seed: int = 0
 
-    __hash__ = _ByClass.__hash__
-
     def __post_init__(self) -> None:
-        """Raises: ValueError: a power that is no number, a class without images, bad shares or seed."""
-        self._hold(power=check_number("power", self.power, "a number such as 1, 0.5 or 0"))
-        if abs(self.power) > _MAX_POWER:
-            raise ValueError(
-                f"Got power={self.power!r}, allowed is -{_MAX_POWER} to {_MAX_POWER}, such as 1, 0.5 or 0: correct it."
-            )
+        """Checks the fields."""
+        allowed = f"-{_MAX_POWER} to {_MAX_POWER}, such as 1, 0.5 or 0"
+        power = check_number("power", self.power, allowed, lambda power: abs(power) <= _MAX_POWER)
+        object.__setattr__(self, "power", power)
         self._check()
 
-    def _weights(self, sizes: np.ndarray) -> list[Fraction]:
-        if self.power in (0, 1):
-            return [Fraction(int(n) if self.power else int(n > 0)) for n in sizes]
-        return [_rounded(n**self.power) if n else Fraction(0) for n in sizes.tolist()]
+    def _weight(self, size: int) -> Fraction:
+        return Fraction(int(size**self.power)) if self.power in (0, 1) else _rounded(size**self.power)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EffectiveNumber(_ByClass):
     """Draws class c in proportion to n_c (1 - beta) / (1 - beta^n_c): images weighted by 1 / effective number.
 
-    Attributes:
+    Args:
         pool: the images.
         beta: 0 (images alike) up to, not including, 1 (which would draw classes alike).
-        shares: as in `ClassPower`.
+        shares: source name -> share, as in `ClassPower`; None: the pool is taken as one set.
         seed: 0 <= seed < 2^63.
+    Raises: ValueError: beta out of range, a class without images, bad shares or seed.
     Source: Cui et al. 2019 (1901.05555), Eq. 2 and section 4.
     """
 
@@ -148,33 +132,31 @@ class EffectiveNumber(_ByClass):
     shares: Mapping[str, float] | None = None
     seed: int = 0
 
-    __hash__ = _ByClass.__hash__
-
     def __post_init__(self) -> None:
-        """Raises: ValueError: beta out of range, a class without images, bad shares or seed."""
-        self._hold(beta=check_number("beta", self.beta, "0 <= beta < 1, such as 0.9999"))
-        if not 0.0 <= self.beta < 1.0:
-            raise ValueError(f"Got beta={self.beta!r}, allowed is 0 <= beta < 1, such as 0.9999: correct it.")
+        """Checks the fields."""
+        beta = check_number("beta", self.beta, "0 <= beta < 1, such as 0.9999", lambda beta: 0.0 <= beta < 1.0)
+        object.__setattr__(self, "beta", beta)
         self._check()
 
-    def _weights(self, sizes: np.ndarray) -> list[Fraction]:
+    def _weight(self, size: int) -> Fraction:
         # expm1 keeps the digits of 1 - beta^n when beta is close to 1.
         log_beta = math.log(self.beta) if self.beta else -math.inf
-        return [_rounded(n * (1 - self.beta) / -math.expm1(n * log_beta)) if n else Fraction(0) for n in sizes.tolist()]
+        return _rounded(size * (1 - self.beta) / -math.expm1(size * log_beta))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Progressive(_ByClass):
     """Goes from images drawn alike to classes drawn alike: (1 - t) p_instance + t p_balanced at progress t.
 
     The two kinds of draws are interleaved, and share one walk through each class. After `num_draws` classes are
     drawn alike.
 
-    Attributes:
+    Args:
         pool: the images.
         num_draws: the length of training; t grows in 100 equal steps.
-        shares: as in `ClassPower`.
+        shares: source name -> share, as in `ClassPower`; None: the pool is taken as one set.
         seed: 0 <= seed < 2^63.
+    Raises: ValueError: no length, a class without images, bad shares or seed.
     Source: Kang et al. 2020 (1910.09217), Eq. 3.
     """
 
@@ -183,15 +165,13 @@ class Progressive(_ByClass):
     shares: Mapping[str, float] | None = None
     seed: int = 0
 
-    __hash__ = _ByClass.__hash__
-
     def __post_init__(self) -> None:
-        """Raises: ValueError: no length, a class without images, bad shares or seed."""
-        self._hold(num_draws=check_length("num_draws", self.num_draws))
+        """Checks the fields."""
+        object.__setattr__(self, "num_draws", check_whole("num_draws", self.num_draws))
         self._check()
 
-    def _weights(self, sizes: np.ndarray) -> list[Fraction]:
-        return [Fraction(int(n)) for n in sizes]
+    def _weight(self, size: int) -> Fraction:
+        return Fraction(size)
 
     @cached_property
     def _balanced(self) -> dict[int, Quota]:

@@ -111,18 +111,18 @@ def _look_up(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.n
     starts = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]) | (sizes[1:] != sizes[:-1])]))
     bounds = [*starts.tolist(), keys.size]
     keys, sizes, place = keys[starts], sizes[starts], place[by_run]
-    found = np.empty(place.shape, np.int64)
+    member = np.empty(place.shape, np.int64)
     if sizes.max() < _TINY:  # many epochs of few images: all orders of one size at once
         run = np.repeat(np.arange(starts.size), np.diff(bounds))
         for one in np.unique(sizes):
             runs, mine = np.flatnonzero(sizes == one), np.flatnonzero(sizes[run] == one)
             orders = np.argsort(fold(keys[runs, None], np.arange(one)), axis=1)
-            found[mine] = orders[np.searchsorted(runs, run[mine]), place[mine]]
+            member[mine] = orders[np.searchsorted(runs, run[mine]), place[mine]]
     else:
         for a, b, key, one in zip(bounds[:-1], bounds[1:], keys.tolist(), sizes.tolist(), strict=True):
-            found[a:b] = _order(key, one)[place[a:b]]
-    out = np.empty_like(found)
-    out[by_run] = found
+            member[a:b] = _order(key, one)[place[a:b]]
+    out = np.empty_like(member)
+    out[by_run] = member
     return out
 
 

@@ -35,9 +35,9 @@ class Quota:
             weights: G finite numbers >= 0, not all 0; only their ratios count. A group of weight 0 takes no draw.
             words: what the phases are keyed by.
         """
-        weights = [Fraction(weight) for weight in weights]
-        common = math.lcm(*(weight.denominator for weight in weights))
-        whole = [weight.numerator * (common // weight.denominator) for weight in weights]
+        exact = [Fraction(weight) for weight in weights]
+        common = math.lcm(*(weight.denominator for weight in exact))
+        whole = [weight.numerator * (common // weight.denominator) for weight in exact]
         self.parts = np.array([weight / sum(whole) for weight in whole])
         self.groups = np.flatnonzero([weight > 0 for weight in whole])
         self._leaf = np.full(len(whole), -1, np.int64)
@@ -68,7 +68,7 @@ class Quota:
             node = 2 * node + ~taken
         return self.groups[node], rank.astype(np.int64)
 
-    def count(self, num_draws: np.ndarray, group: np.ndarray) -> np.ndarray:
+    def count(self, num_draws: np.ndarray | int, group: np.ndarray | int) -> np.ndarray:
         """How many of the first num_draws draws each group takes: int64, of the shape both broadcast to."""
         leaf = self._leaf[np.broadcast_to(group, np.broadcast_shapes(np.shape(num_draws), np.shape(group)))]
         rank = np.broadcast_to(num_draws, leaf.shape).astype(_U)
@@ -89,7 +89,9 @@ class StagedQuota:
     group took before a stage stands in a table.
     """
 
-    def __init__(self, starts: Sequence[int], weights: Sequence[Sequence[float | Fraction]], *words: int) -> None:
+    def __init__(
+        self, starts: Sequence[int] | np.ndarray, weights: Sequence[Sequence[float | Fraction]], *words: int
+    ) -> None:
         """Plants a tree for each stage.
 
         Args:

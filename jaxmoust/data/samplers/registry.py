@@ -1,17 +1,23 @@
 """The samplers that a configuration may name."""
 
-from jaxmoust.data.samplers import share as samplers
+from collections.abc import Callable
 
-SAMPLERS = {
-    "random": samplers.Random,
-    "share": samplers.Share,
-    "class_power": samplers.ClassPower,
-    "effective_number": samplers.EffectiveNumber,
-    "progressive": samplers.Progressive,
-    "weighted": samplers.Weighted,
-    "ramp": samplers.Curriculum.ramp,
-    "levels": samplers.Curriculum.levels,
-    "stages": samplers.Curriculum.parts,
-    "easy_to_hard": samplers.EasyToHard.paced,
+from jaxmoust.data.samplers.base import Sampler
+from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
+from jaxmoust.data.samplers.curriculum import Curriculum
+from jaxmoust.data.samplers.score_based import EasyToHard, Weighted
+from jaxmoust.data.samplers.share import Share
+from jaxmoust.data.samplers.shuffle import Random
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "random": Random,
+    "share": Share,
+    "class_power": ClassPower,
+    "effective_number": EffectiveNumber,
+    "progressive": Progressive,
+    "weighted": Weighted,
+    "ramp": Curriculum.ramp,
+    "levels": Curriculum.levels,
+    "stages": Curriculum.parts,
+    "easy_to_hard": EasyToHard.paced,
 }
-SCORES = "scores"  # as the weight of a source: that of each image is its score

@@ -6,13 +6,26 @@ its mathematical library does in the last bit.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Integral, Real
 from typing import Any
 
+from jaxmoust.data.checks import check_choice, check_number, check_whole
+from jaxmoust.data.source import REAL
+
 _ONE = 1 << 20
+
+
+def _check(schedule: Any, what: str, parts: tuple[str, ...], allowed: str, least: float, shapes: Iterable[str]) -> None:
+    """Brings the fields of a schedule to plain numbers, or refuses them."""
+    for name in ("num_draws", "num_stages"):
+        object.__setattr__(schedule, name, check_whole(name, getattr(schedule, name)))
+    for name in parts:
+        part = check_number(name, getattr(schedule, name), allowed, lambda part: least <= part <= 1.0, f" of {what}")
+        object.__setattr__(schedule, name, part)
+    check_choice("shape", schedule.shape, shapes, f" of {what}")
+
 
 # Progress 0..1 -> how much of the way from start to end is done.
 RAMPS: Mapping[str, Callable[[float], float]] = {
@@ -39,19 +52,11 @@ class Ramp:
     end: float
     shape: str = "linear"
     num_stages: int = 100
-    real: str = "real"
+    real: str = REAL
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: a length, share or shape out of range."""
-        for name in ("num_draws", "num_stages"):
-            object.__setattr__(self, name, check_length(name, getattr(self, name)))
-        for name in ("start", "end"):
-            value = check_number(f"{name} of a ramp", getattr(self, name), "a share from 0 to 1")
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"Got {name}={value!r} of a ramp, allowed is a share from 0 to 1: correct it.")
-            object.__setattr__(self, name, value)
-        if self.shape not in RAMPS:
-            raise ValueError(f"Got shape={self.shape!r} of a ramp, allowed are {', '.join(RAMPS)}: choose one.")
+        """Checks the fields."""
+        _check(self, "a ramp", ("start", "end"), "a share from 0 to 1", 0.0, RAMPS)
 
     def table(self) -> list[tuple[int, float]]:
         """Lists (first position, synthetic share) of each stage and of what comes after the last."""
@@ -92,16 +97,8 @@ class Pacing:
     num_stages: int = 20
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: a length, part or shape out of range."""
-        for name in ("num_draws", "num_stages"):
-            object.__setattr__(self, name, check_length(name, getattr(self, name)))
-        for name in ("start", "full_at"):
-            value = check_number(f"{name} of a pacing", getattr(self, name), "above 0, up to 1")
-            if not 0.0 < value <= 1.0:
-                raise ValueError(f"Got {name}={value!r} of a pacing, allowed is above 0, up to 1: correct it.")
-            object.__setattr__(self, name, value)
-        if self.shape not in PACES:
-            raise ValueError(f"Got shape={self.shape!r} of a pacing, allowed are {', '.join(PACES)}: choose one.")
+        """Checks the fields."""
+        _check(self, "a pacing", ("start", "full_at"), "above 0, up to 1", math.ulp(0.0), PACES)
 
     def table(self) -> list[tuple[int, float]]:
         """Lists (first position, easiest part) of each stage; the last one is 1."""
@@ -114,7 +111,7 @@ class Pacing:
 Stage = tuple[int, Mapping[str, float]]
 
 
-def levels(num_draws: int, order: Sequence[str], real_part: float = 0.5, real: str = "real") -> tuple[Stage, ...]:
+def levels(num_draws: int, order: Sequence[str], real_part: float = 0.5, real: str = REAL) -> tuple[Stage, ...]:
     """Lays out DisCL's curriculum: one group of synthetic images after the other, then real images only.
 
     Args:
@@ -126,19 +123,16 @@ def levels(num_draws: int, order: Sequence[str], real_part: float = 0.5, real: s
     Raises: ValueError: no level, one named twice, a part out of range, or a stage that would have no draw.
     Source: Liang et al. 2025, DisCL (ICCV).
     """
-    num_draws = check_length("num_draws", num_draws)
+    num_draws = check_whole("num_draws", num_draws)
     if isinstance(order, str) or not order or len(set(order)) < len(order) or real in order:
         raise ValueError(f"Got the levels {list(order)}, allowed are synthetic sources, each once: correct them.")
-    if not 0.0 <= real_part < 1.0:
-        raise ValueError(f"Got real_part={real_part!r}, allowed is 0 <= real_part < 1: correct it.")
+    check_number("real_part", real_part, "0 <= real_part < 1", lambda part: 0.0 <= part < 1.0)
     last = round(num_draws * real_part)
-    made = num_draws - last
-    if made < len(order) or (real_part and not last):
-        raise ValueError(
-            f"Got {num_draws} draws for {len(order)} levels and a real part of {real_part}, allowed is at least one "
-            f"draw for each: train longer."
-        )
-    edges = [made * k // len(order) for k in range(len(order) + 1)]
+    num_synthetic = num_draws - last
+    if num_synthetic < len(order) or (real_part and not last):
+        what = f"{num_draws} draws for {len(order)} levels and a real part of {real_part}"
+        raise ValueError(f"Got {what}, allowed is at least one draw for each: train longer.")
+    edges = [num_synthetic * k // len(order) for k in range(len(order) + 1)]
     stages = [(b - a, {name: 1.0}) for (a, b), name in zip(pairwise(edges), order, strict=True)]
     return (*stages, (last, {real: 1.0})) if last else tuple(stages)
 
@@ -148,9 +142,9 @@ def fractions(num_draws: int, stages: Sequence[tuple[float, Mapping[str, float]]
 
     Raises: ValueError: parts that are not positive numbers, do not sum to 1, or are less than a draw.
     """
-    num_draws = check_length("num_draws", num_draws)
+    num_draws = check_whole("num_draws", num_draws)
     parts = [check_number("the length of a stage", part, "a part above 0") for part, _ in pairs(stages)]
-    if not parts or not all(part > 0 for part in parts) or abs(sum(parts) - 1.0) > 1e-6:
+    if not parts or min(parts) <= 0 or abs(sum(parts) - 1.0) > 1e-6:
         raise ValueError(f"Got stages of {parts} of training, allowed are parts above 0 that sum to 1: correct them.")
     edges = [round(num_draws * sum(parts[:k])) for k in range(len(parts))] + [num_draws]
     lengths = [b - a for a, b in pairwise(edges)]
@@ -178,26 +172,4 @@ def pairs(stages: Any) -> list[tuple[Any, Any]]:
     try:
         return [(length, shares) for length, shares in stages]
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Got the stages {stages!r}, allowed are pairs (length, {{source: share}}): write them so."
-        ) from error
-
-
-def check_length(name: str, value: Any) -> int:
-    """Returns a length as a plain integer.
-
-    Raises: ValueError: not a whole number from 1 (2^62 at most, where positions end).
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value < 2**62:
-        raise ValueError(f"Got {name}={value!r}, allowed is a whole number from 1: correct it.")
-    return int(value)
-
-
-def check_number(name: str, value: Any, allowed: str) -> float:
-    """Returns a number as a plain float.
-
-    Raises: ValueError: not a finite number.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"Got {value!r} for {name}, allowed is {allowed}: correct it.")
-    return float(value)
+        raise ValueError(f"Got the stages {stages!r}, allowed are pairs (length, {{source: share}}).") from error

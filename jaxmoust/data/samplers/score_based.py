@@ -9,98 +9,78 @@ from typing import Any
 
 import numpy as np
 
+from jaxmoust.data.checks import check_choice
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.base import CHUNK, Draws, QuotaDraws, check_range, check_seed, checked_shares
+from jaxmoust.data.samplers.base import Sampler, ShareSampler, check_range, checked_shares
 from jaxmoust.data.samplers.permutation import fold, make_key, shuffled
-from jaxmoust.data.samplers.quota import Quota, stage_overlaps, stage_slices
+from jaxmoust.data.samplers.quota import stage_overlaps, stage_slices
 from jaxmoust.data.samplers.schedules import Pacing
 
 _STRIDE = 64  # entries of the table of weights that one entry of its index stands for
 
 
-@dataclass(frozen=True, eq=False)
-class Weighted(Draws):
+@dataclass(frozen=True, eq=False, repr=False)
+class Weighted(Sampler):
     """Draws image i with probability w_i / sum(w), every draw independent of the others (with replacement).
 
     One table of cumulative weights is made at birth (8 bytes an image); a draw is a search in it. An image of
     weight 0 is never drawn.
 
-    Attributes:
+    Args:
         pool: the images.
         weights: finite numbers >= 0, not all 0. By image: [N] over the pool's keys, or {source: a number for each of
             its images, or numbers [images of that source]}, every source named. By class: {class name: a number for
-            each of its images}, every class named.
+            each of its images}, every class named. Held by image.
         by: "image" or "class".
         shares: source name -> share, as in `Share`: each source's weights are scaled to sum to its share, so that
             weights compare the images of one source only. None: as given.
         seed: 0 <= seed < 2^63.
+    Raises: ValueError: weights that do not fit, are negative, NaN, infinite or all 0, or a bad seed.
     """
 
     pool: Pool
-    weights: Any
+    weights: Mapping[str, float | np.ndarray] | np.ndarray
     by: str = "image"
     shares: Mapping[str, float] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: weights that do not fit, are negative, NaN, infinite or all 0, or a bad seed."""
-        self._hold(seed=check_seed(self.seed))
-        if self.by not in ("image", "class"):
-            raise ValueError(f"Got by={self.by!r}, allowed are 'image' and 'class': choose one.")
-        if self.shares is not None:
-            self._hold(shares=checked_shares(self.pool, self.shares))
-        if isinstance(self.weights, Mapping) or self.by == "class":
-            self._check_names()
-            frozen = {name: self._frozen(weight) for name, weight in self.weights.items()}
-            self._hold(weights=frozen)
-        else:
-            self._hold(weights=self._of_images())
+        """Checks the fields and adds the weights up."""
+        check_choice("by", self.by, ("image", "class"))
+        shares = None if self.shares is None else checked_shares(self.pool, self.shares)
+        self._set(shares=shares, weights=self._by_image(), by="image")
         _ = self._cumulative  # refuses what it cannot add up
 
-    @staticmethod
-    def _frozen(weight: Any) -> Any:
-        """Copies an array that somebody else may write to."""
-        if np.ndim(weight) == 0:
-            return weight
-        weight = np.asarray(weight)
-        if weight.flags.writeable:
-            weight = weight.copy()
-            weight.setflags(write=False)
-        return weight
-
-    @cached_property
-    def _weights(self) -> np.ndarray:
-        """The weight of each key: [N]."""
-        weights = self._of_classes() if self.by == "class" else self._of_images()
-        low = weights.min() if self.pool.kept is None else weights[self.pool.kept].min()
+    def _by_image(self) -> np.ndarray:
+        """The weight of each key as given: [N], read-only."""
+        names = self.pool.class_names if self.by == "class" else self.pool.source_names
+        if isinstance(self.weights, Mapping) or self.by == "class":
+            weighted = sorted(self.weights) if isinstance(self.weights, Mapping) else f"no name ({type(self.weights)})"
+            if weighted != sorted(names):
+                allowed = f"one for each {'class' if self.by == 'class' else 'source'} of the pool, {sorted(names)}"
+                raise ValueError(f"Got weights for {weighted}, allowed is {allowed}: name each (0: never drawn).")
+        weights: Any = self.weights
+        if self.by == "class":
+            by_class = np.array([weights[name] for name in names], np.float64)
+            empty = by_class.astype(bool) & (self.pool.counts().sum(0) == 0)
+            if empty.any():
+                missing = [name for name, is_empty in zip(names, empty, strict=True) if is_empty]
+                raise ValueError(f"Got weights for {missing}, of which no source holds an image: set them to 0.")
+            weights = by_class[self.pool.labels]
+            weights.setflags(write=False)  # it is nobody else's: no copy is needed
+        by_image = self.pool.spread(weights, "weights")
+        low = self.pool.drawable(by_image).min()
         if not low >= 0:  # NaN is not
             what = "NaN" if np.isnan(low) else f"a weight of {low}"
             raise ValueError(f"Got {what} among the weights, allowed are numbers from 0: correct the scores.")
-        return weights if self.shares is None else self._scaled(weights)
+        return by_image
 
-    def _check_names(self) -> None:
-        names = self.pool.class_names if self.by == "class" else self.pool.source_names
-        if not isinstance(self.weights, Mapping) or set(self.weights) != set(names):
-            given = sorted(self.weights) if isinstance(self.weights, Mapping) else f"no name ({type(self.weights)})"
-            what = "class" if self.by == "class" else "source"
-            raise ValueError(
-                f"Got weights for {given}, allowed is one for each {what} of the pool, {sorted(names)}: name each of "
-                f"them (0 means never drawn)."
-            )
-
-    def _of_images(self) -> np.ndarray:
-        return self.pool.spread(self.weights, "weights")
-
-    def _of_classes(self) -> np.ndarray:
-        names = self.pool.class_names
-        held = self.pool.counts().sum(0)
-        if empty := [name for name, n in zip(names, held, strict=True) if self.weights[name] and not n]:
-            raise ValueError(f"Got weights for {empty}, of which no source holds an image: set them to 0.")
-        weights = np.array([float(self.weights[name]) for name in names])[self.pool.labels]
-        weights.setflags(write=False)
-        return weights
-
-    def _scaled(self, weights: np.ndarray) -> np.ndarray:
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        """The weight of each key, scaled to the shares if there are any: [N]."""
+        weights = np.asarray(self.weights)
+        if self.shares is None:
+            return weights
         scaled = np.zeros(weights.size)
         for s, (name, share) in enumerate(self.shares.items()):
             keys = self.pool.at(np.arange(*self.pool.bounds[s : s + 2]))
@@ -113,12 +93,11 @@ class Weighted(Draws):
                     f"above 0: weigh some of its images, or give it no share."
                 )
             scaled[keys] = weights[keys] * (share / total)
-        scaled.setflags(write=False)
         return scaled
 
     @cached_property
     def _cumulative(self) -> np.ndarray:
-        weights = self._weights if self.pool.kept is None else self._weights[self.pool.kept]
+        weights = self.pool.drawable(self._weights)
         cumulative, total = np.empty(weights.size), 0.0
         with np.errstate(over="ignore"):
             for start in range(0, weights.size, 1 << 20):  # no second array of doubles is made on the way
@@ -134,35 +113,18 @@ class Weighted(Draws):
         # To a sum of 0.5 to 1, by a power of two, which rounds nothing: the smallest of sums is as good as any.
         return np.ldexp(cumulative, -math.frexp(cumulative[-1])[1], out=cumulative)
 
-    @cached_property
-    def _digest(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self._weights, "<f8").data).hexdigest()[:16]
-
-    def __eq__(self, other: object) -> bool:
-        """Weighted samplers are equal when pool, weights and seed are."""
-        return self is other or (isinstance(other, Weighted) and repr(self) == repr(other))
-
-    def __hash__(self) -> int:
-        """Follows the repr, which is complete."""
-        return hash(repr(self))
-
     def __repr__(self) -> str:
         """Names the pool, a digest of the weights, the shares and the seed."""
-        return f"Weighted(pool={self.pool!r}, weights={self._digest!r}, shares={self.shares!r}, seed={self.seed!r})"
+        digest = _digest(self._weights)
+        return f"Weighted(pool={self.pool!r}, weights={digest!r}, shares={self.shares!r}, seed={self.seed!r})"
 
-    def keys(self, start: int, stop: int) -> np.ndarray:
-        """The draws start <= i < stop: int64 [stop - start]."""
-        check_range(start, stop)
-        keys, cumulative = np.empty(stop - start, np.int64), self._cumulative
-        key = make_key(self.seed, 8)
-        below = np.nextafter(cumulative[-1], 0)
-        for first in range(start, stop, CHUNK):
-            bits = fold(key, np.arange(first, min(first + CHUNK, stop))) >> np.uint64(11)
-            drawn = np.minimum(bits * (2.0**-53 * cumulative[-1]), below)
-            # In ascending order, neighbours find the table's pages in the cache.
-            order = np.argsort(drawn)
-            part = keys[first - start : first - start + order.size]
-            part[order] = self.pool.at(self._search(drawn[order]))
+    def _draw(self, position: np.ndarray) -> np.ndarray:
+        total = self._cumulative[-1]
+        bits = fold(make_key(self.seed, 8), position) >> np.uint64(11)
+        drawn = np.minimum(bits * (2.0**-53 * total), np.nextafter(total, 0))
+        order = np.argsort(drawn)  # in ascending order, neighbours find the table's pages in the cache
+        keys = np.empty(position.size, np.int64)
+        keys[order] = self.pool.at(self._search(drawn[order]))
         return keys
 
     def _search(self, drawn: np.ndarray) -> np.ndarray:
@@ -191,23 +153,20 @@ class Weighted(Draws):
     @cached_property
     def _parts(self) -> np.ndarray:
         """The part of the weight that each source and class has: float64 [S, K]."""
-        num_classes = len(self.pool.class_names)
-        mass = np.zeros(len(self.pool.source_names) * num_classes)
-        for first in range(0, self.pool.num_kept, 1 << 20):
-            keys = self.pool.at(np.arange(first, min(first + (1 << 20), self.pool.num_kept)))
-            mass += np.bincount(self.pool.cell(keys), self._weights[keys], mass.size)
-        return (mass / mass.sum()).reshape(-1, num_classes)
+        cell, shape = self.pool.cell(self.pool.at(np.arange(self.pool.num_kept))), self.pool.counts().shape
+        mass = np.bincount(cell, self.pool.drawable(self._weights), shape[0] * shape[1])
+        return (mass / mass.sum()).reshape(shape)
 
 
-@dataclass(frozen=True, eq=False)
-class EasyToHard(QuotaDraws):
+@dataclass(frozen=True, eq=False, repr=False)
+class EasyToHard(ShareSampler):
     """Draws from the easiest part of the images, a part that grows with progress until it is everything.
 
     The growth goes in stages; within a stage the images that are in come equally often, up to one. An image
     without a score is in from the beginning. The images are sorted once, at birth, which takes longer than any other
     sampler's start: seconds for ten million.
 
-    Attributes:
+    Args:
         pool: the images.
         scores: higher is easier. Numbers [N] over the pool's keys, or {source: numbers}; see `Pool.spread`. A
             source that is not named, and NaN, has no score.
@@ -215,10 +174,11 @@ class EasyToHard(QuotaDraws):
         shares: source name -> share, as in `Share`; None: the pool is taken as one set.
         per_class: the easiest part of each class, so that classes keep their proportions throughout.
         seed: 0 <= seed < 2^63.
+    Raises: ValueError: scores that do not fit or say nothing, infinite scores, bad shares or seed.
     """
 
     pool: Pool
-    scores: Any
+    scores: Mapping[str, float | np.ndarray] | np.ndarray
     pacing: Pacing
     shares: Mapping[str, float] | None = None
     per_class: bool = False
@@ -228,7 +188,7 @@ class EasyToHard(QuotaDraws):
     def paced(
         cls,
         pool: Pool,
-        scores: Any,
+        scores: Mapping[str, float | np.ndarray] | np.ndarray,
         num_draws: int,
         start: float = 0.2,
         full_at: float = 0.8,
@@ -238,28 +198,31 @@ class EasyToHard(QuotaDraws):
         per_class: bool = False,
         seed: int = 0,
     ) -> "EasyToHard":
-        """The same in plain numbers; see `Pacing`."""
+        """The same in plain numbers; see `Pacing`.
+
+        Args:
+            pool: the images.
+            scores: higher is easier: {source: numbers}, or numbers [N] over the pool's keys.
+            num_draws: the length of training.
+            start: the easiest part of the images that may be drawn at the beginning, above 0 to 1.
+            full_at: when in training all images are in, above 0 to 1.
+            shape: how the part grows: "linear", "root" (square-root competence) or "geometric" (equal factors).
+            num_stages: how many stages the growth has.
+            shares: source name -> share of the draws; None: the pool is taken as one set.
+            per_class: rank the images of each class by themselves, so that the classes keep their proportions.
+            seed: 0 <= seed < 2^63.
+        """
         return cls(pool, scores, Pacing(num_draws, start, full_at, shape, num_stages), shares, per_class, seed)
 
     def __post_init__(self) -> None:
-        """Raises: ValueError: scores that do not fit or say nothing, infinite scores, bad shares or seed."""
-        self._hold(seed=check_seed(self.seed), scores=self.pool.spread(self.scores, "scores"))
-        if self.shares is not None:
-            self._hold(shares=checked_shares(self.pool, self.shares))
+        """Checks the fields and sorts the images."""
+        self._set(scores=self.pool.spread(self.scores, "scores"))
         if not isinstance(self.pacing, Pacing):
             raise ValueError(f"Got the pacing {self.pacing!r}, allowed is a Pacing: give Pacing(num_draws, ...).")
-        drawable = self.scores if self.pool.kept is None else self.scores[self.pool.kept]
+        drawable = self.pool.drawable(np.asarray(self.scores))
         if np.isinf(drawable).any() or np.isnan(drawable).all():
             raise ValueError("Got infinite scores or none at all, allowed are finite numbers: give {source: scores}.")
         _ = self._orders
-
-    @cached_property
-    def _quota(self) -> Quota:
-        return Quota([1.0] if self.shares is None else list(self.shares.values()), self.seed, 1)
-
-    @cached_property
-    def _digest(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self.scores, "<f8").data).hexdigest()[:16]
 
     @cached_property
     def _orders(self) -> dict[int, tuple[np.ndarray, int]]:
@@ -268,7 +231,7 @@ class EasyToHard(QuotaDraws):
         for g in self._quota.groups.tolist():
             low, high = (0, self.pool.num_kept) if self.shares is None else self.pool.bounds[g : g + 2].tolist()
             keys = self.pool.at(np.arange(low, high))
-            scores = self.scores[keys]
+            scores = np.asarray(self.scores)[keys]
             unscored = np.isnan(scores)
             hardness = np.where(unscored, -np.inf, -scores)
             if self.per_class:
@@ -315,20 +278,16 @@ class EasyToHard(QuotaDraws):
                 parts[k] += self._quota.parts[g] * np.bincount(cell[:size], minlength=num_cells) / size
         return parts.reshape(starts.size, -1, len(self.pool.class_names))
 
-    def __eq__(self, other: object) -> bool:
-        """Equal when all fields are."""
-        return self is other or (isinstance(other, EasyToHard) and repr(self) == repr(other))
-
-    def __hash__(self) -> int:
-        """Follows the repr, which is complete."""
-        return hash(repr(self))
-
     def __repr__(self) -> str:
         """Names all fields; of the scores, a digest."""
         return (
-            f"EasyToHard(pool={self.pool!r}, scores={self._digest!r}, pacing={self.pacing!r}, shares={self.shares!r}, "
-            f"per_class={self.per_class!r}, seed={self.seed!r})"
+            f"EasyToHard(pool={self.pool!r}, scores={_digest(np.asarray(self.scores))!r}, pacing={self.pacing!r}, "
+            f"shares={self.shares!r}, per_class={self.per_class!r}, seed={self.seed!r})"
         )
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, "<f8").data).hexdigest()[:16]
 
 
 def _rank_in_class(hardness: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -23,21 +23,14 @@ from hypothesis import strategies as st
 
 from jaxmoust.data.loading.loader import train_stream
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import (
-    ClassPower,
-    Curriculum,
-    EasyToHard,
-    EffectiveNumber,
-    Pacing,
-    Progressive,
-    Ramp,
-    Random,
-    Sampler,
-    Share,
-    Weighted,
-    draw_rng,
-)
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.samplers.base import Sampler, draw_rng
+from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
+from jaxmoust.data.samplers.curriculum import Curriculum
+from jaxmoust.data.samplers.schedules import Pacing, Ramp
+from jaxmoust.data.samplers.score_based import EasyToHard, Weighted
+from jaxmoust.data.samplers.share import Share
+from jaxmoust.data.samplers.shuffle import Random
+from jaxmoust.data.source import from_arrays
 
 quick = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**63 - 1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import ClassPower, EffectiveNumber, Progressive
+from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**63 - 1)
@@ -241,15 +241,15 @@ def test_a_thousand_classes_are_as_good_as_three(make):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda p: ClassPower(p, math.nan), "Got nan for power, allowed is a number such as 1, 0.5 or 0: correct"),
-        (lambda p: ClassPower(p, math.inf), "Got inf for power, allowed is a number such as 1, 0.5 or 0: correct"),
-        (lambda p: ClassPower(p, "root"), "Got 'root' for power, allowed is a number such as 1, 0.5 or 0: correct"),
-        (lambda p: ClassPower(p, True), "Got True for power, allowed is a number such as 1, 0.5 or 0: correct"),
-        (lambda p: ClassPower(p, 400), r"Got power=400\.0, allowed is -10 to 10, .*: correct"),
-        (lambda p: ClassPower(p, -400), r"Got power=-400\.0, allowed is -10 to 10, .*: correct"),
+        (lambda p: ClassPower(p, math.nan), "Got power=nan, allowed is -10 to 10, such as"),
+        (lambda p: ClassPower(p, math.inf), "Got power=inf, allowed is -10 to 10"),
+        (lambda p: ClassPower(p, "root"), "Got power='root', allowed is -10 to 10"),
+        (lambda p: ClassPower(p, True), "Got power=True, allowed is -10 to 10"),
+        (lambda p: ClassPower(p, 400), r"Got power=400, allowed is -10 to 10, .*: correct"),
+        (lambda p: ClassPower(p, -400), r"Got power=-400, allowed is -10 to 10, .*: correct"),
         (lambda p: EffectiveNumber(p, 1.0), r"Got beta=1\.0, allowed is 0 <= beta < 1, such as 0\.9999: correct"),
         (lambda p: EffectiveNumber(p, -0.1), r"Got beta=-0\.1, allowed is 0 <= beta < 1, such as 0\.9999: correct"),
-        (lambda p: EffectiveNumber(p, math.nan), "Got nan for beta, allowed is 0 <= beta < 1, such as 0.9999: correct"),
+        (lambda p: EffectiveNumber(p, math.nan), "Got beta=nan, allowed is 0 <= beta < 1, such as 0.9999: correct"),
         (lambda p: Progressive(p, 0), "Got num_draws=0, allowed is a whole number from 1: correct"),
         (lambda p: Progressive(p, 1.5), r"Got num_draws=1\.5, allowed is a whole number from 1: correct"),
         (lambda p: ClassPower(p, 1, {"s0": 0.5, "s1": 0.6}), r"sum to 1\.1, allowed is a sum of 1 .*: divide"),

@@ -207,7 +207,7 @@ def test_weighted_does_not_follow_what_is_written_to_the_array_later():
         (np.ones(3), {"by": "class"}, r"Got weights for no name .*, allowed .* \['a', 'b', 'c'\]: name each"),
         ({"a": 1, "b": -1, "c": 1}, {"by": "class"}, r"Got a weight of -1\.0 .*allowed are numbers from 0: correct"),
         ({"a": 0, "b": 0, "c": 0}, {"by": "class"}, r"Got weights that sum to 0\.0, allowed"),
-        (np.ones(7), {"by": "score"}, "Got by='score', allowed are 'image' and 'class': choose"),
+        (np.ones(7), {"by": "score"}, "Got by='score', allowed are image, class: choose"),
         (np.ones(7), {"shares": {"s0": 0.5, "s1": 0.6}}, r"sum to 1\.1, allowed is a sum of 1 .*: divide"),
         ({"s0": -1, "s1": 1}, {"shares": {"s0": 0.5, "s1": 0.5}}, r"Got a weight of -1\.0 .*, allowed are numbers fr"),
         (
