@@ -111,7 +111,7 @@ class Store:
             if not isinstance(result, dict) or not result:
                 raise BrokenResult(self.folder(stage), f"{result!r:.60}", "an object with what the stage found")
             folder = self.folder(stage)
-            if (folder / synthetic.PROVENANCE_FILE).is_file() and not synthetic.is_whole(folder):
+            if synthetic.is_set(folder) and not synthetic.is_whole(folder):
                 return None  # its job fills in what is lost
             self._results[stage.name] = result
         return result

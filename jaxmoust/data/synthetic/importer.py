@@ -6,9 +6,10 @@ known of an imported set (its seed, its guidance, its sampling steps) is named a
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -56,8 +57,6 @@ def import_images(
     seed: int | None = None,
     guidance: float | None = None,
     steps: int | None = None,
-    prompts: Mapping[str, str] | Sequence[str] = (),
-    versions: Mapping[str, str] | None = None,
 ) -> Imported:
     """Turns images made elsewhere into a synthetic set; the same call completes a set that is partly there.
 
@@ -71,55 +70,55 @@ def import_images(
         name: of the TFDS data set; by default made of origin's name.
         generator: what made the images, as far as known.
         shard_images: by default 1,000, and fewer where they are large.
-        seed, guidance, steps: of the generator; None is unknown.
-        prompts: one for each class, if the table gives none; see `SyntheticSpec`.
-        versions: of the packages that made the images; see `finish`.
+        seed: of the generator; None is unknown.
+        guidance: of the generator; None is unknown.
+        steps: sampling steps of the generator; None is unknown.
     Raises: ValueError: whatever the files, the table or the source are refused for; images of different sizes; a
         folder of another set. Nothing was written.
     """
+    files = Labelled((), (), ())
     if source in _FILES:
         images, files = _open_files(origin, split, table, classes)
     elif table:
-        raise ValueError(
-            f"Got a table for the source {source!r}, allowed is one for a folder or archive: leave it out."
-        )
+        raise ValueError(f"Got a table for the source {source!r}, allowed is one for a folder or archive only.")
     else:
-        images, files = open_source(source, split or "train", os.fspath(origin), classes), None
+        images = open_source(source, split or "train", os.fspath(origin), classes)
     if images.shape is None:
-        raise ValueError(
-            f"Got images of different sizes in {origin}, allowed is one size for a synthetic set: resize them."
-        )
-    texts = files.prompts if files else ()
-    if texts and prompts:
-        raise ValueError("Got prompts for the classes and in the table, allowed is one of the two: leave one out.")
+        raise ValueError(f"Got images of different sizes in {origin}, allowed is one size for a set: resize them.")
     generation = {"seed": seed, "guidance": guidance, "steps": steps}
-    known = {field: value for field, value in generation.items() if value is not None}
     made_from = Path(origin).resolve().name if os.fspath(origin) else source
-    created_by = {"imported": images.digest, "source": source or "folder", "split": split, "from": made_from}
+    created_by: dict[str, Any] = {
+        "imported": images.digest,
+        "source": source or "folder",
+        "split": split,
+        "from": made_from,
+    }
+    created_by["unknown"] = sorted(field for field, value in generation.items() if value is None)
+    if files.prompts:
+        created_by["prompts"] = digest_bytes(*(text.encode() for text in files.prompts))
     spec = SyntheticSpec(
         name=name or _set_name(source, made_from),
         class_names=images.class_names,
         shape=images.shape,
         num_images=len(images),
         shard_images=shard_images or min(_SHARD_IMAGES, max(1, _SHARD_BYTES // int(np.prod(images.shape)))),
+        seed=seed or 0,
         generator=generator or _GENERATORS.get(source, "imported"),
-        prompts=prompts,
-        created_by=created_by
-        | {"unknown": sorted(set(generation) - set(known))}
-        | ({"prompts": digest_bytes(*(text.encode() for text in texts))} if texts else {}),
-        class_counts=images.class_counts(),
-        **{"seed": 0, **known},
+        guidance=1.0 if guidance is None else guidance,
+        steps=steps or 0,
+        created_by=created_by,
+        class_counts=tuple(images.class_counts().tolist()),
     )
-    _write(images, texts, path, spec)
-    finish(path, spec, versions)
-    return Imported(spec.num_images, spec.class_names, files.passed_over if files else ())
+    _write(images, files.prompts, path, spec)
+    finish(path, spec)
+    return Imported(spec.num_images, spec.class_names, files.passed_over)
 
 
 def _open_files(origin: str | os.PathLike, split: str, table: str, classes: str) -> tuple[Source, Labelled]:
     """Finds and decodes the images of a folder or an archive, by their folders or by a table."""
     members, wanted = open_members(origin), read_class_list(classes) if classes else ()
     if table and split:
-        raise ValueError("Got a table and a split, allowed is one of the two: the table says which images are used.")
+        raise ValueError("Got a table and a split, allowed is one of the two: the table names its images.")
     if table:
         inside = str(PurePosixPath(table).parent) if table in members.names else ""
         files = by_table(members.names, str(origin), _table_text(members, table), inside, wanted)
@@ -150,6 +149,5 @@ def _write(images: Source, texts: Sequence[str], path: str | os.PathLike, spec: 
 
 
 def _set_name(source: str, made_from: str) -> str:
-    if source not in _FILES:
-        return re.sub(r"[^a-z0-9]+", "_", source.lower()).strip("_")
-    return "set_" + re.sub(r"[^a-z0-9]+", "_", made_from.lower().removesuffix(".zip")).strip("_")
+    text = "set_" + made_from.lower().removesuffix(".zip") if source in _FILES else source.lower()
+    return re.sub(r"[^a-z0-9]+", "_", text).strip("_")

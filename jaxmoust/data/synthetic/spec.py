@@ -47,44 +47,36 @@ class SyntheticSpec:
 
     def __post_init__(self) -> None:
         """Raises: ValueError: a field out of range, or prompts that do not fit the classes."""
-
-        def refuse(name: str, allowed: str) -> None:
-            raise ValueError(f"Got {name}={getattr(self, name)!r}, allowed is {allowed}: correct the set's spec.")
-
         plain = {"class_names": tuple(self.class_names), "guidance": float(self.guidance)}
         plain |= {name: tuple(map(int, getattr(self, name))) for name in ("shape", "class_counts")}
         plain |= {name: int(getattr(self, name)) for name in ("num_images", "shard_images", "seed", "steps")}
         for name, value in plain.items():  # what JSON gives back
             object.__setattr__(self, name, value)
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            refuse("name", "lower case letters, digits and _, beginning with a letter")
-        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            refuse("class_names", "one unique name for each class")
-        if len(self.shape) != 3 or min(self.shape) < 1 or self.shape[2] not in (1, 3):
-            refuse("shape", "(height, width, 1 or 3)")
-        if self.num_images < 1:
-            refuse("num_images", "1 and up")
-        if self.shard_images < 1:
-            refuse("shard_images", "1 and up")
-        if not -(2**63) <= self.seed < 2**63:
-            refuse("seed", "a 64-bit integer")
-        if self.class_counts and (
-            len(self.class_counts) != len(self.class_names)
-            or min(self.class_counts) < 0
-            or sum(self.class_counts) != self.num_images
+        names, counts, prompts = self.class_names, self.class_counts, self.prompts
+        if isinstance(prompts, Mapping):
+            fits, prompts = set(prompts) == set(names), tuple(prompts.get(name, "") for name in names)
+        else:
+            fits = len(prompts) in (0, len(names))
+        created_by = _as_json(self.created_by)
+        for name, is_allowed, allowed in (
+            ("name", re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "lower case letters, digits and _, a letter first"),
+            ("class_names", names and len(set(names)) == len(names), "one unique name for each class"),
+            ("shape", self.shape[2:] in ((1,), (3,)) and min(self.shape) > 0, "(height, width, 1 or 3)"),
+            ("num_images", self.num_images >= 1, "1 and up"),
+            ("shard_images", self.shard_images >= 1, "1 and up"),
+            ("seed", -(2**63) <= self.seed < 2**63, "a 64-bit integer"),
+            (
+                "class_counts",
+                not counts or (len(counts) == len(names) and min(counts) >= 0 and sum(counts) == self.num_images),
+                f"one count for each class, {self.num_images} in all",
+            ),
+            ("prompts", fits, f"one prompt for each of the {len(names)} classes {list(names)}, or ()"),
+            ("created_by", created_by is not None, "what JSON can hold"),
         ):
-            refuse("class_counts", f"one count for each class, {self.num_images} in all")
-        if isinstance(self.prompts, Mapping):
-            if set(self.prompts) != set(self.class_names):
-                refuse("prompts", f"one prompt for each of the classes {list(self.class_names)}")
-            object.__setattr__(self, "prompts", tuple(self.prompts[name] for name in self.class_names))
-        object.__setattr__(self, "prompts", tuple(self.prompts))
-        if self.prompts and len(self.prompts) != len(self.class_names):
-            refuse("prompts", f"one prompt for each of the {len(self.class_names)} classes, or ()")
-        try:
-            object.__setattr__(self, "created_by", json.loads(json.dumps(dict(self.created_by))))
-        except (TypeError, ValueError):
-            refuse("created_by", "what JSON can hold")
+            if not is_allowed:
+                raise ValueError(f"Got {name}={getattr(self, name)!r}, allowed is {allowed}: correct the set's spec.")
+        object.__setattr__(self, "prompts", tuple(prompts))
+        object.__setattr__(self, "created_by", created_by)
 
     @property
     def origin(self) -> str:
@@ -118,3 +110,11 @@ class SyntheticSpec:
 def shard_range(spec: SyntheticSpec, shard: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels int32 [n] and indices int64 [n] of the images that shard holds, in their order."""
     return spec.labels_and_indices(*spec.shard_bounds(shard))
+
+
+def _as_json(value: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What JSON gives back of a mapping; None where it cannot hold it."""
+    try:
+        return json.loads(json.dumps(dict(value)))
+    except (TypeError, ValueError):
+        return None

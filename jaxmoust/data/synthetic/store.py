@@ -3,49 +3,47 @@
 The folder is an ordinary prepared TFDS data set (ArrayRecord shards of PNG images), so that plain
 `tfds.builder_from_directory(path).as_data_source()` reads it, and neither writing nor reading needs TensorFlow.
 A shard appears whole or not at all; whoever restarts asks for the missing ones and writes exactly those, and
-several processes may write different shards at the same time. How images are made is not known here.
+several processes may write different shards at the same time. What a finished set consists of stands, file by file
+with its digest, in provenance.json: a file that was damaged since is missing, and written again by the same command.
+How images are made is not known here.
 """
 
+import functools
+import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
+from filelock import FileLock
 
-from jaxmoust.data.loading.transforms import encode_png
+from jaxmoust.data.checks import listed
+from jaxmoust.data.image import encode_png
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
-
-__all__ = [
-    "SyntheticSpec",
-    "finish",
-    "is_whole",
-    "missing_shards",
-    "open_synthetic",
-    "shard_range",
-    "write_shard",
-]
+from jaxmoust.runtime.paths import atomic_write, read_json, replacing, sweep
 
 _SPLIT = "train"
 _VERSION = "1.0.0"
 _SPEC_FILE = "spec.json"
+_INFO_FILE = "dataset_info.json"
 PROVENANCE_FILE = "provenance.json"
+_SETTLED_NS = 2_000_000_000  # a file that changes within a tick of its disk's clock after a look seems unchanged
 
 
 def missing_shards(path: str | os.PathLike, spec: SyntheticSpec) -> tuple[int, ...]:
-    """Names the shards that are not there whole: absent, truncated, or of another length.
+    """Names the shards that are not there whole: absent, truncated, of another length, or damaged since the finish.
 
     Raises: ValueError: the folder holds a set of another spec.
     """
     _check_spec(Path(path), spec)
-    return tuple(s for s in range(spec.num_shards) if _shard_fault(Path(path), spec, s))
+    return tuple(_shard_faults(Path(path), spec))
 
 
 def write_shard(
@@ -55,10 +53,9 @@ def write_shard(
     images: np.ndarray,
     prompts: Sequence[str] | None = None,
 ) -> Path:
-    """Writes one shard: under a temporary name in the same folder, synced, then renamed.
+    """Writes one shard, whole or not at all.
 
-    A process killed at any moment leaves the shard absent or whole. Writers of different shards do not meet;
-    two writers of one shard write the same bytes, and the last one's stay.
+    Writers of different shards do not meet; two writers of one shard write the same bytes, and the last one's stay.
 
     Args:
         path: the set's folder; made if absent.
@@ -72,6 +69,7 @@ def write_shard(
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+    folder = Path(path)
     labels, indices = shard_range(spec, shard)
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape != (labels.size, *spec.shape):
@@ -79,33 +77,29 @@ def write_shard(
             f"Got images of shape {images.shape} and type {images.dtype} for shard {shard} of {spec.name!r}, "
             f"allowed is uint8 {(labels.size, *spec.shape)}: give exactly the shard's images."
         )
-    if prompts is not None and len(prompts) != labels.size:
-        raise ValueError(f"Got {len(prompts)} prompts for {labels.size} images: give one for each, or none.")
     if prompts is None:
         prompts = [spec.prompts[label] if spec.prompts else "" for label in labels]
-    _keep_spec(Path(path), spec)
+    if len(prompts) != labels.size:
+        raise ValueError(f"Got {len(prompts)} prompts for {labels.size} images: give one for each, or none.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_spec(folder, spec)
+    if not (folder / _SPEC_FILE).is_file():
+        atomic_write(folder / _SPEC_FILE, _json(asdict(spec)))
     features = _features(spec)
     serializer = ExampleSerializer(features.get_serialized_info())
-    target = _shard_path(Path(path), spec, shard)
-    with _whole_or_absent(target) as temporary:
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")  # one record a group: random access
+    same = {"seed": spec.seed, "guidance": spec.guidance, "steps": spec.steps, "generator": spec.generator}
+    target = _shard_path(folder, spec, shard)
+    with replacing(target) as file:
+        writer = ArrayRecordWriter(file.name, "group_size:1")  # one record a group: random access
         try:
             for image, label, index, prompt in zip(images, labels, indices, prompts, strict=True):
-                example = {
-                    "image": encode_png(image),
-                    "label": int(label),
-                    "index": int(index),
-                    "seed": spec.seed,
-                    "prompt": prompt,
-                    "guidance": spec.guidance,
-                    "steps": spec.steps,
-                    "generator": spec.generator,
-                }
-                proto = serializer.get_tf_example(features.encode_example(example))
+                example = {"image": encode_png(image), "label": int(label), "index": int(index), "prompt": prompt}
+                proto = serializer.get_tf_example(features.encode_example(example | same))
                 # Sorted, so that a shard's bytes, and with them the set's digest, do not depend on the process.
                 writer.write(proto.SerializeToString(deterministic=True))
         finally:
             writer.close()
+    _record_again(folder, target)
     return target
 
 
@@ -125,12 +119,7 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
 
     folder = Path(path)
     _check_spec(folder, spec)
-    faults = {s: fault for s in range(spec.num_shards) if (fault := _shard_fault(folder, spec, s))}
-    if faults:
-        raise ValueError(
-            f"Got {folder} with {len(faults)} of {spec.num_shards} shards not there whole ({_some(faults)}), "
-            f"allowed is none: write them (see missing_shards)."
-        )
+    _refuse_faults(folder, spec)
     files = [_shard_path(folder, spec, s) for s in range(spec.num_shards)]
     identity = tfds.core.dataset_info.DatasetIdentity(
         name=spec.name, version=tfds.core.Version(_VERSION), data_dir=str(folder), module_name=__name__
@@ -147,61 +136,69 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
     split = tfds.core.SplitInfo(name=_SPLIT, shard_lengths=lengths, num_bytes=num_bytes)
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     info.set_splits(tfds.core.splits.SplitDict([split]))
-    # dataset_info.json makes the folder a data set, so it comes last.
+    with TemporaryDirectory() as temporary:
+        info.features.save_config(temporary)  # features.json and the class names
+        texts = {file.name: file.read_bytes() for file in Path(temporary).iterdir()}
+    texts |= {_SPEC_FILE: _json(asdict(spec)), _INFO_FILE: info.as_json.encode()}
+    digests = {file.name: _digest(file) for file in files}
+    digests |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": dict(versions or {})}
-    _write_json(folder / PROVENANCE_FILE, provenance)
-    with TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        info.features.save_config(temporary)  # features.json and the class names, each to be moved whole
-        for file in Path(temporary).iterdir():
-            os.replace(file, folder / file.name)
-    with _whole_or_absent(folder / "dataset_info.json") as temporary:
-        temporary.write_text(info.as_json)
-    for leftover in folder.glob(f".{spec.name}-{_SPLIT}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    _write_provenance(folder, {**provenance, "files": digests})
+    for name, text in texts.items():  # dataset_info.json makes the folder a data set, so it comes last
+        atomic_write(folder / name, text)
+    sweep(folder, f"{spec.name}-{_SPLIT}.*")
+
+
+def is_set(path: str | os.PathLike) -> bool:
+    """Whether a folder holds a synthetic set, finished or not."""
+    return any((Path(path) / name).is_file() for name in (PROVENANCE_FILE, _SPEC_FILE))
 
 
 def is_whole(path: str | os.PathLike) -> bool:
-    """Whether every shard of a finished set is there whole, as it was when it was finished."""
+    """Whether a folder holds a finished set, every file of which is as it was when it was finished.
+
+    A file is read once a process, and again when it changes. Sets of which no digests are recorded are whole when
+    their shards are there and have their lengths.
+    """
     folder = Path(path)
-    spec = _read_spec(folder)
-    return not any(_shard_fault(folder, spec, s) for s in range(spec.num_shards))
+    try:
+        spec, digests = _read_spec(folder), _read_provenance(folder).get("files", {})
+    except (ValueError, OSError):
+        return False
+    others = set(digests) - {_shard_path(folder, spec, s).name for s in range(spec.num_shards)}
+    return not _shard_faults(folder, spec) and all(_digest(folder / name) == digests[name] for name in others)
 
 
 def open_synthetic(path: str | os.PathLike) -> Source:
     """Opens a finished synthetic set; every shard is checked for its length.
 
-    Raises: ValueError: not a finished set, or shards missing or truncated (named).
+    Raises: ValueError: not a finished set, or shards missing or damaged (named).
     """
     import tensorflow_datasets as tfds
 
     folder = Path(path).expanduser()
-    for name in (PROVENANCE_FILE, "dataset_info.json"):
+    for name in (PROVENANCE_FILE, _INFO_FILE):
         if not (folder / name).is_file():
             raise ValueError(
                 f"Got {folder}, which has no {name}, allowed is a finished synthetic set: finish writing it by "
                 f"running the same job again, or correct the path."
             )
     spec = _read_spec(folder)
-    faults = {s: fault for s in range(spec.num_shards) if (fault := _shard_fault(folder, spec, s))}
-    if faults:
-        raise ValueError(
-            f"Got {folder} with {len(faults)} of {spec.num_shards} shards not there whole ({_some(faults)}), "
-            f"allowed is none: run the job that wrote the set again, it fills in exactly these."
-        )
+    _refuse_faults(folder, spec, read_all=False)
     builder = tfds.builder_from_directory(str(folder))
     names = tuple(builder.info.features["label"].names)
     shape = tuple(builder.info.features["image"].shape)
-    records = TfdsRecords(builder, _SPLIT, "image")
-    if names != spec.class_names or shape != spec.shape or len(records) != spec.num_images:
+    images = TfdsRecords(builder, _SPLIT, "image")
+    if names != spec.class_names or shape != spec.shape or len(images) != spec.num_images:
         raise ValueError(
-            f"Got {folder}, whose features.json or dataset_info.json ({len(records)} images of {shape} in "
+            f"Got {folder}, whose features.json or {_INFO_FILE} ({len(images)} images of {shape} in "
             f"{list(names)}) do not fit its {PROVENANCE_FILE} ({spec.num_images} of {spec.shape} in "
             f"{list(spec.class_names)}): write the set again."
         )
     labels, _ = spec.labels_and_indices(0, spec.num_images)
     digest = digest_files([_shard_path(folder, spec, s) for s in range(spec.num_shards)], repr(names).encode())
     origin = digest_bytes(spec.origin.encode()) if spec.origin else ""
-    return Source(spec.name, labels, names, shape, records, digest, origin)
+    return Source(spec.name, labels, names, shape, images, digest, origin)
 
 
 def _features(spec: SyntheticSpec) -> Any:
@@ -225,89 +222,126 @@ def _shard_path(folder: Path, spec: SyntheticSpec, shard: int) -> Path:
     return folder / f"{spec.name}-{_SPLIT}.array_record-{shard:05d}-of-{spec.num_shards:05d}"
 
 
-def _shard_fault(folder: Path, spec: SyntheticSpec, shard: int) -> str:
-    """Says what is wrong with a shard, or "" when it is there whole (its footer is, and counts right)."""
+def _shard_faults(folder: Path, spec: SyntheticSpec, read_all: bool = True) -> dict[int, str]:
+    """Says what is wrong with the shards that are not there whole, by their numbers.
+
+    Args:
+        read_all: compare digests, where they are recorded; else footers and the numbers of images only.
+    """
+    try:
+        digests = _read_provenance(folder).get("files", {}) if read_all else {}
+    except (ValueError, OSError):  # not finished, or damaged: it is written again when the shards are whole
+        digests = {}
+    faults = {}
+    for shard in range(spec.num_shards):
+        file, (start, stop) = _shard_path(folder, spec, shard), spec.shard_bounds(shard)
+        if not file.is_file():
+            faults[shard] = f"{file.name} is missing"
+        elif file.name in digests:
+            if _digest(file) != digests[file.name]:
+                faults[shard] = f"{file.name} is damaged"
+        elif (num_images := _num_records(file)) != stop - start:
+            state = "is truncated or unreadable" if num_images is None else f"holds {num_images} images"
+            faults[shard] = f"{file.name} {state}, not the {stop - start} images it should hold"
+    return faults
+
+
+def _refuse_faults(folder: Path, spec: SyntheticSpec, read_all: bool = True) -> None:
+    if faults := _shard_faults(folder, spec, read_all):
+        raise ValueError(
+            f"Got {folder} with {len(faults)} of {spec.num_shards} shards not there whole ({listed(faults.values())}), "
+            f"allowed is none: run the job that wrote the set again, it fills in exactly these."
+        )
+
+
+def _num_records(file: Path) -> int | None:
+    """Reads how many records a shard holds from its footer; None when it has none."""
     from array_record.python.array_record_module import ArrayRecordReader
 
-    file = _shard_path(folder, spec, shard)
-    if not file.is_file():
-        return f"{file.name} is missing"
-    start, stop = spec.shard_bounds(shard)
     try:
         reader = ArrayRecordReader(str(file))
-        whole, num_images = reader.ok(), reader.num_records()
+        num_records = reader.num_records() if reader.ok() else None
         reader.close()
-    except (RuntimeError, ValueError) as error:
-        return f"{file.name} is truncated or unreadable: {error}"
-    if not whole:
-        return f"{file.name} is truncated or unreadable"
-    return "" if num_images == stop - start else f"{file.name} holds {num_images} images, not {stop - start}"
+    except (RuntimeError, ValueError):
+        return None
+    return num_records
 
 
-def _some(faults: Mapping[int, str]) -> str:
-    named = list(faults.values())
-    return "; ".join(named[:5]) + (f"; and {len(named) - 5} more" if len(named) > 5 else "")
+def _digest(file: Path) -> str:
+    """The digest of a file, "" of one that is not there; a file that has long been as it is, is read once a process."""
+    try:
+        stat = file.stat()
+        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        settled = max(stat.st_mtime_ns, stat.st_ctime_ns) < time.time_ns() - _SETTLED_NS
+        return (_read_digest if settled else _read_digest.__wrapped__)(str(file), *facts)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _read_digest(file: str, *facts: int) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _check_spec(folder: Path, spec: SyntheticSpec) -> None:
     """Refuses a folder that holds another spec, with the fields that differ."""
-    if not (folder / _SPEC_FILE).is_file():
-        return
-    there, given = _read_json(folder / _SPEC_FILE), json.loads(json.dumps(asdict(spec)))
-    different = [
-        f"{name}: {there.get(name)!r} there, {given.get(name)!r} given"
-        for name in sorted(there.keys() | given.keys())
-        if there.get(name) != given.get(name)
-    ]
-    if different:
-        raise ValueError(
-            f"Got {folder}, which holds another synthetic set ({'; '.join(different)}), allowed is an empty folder "
-            f"or one of the same set: choose another folder."
-        )
-
-
-def _keep_spec(folder: Path, spec: SyntheticSpec) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / _SPEC_FILE).is_file():
-        _write_json(folder / _SPEC_FILE, asdict(spec))
-    _check_spec(folder, spec)
-
-
-@contextmanager
-def _whole_or_absent(target: Path):
-    """Yields a temporary path that becomes target, synced, when the body ends without an error."""
-    temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        folder = os.open(target.parent, os.O_RDONLY)
+        there = _read_provenance(folder)["spec"]
+    except (ValueError, OSError):  # not finished, or damaged
+        there = read_json(folder / _SPEC_FILE)
+    wanted = json.loads(_json(asdict(spec)))
+    if there is None or there == wanted:
+        return
+    different = [
+        f"{name}: {there.get(name)!r} there, {wanted.get(name)!r} given"
+        for name in sorted(there.keys() | wanted.keys())
+        if there.get(name) != wanted.get(name)
+    ]
+    raise ValueError(
+        f"Got {folder}, which holds another synthetic set ({'; '.join(different)}), allowed is an empty folder "
+        f"or one of the same set: choose another folder."
+    )
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _write_provenance(folder: Path, content: Mapping[str, Any]) -> None:
+    atomic_write(folder / PROVENANCE_FILE, _json({**content, "digest": digest_bytes(_json(content))}))
+
+
+def _record_again(folder: Path, shard: Path) -> None:
+    """Takes a shard that was mended into the record of a finished set, should its bytes be others than before."""
+    if not (folder / PROVENANCE_FILE).is_file():
+        return
+    with FileLock(folder / f".{PROVENANCE_FILE}.lock"):
         try:
-            os.fsync(folder)  # else a power cut may forget the new name
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+            provenance = _read_provenance(folder)
+        except ValueError:  # damaged: written again when the set is finished
+            return
+        digest = _digest(shard)
+        if provenance.get("files", {}).get(shard.name, digest) != digest:
+            _write_provenance(folder, {**provenance, "files": {**provenance["files"], shard.name: digest}})
 
 
-def _write_json(file: Path, content: Any) -> None:
-    with _whole_or_absent(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+def _read_provenance(folder: Path) -> dict[str, Any]:
+    """Reads provenance.json, without its own digest.
+
+    Raises: ValueError: it is not there, damaged, or describes no synthetic set.
+    """
+    content = read_json(folder / PROVENANCE_FILE)
+    if not isinstance(content, dict) or not isinstance(content.get("spec"), dict):
+        raise ValueError(f"{folder / PROVENANCE_FILE} does not describe a synthetic set: write the set again.")
+    digest = content.pop("digest", "")
+    if (digest or "files" in content) and digest != digest_bytes(_json(content)):
+        raise ValueError(f"{folder / PROVENANCE_FILE} is damaged: run the job that wrote the set again.")
+    return content
 
 
 def _read_spec(folder: Path) -> SyntheticSpec:
     try:
-        return SyntheticSpec(**_read_json(folder / PROVENANCE_FILE)["spec"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"Got {folder / PROVENANCE_FILE}, which does not describe a synthetic set ({error!r}), allowed is what "
-            f"`finish` writes: write the set again."
-        ) from error
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"Got an unreadable file, {file}: {error}. Write the set again.") from error
+        return SyntheticSpec(**_read_provenance(folder)["spec"])
+    except TypeError as error:
+        raise ValueError(f"{folder / PROVENANCE_FILE} describes no synthetic set ({error}): write it again.") from error

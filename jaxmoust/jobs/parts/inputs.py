@@ -133,7 +133,7 @@ class Inputs:
     @staticmethod
     def is_whole(folder: Path) -> bool:
         """Whether a finished job's folder has what its result says: of a synthetic set, every shard as it was."""
-        return not (folder / synthetic.PROVENANCE_FILE).is_file() or synthetic.is_whole(folder)
+        return not synthetic.is_set(folder) or synthetic.is_whole(folder)
 
 
 class _Unread:
