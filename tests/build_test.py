@@ -10,7 +10,8 @@ import pytest
 from jaxmoust import build, jobs
 from jaxmoust.core.diffusion.methods import DDPM, EDM
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Random, Share
+from jaxmoust.data.samplers.share import Share
+from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.sources import registry as sources
 from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.models.unet.unet import UNet

@@ -33,7 +33,7 @@ from PIL import Image
 from jaxmoust.data.loading.loader import train_stream
 from jaxmoust.data.loading.transforms import RandomResizedCrop
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Random
+from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.sources.registry import from_arrays, image_folder
 
 NUM_WORKERS = 2

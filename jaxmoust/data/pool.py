@@ -9,11 +9,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from jaxmoust.data.checks import check_number
 from jaxmoust.data.source import Source
 
 
@@ -53,9 +53,7 @@ class Pool:
             raise ValueError("Got no source, allowed is at least one: give the pool its sources.")
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
-            raise ValueError(
-                f"Got two sources of one name among {names}: rename one with dataclasses.replace(source, name=...)."
-            )
+            raise ValueError(f"Got two sources of one name among {names}: rename one, replace(source, name=...).")
         for source in sources[1:]:
             if source.class_names != sources[0].class_names:
                 raise ValueError(
@@ -90,8 +88,8 @@ class Pool:
             low, high = int(values.min()), int(values.max())
             if low < 0 or high >= len(class_names):
                 raise ValueError(
-                    f"Got labels from {low} to {high} in source {name!r}, allowed are 0 to "
-                    f"{len(class_names) - 1} (the classes {list(class_names)}): correct the labels."
+                    f"Got labels from {low} to {high} in source {name!r}, allowed are 0 to {len(class_names) - 1} "
+                    f"(the classes {list(class_names)}): correct the labels."
                 )
         small = np.min_scalar_type(max(len(class_names) - 1, 0))
         joined = np.concatenate([values.astype(small) for values in arrays.values()])
@@ -119,9 +117,9 @@ class Pool:
             raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
         if not 0 <= key < len(self):
             raise IndexError(f"Got key {key}, allowed are 0 to {len(self) - 1}: a key is what a sampler gives.")
-        source = self.source(np.int64(key))
+        (source,), (label,) = self.source(np.array([key])), self.label(np.array([key]))
         image = self.sources[source].read(int(key - self.offsets[source]))
-        return {"image": image, "label": self.label(np.int64(key)), "source": source}
+        return {"image": image, "label": label, "source": source}
 
     def source(self, keys: np.ndarray) -> np.ndarray:
         """Says which source each key belongs to: int32, of the shape of keys."""
@@ -144,14 +142,17 @@ class Pool:
         """The keys at places 0 <= place < num_kept among those that may be drawn: int64, of the shape of place."""
         return place if self.kept is None else self.kept[place]
 
+    def drawable(self, values: np.ndarray) -> np.ndarray:
+        """Of values for each key, [N, ...], those of the keys that may be drawn: [num_kept, ...]."""
+        return values if self.kept is None else values[self.kept]
+
     def counts(self) -> np.ndarray:
         """Counts the images of each source and class that may be drawn: int64 [S, K]."""
         return self._counts.copy()
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        labels = self.labels if self.kept is None else self.labels[self.kept]
-        parts = [labels[a:b] for a, b in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+        parts = np.split(self.drawable(self.labels), self.bounds[1:-1])
         return np.stack([np.bincount(part, minlength=len(self.class_names)) for part in parts]).astype(np.int64)
 
     @cached_property
@@ -162,8 +163,7 @@ class Pool:
             keys[bounds[c, s] : bounds[c, s + 1]], ascending; those of class c in every source
             keys[bounds[c, 0] : bounds[c, S]].
         """
-        labels = self.labels if self.kept is None else self.labels[self.kept]
-        order = np.argsort(labels, kind="stable")  # a radix sort up to 65,536 classes
+        order = np.argsort(self.drawable(self.labels), kind="stable")  # a radix sort up to 65,536 classes
         order = order.astype(np.int32) if self.labels.size < 2**31 else order
         starts = np.concatenate([[0], np.cumsum(self._counts.T)])  # sources are in order within a class
         num_sources, num_classes = self._counts.shape
@@ -183,15 +183,14 @@ class Pool:
         if not isinstance(values, Mapping):
             return self._numbers(values, self.labels.size, name)
         if unknown := sorted(set(values) - set(self.source_names)):
-            raise ValueError(
-                f"Got {name} for {unknown}, allowed are {list(self.source_names)}: name sources of the pool."
-            )
+            known = list(self.source_names)
+            raise ValueError(f"Got {name} for {unknown}, allowed are {known}: name sources of the pool.")
         spread = np.full(self.labels.size, np.nan)
         for s, source in enumerate(self.source_names):
             if source in values:
                 part = spread[self.offsets[s] : self.offsets[s + 1]]
-                given = values[source]
-                part[:] = given if np.ndim(given) == 0 else self._numbers(given, part.size, f"{name} of {source!r}")
+                own = values[source]
+                part[:] = own if np.ndim(own) == 0 else self._numbers(own, part.size, f"{name} of {source!r}")
         spread.setflags(write=False)
         return spread
 
@@ -231,12 +230,9 @@ class Pool:
                 proportions.
         Raises: ValueError: scores that do not fit or judge no image, or a fraction out of range.
         """
-        if not isinstance(fraction, Real) or not 0.0 <= fraction < 1.0:
-            raise ValueError(f"Got fraction={fraction!r}, allowed is a number 0 <= fraction < 1: correct it.")
-        scores = self.spread(scores, "scores")
-        keys = np.flatnonzero(~np.isnan(scores)) if self.kept is None else self.kept[~np.isnan(scores[self.kept])]
-        if not keys.size:
-            raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
+        check_number("fraction", fraction, "a number 0 <= fraction < 1", lambda part: 0.0 <= part < 1.0)
+        scores, scored = self._scores(scores)
+        keys = self.at(np.flatnonzero(self.drawable(scored)))
         group = self.cell(keys) if per_class else self.source(keys)
         group = group.astype(np.min_scalar_type(int(group.max())))  # sorted by radix up to 65,536 groups
         backwards = keys[::-1]  # so that of equal scores the later key comes first
@@ -250,6 +246,14 @@ class Pool:
         mask[keys[order[rank < np.repeat(dropped, size)]]] = False
         return self.keep(mask)
 
+    def _scores(self, scores: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The score of each key, and whether it has one: [N], bool [N]; at least one that may be drawn has."""
+        scores = self.spread(scores, "scores")
+        scored = ~np.isnan(scores)
+        if not self.drawable(scored).any():
+            raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
+        return scores, scored
+
     def keep_above(self, scores: Any, threshold: float) -> "Pool":
         """Keeps of each scored source the images whose score is above a threshold.
 
@@ -259,15 +263,11 @@ class Pool:
         Raises: ValueError: scores that do not fit or judge no image, a threshold that is not finite, or one that
             leaves a scored source without an image.
         """
-        if not isinstance(threshold, Real) or not np.isfinite(threshold):
-            raise ValueError(f"Got threshold={threshold!r}, allowed is a finite number: correct it.")
-        scores = self.spread(scores, "scores")
-        if np.isnan(scores).all():
-            raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
-        kept = self.keep(np.isnan(scores) | (scores > threshold))
-        for name, part in zip(self.source_names, kept.counts().sum(1), strict=True):
-            if not part:
-                s = self.source_names.index(name)
+        check_number("threshold", threshold, "a finite number")
+        scores, scored = self._scores(scores)
+        kept = self.keep(~scored | (scores > threshold))
+        for s, (name, num_images) in enumerate(zip(self.source_names, kept.counts().sum(1), strict=True)):
+            if not num_images:
                 highest = np.nanmax(scores[self.offsets[s] : self.offsets[s + 1]])
                 raise ValueError(
                     f"Got a threshold of {threshold:g}, above which no score of {name!r} lies (the highest is "

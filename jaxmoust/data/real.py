@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.source import Source
+from jaxmoust.data.source import REAL, Source
 from jaxmoust.data.sources import registry
 from jaxmoust.data.splits.base_set import base_set
-from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.data.synthetic.store import open_synthetic
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,13 @@ class RealData:
     """The real images of one job.
 
     Args:
-        base: what it learns from. unused: the rest of the training split, if any. test: what it is judged on.
+        base: the base set, which it learns from.
+        unused: the rest of the training split, if any.
+        test: the test set.
         shape: (H, W, C) that every image is brought to.
         copies: how often `base` repeats each of its images.
-        decoded, map_dir: where decoded images are held; see `loader.train_stream`.
+        decoded: where decoded images are held; see `image_store.open_images`.
+        map_dir: the folder of maps of decoded images.
         random_crop: the smallest part of a training image's area that a random resized crop takes; 0: no such crop.
         test_crop: how much of its shorter side the central square of a test image takes.
     """
@@ -58,17 +61,20 @@ def real_data(
     """Opens a data set and cuts the base set out of its training split.
 
     Args:
-        source: a name of `registry.open_source`. path: where it lies, if it is not built in.
+        source: the data set, a name of `sources.registry.open_source`.
+        path: where it lies, if it is not built in.
         n_base: size of the base set, stratified and nested; 0 is the whole training split.
-        n_per_class: size of the base set in each class, instead of n_base; 0 is off.
         base_seed: which base set of that size.
-        imbalance, imbalance_ratio: "step" or "exponential" cuts classes of that base set down, until the largest
-            is so many times the smallest; see `base.base_set`.
-        classes: a text file with the classes to use, one a line, in the order of their labels; "" is all.
         copies: how often each base image counts (the duplication control).
-        image_px, channels: what images are brought to; 0 is as they are.
-        digest: if given, the content address that the training split must have.
-        decoded, map_dir: where decoded images are held; see `loader.train_stream`.
+        image_px: side that images are brought to; 0 is as they are.
+        channels: 1 (grey) or 3 (RGB) that images are brought to; 0 is as they are.
+        digest: the content address that the training split must have; "" is any.
+        n_per_class: size of the base set in each class, instead of n_base; 0 is off.
+        imbalance: "step" or "exponential" cuts classes of the base set down, see `base_set`; "" is off.
+        imbalance_ratio: the largest class over the smallest after that cut; 0 where nothing is cut.
+        classes: a text file with the classes to use, one a line, in the order of their labels; "" is all.
+        decoded: where decoded images are held: "auto", "memory", "map" or "none"; see `image_store.open_images`.
+        map_dir: the folder of maps of decoded images, for "map" and "auto"; "" is none.
         random_crop: the smallest part of the area that a random resized crop of a training image takes; 0 is off.
         test_crop: the side of the central square of a test image that is judged, over its shorter side: 1.0 is all,
             0.875 is 224 out of 256, as usual for networks trained with random_crop.
@@ -82,20 +88,11 @@ def real_data(
         )
     train, test = (registry.open_source(source, split, path, classes) for split in ("train", "test"))
     if digest and train.digest != digest:
-        raise ValueError(
-            f"The images of {source} {path} have changed: digest {train.digest}, expected {digest}. "
-            "Restore them, or start in a new folder."
-        )
-    keys = base_set(
-        train.labels,
-        n_base=n_base,
-        n_per_class=n_per_class,
-        seed=base_seed,
-        imbalance=imbalance,
-        imbalance_ratio=imbalance_ratio,
-    )
+        changed = f"digest {train.digest}, expected {digest}"
+        raise ValueError(f"The images of {source} {path} have changed: {changed}. Restore them, or use a new folder.")
+    keys = base_set(train.labels, n_base, n_per_class, base_seed, imbalance, imbalance_ratio)
     rest = np.setdiff1d(np.arange(len(train)), keys)
-    base = train.subset(np.tile(np.sort(keys), copies), "real")
+    base = train.subset(np.tile(np.sort(keys), copies), REAL)
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
     return RealData(base, unused, test, shape, copies, decoded, map_dir, random_crop, test_crop)
@@ -104,10 +101,8 @@ def real_data(
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:
     """The shape that a source's images are brought to: its own, unless the configuration says otherwise."""
     if channels not in (0, 1, 3) or image_px < 0:
-        raise ValueError(
-            f"data.image_px {image_px}, data.channels {channels}: allowed are 0 (as they are), or a "
-            "positive size and 1 or 3 channels."
-        )
+        allowed = "0 (as they are), or a positive size and 1 or 3 channels"
+        raise ValueError(f"data.image_px {image_px}, data.channels {channels}: allowed are {allowed}.")
     height, width, depth = source.shape or (0, 1, 0)
     if (height != width and not image_px) or not (channels or depth):
         raise ValueError(
@@ -127,23 +122,21 @@ def open_set(path: Path | Source, real: Source, num_images: int = 0) -> Source:
         num_images: use the first so many; 0 is all.
     Raises: ValueError: another set of classes, or more images wanted than there are.
     """
-    made = path if isinstance(path, Source) else synthetic.open_synthetic(path)
-    name = made.name if isinstance(path, Source) else str(path)
-    if made.class_names != real.class_names:
+    images = path if isinstance(path, Source) else open_synthetic(path)
+    name = images.name if isinstance(path, Source) else str(path)
+    if images.class_names != real.class_names:
         raise ValueError(
-            f"The synthetic set {name} has classes {made.class_names}, the real images {real.class_names}. "
+            f"The synthetic set {name} has classes {images.class_names}, the real images {real.class_names}. "
             "Mix sets of the same classes, in the same order."
         )
-    check_set_size(name, num_images, len(made))
-    return made.subset(np.arange(num_images)) if num_images else made
+    check_set_size(name, num_images, len(images))
+    return images.subset(np.arange(num_images)) if num_images else images
 
 
-def check_set_size(name: str, num_images: int, held: int) -> None:
-    """Refuses to use more images of a synthetic set than it holds."""
-    if not 0 <= num_images <= held:
-        raise ValueError(
-            f"data.n_synthetic {num_images}: {name} holds {held}. Sample more, or ask for fewer (0 is all)."
-        )
+def check_set_size(name: str, num_images: int, size: int) -> None:
+    """Refuses to use more images of a synthetic set than its size."""
+    if not 0 <= num_images <= size:
+        raise ValueError(f"data.n_synthetic {num_images}: {name} holds {size}. Sample more, or ask for fewer (0: all).")
 
 
 def filtered(
@@ -152,28 +145,24 @@ def filtered(
     """Drops the lowest-scored part of each synthetic set, or what is scored no higher than a threshold.
 
     Args:
-        drop_lowest: the part, 0 for none. per_class: of each class by itself.
+        pool: the images.
+        drop_lowest: the part, 0 for none.
+        per_class: of each class by itself.
         scores: source -> numbers [images of that source].
         keep_above: the threshold, see `threshold`; "" for none.
     Raises: ValueError: both filters at once, a filter and no scores, a part out of range, or a threshold that is no
         number or leaves nothing of a set.
     """
     level = threshold(keep_above, len(pool.class_names))
-    if not drop_lowest and level is None:
-        return pool
-    if drop_lowest and level is not None:
-        raise ValueError(
-            f"data.drop_lowest {drop_lowest} and data.keep_above {keep_above!r}: allowed is one of the two; set the "
-            'other to 0.0 or "".'
-        )
-    if not scores:
-        named = f"data.drop_lowest {drop_lowest}" if drop_lowest else f"data.keep_above {keep_above!r}"
-        raise ValueError(
-            f"{named} needs scores and data.scores names none: give the folder that `jaxmoust score` wrote."
-        )
+    wanted = {f"data.drop_lowest {drop_lowest}": drop_lowest, f"data.keep_above {keep_above!r}": level is not None}
+    filters = [text for text, is_wanted in wanted.items() if is_wanted]
+    if len(filters) == 2:
+        raise ValueError(f'{" and ".join(filters)}: allowed is one of the two; set the other to 0.0 or "".')
+    if filters and not scores:
+        raise ValueError(f"{filters[0]} needs scores, data.scores names none: give the folder of `jaxmoust score`.")
     if level is not None:
         return pool.keep_above(scores, level)
-    return pool.drop_lowest(scores, drop_lowest, per_class=per_class)
+    return pool.drop_lowest(scores, drop_lowest, per_class=per_class) if drop_lowest else pool
 
 
 def threshold(keep_above: str | float, num_classes: int) -> float | None:

@@ -9,31 +9,16 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
-from jaxmoust.data.loading.transforms import Encoded
+from jaxmoust.data.image import Encoded, EncodedImages, Selection
 
 REAL = "real"  # the source of real images in a pool; any other is a synthetic set
 
 _FULL_DIGEST_BYTES = 1 << 30  # about a second to hash; beyond it, sizes and both ends of each file stand in
 _END_BYTES = 1 << 16
 _MAX_ENDS = 4096  # files whose ends are read: of a million images that is seconds, not an hour
-
-
-class Records(Protocol):
-    """Encoded or decoded images, read one at a time from any thread; they pickle, for worker processes.
-
-    Records that lie encoded somewhere may also have `encoded(i) -> Encoded`, for a reader that needs less of an
-    image than all.
-    """
-
-    def __len__(self) -> int:
-        """The number of images."""
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        """Image i: uint8 [H, W, C]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +40,7 @@ class Source:
     labels: np.ndarray
     class_names: tuple[str, ...]
     shape: tuple[int, int, int] | None
-    records: Records = field(repr=False)
+    records: np.ndarray | EncodedImages = field(repr=False)
     digest: str
     origin: str = ""
 
@@ -94,8 +79,8 @@ class Source:
         return self.records[int(i)]
 
     def encoded(self, i: int) -> Encoded | None:
-        """Image i as its file holds it; None where its records have no such thing."""
-        return _encoded(self.records, int(i))
+        """Image i as its file holds it; None where it is in memory, decoded."""
+        return None if isinstance(self.records, np.ndarray) else self.records.encoded(int(i))
 
     def images(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
         """Reads several images of one shape: uint8 [B, H, W, C]; one gather when they are in memory.
@@ -103,10 +88,7 @@ class Source:
         Raises: ValueError: the images differ in shape.
         """
         if self.shape is None:
-            raise ValueError(
-                f"Got a request for a batch of {self.name!r}, whose images differ in size: read them one by one "
-                f"and resize (transforms.Resize)."
-            )
+            raise ValueError(f"The images of {self.name!r} differ in size: read them one by one and resize them.")
         if isinstance(self.records, np.ndarray):
             return self.records[np.asarray(keys, np.int64)]
         return np.stack([self.read(i) for i in keys])
@@ -115,12 +97,9 @@ class Source:
         """Keeps the images of these indices, in this order, as a source of its own."""
         keys = np.asarray(keys, np.int64)
         if keys.size and not (keys.min() >= 0 and keys.max() < len(self)):
-            raise ValueError(
-                f"Got indices from {keys.min()} to {keys.max()}, allowed are 0 to {len(self) - 1}, the images of "
-                f"{self.name!r}: correct them."
-            )
-        in_memory = isinstance(self.records, np.ndarray)
-        records = self.records[keys] if in_memory else _Selection(self.records, keys)
+            outside = f"{keys.min()} to {keys.max()} of {self.name!r}"
+            raise ValueError(f"Got the images {outside}, allowed are 0 to {len(self) - 1}: correct the indices.")
+        records = self.records[keys] if isinstance(self.records, np.ndarray) else Selection(self.records, keys)
         digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
         return Source(name or self.name, self.labels[keys], self.class_names, self.shape, records, digest, self.origin)
 
@@ -130,28 +109,6 @@ class Source:
             f"Source({self.name!r}, num_images={len(self)}, num_classes={len(self.class_names)}, "
             f"shape={self.shape}, digest={self.digest!r})"
         )
-
-
-@dataclass(frozen=True)
-class _Selection:
-    """Some of the records."""
-
-    records: Records
-    keys: np.ndarray
-
-    def __len__(self) -> int:
-        return self.keys.size
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.records[int(self.keys[i])]
-
-    def encoded(self, i: int) -> Encoded | None:
-        return _encoded(self.records, int(self.keys[i]))
-
-
-def _encoded(records: Records, i: int) -> Encoded | None:
-    encoded = getattr(records, "encoded", None)
-    return None if encoded is None else encoded(i)
 
 
 def digest_bytes(*parts: bytes | memoryview) -> str:

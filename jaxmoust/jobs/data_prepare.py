@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Prepares the data set."""
-    from jaxmoust.data.sources.registry import prepare_tfds
+    from jaxmoust.data.sources.tfds import prepare_tfds
 
     if not args.source:
         raise BadInput("Give --source=tfds:NAME, a name of TFDS's catalogue.")

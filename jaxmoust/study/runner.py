@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxmoust.data.loading.transforms import Resize
-from jaxmoust.data.sources.registry import Source
+from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.report import html as report
 from jaxmoust.report import index

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.source import from_arrays
 
 quick = settings(max_examples=25, deadline=None)
 labels_of_sources = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=30), min_size=1, max_size=4)

@@ -8,7 +8,7 @@ import pytest
 import tiny_stable_diffusion as tiny
 
 from jaxmoust.core.diffusion.solvers import SAMPLERS
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.source import from_arrays
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request

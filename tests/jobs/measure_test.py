@@ -10,6 +10,7 @@ from PIL import Image
 from jaxmoust import jobs
 from jaxmoust.build import load_config, override
 from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.synthetic.store import SyntheticSpec, finish, shard_range, write_shard
 from jaxmoust.runtime.paths import read_json
 from jaxmoust.train.predict import NonFiniteRows
@@ -28,7 +29,7 @@ def copies(tmp_path_factory) -> Path:
     """A set of 60 digits: 40 test digits, 10 training digits and 10 mirrored ones, in this order by index and class."""
     folder = tmp_path_factory.mktemp("copies") / "set"
     train, test = sources.digits("train"), sources.digits("test")
-    base = train.subset(np.sort(sources.base_keys(train.labels, 40, 0)))
+    base = train.subset(np.sort(base_keys(train.labels, 40, 0)))
     spec = SyntheticSpec(
         name="copies",
         class_names=train.class_names,

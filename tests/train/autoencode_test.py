@@ -11,7 +11,7 @@ import tiny_stable_diffusion as tiny
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.diffusion import noise
 from jaxmoust.data.loading.loader import eval_stream
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.source import from_arrays
 from jaxmoust.models.stable_diffusion import load, save
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.autoencode import Autoencode, as_seen, kl_divergence, reconstruction_error

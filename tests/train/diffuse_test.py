@@ -14,7 +14,7 @@ from jaxmoust.core.diffusion import noise
 from jaxmoust.core.diffusion.methods import DDPM, EDM
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.loading.loader import eval_stream
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.source import from_arrays
 from jaxmoust.models.drop import dropout
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.diffuse import Diffuse

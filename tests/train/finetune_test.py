@@ -12,7 +12,7 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.diffusion import noise
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.loading.loader import eval_stream
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.source import from_arrays
 from jaxmoust.models.stable_diffusion import add_tokens, lora
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.finetune import Finetune

@@ -6,7 +6,7 @@ import pytest
 
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.loading.loader import eval_stream
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.source import from_arrays
 from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.models.classifiers.wide_resnet import WideResNet

@@ -10,16 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grain
 import numpy as np
 
+from jaxmoust.data.checks import check_choice
 from jaxmoust.data.loading.memmap import fill, open_map
 from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
-from jaxmoust.data.samplers.share import draw_rng
+from jaxmoust.data.samplers.base import draw_rng
 from jaxmoust.data.source import Source
 
-Transform = grain.transforms.Map | grain.transforms.RandomMap
+Transform: TypeAlias = grain.transforms.Map | grain.transforms.RandomMap
 Shape = tuple[int, int, int]
 
 DECODED = ("auto", "memory", "map", "none")
@@ -79,21 +81,19 @@ class Images:
 
         A random transform of image j is keyed by (seed, position[j]).
         """
-        if self.only_gathers and len(self.sources) == 1:
-            return self.arrays[0].take(place, 0)
+        ready = {s: array for s, array in enumerate(self.arrays) if array is not None and not self.is_random}
+        if len(ready) == len(self.sources) == 1:
+            return ready[0].take(place, 0)
         images = np.empty((place.size, *self.shape), np.uint8)
-        to_read = np.ones(place.size, bool)
-        for s, array in enumerate(self.arrays):
-            if array is not None and not self.is_random:
-                which = np.flatnonzero(source == s)
-                images[which] = array.take(place[which], 0)
-                to_read[which] = False
+        for s, array in ready.items():
+            which = np.flatnonzero(source == s)
+            images[which] = array.take(place[which], 0)
 
         def read(which: np.ndarray) -> None:
             for j in which.tolist():
                 images[j] = self.read(int(source[j]), int(place[j]), seed, int(position[j]))
 
-        which = np.flatnonzero(to_read)
+        which = np.flatnonzero(~np.isin(source, list(ready)))
         size = min(max(which.size // max(self.num_threads, 1), 1), _MAX_PIECE)
         pieces = [which[i : i + size] for i in range(0, which.size, size)]
         for _ in map(read, pieces) if self._threads is None else self._threads.map(read, pieces):
@@ -106,12 +106,12 @@ class Images:
         Raises: ValueError: an unreadable image, or a transform that makes another shape.
         """
         array = self.arrays[source]
-        if array is not None:
-            image = array[place]
-        else:
-            image = self.sources[source].encoded(place) if isinstance(self.transform, _TAKE_ENCODED) else None
-            image = self.sources[source].read(place) if image is None else image
-        if self.is_random:
+        image: Any = None  # an array or `Encoded`
+        if array is None and isinstance(self.transform, _TAKE_ENCODED):
+            image = self.sources[source].encoded(place)
+        if image is None:
+            image = self.sources[source].read(place) if array is None else array[place]
+        if isinstance(self.transform, grain.transforms.RandomMap):
             image = self.transform.random_map(image, draw_rng(seed, position))
         else:
             image = self.transform.map(image)
@@ -127,7 +127,6 @@ def open_images(
     sources: Sequence[Source],
     transform: Transform,
     shape: Shape,
-    *,
     decoded: str = "auto",
     map_dir: str | Path = "",
     num_threads: int | None = None,
@@ -148,8 +147,7 @@ def open_images(
     Raises: ValueError: an unknown way, "map" without a folder or a folder without a map, images of several
         shapes to hold, an unreadable image, no room on the disk, a map that is not what it should be.
     """
-    if decoded not in DECODED:
-        raise ValueError(f"Got decoded={decoded!r}, allowed are {', '.join(DECODED)}: choose one.")
+    check_choice("decoded", decoded, DECODED)
     if (decoded == "map" and not map_dir) or (map_dir and decoded not in ("auto", "map")):
         raise ValueError(
             f"Got decoded={decoded!r} with map_dir={str(map_dir)!r}, allowed is a folder with 'map' or 'auto' and "
@@ -158,28 +156,29 @@ def open_images(
     threads = max(_MIN_THREADS, os.cpu_count() or 1) if num_threads is None else num_threads
     is_random = isinstance(transform, grain.transforms.RandomMap)
     kept = _AsItIs() if is_random else transform
-    shapes = [source.shape if is_random else shape for source in sources]
     arrays = [_as_it_is(source, kept) for source in sources]
-    missing = [s for s, array in enumerate(arrays) if array is None]
+    missing = {s: sources[s].shape if is_random else shape for s, array in enumerate(arrays) if array is None}
+    shapes = {s: size for s, size in missing.items() if size is not None}
     if decoded == "auto":
-        one_shape = all(shapes[s] is not None for s in missing)
-        fits = one_shape and sum(len(sources[s]) * int(np.prod(shapes[s])) for s in missing) <= MEMORY_BYTES
-        decoded = "memory" if fits else "map" if one_shape and map_dir else "none"
-    held = missing if decoded != "none" else []
-    if unlike := [sources[s].name for s in held if shapes[s] is None]:
+        num_bytes = sum(len(sources[s]) * int(np.prod(size)) for s, size in shapes.items())
+        one_shape = len(shapes) == len(missing)
+        decoded = "memory" if one_shape and num_bytes <= MEMORY_BYTES else "map" if one_shape and map_dir else "none"
+    if decoded == "none":
+        shapes = {}
+    elif unlike := [sources[s].name for s in missing if s not in shapes]:
         raise ValueError(
             f"Got decoded={decoded!r} for {unlike}, whose images differ in size and are cut at random: nothing decoded "
             f"fits them all. Use 'none', or a transform that is not random."
         )
-    for s in held:
-        make = partial(Images((sources[s],), kept, shapes[s], (None,)).read, 0)
+    for s, size in shapes.items():
+        make = partial(Images((sources[s],), kept, size, (None,)).read, 0)
         if decoded == "map":
-            arrays[s] = open_map(sources[s], kept, shapes[s], make, Path(map_dir), threads)
+            arrays[s] = open_map(sources[s], kept, size, make, Path(map_dir), threads)
         else:
-            arrays[s] = np.empty((len(sources[s]), *shapes[s]), np.uint8)
-            fill(arrays[s], make, threads)
+            images = arrays[s] = np.empty((len(sources[s]), *size), np.uint8)
+            fill(images, make, threads)
     reads = is_random or any(array is None for array in arrays)
-    mapped = decoded == "map" and bool(held)
+    mapped = decoded == "map" and bool(shapes)
     return Images(tuple(sources), transform, shape, tuple(arrays), threads if reads else 0, mapped)
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import grain
 import numpy as np
 
+from jaxmoust.data.checks import check_whole
 from jaxmoust.data.loading.image_store import Images, Transform, open_images
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Sampler
+from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
 
 Batch = dict[str, np.ndarray]
@@ -43,9 +44,7 @@ def _read_options(images: Images, batch_size: int, num_threads: int | None) -> g
 def _check_slice(batch_size: int, process_index: int, process_count: int) -> int:
     """Returns the number of examples of this process."""
     if not 0 <= process_index < process_count:
-        raise ValueError(
-            f"Got process {process_index} of {process_count}, allowed is 0 <= index < count: correct them."
-        )
+        raise ValueError(f"Got process {process_index} of {process_count}, allowed is 0 <= index < count: correct it.")
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
             f"Got a global batch of {batch_size} for {process_count} processes, allowed is a positive multiple of "
@@ -103,12 +102,11 @@ def train_stream(
         raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
     if sampler.pool != pool:
         raise ValueError(f"Got a sampler over {sampler.pool}, allowed is one over {pool}: make it from that pool.")
-    if start_step < 0:
-        raise ValueError(f"Got start_step={start_step}, allowed is 0 and up: correct it.")
+    check_whole("start_step", start_step, 0)
     transform = train_transform or Resize(image_px, channels)
     shape = (image_px, image_px, channels)
-    held = {"decoded": decoded, "map_dir": map_dir} if pixels else {"decoded": "none"}
-    images = open_images(pool.sources, transform, shape, **held, num_threads=num_threads)
+    where = (decoded, map_dir) if pixels else ("none", "")
+    images = open_images(pool.sources, transform, shape, *where, num_threads)
     slot = np.arange(process_index * num, (process_index + 1) * num, dtype=np.int32)
     slot.setflags(write=False)  # every batch carries this one array
     draws = _draws(pool, sampler, batch_size, process_index * num, num)
@@ -188,7 +186,7 @@ def eval_stream(
     """
     num = _check_slice(batch_size, process_index, process_count)
     shape, resize = (image_px, image_px, channels), Resize(image_px, channels, crop_fraction=crop_fraction)
-    images = open_images([source], resize, shape, decoded=decoded, map_dir=map_dir, num_threads=num_threads)
+    images = open_images([source], resize, shape, decoded, map_dir, num_threads)
 
     def batch(i: int) -> Batch:
         start = i * batch_size + process_index * num
@@ -218,7 +216,7 @@ class EvalStream(Sequence[Batch]):
         """The number of batches."""
         return len(self._batches)
 
-    def __getitem__(self, i: int) -> Batch:
+    def __getitem__(self, i: int) -> Batch:  # type: ignore[override]  # no slices: each would hold its images
         """Batch i."""
         if not 0 <= i < len(self):  # a Grain data set begins again at its end
             raise IndexError(f"Got batch {i}, allowed are 0 to {len(self) - 1}.")

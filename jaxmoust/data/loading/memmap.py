@@ -2,24 +2,24 @@
 
 A map is a plain .npy file, uint8 [N, H, W, C]. Its name carries a digest of what is in it (the source's digest,
 the transform, the shape), so that another data set or another transform is another file, and it appears under
-that name whole or not at all. Only one process makes it; the others wait, and all share its pages.
+that name whole or not at all. Only one process makes it, which has the lock on a file beside it; the others wait, and
+all share its pages.
 """
 
 import errno
-import fcntl
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock
 
 from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.runtime.paths import replacing, sweep
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 256  # images a thread makes before it hands over: handing over costs as much as a small image
@@ -36,10 +36,7 @@ def map_path(source: Source, transform: object, shape: tuple[int, int, int], fol
     """
     text = repr(transform)
     if re.search(r"\bat 0x[0-9a-f]+", text):
-        raise ValueError(
-            f"Got {text} for a map of decoded images, allowed is a transform whose repr says all of what it does: "
-            f"make it a frozen dataclass."
-        )
+        raise ValueError(f"Got {text} for a map, allowed is a transform that says what it does: a frozen dataclass.")
     digest = digest_bytes(source.digest.encode(), text.encode(), repr((len(source), *shape)).encode())
     return Path(folder).expanduser() / f"decoded-{'x'.join(map(str, shape))}-{digest}.npy"
 
@@ -63,9 +60,10 @@ def open_map(
     size = (len(source), *shape)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _maker(path) as part:
-            if part is not None:
-                _write(part, path, size, make, num_threads)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():  # else another process has made it by now
+                sweep(path.parent, path.name)
+                _write(path, size, make, num_threads)
     return _checked(path, size, make)
 
 
@@ -84,61 +82,24 @@ def fill(images: np.ndarray, make: Make, num_threads: int) -> None:
         threads.shutdown(cancel_futures=True)  # after an error the rest is not worth making
 
 
-@contextmanager
-def _maker(path: Path) -> Iterator[BinaryIO | None]:
-    """Waits until nobody makes this map; then gives the file to write it to, or None if it is there by now.
-
-    The file has a name of its own, and the lock on it ends with the process, however that ends: what a killed
-    maker leaves is begun again by the next.
-    """
-    part = path.with_suffix(".part")
-    while True:
-        with open(part, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists():
-                part.unlink(missing_ok=True)
-                yield None
-                return
-            if _is_at(file, part):  # else the maker before us failed and removed it: there is another to lock
-                try:
-                    yield file
-                finally:
-                    part.unlink(missing_ok=True)  # it is there only after an error
-                return
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _write(part: BinaryIO, path: Path, size: tuple[int, ...], make: Make, num_threads: int) -> None:
-    num_bytes = int(np.prod(size, dtype=np.int64))
-    try:
-        images = np.lib.format.open_memmap(part.name, "w+", np.uint8, size)
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a signal in the middle
-            os.posix_fallocate(part.fileno(), 0, os.fstat(part.fileno()).st_size)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise ValueError(
-            f"Got no room for {num_bytes / 1e9:.3g} GB of decoded images in {path.parent} ({error.strerror}; free: "
-            f"{shutil.disk_usage(path.parent).free / 1e9:.3g} GB): make room, name another folder, or set decoded "
-            f"to 'none'."
-        ) from error
-    _LOG.warning("Decoding %d images into %s, %.3g GB, once.", size[0], path, num_bytes / 1e9)
-    fill(images, make, num_threads)
-    images.flush()
-    del images
-    os.fsync(part.fileno())
-    os.replace(part.name, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else a power cut may forget the new name
-    finally:
-        os.close(folder)
+def _write(path: Path, size: tuple[int, ...], make: Make, num_threads: int) -> None:
+    num_gb = np.prod(size, dtype=np.int64) / 1e9
+    with replacing(path) as file:
+        try:
+            images = np.lib.format.open_memmap(file.name, "w+", np.uint8, size)
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a signal in the middle
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            free = shutil.disk_usage(path.parent).free / 1e9
+            raise ValueError(
+                f"Got no room for {num_gb:.3g} GB of decoded images in {path.parent} ({error.strerror}; free: "
+                f"{free:.3g} GB): make room, name another folder, or set decoded to 'none'."
+            ) from error
+        _LOG.warning("Decoding %d images into %s, %.3g GB, once.", size[0], path, num_gb)
+        fill(images, make, num_threads)
+        images.flush()
 
 
 def _checked(path: Path, size: tuple[int, ...], make: Make) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Grain transforms of one image: decode, resize, random-resized-crop, and the number of channels.
+"""Grain transforms of one image: resize, random-resized-crop, and the number of channels.
 
 Each takes an image, or a dict that holds one under "image", and keeps it uint8 [H, W, C]; `Resize` and
 `RandomResizedCrop` also take an image as its file holds it (`Encoded`), decode no more than they need and make
@@ -6,150 +6,29 @@ no array of what they cut away. What runs on whole batches on the device (flip, 
 core/augment/augment.py.
 """
 
-import io
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import grain
 import numpy as np
 from PIL import Image
 
-# Modes that 8 bits a channel hold, and what each is read as; transparency must be opaque (see decode_image).
-_READ_AS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
-_PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+from jaxmoust.data.checks import check_choice, check_number, check_whole
+from jaxmoust.data.image import Encoded, from_array, load, open_image, to_array, to_channels
+
+_FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos", "box")}
 # The scales 1/8, 1/4 and 1/2 at which a JPEG decoder leaves frequencies out; box and nearest pick whole pixels, of
 # which an image of another scale has others.
 _SHRINKS = (8, 4, 2)
 _REDUCED_BY = ("bilinear", "bicubic", "lanczos")
 
 
-def open_image(data: bytes | str, name: str) -> Image.Image:
-    """Opens an image and reads its header only.
-
-    Args:
-        data: the encoded bytes, or the path of a file.
-        name: what the error calls it.
-    Raises: ValueError: not an image, one of more than 8 bits a channel, or one whose header announces more
-        than PIL's limit of pixels (a decompression bomb).
-    """
-    try:
-        image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
-    except _PIL_ERRORS as error:
-        raise ValueError(f"Got an unreadable image, {name}: {error}. Replace or remove it.") from error
-    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise ValueError(
-            f"Got an image of {image.width} x {image.height} pixels, {name}, allowed are {Image.MAX_IMAGE_PIXELS} "
-            f"pixels: shrink or remove it."
-        )
-    if image.mode not in _READ_AS:
-        raise ValueError(
-            f"Got an image of mode {image.mode}, {name}, allowed are {', '.join(_READ_AS)}: convert it to 8 bits "
-            f"a channel."
-        )
-    return image
-
-
-def decode_image(data: bytes | str, name: str = "image") -> np.ndarray:
-    """Decodes an image to uint8 [H, W, 1] when it is grey, else to [H, W, 3].
-
-    Raises: ValueError: as `open_image`; a truncated file; or one with pixels that are not opaque, because
-        what stands behind them is not in the file.
-    """
-    with open_image(data, name) as image:
-        return _pixels(_load(image, name))
-
-
-def _load(image: Image.Image, name: str) -> Image.Image:
-    """Decodes an opened image to PIL's mode L when it is grey, else to RGB; errors as `decode_image`."""
-    mode = _READ_AS[image.mode]
-    try:
-        may_be_transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
-        if may_be_transparent and image.convert("RGBA").getextrema()[3][0] < 255:
-            raise ValueError("it has transparent pixels; put it on a background first")
-        image.load()
-        return image if image.mode == mode else image.convert(mode)
-    except _PIL_ERRORS as error:
-        raise ValueError(f"Got an unreadable image, {name}: {error}. Replace or remove it.") from error
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """An image as its file holds it, for a transform that needs less of it than all.
-
-    Attributes:
-        data: the bytes of the file.
-        channels: 1 or 3; what its pixels are brought to before anything else.
-        name: what errors call it.
-    """
-
-    data: bytes = field(repr=False)
-    channels: int
-    name: str
-
-    @classmethod
-    def from_file(cls, path: Path, channels: int) -> "Encoded":
-        """Reads a file whole, which takes less time than to let PIL read it piece by piece.
-
-        Raises: ValueError: a file that cannot be read.
-        """
-        try:
-            with open(path, "rb", buffering=0) as file:
-                return cls(file.read(), channels, str(path))
-        except OSError as error:
-            raise ValueError(f"Got an unreadable image, {path}: {error}. Replace or remove it.") from error
-
-    def decode(self) -> np.ndarray:
-        """Decodes all of it: uint8 [H, W, channels]; errors as `decode_image`."""
-        return to_channels(decode_image(self.data, self.name), self.channels)
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """Encodes uint8 [H, W, 1 or 3] as PNG, without loss."""
-    buffer = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Converts uint8 [..., 1 or 3] to [..., channels]: grey is repeated; colour becomes luma.
-
-    Source: ITU-R BT.601 luma .299 R + .587 G + .114 B, in 16-bit fixed point as PIL computes it.
-    """
-    if image.shape[-1] == channels:
-        return image
-    if channels == 3 and image.shape[-1] == 1:
-        return np.repeat(image, 3, axis=-1)
-    if channels == 1 and image.shape[-1] == 3:
-        luma = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
-        return ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
-    raise ValueError(f"Got {image.shape[-1]} channels to turn into {channels}, allowed are 1 and 3: choose one.")
-
-
-def resize(image: np.ndarray, height: int, width: int, filter: str, box: tuple | None = None) -> np.ndarray:
-    """Resamples uint8 [H, W, C], or the part of it within box (left, top, right, bottom), to [height, width, C]."""
-    return _pixels(_open(image).resize((width, height), _FILTERS[filter], box))
-
-
 def _open(image: np.ndarray | Encoded) -> Image.Image:
     """Hands an image to PIL; of an encoded one only the header is read."""
-    if isinstance(image, Encoded):
-        return open_image(image.data, image.name)
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return open_image(image.data, image.name) if isinstance(image, Encoded) else from_array(image)
 
 
 def _cut(
@@ -167,34 +46,22 @@ def _cut(
             opened.draft("RGB", (width // shrink, height // shrink))
         if opened.size != (width, height):  # pixel x of the smaller image covers shrink * x to shrink * (x + 1)
             box = tuple(edge / shrink for edge in box)
-        opened = _load(opened, image.name)
+        opened = load(opened, image.name)
         if image.channels == 1 and opened.mode == "RGB":
             opened = opened.convert("L")
-    return to_channels(_pixels(opened.resize((px, px), _FILTERS[filter], box)), channels)
+    return to_channels(to_array(opened.resize((px, px), _FILTERS[filter], box)), channels)
 
 
 def _check(image_px: int, channels: int, filter: str) -> None:
-    if image_px < 1:
-        raise ValueError(f"Got image_px={image_px}, allowed is 1 and up: give the size in pixels.")
-    if channels not in (1, 3):
-        raise ValueError(f"Got channels={channels}, allowed are 1 (grey) and 3 (RGB): choose one.")
-    if filter not in _FILTERS:
-        raise ValueError(f"Got filter={filter!r}, allowed are {', '.join(_FILTERS)}: choose one.")
+    check_whole("image_px", image_px)
+    check_choice("channels", channels, (1, 3))
+    check_choice("filter", filter, _FILTERS)
 
 
 def _on_image(function: Callable[[Any], np.ndarray], element: Any) -> Any:
     if isinstance(element, dict):
         return {**element, "image": function(element["image"])}
     return function(element)
-
-
-@dataclass(frozen=True)
-class Decode(grain.transforms.Map):
-    """Decodes encoded bytes (PNG, JPEG, ...) to uint8 [H, W, 1 or 3]; see `decode_image`."""
-
-    def map(self, element: Any) -> Any:
-        """Decodes the element's image."""
-        return _on_image(decode_image, element)
 
 
 @dataclass(frozen=True)
@@ -217,8 +84,7 @@ class Resize(grain.transforms.Map):
     def __post_init__(self) -> None:
         """Raises: ValueError: a size, a channel count, a filter or a fraction out of range."""
         _check(self.image_px, self.channels, self.filter)
-        if not 0.0 < self.crop_fraction <= 1.0:
-            raise ValueError(f"Got crop_fraction={self.crop_fraction}, allowed is 0 < crop_fraction <= 1: correct it.")
+        check_number("crop_fraction", self.crop_fraction, "0 < crop_fraction <= 1", lambda part: 0.0 < part <= 1.0)
 
     def map(self, element: Any) -> Any:
         """Resizes the element's image to uint8 [image_px, image_px, channels]."""
@@ -269,10 +135,11 @@ class RandomResizedCrop(grain.transforms.RandomMap):
     def __post_init__(self) -> None:
         """Raises: ValueError: a size, a channel count, a filter or a range out of range."""
         _check(self.image_px, self.channels, self.filter)
-        if not 0.0 < self.area[0] <= self.area[1] <= 1.0:
-            raise ValueError(f"Got area={self.area}, allowed is 0 < smallest <= largest <= 1: correct it.")
-        if not 0.0 < self.aspect[0] <= self.aspect[1] < math.inf:
-            raise ValueError(f"Got aspect={self.aspect}, allowed is 0 < smallest <= largest: correct it.")
+        for name, most in (("area", 1.0), ("aspect", sys.float_info.max)):
+            low, high = getattr(self, name)
+            if not 0.0 < low <= high <= most:
+                limit = " <= 1" if most == 1.0 else ""
+                raise ValueError(f"Got {name}={(low, high)}, allowed is 0 < smallest <= largest{limit}: correct it.")
 
     def random_map(self, element: Any, rng: np.random.Generator) -> Any:
         """Cuts and resizes the element's image to uint8 [image_px, image_px, channels]."""

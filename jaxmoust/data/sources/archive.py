@@ -10,16 +10,21 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from jaxmoust.data.checks import listed
+from jaxmoust.data.image import Encoded, EncodedImages
 
 MAX_FILE_BYTES = 1 << 28  # of one file: an image of 8,000 x 8,000 pixels without any compression
 MAX_TOTAL_BYTES = 1 << 40
 MAX_RATIO = 100  # of unpacked to packed; images are packed already and come at about 1
 _SMALL_BYTES = 1 << 20  # below this no ratio matters
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
+_PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
+# What an archive that is damaged or of another kind raises, when it is opened or read.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,18 @@ class Members:
     names: tuple[str, ...]
 
     def read(self, name: str) -> bytes:
-        """Reads one file whole.
+        """Reads one file whole, which takes less time than to let a decoder read it piece by piece.
 
         Raises: ValueError: it cannot be read, or is not what the archive's directory says.
         """
         try:
             if self._archive is None:
-                return (self.path / name).read_bytes()
+                with open(os.path.join(self.path, name), "rb", buffering=0) as raw:
+                    return raw.read()
             info = self._archive.getinfo(name)
             with self._archive.open(info) as file:
                 return file.read(info.file_size + 1)  # one more than there is: the check sum is compared at the end
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise ValueError(f"Got an unreadable file, {self.called(name)}: {error}. Replace it.") from error
 
     def called(self, name: str) -> str:
@@ -62,6 +68,23 @@ class Members:
         return {"path": self.path, "names": self.names}
 
 
+@dataclass(frozen=True)
+class FileImages(EncodedImages):
+    """Image files of a folder or an archive, decoded when read, all with the same number of channels."""
+
+    members: Members
+    channels: int
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.members.names)
+
+    def encoded(self, i: int) -> Encoded:
+        """Image i as its file holds it."""
+        name = self.members.names[i]
+        return Encoded(self.members.read(name), self.channels, self.members.called(name))
+
+
 def open_members(path: str | os.PathLike) -> Members:
     """Lists the files of a folder or a zip archive.
 
@@ -74,10 +97,11 @@ def open_members(path: str | os.PathLike) -> Members:
     elif root.is_file():
         try:
             with zipfile.ZipFile(root) as archive:
-                check_archive(archive.infolist(), root)
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+                infos = archive.infolist()
+        except ZIP_ERRORS as error:
             raise ValueError(f"Got {root}, which is no whole zip archive: {error}. Fetch or pack it again.") from error
+        check_archive(infos, root)
+        names = [info.filename for info in infos if not info.is_dir()]
     else:
         raise ValueError(f"Got the path {root}, allowed is an existing folder or zip archive: correct the path.")
     return Members(root, tuple(sorted(name for name in names if not _hidden(name))))
@@ -90,20 +114,17 @@ def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
         members of one name, encrypted members, members that share their bytes, or sizes beyond the limits above.
     """
 
-    def refuse(kind: str, found: Iterable[zipfile.ZipInfo], remedy: str) -> None:
-        if names := [info.orig_filename for info in found]:
-            raise ValueError(f"Got {kind} in {path} ({_some(names)}), allowed is none: {remedy}.")
+    def refuse(kind: str, is_wrong: Callable[[zipfile.ZipInfo], bool], remedy: str) -> None:
+        _refuse(kind, path, [info.orig_filename for info in infos if is_wrong(info)], remedy)
 
-    def unlike(allowed: Callable[[zipfile.ZipInfo], bool]) -> list[zipfile.ZipInfo]:
-        return [info for info in infos if not allowed(info)]
-
-    refuse("names that lead out of the archive or are not plain", unlike(lambda i: is_inside(i.orig_filename)), _REPACK)
-    refuse("links or devices", unlike(lambda i: stat.S_IFMT(i.external_attr >> 16) in _PLAIN), _REPACK)
-    refuse("encrypted members", unlike(lambda i: not i.flag_bits & 1), "unpack it, and give the folder")
+    repack, remove = "pack it again from plain files", "remove them, or unpack it yourself and give the folder"
     count = Counter(info.filename for info in infos)
-    refuse("members of the same name", unlike(lambda i: count[i.filename] == 1), _REPACK)
-    refuse(f"members of more than {MAX_FILE_BYTES:,} bytes", unlike(lambda i: i.file_size <= MAX_FILE_BYTES), _REMOVE)
-    refuse("members that unpack to over a hundred times their size", unlike(lambda i: not swells(i)), _REMOVE)
+    refuse("names that lead out of the archive or are not plain", lambda i: not is_inside(i.orig_filename), repack)
+    refuse("links or devices", lambda i: stat.S_IFMT(i.external_attr >> 16) not in _PLAIN, repack)
+    refuse("encrypted members", lambda i: bool(i.flag_bits & 1), "unpack it, and give the folder")
+    refuse("members of the same name", lambda i: count[i.filename] > 1, repack)
+    refuse(f"members of more than {MAX_FILE_BYTES:,} bytes", lambda i: i.file_size > MAX_FILE_BYTES, remove)
+    refuse("members that unpack to over a hundred times their size", swells, remove)
     packed, unpacked = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)
     size = path.stat().st_size
     if packed > size or unpacked > MAX_TOTAL_BYTES or unpacked > max(MAX_RATIO * size, _SMALL_BYTES):
@@ -125,42 +146,34 @@ def is_inside(name: str) -> bool:
     return not {"", ".", ".."} & set(parts) and not re.search(r"\\|\0|^[A-Za-z]:", name)
 
 
-_PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
-_REPACK = "pack it again from plain files"
-_REMOVE = "remove them, or unpack it yourself and give the folder"
+def _refuse(kind: str, path: Path, names: Sequence[str], remedy: str) -> None:
+    if names:
+        shown = listed(map(repr, sorted(names)))
+        raise ValueError(f"Got {kind} in {path} ({shown}), allowed is none: {remedy}.")
 
 
 def _walk(root: Path) -> list[str]:
     """Lists the plain files below a folder, by relative names."""
-    names, refused, folders = [], [], [""]
-    while folders:
-        inside = folders.pop()
-        with os.scandir(root / inside) as entries:
-            for entry in entries:
-                name = f"{inside}/{entry.name}" if inside else entry.name
-                if _hidden(name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(name)
-                elif entry.is_file(follow_symlinks=False):
-                    names.append(name)
-                else:
-                    refused.append(name)
-    if refused:
-        raise ValueError(
-            f"Got links or devices in {root} ({_some(sorted(refused))}), allowed are plain files and folders: copy "
-            f"what they lead to, or remove them."
-        )
-    if large := [name for name in names if (root / name).stat().st_size > MAX_FILE_BYTES]:
-        raise ValueError(
-            f"Got files of more than {MAX_FILE_BYTES:,} bytes in {root} ({_some(large)}), allowed is none: remove them."
-        )
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    names, other, large = [], [], []
+    for folder, subfolders, files in os.walk(root, onerror=fail):
+        for name in subfolders + files:
+            path = os.path.join(folder, name)
+            relative, status = Path(path).relative_to(root).as_posix(), os.lstat(path)
+            if _hidden(relative) or stat.S_ISDIR(status.st_mode):
+                continue
+            names.append(relative)
+            if not stat.S_ISREG(status.st_mode):
+                other.append(relative)
+            elif status.st_size > MAX_FILE_BYTES:
+                large.append(relative)
+    _refuse("links or devices", root, other, "copy what they lead to, or remove them")
+    _refuse(f"files of more than {MAX_FILE_BYTES:,} bytes", root, large, "remove them")
     return names
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,37 +5,16 @@ CIFAKE's real images are such a source; so is whatever an import reads.
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
-from jaxmoust.data.loading.transforms import Encoded, decode_image
+from jaxmoust.data.checks import check_choice
+from jaxmoust.data.image import decode_image
 from jaxmoust.data.source import Source, digest_bytes
-from jaxmoust.data.sources.archive import Members, open_members
-from jaxmoust.data.sources.image_folder import check_split
+from jaxmoust.data.sources.archive import FileImages, Members, open_members
 from jaxmoust.data.sources.labels import Labelled, by_cifake_name
 
 _NUM_THREADS = 8
-_READ_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """Files of a folder or an archive, decoded when read, all with the same number of channels."""
-
-    members: Members
-    names: tuple[str, ...]
-    channels: int
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.encoded(i).decode()
-
-    def encoded(self, i: int) -> Encoded:
-        name = self.names[i]
-        return Encoded(self.members.read(name), self.channels, self.members.called(name))
 
 
 def encoded_source(members: Members, files: Labelled, name: str) -> Source:
@@ -44,22 +23,18 @@ def encoded_source(members: Members, files: Labelled, name: str) -> Source:
     Raises: ValueError: a file that cannot be read or decoded, with its name.
     """
 
-    def read(start: int) -> list[tuple[tuple[int, ...], bytes]]:
-        found = []
-        for file in files.names[start : start + _READ_AT_ONCE]:
-            data = members.read(file)
-            found.append((decode_image(data, members.called(file)).shape, hashlib.sha256(data).digest()))
-        return found
+    def read(file: str) -> tuple[tuple[int, ...], bytes]:
+        data = members.read(file)
+        return decode_image(data, members.called(file)).shape, hashlib.sha256(data).digest()
 
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        parts = threads.map(read, range(0, len(files.names), _READ_AT_ONCE))
-        shapes, hashes = zip(*(one for part in parts for one in part), strict=True)
+        shapes, hashes = zip(*threads.map(read, files.names), strict=True)
     channels = max(shape[2] for shape in shapes)
     sizes = {(height, width, channels) for height, width, _ in shapes}
     labels = np.array(files.labels, np.int32)
     digest = digest_bytes(repr((files.class_names, files.names, channels)).encode(), labels.tobytes(), b"".join(hashes))
-    records = _Encoded(members, files.names, channels)
-    return Source(name, labels, files.class_names, sizes.pop() if len(sizes) == 1 else None, records, digest)
+    images = FileImages(Members(members.path, files.names), channels)
+    return Source(name, labels, files.class_names, sizes.pop() if len(sizes) == 1 else None, images, digest)
 
 
 def cifake(split: str, path: str, part: str = "REAL") -> Source:
@@ -72,7 +47,7 @@ def cifake(split: str, path: str, part: str = "REAL") -> Source:
     Raises: ValueError: another folder or archive, a name that does not tell its class, an unreadable image.
     Source: Bird and Lotfi 2023 (2303.14126).
     """
-    check_split(split, "cifake")
+    check_choice("split", split, ("train", "test"), " of cifake")
     members = open_members(path)
     files = by_cifake_name(members.names, str(path), split, part)
     return encoded_source(members, files, f"cifake_{part.lower()}/{split}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmoust.data.checks import listed
 from jaxmoust.data.source import Source, digest_bytes
 
 
@@ -21,25 +22,25 @@ def read_class_list(path: str) -> tuple[str, ...]:
             f"Got the class list {path}, which cannot be read ({error}), allowed is a text file with one class name "
             f"a line: correct the path."
         ) from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = tuple(line.strip() for line in lines if line.strip())
     if not names:
         raise ValueError(f"Got the class list {path} without a name, allowed is one class name a line: fill it.")
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"Got the class list {path} with {doubled} more than once, allowed is once: remove the rest.")
-    return tuple(names)
+    return names
 
 
-def check_known(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    """Refuses a class list that names classes the data set does not have.
+def chosen_classes(wanted: Sequence[str], known: Sequence[str], where: str) -> tuple[str, ...]:
+    """The classes to use, in the order of their labels: those wanted, or all that are known.
 
-    Raises: ValueError: with the names.
+    Raises: ValueError: classes that the data set does not have, with their names.
     """
-    if unknown := [name for name in names if name not in set(known)]:
-        shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
+    if unknown := [name for name in wanted if name not in set(known)]:
         raise ValueError(
-            f"Got a class list with {shown}, allowed are the {len(known)} classes of {where}, such as "
-            f"{', '.join(map(repr, known[:5]))}: correct the list."
+            f"Got a class list with {listed(map(repr, unknown), 10)}, allowed are the {len(known)} classes of {where}, "
+            f"such as {', '.join(map(repr, known[:5]))}: correct the list."
         )
+    return tuple(wanted or known)
 
 
 def select_classes(source: Source, names: Sequence[str]) -> Source:
@@ -47,11 +48,10 @@ def select_classes(source: Source, names: Sequence[str]) -> Source:
 
     Raises: ValueError: a class that the source does not have, or no image left.
     """
-    check_known(names, source.class_names, source.name)
+    names = chosen_classes(names, source.class_names, source.name)
     number = np.full(len(source.class_names), -1, np.int32)
     number[[source.class_names.index(name) for name in names]] = np.arange(len(names))
     labels = number[source.labels]
     keys = np.flatnonzero(labels >= 0)
-    digest = digest_bytes(b"classes", source.digest.encode(), repr(tuple(names)).encode())
-    records = source.subset(keys).records
-    return Source(source.name, labels[keys], tuple(names), source.shape, records, digest)
+    digest = digest_bytes(b"classes", source.digest.encode(), repr(names).encode())
+    return Source(source.name, labels[keys], names, source.shape, source.subset(keys).records, digest)

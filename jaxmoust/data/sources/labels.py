@@ -4,18 +4,21 @@ Works on names alone (and the table's text): nothing is opened here. An image th
 by name; what is no image, or not asked for, is listed.
 """
 
-import csv
 import io
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
+from jaxmoust.data.checks import listed
 from jaxmoust.data.sources.archive import is_inside
-from jaxmoust.data.sources.class_list import check_known
-from jaxmoust.data.sources.image_folder import SUFFIXES
+from jaxmoust.data.sources.class_list import chosen_classes
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -57,28 +60,24 @@ def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequen
     if split:
         images = [image for image in images if image.parts[-3:-2] == (split,)]
     if not images:
+        of_split, or_split = (f", split {split!r}", " or the split") if split else ("", "")
         raise ValueError(
-            f"Got no image in {where}{f', split {split!r}' if split else ''}, allowed is one folder a class, with "
-            f"images ({', '.join(SUFFIXES)}): correct the path{' or the split' if split else ''}."
+            f"Got no image in {where}{of_split}, allowed is one folder a class, with images ({', '.join(SUFFIXES)}): "
+            f"correct the path{or_split}."
         )
-    if unlabelled := [str(image) for image in images if len(image.parts) < 2]:
+    if unlabelled := [repr(str(image)) for image in images if len(image.parts) < 2]:
         raise ValueError(
-            f"Got images without a class in {where} ({some(unlabelled)}), allowed is one folder a class: sort them "
+            f"Got images without a class in {where} ({listed(unlabelled)}), allowed is one folder a class: sort them "
             f"into folders, or name their classes in a table (--labels=FILE.csv with the columns file and label)."
         )
     if len(places := sorted({str(image.parent.parent) for image in images})) > 1:
         fake = {"REAL", "FAKE"} == {image.parent.name for image in images}
         raise ValueError(
-            f"Got class folders in several places of {where} ({some(places)}), allowed is one: name it by --split, or "
-            f"give its own path.{' For CIFAKE give --source=cifake_fake.' if fake else ''}"
+            f"Got class folders in several places of {where} ({listed(map(repr, places))}), allowed is one: name it by "
+            f"--split, or give its own path.{' For CIFAKE give --source=cifake_fake.' if fake else ''}"
         )
-    present = sorted({image.parent.name for image in images})
-    check_known(classes, present, where)
-    class_names = tuple(classes or present)
-    number = {name: c for c, name in enumerate(class_names)}
-    chosen = [(str(image), number[image.parent.name]) for image in images if image.parent.name in number]
-    kept = tuple(name for name, _ in chosen)
-    return Labelled(kept, tuple(c for _, c in chosen), class_names, (), _others(names, kept))
+    class_names = chosen_classes(classes, sorted({image.parent.name for image in images}), where)
+    return _labelled(names, {str(image): image.parent.name for image in images}, class_names, {})
 
 
 def by_table(names: Sequence[str], where: str, table: str, inside: str = "", classes: Sequence[str] = ()) -> Labelled:
@@ -95,26 +94,20 @@ def by_table(names: Sequence[str], where: str, table: str, inside: str = "", cla
         folder, is not there or is no image; no row; unknown classes.
     """
     rows = _rows(table, where)
-    known, seen = set(names), Counter(file for _, file, _, _ in rows)
-
-    def refuse(what: str, wrong: Callable[[str], bool], remedy: str) -> None:
-        if found := [f"{file} in line {line}" for line, file, _, _ in rows if wrong(file)]:
-            raise ValueError(f"Got a table for {where} that names {what} ({some(found)}), allowed is none: {remedy}.")
-
-    refuse("files outside of it", lambda file: not is_inside(file), "give names relative to it")
-    paths = {file: str(PurePosixPath(inside) / file) for file in seen}
-    refuse("files twice", lambda file: seen[file] > 1, "remove all rows but one")
-    refuse("files that are not there", lambda file: paths[file] not in known, "correct or remove the rows")
-    refuse("files that are no images", lambda file: not is_image(file), f"allowed are {', '.join(SUFFIXES)}")
-    present = sorted({label for _, _, label, _ in rows})
-    check_known(classes, present, where)
-    class_names = tuple(classes or present)
-    number = {name: c for c, name in enumerate(class_names)}
-    rows = [row for row in rows if row[2] in number]
-    kept = tuple(paths[file] for _, file, _, _ in rows)
-    prompts = tuple(prompt for _, _, _, prompt in rows)
-    labels = tuple(number[label] for _, _, label, _ in rows)
-    return Labelled(kept, labels, class_names, prompts if any(prompts) else (), _others(names, kept))
+    files = rows["file"]
+    paths = files.map(lambda file: str(PurePosixPath(inside) / file))
+    for what, wrong, remedy in (
+        ("files outside of it", ~files.map(is_inside), "give names relative to it"),
+        ("files twice", files.duplicated(keep=False), "remove all rows but one"),
+        ("files that are not there", ~paths.isin(names), "correct or remove the rows"),
+        ("files that are no images", ~files.map(is_image), f"allowed are {', '.join(SUFFIXES)}"),
+    ):
+        if wrong.any():
+            shown = listed(repr(f"{file} in line {line}") for line, file in files[wrong].items())
+            raise ValueError(f"Got a table for {where} that names {what} ({shown}), allowed is none: {remedy}.")
+    class_names = chosen_classes(classes, sorted(set(rows["label"])), where)
+    prompts = dict(zip(paths, rows["prompt"], strict=True)) if "prompt" in rows else {}
+    return _labelled(names, dict(zip(paths, rows["label"], strict=True)), class_names, prompts)
 
 
 def by_cifake_name(names: Sequence[str], where: str, split: str, part: str) -> Labelled:
@@ -134,46 +127,55 @@ def by_cifake_name(names: Sequence[str], where: str, split: str, part: str) -> L
             f"Got no image in {split}/{part} of {where}, allowed is CIFAKE as it was published (train and test, each "
             f"with REAL and FAKE): correct the path."
         )
-    found = {name: re.fullmatch(r"\d+(?: \(([1-9]|10)\))?", PurePosixPath(name).stem) for name in images}
-    if unlabelled := [name for name, match in found.items() if not match]:
+    labels, unlabelled = {}, []
+    for name in images:
+        match = re.fullmatch(r"\d+(?: \(([1-9]|10)\))?", PurePosixPath(name).stem)
+        if match:
+            labels[name] = CIFAR10_CLASSES[int(match[1] or 1) - 1]
+        else:
+            unlabelled.append(repr(name))
+    if unlabelled:
         raise ValueError(
-            f"Got images in {where} whose names do not tell their class ({some(unlabelled)}), allowed are CIFAKE's: "
+            f"Got images in {where} whose names do not tell their class ({listed(unlabelled)}), allowed are CIFAKE's: "
             f"a number, then a class from 1 to 10 in parentheses, or none for class 1. Remove or rename them."
         )
-    labels = tuple(int(match[1] or 1) - 1 for match in found.values())
-    return Labelled(tuple(images), labels, CIFAR10_CLASSES, (), _others(names, images))
+    return _labelled(names, labels, CIFAR10_CLASSES, {})
 
 
-def some(names: Sequence[str]) -> str:
-    """Writes the first five names, and how many more there are."""
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+def _labelled(
+    names: Sequence[str], classes: Mapping[str, str], class_names: tuple[str, ...], prompts: Mapping[str, str]
+) -> Labelled:
+    """Numbers the classes of files; files of other classes, or of none, are passed over."""
+    number = {name: c for c, name in enumerate(class_names)}
+    labels = {file: number[name] for file, name in classes.items() if name in number}
+    texts = tuple(prompts.get(file, "") for file in labels)
+    passed_over = tuple(name for name in names if name not in labels)
+    return Labelled(tuple(labels), tuple(labels.values()), class_names, texts if any(texts) else (), passed_over)
 
 
-def _rows(table: str, where: str) -> list[tuple[int, str, str, str]]:
-    """Reads (line, file, label, prompt) of each row."""
+def _rows(table: str, where: str) -> "pd.DataFrame":
+    """Reads file, label and perhaps prompt of each row, as text; the index is the row's line."""
+    import pandas as pd  # a slow import that only tables need
+
     try:
-        reader = csv.DictReader(io.StringIO(table.removeprefix("\ufeff"), newline=""), strict=True)
-        columns = list(reader.fieldnames or ())
-        if sorted(columns) not in (["file", "label"], ["file", "label", "prompt"]):
-            raise ValueError(
-                f"Got a table for {where} with the columns {columns}, allowed are file, label and prompt (which may be "
-                f"left out), named in the first line: correct them."
-            )
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
+        text = io.StringIO(table.removeprefix("\ufeff"), newline="")
+        rows = pd.read_csv(text, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")
+    except ValueError as error:  # pandas' own are of this kind
         raise ValueError(f"Got a table for {where} that is no CSV: {error}. Correct it.") from error
-    if not rows:
-        raise ValueError(f"Got a table for {where} without a row, allowed is one for each image: fill it.")
-    if ragged := [
-        str(line) for line, row in rows if None in row or not row["file"] or not (row["label"] or "").strip()
-    ]:
+    columns = rows.iloc[0].tolist()
+    if sorted(columns) not in (["file", "label"], ["file", "label", "prompt"]):
         raise ValueError(
-            f"Got a table for {where} with rows that lack a file or a label, or have a field too many (lines "
-            f"{', '.join(ragged[:5])}{'' if len(ragged) < 6 else ', ...'}), allowed are whole rows: correct them."
+            f"Got a table for {where} with the columns {columns}, allowed are file, label and prompt (which may be "
+            f"left out), named in the first line: correct them."
         )
-    return [(line, row["file"], row["label"].strip(), row.get("prompt") or "") for line, row in rows]
-
-
-def _others(names: Sequence[str], kept: Sequence[str]) -> tuple[str, ...]:
-    chosen = set(kept)
-    return tuple(name for name in names if name not in chosen)
+    rows = rows.set_axis(columns, axis=1).set_axis(rows.index + 1)[1:]
+    rows = rows[(rows != "").any(axis=1)]
+    rows = rows.assign(label=rows["label"].str.strip())
+    if rows.empty:
+        raise ValueError(f"Got a table for {where} without a row, allowed is one for each image: fill it.")
+    if (lacking := (rows["file"] == "") | (rows["label"] == "")).any():
+        raise ValueError(
+            f"Got a table for {where} with rows that lack a file or a label (lines {listed(rows.index[lacking])}), "
+            f"allowed are whole rows: correct them."
+        )
+    return rows

@@ -4,19 +4,20 @@
 validation split is "val", and whoever wants both to learn from asks for "train+val".
 """
 
-import math
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from jaxmoust.data.checks import check_choice
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.sources.archive import MAX_RATIO, swells
-from jaxmoust.data.sources.image_folder import check_split
 
-_SPLITS = ("train", "val", "test", "train+val")
+_PARTS = ("train", "val", "test")
+_SPLITS = (*_PARTS, "train+val")
 _ORGANS = (
     *("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left"),
     *("lung-right", "pancreas", "spleen"),
@@ -65,13 +66,15 @@ def medmnist(split: str, path: str) -> Source:
         sets), or arrays whose sizes contradict each other.
     """
     file = Path(path).expanduser()
-    check_split(split, "medmnist", _SPLITS)
+    check_choice("split", split, _SPLITS, " of medmnist")
     if not file.is_file():
         raise ValueError(f"Got no file {str(file)!r}, allowed is one of MedMNIST's .npz files: give it as the path.")
     try:
         with zipfile.ZipFile(file) as archive:
-            labels = {part: _labels(_read(archive, f"{part}_labels", file), file) for part in ("train", "val", "test")}
-            images = [_images(_read(archive, f"{part}_images", file), file) for part in split.split("+")]
+            packed = {info.filename: info for info in archive.infolist()}
+        with np.load(file, allow_pickle=False) as arrays:
+            labels = {part: _labels(_read(arrays, f"{part}_labels", packed, file), file) for part in _PARTS}
+            images = [_images(_read(arrays, f"{part}_images", packed, file), file) for part in split.split("+")]
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"Got {file}, which is no whole .npz file: {error}. Fetch it again.") from error
     known = re.fullmatch(r"([a-z]+)(?:_\d+)?", file.stem)
@@ -83,15 +86,10 @@ def medmnist(split: str, path: str) -> Source:
 
 def _labels(array: np.ndarray, file: Path) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] > 1:
-        raise ValueError(
-            f"Got {array.shape[1]} labels an image in {file}, allowed is one class an image: sets with several "
-            f"(ChestMNIST) cannot be used."
-        )
+        raise ValueError(f"Got {array.shape[1]} labels an image in {file}, allowed is one; ChestMNIST cannot be used.")
     if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"Got labels of shape {array.shape} and type {array.dtype} in {file}, allowed are integers [N, 1]: fetch "
-            f"the file again."
-        )
+        what = f"labels of shape {array.shape} and type {array.dtype}"
+        raise ValueError(f"Got {what} in {file}, allowed are integers [N, 1]: fetch the file again.")
     return array.reshape(-1).astype(np.int32)
 
 
@@ -104,35 +102,14 @@ def _images(array: np.ndarray, file: Path) -> np.ndarray:
     return array
 
 
-def _read(archive: zipfile.ZipFile, name: str, file: Path) -> np.ndarray:
-    """Reads one array, of which nothing is believed: its header, its member's size and its bytes must agree.
-
-    numpy's own reader would do, but for a header that announces more memory than there is.
-    """
+def _read(arrays: Mapping[str, np.ndarray], name: str, packed: Mapping[str, zipfile.ZipInfo], file: Path) -> np.ndarray:
+    """Reads one array; a member that announces more than it holds, or that swells beyond reason, is refused."""
+    if name not in arrays:
+        raise ValueError(f"Got {file} without {name}, allowed is one of MedMNIST's .npz files: correct the path.")
+    if swells(packed[f"{name}.npy"]):
+        raise ValueError(f"Got {name} in {file}, allowed are arrays packed at most {MAX_RATIO} to 1: fetch it again.")
     try:
-        info = archive.getinfo(f"{name}.npy")
-    except KeyError as error:
-        raise ValueError(
-            f"Got {file} without {name}, allowed is one of MedMNIST's .npz files: correct the path."
-        ) from error
-    with archive.open(info) as member:
-        try:
-            version = np.lib.format.read_magic(member)
-            read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}[version[0]]
-            shape, fortran, dtype = read_header(member)
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"Got {name} in {file}, which is no array: {error}. Fetch the file again.") from error
-        num_bytes = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject or info.file_size != member.tell() + num_bytes or swells(info):
-            raise ValueError(
-                f"Got {name} in {file}, {dtype} {shape} of {info.file_size:,} bytes, packed {info.compress_size:,}, "
-                f"allowed are plain numbers, as many as announced, packed at most {MAX_RATIO} to 1: fetch the file "
-                f"again."
-            )
-        array = np.empty(num_bytes, np.uint8)
-        filled = 0
-        while filled < num_bytes and (got := member.readinto(array[filled:].data)):
-            filled += got
-        if filled < num_bytes or member.read(1):
-            raise ValueError(f"Got {name} in {file}, which ends early: fetch the file again.")
-    return array.view(dtype).reshape(shape, order="F" if fortran else "C")
+        return arrays[name]
+    except (ValueError, MemoryError) as error:
+        what = f"which is not as many plain numbers as its header announces ({error})"
+        raise ValueError(f"Got {name} in {file}, {what}: fetch the file again.") from error

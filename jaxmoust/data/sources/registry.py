@@ -1,7 +1,6 @@
 """The sources there are, by name: built-in sets here, the others in files of their own.
 
-Each maker checks what it finds and returns a `Source`; what a source can do is in source.py. The makers and what
-goes with them are importable from here too.
+Each maker checks what it finds and returns a `Source`; what a source can do is in source.py.
 """
 
 import gzip
@@ -10,30 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmoust.data.checks import check_choice
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.sources.archive_source import cifake
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
-from jaxmoust.data.sources.image_folder import check_split, image_folder
+from jaxmoust.data.sources.image_folder import image_folder
 from jaxmoust.data.sources.medmnist import medmnist
-from jaxmoust.data.sources.tfds import prepare_tfds, tfds_source
-from jaxmoust.data.splits.base_set import base_keys
-
-__all__ = [
-    "SOURCES",
-    "Source",
-    "base_keys",
-    "cifake",
-    "digits",
-    "fashion_mnist",
-    "from_arrays",
-    "image_folder",
-    "medmnist",
-    "open_source",
-    "prepare_tfds",
-    "read_idx",
-    "tfds_source",
-]
+from jaxmoust.data.sources.tfds import tfds_source
 
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_CLASSES = (
@@ -48,7 +31,7 @@ def digits(split: str) -> Source:
     The split is fixed. Pixel values 0 to 16 are scaled to 0 to 255.
     Source: Alpaydin and Kaynak 1998, Optical recognition of handwritten digits, UCI; CC BY 4.0.
     """
-    check_split(split, "digits")
+    check_choice("split", split, ("train", "test"), " of digits")
     from sklearn.datasets import load_digits  # a slow import that only this source needs
 
     data = load_digits()
@@ -73,9 +56,7 @@ def read_idx(path: Path) -> np.ndarray:
     rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) > 3 else 0
     shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * rank], ">i4")) if rank else ()
     if not rank or len(data) != 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)):
-        raise ValueError(
-            f"Got {len(data)} bytes that are not a whole IDX file of unsigned bytes, {path}: fetch it again."
-        )
+        raise ValueError(f"Got {len(data)} bytes that are no whole IDX file of unsigned bytes, {path}: fetch it again.")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
 
 
@@ -87,24 +68,23 @@ def fashion_mnist(split: str, path: str = "") -> Source:
         path: the folder of the four files (.gz or not); by default where Debian's package puts them.
     Source: Xiao, Rasul and Vollgraf 2017 (1708.07747); MIT licence.
     """
-    check_split(split, "fashion_mnist")
+    check_choice("split", split, ("train", "test"), " of fashion_mnist")
     folder = Path(path).expanduser() if path else _DEBIAN_FASHION
     prefix = "train" if split == "train" else "t10k"
-    found = {}
+    files = []
     for kind in ("images-idx3", "labels-idx1"):
         names = [f"{prefix}-{kind}-ubyte{suffix}" for suffix in (".gz", "")]
-        found[kind] = next((folder / name for name in names if (folder / name).is_file()), None)
-        if found[kind] is None:
+        there = [folder / name for name in names if (folder / name).is_file()]
+        if not there:
             raise ValueError(
                 f"Got no Fashion-MNIST in {folder}: looked for {' or '.join(names)}. Install Debian's package "
                 f"dataset-fashion-mnist, or put the four IDX files into a folder and give it as the path."
             )
-    images, labels = read_idx(found["images-idx3"]), read_idx(found["labels-idx1"])
+        files.append(there[0])
+    images, labels = map(read_idx, files)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"Got images {images.shape} and labels {labels.shape} in {folder}, allowed is [N, H, W] and [N]: fetch "
-            f"the files again."
-        )
+        what = f"images {images.shape} and labels {labels.shape} in {folder}"
+        raise ValueError(f"Got {what}, allowed is [N, H, W] and [N]: fetch the files again.")
     return from_arrays(images, labels, _FASHION_CLASSES, f"fashion_mnist/{split}")
 
 

@@ -5,17 +5,16 @@ given back, and whoever asked learns it anew. Nothing is written beside the data
 that cannot be written costs time and no more.
 """
 
-import contextlib
 import logging
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
 from jaxmoust.data.source import digest_bytes
+from jaxmoust.runtime.paths import atomic_write
 
 _LOG = logging.getLogger(__name__)
 # A file that changes within one tick of its file system's clock after it was looked at looks unchanged.
@@ -29,30 +28,21 @@ def recall(what: str, facts: str) -> bytes | None:
         what: names the entry, such as a folder's path and what is known of it.
         facts: content address of all that the entry was derived from.
     """
-    file = _entry(what)
-    if file is None:
-        return None
     try:
-        address, content = file.read_bytes().split(b"\n", 1)
-    except (OSError, ValueError):
+        address, content = _entry(what).read_bytes().split(b"\n", 1)
+    except (OSError, ValueError, RuntimeError):  # no entry, not a whole one, or no home
         return None
-    return content if address.decode(errors="replace") == _address(what, facts, content) else None
+    return content if address == _address(what, facts, content) else None
 
 
 def remember(what: str, facts: str, content: bytes) -> None:
     """Keeps content for `recall`, in the place of what was remembered under this name; whole or not at all."""
-    file = _entry(what)
-    if file is None:
-        return
-    temporary = file.with_name(f".{file.name}.{uuid4().hex}.tmp")
     try:
+        file = _entry(what)
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(_address(what, facts, content).encode() + b"\n" + content)
-        os.replace(temporary, file)
-    except OSError as error:
+        atomic_write(file, _address(what, facts, content) + b"\n" + content)
+    except (OSError, RuntimeError) as error:
         _LOG.warning("%s cannot be kept (%s), so it is learnt again next time: set JAXMOUST_CACHE.", what, error)
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def stat_row(stat: os.stat_result) -> tuple[int, int, int]:
@@ -75,14 +65,11 @@ def settled(rows: np.ndarray, since_ns: int | None = None) -> bool:
     return bool(rows[:, 2].max() < (time.time_ns() if since_ns is None else since_ns) - _TICK_NS)
 
 
-def _entry(what: str) -> Path | None:
-    """The file of an entry; None where there is no cache."""
-    try:
-        folder = Path(os.environ.get("JAXMOUST_CACHE") or Path.home() / ".cache" / "jaxmoust")
-    except RuntimeError:  # no home
-        return None
+def _entry(what: str) -> Path:
+    """The file of an entry. Raises: RuntimeError: there is no home to keep it in."""
+    folder = Path(os.environ.get("JAXMOUST_CACHE") or Path.home() / ".cache" / "jaxmoust")
     return folder / "data" / digest_bytes(what.encode(errors="surrogateescape"))
 
 
-def _address(what: str, facts: str, content: bytes) -> str:
-    return digest_bytes(what.encode(errors="surrogateescape"), facts.encode(), content)
+def _address(what: str, facts: str, content: bytes) -> bytes:
+    return digest_bytes(what.encode(errors="surrogateescape"), facts.encode(), content).encode()

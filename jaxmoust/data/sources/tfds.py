@@ -16,7 +16,7 @@ def tfds_source(name: str, split: str, data_dir: str = "") -> Source:
     """Opens a prepared TFDS data set.
 
     A record's label lies beside its image, so that reading the labels is reading the whole split. That is done once:
-    they are remembered (see cache.py) for as long as the content of the split's files stays the same.
+    they are remembered (see scan_cache.py) for as long as the content of the split's files stays the same.
 
     Args:
         name: "cifar10", "my_set/config:1.0.0", ...; or the folder of a prepared set (holding
@@ -97,8 +97,8 @@ def _labels(records: TfdsRecords, feature: str, what: str, paths: list[Path]) ->
 def _only(info: Any, kind: type, name: str) -> str:
     """The feature of a kind: the only one, or of several (CIFAR-100 has two labels) the one to learn by."""
     features, supervised = info.features, info.supervised_keys or ()
-    found = [key for key, feature in features.items() if isinstance(feature, kind)]
-    chosen = found if len(found) == 1 else [key for key in found if key in supervised]
+    keys = [key for key, feature in features.items() if isinstance(feature, kind)]
+    chosen = keys if len(keys) == 1 else [key for key in keys if key in supervised]
     if len(chosen) != 1:
-        raise ValueError(f"{name!r} has {len(found)} features of kind {kind.__name__}: {found or list(features)}")
+        raise ValueError(f"{name!r} has {len(keys)} features of kind {kind.__name__}: {keys or list(features)}")
     return chosen[0]

@@ -6,6 +6,7 @@ every base set of a seed, and a base set takes a beginning of each, so that sets
 
 import numpy as np
 
+from jaxmoust.data.checks import check_choice, check_number
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 
 # What `imbalance` may be; "" leaves the classes as they are.
@@ -14,7 +15,6 @@ IMBALANCES = ("", "step", "exponential")
 
 def base_set(
     labels: np.ndarray,
-    *,
     n_base: int = 0,
     n_per_class: int = 0,
     seed: int = 0,
@@ -40,9 +40,7 @@ def base_set(
     """
     labels = np.asarray(labels)
     if n_base and n_per_class:
-        raise ValueError(
-            f"Got n_base={n_base} and n_per_class={n_per_class}, allowed is one of the two: set the other to 0."
-        )
+        raise ValueError(f"Got n_base={n_base} and n_per_class={n_per_class}, allowed is one: set the other to 0.")
     _check_imbalance(imbalance, imbalance_ratio)
     keys = per_class_keys(labels, n_per_class, seed) if n_per_class else base_keys(labels, n_base or labels.size, seed)
     return cut_classes(labels, keys, imbalance, imbalance_ratio) if imbalance else keys
@@ -65,10 +63,8 @@ def base_keys(labels: np.ndarray, n_base: int, seed: int) -> np.ndarray:
     labels = np.asarray(labels)
     by_class, which, place, counts = _in_class_order(labels, seed)
     if not counts.size <= n_base <= labels.size:
-        raise ValueError(
-            f"Got n_base={n_base}, allowed is {counts.size} (the classes) to {labels.size} (the images): choose "
-            f"another size or a larger source."
-        )
+        allowed = f"{counts.size} (the classes) to {labels.size} (the images)"
+        raise ValueError(f"Got n_base={n_base}, allowed is {allowed}: choose another size or a larger source.")
     return _by_rank(by_class, place / counts[which], which, seed)[:n_base]
 
 
@@ -123,9 +119,7 @@ def cut_classes(labels: np.ndarray, keys: np.ndarray, imbalance: str, ratio: flo
     mine = np.asarray(labels)[keys]
     classes, which, counts = np.unique(mine, return_inverse=True, return_counts=True)
     if classes.size < 2:
-        raise ValueError(
-            f"Got imbalance={imbalance!r} for {classes.size} class, allowed are two classes and up: leave it out."
-        )
+        raise ValueError(f"Got imbalance={imbalance!r} for {classes.size} class, allowed are two and up: leave it out.")
     # To the nearest ten-thousandth of an image, so that a hundredth of 5,000 is 50 and not 49.
     kept = np.floor(np.round(counts * kept_fractions(classes.size, imbalance, ratio), 4)).astype(np.int64)
     if not kept.all():
@@ -137,25 +131,17 @@ def cut_classes(labels: np.ndarray, keys: np.ndarray, imbalance: str, ratio: flo
         )
     order = np.argsort(which, kind="stable")
     place = np.empty(keys.size, np.int64)
-    place[order] = np.arange(keys.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    place[order] = _places(counts)
     return keys[place < kept[which]]
 
 
 def _check_imbalance(imbalance: str, ratio: float) -> None:
-    if imbalance not in IMBALANCES:
-        raise ValueError(
-            f"Got imbalance={imbalance!r}, allowed are {', '.join(map(repr, IMBALANCES))} ('' is none): choose one."
-        )
+    check_choice("imbalance", imbalance, IMBALANCES)
     if not imbalance and ratio != 0.0:
-        raise ValueError(
-            f"Got imbalance_ratio={ratio:g} without an imbalance, allowed is 0: set imbalance to 'step' or "
-            f"'exponential', or leave the ratio out."
-        )
-    if imbalance and not 1.0 <= ratio < np.inf:
-        raise ValueError(
-            f"Got imbalance_ratio={ratio:g} for imbalance={imbalance!r}, allowed is 1 and up (largest class over "
-            f"smallest): give it."
-        )
+        remedy = "set imbalance to 'step' or 'exponential', or leave the ratio out"
+        raise ValueError(f"Got imbalance_ratio={ratio:g} without an imbalance, allowed is 0: {remedy}.")
+    if imbalance:
+        check_number("imbalance_ratio", ratio, "1 and up (largest class over smallest)", lambda ratio: ratio >= 1.0)
 
 
 def _in_class_order(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -167,8 +153,12 @@ def _in_class_order(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarr
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     order = shuffled(np.arange(labels.size), labels.size, make_key(seed, 3))
     by_class = order[np.argsort(inverse[order], kind="stable")]
-    place = np.arange(labels.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    return by_class, inverse[by_class], place, counts
+    return by_class, inverse[by_class], _places(counts), counts
+
+
+def _places(counts: np.ndarray) -> np.ndarray:
+    """Counts up from 0 within each group, one group after the other: int64 [sum(counts)]."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _by_rank(by_class: np.ndarray, rank: np.ndarray, which: np.ndarray, seed: int) -> np.ndarray:

@@ -12,7 +12,9 @@ def fold_of(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """Deals the images of each class out to folds at random: each fold gets as many of each class, up to one.
 
     Args:
-        labels: integers [N]. num_folds: K, 1 to N. seed: 0 and up.
+        labels: integers [N].
+        num_folds: K, 1 to N.
+        seed: 0 and up.
     Returns: int64 [N] in [0, K); the folds' sizes differ by at most one.
     Raises: ValueError: K out of range.
     """

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.data.source import REAL, Source, digest_bytes
 from jaxmoust.data.splits.folds import fold_of, matched
 
 # The classes, in the order of their labels: the logit of "real" less that of "synthetic" is the second less the first.
-KINDS = ("synthetic", "real")
+SYNTHETIC = "synthetic"
+KINDS = (SYNTHETIC, REAL)
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,20 @@ def deal(real: Source, synthetic: Source, num_folds: int, seed: int) -> Kinds:
     """Deals the images of both kinds out to folds, each class alike.
 
     Args:
-        real, synthetic: of the same classes. num_folds: 2 and up. seed: 0 and up, of the dealing.
+        real: the real images.
+        synthetic: the synthetic ones, of the same classes.
+        num_folds: 2 and up.
+        seed: 0 and up, of the dealing.
     Raises: ValueError: sources of other classes, fewer than two images of a kind in a fold, or a fold in which no
         class has an image of both kinds.
     """
-    pool = Pool.from_sources([_of_kind(real, "real"), _of_kind(synthetic, "synthetic")])
+    pool = Pool.from_sources([_of_kind(real, REAL), _of_kind(synthetic, SYNTHETIC)])
     if real.class_names != synthetic.class_names:
         raise ValueError(
             f"Got real images of the classes {list(real.class_names)} and synthetic ones of "
             f"{list(synthetic.class_names)}, allowed are the same in the same order: rebuild the one that is wrong."
         )
-    sources = {"real": real, "synthetic": synthetic}
+    sources = {REAL: real, SYNTHETIC: synthetic}
     for kind, source in sources.items():
         if len(source) < 2 * num_folds or num_folds < 2:
             raise ValueError(
@@ -69,7 +73,7 @@ def deal(real: Source, synthetic: Source, num_folds: int, seed: int) -> Kinds:
     folds = {kind: fold_of(source.labels, num_folds, seed) for kind, source in sources.items()}
     cells = {kind: folds[kind] * len(real.class_names) + source.labels for kind, source in sources.items()}
     keys = dict(zip(sources, matched(*cells.values()), strict=True))
-    if empty := sorted(set(range(num_folds)) - set(folds["real"][keys["real"]].tolist())):
+    if empty := sorted(set(range(num_folds)) - set(folds[REAL][keys[REAL]].tolist())):
         raise ValueError(
             f"Got {num_folds} folds, of which in {empty} no class has an image of both kinds, allowed is one such "
             "class in each: take fewer folds, more images, or sets of the same classes."

@@ -10,10 +10,10 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from jaxmoust.data.source import REAL
 from jaxmoust.report.charts import base as charts
 from jaxmoust.report.sections.sampler_mix import Draws, class_rows
 from jaxmoust.report.sections.sampler_mix_text import ratio_text
-from jaxmoust.study.expand import REAL
 
 WIDTH, LEFT, RIGHT = 220, 34, 218
 BAND_TOP, BAND_BOTTOM = 5, 61

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxmoust.data.source import REAL
 from jaxmoust.report.sections.sampler_mix import CHANGED, EVEN, Draws, change, extremes, unevenness
-from jaxmoust.study.expand import REAL
 
 PLAIN_STARTS = ("half", f"{REAL} images", "synthetic share", "the mix")  # what is no set's name is written large
 

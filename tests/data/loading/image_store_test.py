@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmoust.data.image import Encoded
 from jaxmoust.data.loading import image_store as module
 from jaxmoust.data.loading.image_store import open_images
-from jaxmoust.data.loading.transforms import Encoded, RandomResizedCrop, Resize
+from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
 from jaxmoust.data.source import Source, from_arrays
 
 

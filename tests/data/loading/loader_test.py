@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from jaxmoust.data.loading.loader import eval_stream, train_stream
 from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Random, Share
-from jaxmoust.data.sources.registry import from_arrays
+from jaxmoust.data.samplers.share import Share
+from jaxmoust.data.samplers.shuffle import Random
+from jaxmoust.data.source import from_arrays
 
 
 def make_source(name, num, px=4, channels=1, num_classes=3):

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from absl import flags
 
-from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize, encode_png
+from jaxmoust.data.image import encode_png
+from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.samplers.share import Random, Share
+from jaxmoust.data.samplers.share import Share
+from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.source import from_arrays
 from jaxmoust.data.sources.registry import image_folder
 from jaxmoust.data.synthetic.store import SyntheticSpec, finish, open_synthetic, write_shard

@@ -5,12 +5,14 @@ import pickle
 import stat
 import zipfile
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxmoust.data.image import encode_png
 from jaxmoust.data.sources import archive as members_module
-from jaxmoust.data.sources.archive import is_inside, open_members
+from jaxmoust.data.sources.archive import FileImages, is_inside, open_members
 
 FILES = {"cat/0.png": b"zero", "cat/1.png": b"one", "dog/0.png": b"", "notes.txt": b"words"}
 
@@ -66,6 +68,20 @@ def test_is_inside_refuses_names_that_lead_out_or_are_unclear(name):
 def test_is_inside_never_lets_a_name_leave_its_folder(name):
     joined = os.path.normpath(os.path.join("/base/folder", name))
     assert not is_inside(name) or joined.startswith("/base/folder/")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_folder])
+def test_file_images_are_those_of_the_files_and_a_missing_one_is_named(tmp_path, write):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    images = FileImages(open_members(write(tmp_path / "set", {"cat.png": encode_png(pixels)})), 3)
+    np.testing.assert_array_equal(images[0], pixels)
+
+
+def test_file_images_name_a_file_that_has_gone(tmp_path):
+    images = FileImages(open_members(write_folder(tmp_path / "set", {"cat.png": b"x"})), 3)
+    (tmp_path / "set" / "cat.png").unlink()
+    with pytest.raises(ValueError, match=r"unreadable file, .*cat\.png"):
+        images.encoded(0)
 
 
 # ---- hostile archives

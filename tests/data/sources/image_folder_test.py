@@ -136,13 +136,6 @@ def test_image_folder_names_a_truncated_file_when_it_is_read(tmp_path):
         source.read(3)
 
 
-def test_image_folder_refuses_an_image_of_another_shape_where_one_is_asked(tmp_path):
-    write_folder(tmp_path, {"cat": 2})
-    write_folder(tmp_path, {"dog": 2}, size=(7, 7))
-    with pytest.raises(ValueError, match=r"\(7, 7, 3\), .*dog/0\.png, allowed is \(5, 6, 3\)"):
-        image_folder(str(tmp_path), "all", shape=(5, 6, 3))
-
-
 @pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
 def test_image_folder_refuses_a_test_fraction_out_of_range(tmp_path, fraction):
     write_folder(tmp_path, {"cat": 2})
@@ -270,14 +263,6 @@ def test_image_folder_just_written_is_not_remembered(large, monkeypatch):
     for _ in range(2):
         image_folder(str(root), "all")
     assert len(calls) == 2
-
-
-def test_image_folder_remembered_still_refuses_an_image_of_another_shape_by_name(large):
-    root, _ = large
-    change_size(root)
-    assert image_folder(str(root), "all").shape is None
-    with pytest.raises(ValueError, match=r"\(9, 9, 3\), .*cat/0\.png, allowed is \(5, 6, 3\)"):
-        image_folder(str(root), "all", shape=(5, 6, 3))
 
 
 def test_image_folder_names_a_link_to_nothing(tmp_path):

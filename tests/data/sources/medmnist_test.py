@@ -115,9 +115,9 @@ def damaged(tmp_path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (pickled, r"train_labels .*object .*allowed are plain numbers"),
-        (pointers, r"train_labels .*object .*allowed are plain numbers"),
-        (lying_header, r"train_images .*\(1048576, 1048576, 6, 3\) .*as many as announced"),
+        (pickled, r"train_labels .*plain numbers.*Object arrays"),
+        (pointers, r"train_labels .*plain numbers.*Object arrays"),
+        (lying_header, r"train_images .*not as many plain numbers as its header announces"),
         (bomb, r"train_images .*packed at most 100 to 1"),
         (truncated, r"no whole \.npz file"),
         (damaged, r"x\.npz.*etch .* again"),
@@ -144,5 +144,5 @@ def test_medmnist_refuses_labels_that_its_named_classes_do_not_have(tmp_path):
 
 
 def test_medmnist_refuses_a_split_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"split 'valid' of medmnist, allowed are train, val, test, train\+val"):
+    with pytest.raises(ValueError, match=r"split='valid' of medmnist, allowed are train, val, test, train\+val"):
         medmnist("valid", write(tmp_path / "x.npz"))

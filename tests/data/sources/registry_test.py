@@ -93,7 +93,7 @@ def test_open_source_refuses_an_unknown_name():
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_open_source_refuses_an_unknown_split(name):
-    with pytest.raises(ValueError, match=r"split 'valid' of .*, allowed are train, test"):
+    with pytest.raises(ValueError, match=r"split='valid' of .*, allowed are train, test"):
         open_source(name, "valid")
 
 

@@ -12,7 +12,8 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from jaxmoust.data.sources import scan_cache
 from jaxmoust.data.sources import tfds as tfds_sets
-from jaxmoust.data.sources.registry import open_source, prepare_tfds, tfds_source
+from jaxmoust.data.sources.registry import open_source
+from jaxmoust.data.sources.tfds import prepare_tfds, tfds_source
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (7, 6, 6, 3), dtype=np.uint8)
