@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxmoust.report.page import COLUMNS, Arm, Gallery, Page
+from jaxmoust.report.arms import ArmInfo
+from jaxmoust.report.page import COLUMNS, Gallery, Page, StageRecord
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 NUM_IMAGES = 240
@@ -15,7 +16,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
     order, arms, rows, ranks, curves = rng.permutation(NUM_IMAGES), [], [], {}, {}
     for i, gain in enumerate(gains):
         name = f"arm{i}"
-        arms.append(Arm(name, f"Arm {i}", f"What arm {i} does."))
+        arms.append(ArmInfo(name, f"Arm {i}", f"What arm {i} does."))
         for seed in range(num_seeds):
             wrong = order[180 + gain + int(rng.integers(-seed_noise, seed_noise + 1)) :]
             rank = np.zeros(NUM_IMAGES, np.int32)
@@ -31,7 +32,10 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
                 (step, {"loss": 2.0 / step, "eval_top1": top1 - 30 / step}) for step in range(1, 201)
             ]
     pictures = {name: rng.integers(0, 256, (8, 8, 8, 1), np.uint8) for name in CLASSES}
-    stage = {"kind": "train", "name": "train-0123", "computed": True, "config": {"lr": 0.25}, "seconds": 12.5}
+    stages = [
+        StageRecord("train", "train-0123", seconds=12.5, config={"lr": 0.25}),
+        StageRecord("fit", "fit-4567", "fit edm", found=True, seconds=12.5, config={"lr": 0.25}),
+    ]
     fields = {
         "title": "A trial",
         "question": "Does it help?",
@@ -44,7 +48,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
         "class_names": CLASSES,
         "curves": curves,
         "galleries": [Gallery(t, "Eight a class.", pictures) for t in ("Real", "EDM")],
-        "provenance": [stage, {**stage, "kind": "fit", "name": "fit-4567", "what": "fit edm", "computed": False}],
+        "provenance": stages,
         "environment": {"python": "3.11"},
     }
     return Page(**(fields | changes))

@@ -4,7 +4,6 @@ This file trains nothing, reads no run's folder and claims nothing: the words an
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,41 +12,14 @@ import jinja2
 import numpy as np
 
 from jaxmoust.analysis import accuracy
-from jaxmoust.report.charts import base as charts
-from jaxmoust.report.charts import sampler_mix
-from jaxmoust.report.findings import (
-    MINUS,
-    Line,
-    answer,
-    base_words,
-    columns_of,
-    contenders,
-    csv_text,
-    gaps,
-    interval_text,
-    line_of,
-    p_text,
-    points,
-    seconds_text,
-    summary_rows,
-    tabulate,
-)
-from jaxmoust.report.page import TEXT_COLUMNS, Page, Section, Table, number_of
-from jaxmoust.report.sections.sampler_mix import MAX_ROWS, Draws, extremes, plain, same
-from jaxmoust.report.sections.sampler_mix_text import ratio_text, sentence
+from jaxmoust.report import findings, numbers
+from jaxmoust.report.arms import number_of
+from jaxmoust.report.charts import intervals, pictures
+from jaxmoust.report.page import TEXT_COLUMNS, Cell, Figure, Page, Table
+from jaxmoust.report.sections import sampler_mix, training
 from jaxmoust.runtime.paths import atomic_write
 
-# Where in the steps the table of draws looks.
-MOMENTS = {"start": 0.0, "a quarter": 0.25, "half": 0.5, "three quarters": 0.75, "end": 1.0}
 MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
-# The metrics that are drawn over steps, in this order, by the names they have in metrics.jsonl.
-CURVES = {
-    "eval_top1": "Top-1 on the test set, %",
-    "top1": "Top-1 on the test set, %",
-    "loss": "Training loss",
-    "train_loss": "Training loss",
-    "eval_loss": "Loss on the test set",
-}
 
 
 def write_report(page: Page, folder: str | Path) -> Path:
@@ -58,11 +30,12 @@ def write_report(page: Page, folder: str | Path) -> Path:
 
     Raises: OSError: the folder cannot be written.
     """
-    context = _context(page)
+    summary = findings.summary_rows(page)
+    html = render("page.html", _context(page, summary))
     path = Path(folder) / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path.with_name("summary.csv"), csv_text(context["summary"], ()))
-    atomic_write(path, render("page.html", context))
+    atomic_write(path.with_name("summary.csv"), findings.csv_text(summary, ()))
+    atomic_write(path, html)
     return path
 
 
@@ -76,255 +49,153 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "points": points,
-        "whole": lambda value: f"{round(value):+d}".replace("-", MINUS) if round(value) else "0",
-        "p": p_text,
-        "seconds": seconds_text,
+        "points": numbers.points,
+        "percent": numbers.percent,
+        "p": numbers.p_text,
+        "seconds": numbers.seconds_text,
+        "whole": lambda value: f"{round(value):+d}".replace("-", numbers.MINUS) if round(value) else "0",
         "pretty": lambda record: json.dumps(record, indent=2, sort_keys=True, default=str),
     }
     return environment.get_template(template).render(context)
 
 
-def _context(page: Page) -> dict[str, Any]:
-    lines, classes = tabulate(page), _classes(page)
-    reference = line_of(page.baseline, lines)
+def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    classes = _classes(page)
     pictured = list(dict.fromkeys(name for gallery in page.galleries for name in gallery.images))
-    pictures = [images for gallery in page.galleries for images in gallery.images.values()]
-    columns, summary = columns_of(page.rows), summary_rows(page, lines)
+    fullest = max((len(images) for gallery in page.galleries for images in gallery.images.values()), default=1)
     return {
         "page": page,
-        "lines": lines,
-        "against": base_words(page),
-        "answer": answer(page, lines),
-        "gained": any(line.verdict == "better" for line in contenders(lines)),
-        "gaps": gaps(page, lines),
-        "family": sum(line.holm_p is not None for line in lines),
+        "against": findings.base_words(page),
+        "answer": findings.answer(page),
+        "gained": any(arm.verdict == "better" for arm in findings.contenders(page)),
+        "gaps": findings.gaps(page),
         "facts": _facts(page),
-        "charts": _interval_charts(page, lines),
-        "marks": charts.MARKS,
-        **sections_context(page.sections),
-        "curves": _curve_charts(page),
-        "max_points": charts.MAX_POINTS,
-        "drawn": _drawn(page),
+        "figures": _figures(page),
+        "sections": [*page.sections, *training.sections(page), *sampler_mix.sections(page)],
         "shown_classes": pictured[:MAX_CLASSES_PICTURED],
         "num_classes_pictured": len(pictured),
-        "sheet": charts.image_sheet,
-        "sheet_columns": min(charts.SHEET_COLUMNS, max(map(len, pictures), default=1)),
+        "sheet": pictures.image_sheet,
+        "sheet_columns": min(pictures.SHEET_COLUMNS, fullest),
         "classes": classes,
         "class_sizes": np.bincount(np.asarray(page.labels, int), minlength=len(page.class_names)).tolist(),
-        "shades": charts.shades(classes),
+        "shades": pictures.shades(classes),
+        "titles": {arm.name: arm.title for arm in page.arms},
         "worst": {name: accuracy.worst_class(values) for name, values in classes.items()},
-        "title_of": {arm.name: arm.title for arm in page.arms},
-        "pairs": _pairs(page),
-        "columns": columns,
-        "numeric": [name for name in columns if name not in TEXT_COLUMNS],
-        "summary": summary,
-        "summary_csv": charts.data_uri(csv_text(summary, ()).encode(), "text/csv;charset=utf-8"),
-        "csv": charts.data_uri(csv_text(page.rows).encode(), "text/csv;charset=utf-8"),
-        "stages": _stages(page.provenance),
-        "wilson": _wilson_margin(reference, len(page.labels)),
+        "tables": [_runs(page), _summary(summary), *_pairs(page)],
+        "downloads": {
+            f"{name}.csv": pictures.data_uri(text.encode(), "text/csv;charset=utf-8")
+            for name, text in (("results", findings.csv_text(page.rows)), ("summary", findings.csv_text(summary, ())))
+        },
+        "wilson": _wilson_margin(page),
     }
 
 
-def sections_context(sections: Sequence[Section]) -> dict[str, Any]:
-    """Returns what sections.html shows of these sections."""
-    return {"sections": [(section, [_cells(table) for table in section.tables]) for section in sections]}
-
-
-def _facts(page: Page) -> list[tuple[str, str]]:
-    def every(column):
+def _facts(page: Page) -> dict[str, str]:
+    def every(column: str) -> str:
         return ", ".join(dict.fromkeys(str(row[column]) for row in page.rows if row[column]))
 
     seconds = sum(number_of(row["seconds"]) or 0.0 for row in page.rows)
-    dirty = sum(_known(stage).get("dirty") is True for stage in page.provenance)
+    dirty = sum(stage.dirty for stage in page.provenance)
     changed = f"; {dirty} of {len(page.provenance)} stages by a tree with changes not committed" if dirty else ""
-    facts = [
-        ("runs", f"{len(page.rows)} of {len(page.arms) * len(page.seeds)}"),
-        ("seeds", ", ".join(map(str, page.seeds))),
-        ("test images", f"{len(page.labels):,} in {len(page.class_names)} classes"),
-        ("time of the classifiers", seconds_text(seconds)),
-        ("device", every("device")),
-        ("commit", every("commit") + changed),
-    ]
-    return [(name, text) for name, text in facts if text]
+    facts = {
+        "runs": f"{len(page.rows)} of {len(page.arms) * len(page.seeds)}",
+        "seeds": ", ".join(map(str, page.seeds)),
+        "test images": f"{len(page.labels):,} in {len(page.class_names)} classes",
+        "time of the classifiers": numbers.seconds_text(seconds),
+        "device": every("device"),
+        "commit": every("commit") + changed,
+    }
+    return {name: text for name, text in facts.items() if text}
 
 
-def _wilson_margin(reference: Line, num_images: int) -> tuple[float, float] | None:
+def _wilson_margin(page: Page) -> tuple[float, float] | None:
     """How far the test images alone leave one run of the baseline uncertain, in points below and above."""
-    if not num_images or (top1 := reference.summary("top1")) is None:
+    num_images, top1 = len(page.labels), page.summary_of(page.baseline).over_seeds("top1")
+    if not num_images or top1 is None:
         return None
     low, high = accuracy.wilson(round(top1.mean / 100 * num_images), num_images)
     return low - top1.mean, high - top1.mean
 
 
-def _interval_charts(page: Page, lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """Titles and charts of the answer: difference to the baseline, Top-1, Top-5."""
-    drawn, against = [], base_words(page)
-    if dots := [_difference_dots(line, line_of(line.base.name, lines)) for line in lines if line.difference]:
-        axis = f"points of Top-1 above {against}"
-        drawn.append((f"Difference to {against}", charts.interval_chart(dots, 0.0, axis, cut=None)))
-    # Where there are several baselines, none of them is a line for all.
-    reference = line_of(page.baseline, lines) if len(page.baselines) == 1 else None
+def _figures(page: Page) -> list[Figure]:
+    """The figures of the answer: difference to the baseline, Top-1, Top-5."""
+    against, figures = findings.base_words(page), []
+    gains = [
+        intervals.Interval(arm.title, list(arm.gains.values()), d.mean, d.interval, arm.verdict)
+        for arm in page.summaries
+        if (d := arm.difference)
+    ]
+    if gains:
+        markup = intervals.figure(gains, 0.0, f"points of Top-1 above {against}", signed=True)
+        figures.append(Figure(f"Difference to {against}", "", markup))
     for k, column in ((1, "top1"), (5, "top5")):
-        dots = []
-        for line in lines:
-            if (s := line.summary(column)) is not None:
-                verdict = "baseline" if line.base is None else line.verdict if k == 1 else "open"
-                values = list(line.of_seeds(column).values())
-                dots.append(
-                    charts.Dots(line.arm.title, values, s.mean, s.interval, interval_text(s.mean, s.interval), verdict)
-                )
-        if dots:
-            base = reference and reference.summary(column)
-            chart = charts.interval_chart(dots, base and base.mean, f"Top-{k} on the test set, %")
-            drawn.append((f"Top-{k}", chart))
-    return drawn
-
-
-def _cells(table: Table) -> tuple[Table, list[bool], list[list[tuple[Any, str]]]]:
-    """A section's table as the page shows it: (table, which columns are numbers, rows of (sorted by, text))."""
-    values = table.values or [[None] * len(table.columns)] * len(table.rows)
-    rows = [[_cell(*pair) for pair in zip(*both, strict=True)] for both in zip(table.rows, values, strict=True)]
-    numeric = [all(not isinstance(row[i][0], str) or not row[i][0] for row in rows) for i in range(len(table.columns))]
-    return table, numeric, rows
-
-
-def _cell(cell: str | float | None, value: float | None) -> tuple[Any, str]:
-    if isinstance(cell, str):
-        return (cell if value is None else value), cell
-    if cell is None or not math.isfinite(cell):
-        return "", "\N{EN DASH}"
-    return cell, (f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}").replace("-", MINUS)
-
-
-def _difference_dots(line: Line, reference: Line) -> charts.Dots:
-    base, d = reference.of_seeds("top1"), line.difference
-    values = [x - base[seed] for seed, x in line.of_seeds("top1").items() if seed in base]
-    text = interval_text(d.mean, d.interval, signed=True)
-    return charts.Dots(line.arm.title, values, d.mean, d.interval, text, line.verdict)
-
-
-def _curve_charts(page: Page) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """For each metric, its title and one panel an arm: (arm's title, last value, chart)."""
-    drawn = []
-    for metric, title in CURVES.items():
-        of_arms = {
-            arm: [[(step, values[metric]) for step, values in curve if metric in values] for curve in of_seeds.values()]
-            for arm, of_seeds in page.curves.items()
-        }
-        every = [curve for curves in of_arms.values() for curve in curves]
-        if not any(len(curve) > 1 for curve in every):
-            continue
-        heights = [y for curve in every for _, y in curve if math.isfinite(y)]
-        log = min(heights, default=0) > 0 and max(heights) > 20 * min(heights)
-        frame = charts.curve_frame(every, log)
-        bases = {name: charts.thin(charts.mean_curve(of_arms.get(name, []))) for name in page.baselines}
-        panels = []
-        for arm in page.arms:
-            curves = [curve for curve in of_arms.get(arm.name, []) if curve]
-            last = "".join(f"{y:.3g}" for _, y in charts.mean_curve(curves)[-1:])
-            alt = f"{title} of {arm.title} over {frame[0]:g} steps, at the end {last}"
-            panels.append(
-                (
-                    arm.title,
-                    last,
-                    charts.curve_panel(curves, bases[page.baseline_of(arm.name)], frame, log, alt) if curves else "",
-                )
-            )
-        drawn.append((title, panels))
-    return drawn
-
-
-def _drawn(page: Page) -> dict[str, Any] | None:
-    """What the samplers drew: figures (arms that drew the same share one), arms told in words alone, a table."""
-    known = [(arm.title, page.draws[arm.name]) for arm in page.arms if arm.name in page.draws]
-    if not known:
-        return None
-    groups: list[tuple[list[str], Draws]] = []
-    for title, draws in known:
-        if (like := next((titles for titles, other in groups if same(draws, other)), None)) is not None:
-            like.append(title)
-        else:
-            groups.append(([title], draws))
-    in_words: dict[str, list[str]] = {}
-    panels = []
-    for titles, draws in groups:
-        words = sentence(draws)
-        if plain(draws):
-            in_words.setdefault(words, []).extend(titles)
-        else:
-            alt = f"{', '.join(titles)}: {words}. Share of each source and of each class over steps."
-            panels.append((titles, words, sampler_mix.panel(draws, alt)))
-    return {
-        "panels": panels,
-        "in_words": in_words,
-        "unrecorded": [arm.title for arm in page.arms if arm.name not in page.draws],
-        "legend": sampler_mix.legend(),
-        "grouped": len(page.class_names) > MAX_ROWS,
-        "num_rows": min(MAX_ROWS, len(page.class_names)),
-        "num_windows": max(len(draws.step_edges) - 1 for _, draws in known),
-        "moments": list(MOMENTS),
-        "table": [row for title, draws in known for row in _draws_rows(title, draws)],
-    }
-
-
-def _draws_rows(title: str, draws: Draws) -> list[tuple[str, str, list[tuple[float, str]]]]:
-    """An arm's rows of the table of draws: (arm, what, [(number, text) at each of MOMENTS])."""
-    windows = [draws.window(progress) for progress in MOMENTS.values()]
-    percents = [(name, 100 * draws.shares[windows, s]) for s, name in enumerate(draws.source_names)]
-    rows = [(title, f"{name}, % of draws", [(x, f"{x:.1f}") for x in of]) for name, of in percents]
-    whole = draws.by_class.sum(axis=0)
-    at = [extremes(draws.by_class[w], whole, draws.class_names) for w in windows]
-    for i, what in enumerate(("least drawn", "most drawn")):
-        figures = [(pair[i][1], f"{ratio_text(pair[i][1])} ({pair[i][0]})") for pair in at]
-        rows.append((title, f"{what}, times an even share", figures))
-    return rows
+        shown = []
+        for arm in page.summaries:
+            if top := arm.over_seeds(column):
+                verdict = "baseline" if arm.base is None else arm.verdict if k == 1 else "undecided"
+                values = list(arm.by_seed(column).values())
+                shown.append(intervals.Interval(arm.title, values, top.mean, top.interval, verdict))
+        if shown:
+            # Where there are several baselines, none of them is a line for all.
+            base = page.summary_of(page.baseline).over_seeds(column) if len(page.baselines) == 1 else None
+            markup = intervals.figure(shown, base.mean if base else None, f"Top-{k} on the test set, %")
+            figures.append(Figure(f"Top-{k}", "", markup))
+    return figures
 
 
 def _classes(page: Page) -> dict[str, list[float]]:
     """Accuracy per class [K] by arm, the mean over the seeds whose ranks were kept."""
-    num_classes = len(page.class_names)
-    return {
-        arm.name: np.mean(
-            [accuracy.per_class(r, page.labels, num_classes) for r in page.ranks[arm.name].values()], axis=0
-        ).tolist()
+    num_classes, labels = len(page.class_names), page.labels
+    per_class = {
+        arm.name: [accuracy.per_class(ranks, labels, num_classes) for ranks in page.ranks.get(arm.name, {}).values()]
         for arm in page.arms
-        if page.ranks.get(arm.name)
     }
+    return {name: np.mean(of_seeds, axis=0).tolist() for name, of_seeds in per_class.items() if of_seeds}
 
 
-def _pairs(page: Page) -> list[dict[str, Any]]:
-    """Each run beside its baseline's run of its seed, image by image."""
-    bases = {arm.name: page.ranks.get(page.baseline_of(arm.name), {}) for arm in page.arms}
-    return [
-        {"title": arm.title, "seed": seed, "test": accuracy.mcnemar(ranks, bases[arm.name][seed])}
-        for arm in page.arms
-        if arm.name not in page.baselines
-        for seed, ranks in sorted(page.ranks.get(arm.name, {}).items())
-        if seed in bases[arm.name]
+def _runs(page: Page) -> Table:
+    columns = findings.columns_of(page.rows)
+    rows = [[_plain(row.get(name), name in TEXT_COLUMNS) for name in columns] for row in page.rows]
+    return Table(f"results.csv, {_count(len(rows), 'run')}", columns, rows, folded=True)
+
+
+def _summary(summary: Sequence[Mapping[str, Any]]) -> Table:
+    note = (
+        "low and high are the 95 % intervals of the table above. Those called bootstrap are percentiles of resampled "
+        "seeds, of the difference also of resampled test images. Of three or so seeds those of a mean are too short, "
+        "as three hardly show how far seeds stray."
+    )
+    rows = [
+        [x if isinstance(x, float) else _plain(x, name in ("arm", "baseline")) for name, x in row.items()]
+        for row in summary
     ]
+    title = f"summary.csv, {_count(len(rows), 'arm')}: intervals by bootstrap beside those above"
+    return Table(title, list(summary[0]), rows, note, folded=True)
 
 
-def _known(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is recorded of a stage, flat."""
-    return {**stage.get("environment", {}), **(stage.get("result") or {}), **stage}
+def _plain(value: Any, is_text: bool) -> Cell:
+    """A value of a CSV file as it stands there."""
+    text = "" if value is None else str(value)
+    return text if is_text else (number_of(value), text)
 
 
-def _stages(provenance: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The stages by kind, each flattened to what the page shows."""
-    grouped = {}
-    for stage in provenance:
-        known = _known(stage)
-        name = known.get("name") or known["digest"]
-        shown = {
-            "name": name,
-            "what": known.get("what", known["kind"]),
-            "found": known.get("found", not known.get("computed", True)),
-            "seconds": number_of(known.get("seconds")),
-            "device": known.get("device", ""),
-            "commit": str(known.get("commit", ""))[:12] + (" and changes" if known.get("dirty") is True else ""),
-            "versions": known.get("versions") or known.get("packages"),
-            "config": known.get("config", {}),
-        }
-        grouped.setdefault(known["kind"], []).append(shown)
-    return grouped
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _pairs(page: Page) -> list[Table]:
+    """Each run beside its baseline's run of its seed, image by image; no table for none."""
+    rows: list[tuple[Cell, ...]] = []
+    for arm in page.summaries:
+        bases = page.ranks.get(arm.base.name, {}) if arm.base else {}
+        for seed, ranks in sorted(page.ranks.get(arm.info.name, {}).items()):
+            if seed in bases:
+                test = accuracy.mcnemar(ranks, bases[seed])
+                rows.append((arm.title, seed, test.only_a, test.only_b, (test.p, numbers.p_text(test.p))))
+    note = (
+        "The test images that only one of two runs of the same seed got right, and McNemar's exact p: whether these "
+        "two networks differ. Whether the arms do needs all the seeds, and is in the table above."
+    )
+    columns = ("Arm", "Seed", "Only this right", f"Only {findings.base_words(page)} right", "p (McNemar)")
+    title = f"Run against run, image by image ({_count(len(rows), 'pair')})"
+    return [Table(title, columns, rows, note, folded=True)] if rows else []

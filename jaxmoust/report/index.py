@@ -11,37 +11,33 @@ from typing import Any
 from urllib.parse import quote
 
 from jaxmoust.report import html as report
-from jaxmoust.report.charts import base as charts
-from jaxmoust.report.findings import answer, contenders, headline, interval_text, line_of, section_answers, tabulate
-from jaxmoust.report.page import Page, number_of
+from jaxmoust.report.arms import number_of
+from jaxmoust.report.charts import intervals
+from jaxmoust.report.findings import answer, contenders, headline, section_answers
+from jaxmoust.report.page import Page
 from jaxmoust.runtime.paths import atomic_write, read_json
 
-SUMMARY, FORMAT = "summary.json", 1
+SUMMARY, FORMAT = "summary.json", 2
 MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html from somebody else's
 
 
 def summarise(page: Page) -> dict[str, Any]:
     """Returns what the index shows of a study: plain values, for JSON."""
-    lines = tabulate(page)
-    compared = contenders(lines)
-    reference = line_of(compared[0].base.name if compared else page.baseline, lines)
-    base = reference.summary("top1")
-    best = None
-    if compared:
-        line, theirs = compared[0], reference.of_seeds("top1")
-        values = [x - theirs[seed] for seed, x in line.of_seeds("top1").items() if seed in theirs]
-        d = line.difference
-        best = {"arm": line.arm.title, "values": values, "mean": d.mean, "interval": d.interval}
-        best |= {"p": line.holm_p, "verdict": line.verdict, "num_seeds": d.num_seeds}
+    first = next(iter(contenders(page)), None)
+    reference = page.summary_of(first.base.name if first and first.base else page.baseline)
+    base, best = reference.over_seeds("top1"), None
+    if first and (d := first.difference):
+        best = {"arm": first.title, "values": list(first.gains.values()), "mean": d.mean, "interval": d.interval}
+        best |= {"p": first.holm_p, "verdict": first.verdict, "num_seeds": d.num_seeds}
     return {
         "format": FORMAT,
         "title": page.title,
         "question": page.question,
         "sections": section_answers(page),
-        "headline": headline(page, lines),
-        "answer": answer(page, lines),
+        "headline": headline(page),
+        "answer": answer(page),
         "command": page.command,
-        "baseline": {"arm": reference.arm.title, "top1": base.mean if base else None},
+        "baseline": {"arm": reference.title, "top1": base.mean if base else None},
         "best": best,
         "runs": len(page.rows),
         "of_runs": len(page.arms) * len(page.seeds),
@@ -75,7 +71,9 @@ def write_index(folder: str | Path) -> Path:
         raise ValueError(f"{path} was not written by jaxmoust, or cannot be written. Move it, or give another folder.")
     studies = [_study(page.parent.parent) for page in pages]
     known = [study for study in studies if study["summary"]]
-    atomic_write(path, report.render("index.html", {"folder": folder.resolve().name, **_shown(studies, known)}))
+    chart = _chart([study["summary"] for study in known])
+    context = {"folder": folder.resolve().name, "studies": studies, "known": known, "chart": chart}
+    atomic_write(path, report.render("index.html", context))
     return path
 
 
@@ -102,18 +100,12 @@ def _study(folder: Path) -> dict[str, Any]:
     }
 
 
-def _shown(studies: list[Mapping[str, Any]], known: list[Mapping[str, Any]]) -> dict[str, Any]:
-    dots = [_dots(study["summary"]) for study in known if study["summary"]["best"]]
+def _chart(summaries: list[Mapping[str, Any]]) -> str:
+    """The best arm of each study beside its baseline; "" where no study has one."""
+    shown = [
+        intervals.Interval(summary["title"], *(best[name] for name in ("values", "mean", "interval", "verdict")))
+        for summary in summaries
+        if (best := summary["best"])
+    ]
     axis = "points of Top-1 of the best arm above the baseline"
-    return {
-        "studies": studies,
-        "known": known,
-        "chart": charts.interval_chart(dots, 0.0, axis, cut=None) if dots else "",
-        "marks": charts.MARKS,
-    }
-
-
-def _dots(summary: Mapping[str, Any]) -> charts.Dots:
-    best = summary["best"]
-    text = interval_text(best["mean"], best["interval"], signed=True)
-    return charts.Dots(summary["title"], best["values"], best["mean"], best["interval"], text, best["verdict"])
+    return intervals.figure(shown, 0.0, axis, signed=True) if shown else ""

@@ -39,4 +39,4 @@ def page(workdir: str | Path, height_px: int = 720) -> Frame:
 
 def sections(shown: Sequence[Section], height_px: int = 720) -> Frame:
     """Returns sections as a page has them, without the rest of a page; where scripts run, as high as they are."""
-    return Frame(report.render("frame.html", report.sections_context(shown)), height_px)
+    return Frame(report.render("frame.html", {"sections": shown}), height_px)

@@ -7,13 +7,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
-from jaxmoust.report.sections.sampler_mix import Draws
+from jaxmoust.report.arms import ArmInfo, ArmSummary, compare, number_of, summarise
+from jaxmoust.report.draw_counts import DrawCounts
+from jaxmoust.report.numbers import MINUS
 
 COLUMNS = (
     *("experiment", "arm", "seed", "generator", "fine_tuning", "sampler", "n_base", "n_synthetic", "share"),
@@ -21,20 +24,7 @@ COLUMNS = (
 )
 TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit")
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One treatment.
-
-    Args:
-        name: as in rows and ranks. title: for people. description: what it does, in a sentence.
-        baseline: the arm that it is compared with, where it is not the page's.
-    """
-
-    name: str
-    title: str
-    description: str = ""
-    baseline: str = ""
+Cell = str | float | None | tuple[float | None, str]
 
 
 @dataclass(frozen=True)
@@ -60,26 +50,44 @@ class Table:
     """A table that can be sorted by every column.
 
     Args:
-        rows: text, numbers, or None for nothing, under the names of the columns.
-        values: the numbers that rows of text sort by (None: the text itself); empty when the rows say it themselves.
-    Raises: ValueError: a row, or a row of values, that has not a cell for each column.
+        rows: a cell under each column: text, a number, None for nothing, or (the number to sort by, the text to show).
+        note: how to read it, in small print. folded: shown only where the reader opens it.
+    Raises: ValueError: a row that has not a cell for each column.
     """
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | float | None]]
-    values: Sequence[Sequence[float | None]] = ()
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    folded: bool = False
 
     def __post_init__(self):
-        if wrong := [len(row) for row in (*self.rows, *self.values) if len(row) != len(self.columns)]:
+        if wrong := [len(row) for row in self.rows if len(row) != len(self.columns)]:
             raise ValueError(
                 f"table {self.title!r}: got a row of {wrong[0]} cells; allowed {len(self.columns)}, one for each of "
                 f"{list(self.columns)}; None where there is nothing"
             )
-        if len(self.values) not in (0, len(self.rows)):
-            raise ValueError(
-                f"table {self.title!r}: got values of {len(self.values)} rows; allowed {len(self.rows)} or none"
-            )
+
+    @property
+    def cells(self) -> list[list[tuple[str | float, str]]]:
+        """The rows as the page shows them: (what it is sorted by, text)."""
+        return [[_cell(cell) for cell in row] for row in self.rows]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns are sorted as numbers."""
+        columns = zip(*self.cells, strict=True) if self.rows else [()] * len(self.columns)
+        return [all(not isinstance(key, str) or not key for key, _ in column) for column in columns]
+
+
+def _cell(cell: Cell) -> tuple[str | float, str]:
+    if isinstance(cell, tuple):
+        return ("" if cell[0] is None else cell[0]), cell[1]
+    if isinstance(cell, str):
+        return cell, cell
+    if cell is None or not math.isfinite(cell):
+        return "", "\N{EN DASH}"
+    return cell, (f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}").replace("-", MINUS)
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class Section:
             it was not asked that.
         legend: how to read its figures, above them.
         columns: figures a row, where as many belong together; 0 or 1 for as many as there is room for.
+        small: whether its figures are small multiples, with their captions beside their titles.
     """
 
     title: str
@@ -101,6 +110,7 @@ class Section:
     answer: str = ""
     legend: str = ""
     columns: int = 0
+    small: bool = False
 
     @property
     def anchor(self) -> str:
@@ -108,7 +118,26 @@ class Section:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-@dataclass
+@dataclass(frozen=True)
+class StageRecord:
+    """Where some of the numbers come from: one stage that the study computed, or found.
+
+    Args: name: its digest. what: what it did, in words. dirty: whether its tree had changes that were not committed.
+    """
+
+    kind: str
+    name: str
+    what: str = ""
+    found: bool = False
+    seconds: float | None = None
+    device: str = ""
+    commit: str = ""
+    dirty: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Page:
     """Everything an experiment's page shows.
 
@@ -125,9 +154,7 @@ class Page:
         labels: integers [N]; class_names: K names.
         curves: {arm: {seed: [(step, {metric: value})]}}.
         galleries: shown side by side, a row per class.
-        provenance: one dict a stage with kind, name or digest, config, computed (False when it was found), and,
-            at the top or under "environment" or "result", seconds, device, commit and versions or packages;
-            "what" may say in words what it did.
+        provenance: the stages, in their order.
         environment: what ran it.
         draws: {arm: what its sampler drew}, all seeds added up; arms without a record are left out.
         sections: what else was found, shown after the arms.
@@ -142,16 +169,16 @@ class Page:
     question: str
     command: str
     baseline: str
-    arms: Sequence[Arm]
+    arms: Sequence[ArmInfo]
     rows: Sequence[Mapping[str, Any]]
     ranks: Mapping[str, Mapping[int, NDArray]]
     labels: NDArray
     class_names: Sequence[str]
     curves: Mapping[str, Mapping[int, Sequence[tuple[int, Mapping[str, float]]]]] = field(default_factory=dict)
     galleries: Sequence[Gallery] = ()
-    provenance: Sequence[Mapping[str, Any]] = ()
+    provenance: Sequence[StageRecord] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
-    draws: Mapping[str, Draws] = field(default_factory=dict)
+    draws: Mapping[str, DrawCounts] = field(default_factory=dict)
     sections: Sequence[Section] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     unread: Sequence[str] = ()
@@ -160,8 +187,8 @@ class Page:
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ValueError(f"arms: got {names}; allowed each name once")
-        for baseline in (self.baseline, *self.baselines):
-            if baseline not in names or self.baseline_of(baseline) != baseline:
+        for baseline in (self.baseline, *self.baseline_of.values()):
+            if baseline not in names or self.baseline_of[baseline] != baseline:
                 raise ValueError(
                     f"baseline: got {baseline!r}; allowed {names}; name one of the arms, and one that is not itself "
                     "compared with another"
@@ -175,27 +202,41 @@ class Page:
                     f"draws: got arm {arm!r} with classes {list(draws.class_names)}; allowed arms {names} with the "
                     f"page's classes {list(self.class_names)}; name arms and classes as the page does"
                 )
-        runs = {}
+        runs: dict[tuple[str, int], Mapping[str, Any]] = {}
         for row in self.rows:
             if missing := [c for c in COLUMNS if c not in row]:
                 raise ValueError(f"rows: got a row without {missing}; allowed rows with {list(COLUMNS)}")
             if row["arm"] not in names:
-                raise ValueError(f"rows: got arm {row['arm']!r}; allowed {names}; describe it by an Arm")
+                raise ValueError(f"rows: got arm {row['arm']!r}; allowed {names}; describe it by an ArmInfo")
             if runs.setdefault((row["arm"], int(row["seed"])), row) is not row:
                 raise ValueError(f"rows: got arm {row['arm']!r} seed {row['seed']} twice; allowed one row a run")
         for arm, of_seeds in self.ranks.items():
             for seed, ranks in of_seeds.items():
                 check_ranks(f"ranks[{arm!r}][{seed}]", np.asarray(ranks), labels, runs.get((arm, seed)))
 
-    @property
-    def baselines(self) -> list[str]:
-        """The arms that others are compared with, each once, in the order of the arms."""
-        wanted = {arm.baseline or self.baseline for arm in self.arms}
-        return [arm.name for arm in self.arms if arm.name in wanted] + sorted(wanted - {arm.name for arm in self.arms})
+    @cached_property
+    def summaries(self) -> list[ArmSummary]:
+        """The arms in their order, each compared with its baseline; all paired tests are computed here, once."""
+        return compare(summarise(self.arms, self.rows), self.baseline_of, self.ranks)
 
-    def baseline_of(self, name: str) -> str:
-        """The arm that an arm is compared with; a baseline's is itself."""
-        return next(arm.baseline or self.baseline for arm in self.arms if arm.name == name)
+    @property
+    def num_tests(self) -> int:
+        """How many comparisons Holm's correction is over."""
+        return sum(arm.holm_p is not None for arm in self.summaries)
+
+    def summary_of(self, name: str) -> ArmSummary:
+        """The summary of the arm of that name."""
+        return next(arm for arm in self.summaries if arm.info.name == name)
+
+    @cached_property
+    def baseline_of(self) -> dict[str, str]:
+        """The arm that each arm is compared with; a baseline's is itself."""
+        return {arm.name: arm.baseline or self.baseline for arm in self.arms}
+
+    @property
+    def baselines(self) -> list[ArmInfo]:
+        """The arms that others are compared with, each once, in the order of the arms."""
+        return [arm for arm in self.arms if arm.name in self.baseline_of.values()]
 
     @property
     def seeds(self) -> list[int]:
@@ -214,18 +255,10 @@ def check_ranks(name: str, ranks: NDArray, labels: NDArray, row: Mapping[str, An
             "pass the whole test set, in the source's order"
         )
     for k, column in ((1, "top1"), (5, "top5")):
-        said, found = row and number_of(row[column]), accuracy.top_k(ranks, k)
+        in_row, of_ranks = number_of(row[column]) if row else None, accuracy.top_k(ranks, k)
         # Rows may be rounded to one decimal, hence half of that.
-        if said is not None and abs(said - found) > 0.051:
+        if in_row is not None and abs(in_row - of_ranks) > 0.051:
             raise ValueError(
-                f"{name}: got Top-{k} {found:.2f} from the ranks and {said:.2f} in the row; allowed the same "
+                f"{name}: got Top-{k} {of_ranks:.2f} from the ranks and {in_row:.2f} in the row; allowed the same "
                 "run's; write the page from the runs that wrote results.csv"
             )
-
-
-def number_of(value: Any) -> float | None:
-    """A row's number, or None where there is none: empty text, None, NaN."""
-    if value is None or value == "":
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None

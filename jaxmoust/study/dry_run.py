@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxmoust.config import Config
-from jaxmoust.report.findings import seconds_text
+from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime.folder import canonical_json
 from jaxmoust.runtime.paths import read_json
 from jaxmoust.study.experiment import Experiment

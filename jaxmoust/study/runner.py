@@ -14,10 +14,12 @@ import numpy as np
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.report import draw_counts, index
 from jaxmoust.report import html as report
-from jaxmoust.report import index
-from jaxmoust.report.page import COLUMNS, Arm, Gallery, Page, Section, check_ranks
-from jaxmoust.report.sections import diagnostics, sampler_mix
+from jaxmoust.report.arms import ArmInfo
+from jaxmoust.report.page import COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
+from jaxmoust.report.sections import diagnostics
+from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import environment
 from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.study.engines.local import compute_all
@@ -156,26 +158,29 @@ def make_page(
             continue
         if (gallery := reader.read(stage, "", lambda path, of=(name, stage): _gallery(path, *of, shape))) is not None:
             galleries.append(gallery)
-    page = Page(
+    arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms]
+    rows = [row for _, row in made]
+    draws = _read_draws(experiment, reader)
+    sections = _sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader)
+    return Page(
         title=experiment.name,
         question=experiment.question,
         command=command,
         baseline=experiment.baseline,
-        arms=[Arm(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms],
-        rows=[row for _, row in made],
+        arms=arms,
+        rows=rows,
         ranks=ranks,
         labels=test.labels,
         class_names=test.class_names,
         curves=curves,
         galleries=galleries,
-        draws=_read_draws(experiment, reader),
+        draws=draws,
         provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages if store.has(stage)],
         environment=environment(),
         config=config,
+        sections=sections,
+        unread=[*(f"{what}: {why}" for what, why in failed.items()), *reader.words],
     )
-    page.sections = _sections(page, _looked(experiment, store), reader)
-    page.unread = [*(f"{what}: {why}" for what, why in failed.items()), *reader.words]
-    return page
 
 
 class Reader:
@@ -219,34 +224,39 @@ def _gallery(path: Path, name: str, stage: Stage, shape: tuple[int, int, int]) -
     return Gallery(name, caption, _pictures(made, shape))
 
 
-def _sections(page: Page, looked: Mapping[str, Sequence[diagnostics.Looked]], reader: Reader) -> list[Section]:
-    """The page's further sections, without the looks whose files cannot be read."""
+def _sections(
+    arms: Sequence[ArmInfo],
+    baseline: str,
+    rows: Sequence[Mapping[str, Any]],
+    found: Mapping[str, Sequence[Diagnostic]],
+    reader: Reader,
+) -> list[Section]:
+    """The page's further sections, without the diagnostics whose files cannot be read."""
     try:
-        return diagnostics.collect(page, looked)
+        return diagnostics.collect(arms, baseline, rows, found)
     except DAMAGED:
-        whole: dict[str, list[diagnostics.Looked]] = {}
-        for table, one in ((table, one) for table, found in looked.items() for one in found):
+        whole: dict[str, list[Diagnostic]] = {}
+        for table, one in ((table, one) for table, of_table in found.items() for one in of_table):
             try:
-                diagnostics.PROBES[table]([one])
+                diagnostics.SECTIONS[table]([one])
                 whole.setdefault(table, []).append(one)
             except DAMAGED:
                 reader.miss(one.folder.name)
-        if sum(map(len, whole.values())) == sum(map(len, looked.values())):  # it is none of the files
+        if sum(map(len, whole.values())) == sum(map(len, found.values())):  # it is none of the files
             raise
-        return diagnostics.collect(page, whole)
+        return diagnostics.collect(arms, baseline, rows, whole)
 
 
-def _looked(experiment: Experiment, store: Store) -> dict[str, list[diagnostics.Looked]]:
-    """What the experiment's probes found, table by table."""
-    found: dict[str, list[diagnostics.Looked]] = {}
+def _diagnostics(experiment: Experiment, store: Store) -> dict[str, list[Diagnostic]]:
+    """What the experiment's diagnostics found, table by table."""
+    found: dict[str, list[Diagnostic]] = {}
     for probe in experiment.probes:
         result, folder = store.find(probe.stage), store.folder(probe.stage)
         if result is None:
             continue
-        looked = diagnostics.Looked(
-            probe.name, probe.set, probe.seed, result, folder, _only(experiment, store, probe.set)
-        )
-        found.setdefault(probe.table, []).append(looked)
+        top1_alone = _only(experiment, store, probe.set)
+        diagnostic = Diagnostic(probe.name, probe.set, probe.seed, result, folder, top1_alone)
+        found.setdefault(probe.table, []).append(diagnostic)
     return found
 
 
@@ -292,19 +302,19 @@ def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
     return [(row["step"], {shown[k]: float(v) for k, v in row.items() if k in shown}) for row in rows]
 
 
-def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, sampler_mix.Draws]:
+def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, draw_counts.DrawCounts]:
     """What each arm's sampler drew, its seeds added up; arms of which a run kept no record are left out."""
-    records: dict[str, list[sampler_mix.Draws | None]] = {}
+    records: dict[str, list[draw_counts.DrawCounts | None]] = {}
     for run in experiment.runs:
         record = reader.read(run.stage, "draws.json", _read_record) if reader.store.has(run.stage) else None
         records.setdefault(run.arm.name, []).append(record)
-    return {arm: sampler_mix.pooled(of_seeds) for arm, of_seeds in records.items() if None not in of_seeds}
+    return {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if None not in of_seeds}
 
 
-def _read_record(path: Path) -> sampler_mix.Draws | None:
+def _read_record(path: Path) -> draw_counts.DrawCounts | None:
     """The draws of one run; None of a run that kept no record."""
     record = read_json(path)
-    return None if record is None else sampler_mix.from_record(record)
+    return None if record is None else draw_counts.from_record(record)
 
 
 def _pictures(source: Source, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
@@ -318,18 +328,18 @@ def _pictures(source: Source, shape: tuple[int, int, int]) -> dict[str, np.ndarr
     }
 
 
-def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Run]) -> dict:
-    result, machine = store.find(stage), store.environment(stage)
+def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Run]) -> StageRecord:
+    result, machine = store.find(stage) or {}, store.environment(stage)
     run = labels.get(stage.name)
-    return {
-        "kind": stage.kind,
-        "digest": stage.name,
-        "seconds": result.get("seconds"),
-        "found": not computed,
-        "device": machine.get("device", ""),
-        "commit": machine.get("commit", ""),
-        "dirty": machine.get("dirty"),
-        "versions": machine.get("packages", {}),
-        "config": stage.config,
-        **({"arm": run.arm.name, "seed": run.seed} if run else {}),
-    }
+    return StageRecord(
+        stage.kind,
+        stage.name,
+        what=f"train {run.arm.name}, seed {run.seed}" if run else "",
+        found=not computed,
+        seconds=result.get("seconds"),
+        device=machine.get("device", ""),
+        commit=machine.get("commit", ""),
+        dirty=machine.get("dirty") is True,
+        versions=machine.get("packages", {}),
+        config=stage.config,
+    )

@@ -1,158 +1,101 @@
-"""Figures of what a sampler drew: the mix of sources as stacked bands over steps, and the classes as rows of shades.
+"""What a sampler drew over the steps: the sources as stacked bands, and below them the classes as rows of shades.
 
-Hand-written SVG as in charts.py. Bands are told apart by names written inside them, shades by lightness alone.
+Bands are told apart by names written inside them, shades by lightness alone.
 """
 
-import math
-from collections.abc import Sequence
+import itertools
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from jaxmoust.data.source import REAL
-from jaxmoust.report.charts import base as charts
-from jaxmoust.report.sections.sampler_mix import Draws, class_rows
-from jaxmoust.report.sections.sampler_mix_text import ratio_text
+from jaxmoust.report.charts.base import INK, PAPER, PERCENT, SEED, SYNTHETIC, Chart, shortened
+from jaxmoust.report.draw_counts import DrawCounts, class_rows
 
-WIDTH, LEFT, RIGHT = 220, 34, 218
-BAND_TOP, BAND_BOTTOM = 5, 61
-HEAT_TOP, HEAT_HEIGHT = 70, 90
-LABEL_PX, CHARACTER_PX = 12, 7.4  # height of a band's name, and the width of a letter of it in a wide font
-NAMED_ROW_PX = 7
-NUM_SHADES = 13  # odd, so that an even share is the middle of a shade and chance does not flicker about its border
-LEGEND = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+WIDTH = 180
+NAMED = 0.22  # a band's name stands where the band is at least this share of the draws
+REAL = "real"
+LETTER_PX = 7.4
+SHADES = 3  # for each doubling of the draws
 
 
-def shade(ratio: float) -> int:
-    """Returns the shade, 0 (none) to NUM_SHADES, of a ratio to an even share.
+def mix(draws: DrawCounts) -> Chart:
+    """Returns the figure of one arm; its classes only where some were preferred."""
+    import altair as alt
 
-    The scale is logarithmic from a quarter to four times, beyond which it stays; 0 is for what was never drawn.
-    """
-    if ratio <= 0:
-        return 0
-    return 1 + round((NUM_SHADES - 1) * (min(max(math.log2(ratio), -2.0), 2.0) + 2) / 4)
+    bands = _bands(draws)
+    return bands if draws.even_classes else alt.vconcat(bands, _classes(draws), spacing=6)
 
 
-def opacity(level: int) -> float:
-    """Returns the opacity of a shade: an even share is a light grey, so that more and less both stand out."""
-    return 0.0 if level == 0 else round(0.05 + 0.87 * ((level - 1) / (NUM_SHADES - 1)) ** 1.6, 3)
-
-
-def panel(draws: Draws, alt: str) -> Markup:
-    """Draws one arm's figure over its steps: above the share of each source, below a row of shades per class.
-
-    Args:
-        alt: the figure in words.
-    """
-    last = draws.step_edges[-1]
-    xs = [round(LEFT + edge / last * (RIGHT - LEFT), 1) for edge in draws.step_edges]
-    titles, ratios = class_rows(draws)
-    row_px = min(HEAT_HEIGHT / len(titles), 16)
-    bottom = HEAT_TOP + row_px * len(titles)
-    parts = [*_bands(draws, xs), *_heat(ratios, titles, xs, row_px)]
-    for tick in charts.ticks(0, last, 2):
-        x = LEFT + tick / last * (RIGHT - LEFT)
-        anchor = "end" if x > RIGHT - 12 else "middle" if tick else "start"
-        text = charts.number(tick)
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 13:.1f}" text-anchor="{anchor}" class="tick">{text}</text>')
-    return charts.svg(WIDTH, round(bottom + 17), parts, alt)
-
-
-def _bands(draws: Draws, xs: Sequence[float]) -> list[str]:
+def _bands(draws: DrawCounts) -> Any:
     """The sources stacked upwards: real images first, then the synthetic sets in their order."""
+    import altair as alt
+
+    edges = list(draws.step_edges)
     order = sorted(range(len(draws.source_names)), key=lambda s: draws.source_names[s] != REAL)
     tops = np.cumsum(draws.shares[:, order], axis=1)
-    height = BAND_BOTTOM - BAND_TOP
-    parts, names, low, num_made = [], [], np.zeros(len(tops)), sum(name != REAL for name in draws.source_names)
-    made = 0
-    for i, s in enumerate(order):
-        name, high = draws.source_names[s], tops[:, i]
-        kind, fill = ("real", "") if name == REAL else ("made", f' fill-opacity="{0.8 - 0.55 * made / num_made:.2f}"')
-        made += name != REAL
-        if (high - low).max() > 0:
-            path = _outline(xs, BAND_BOTTOM - height * high, BAND_BOTTOM - height * low)
-            share = draws.shares[:, s].mean()
-            parts.append(
-                f'<path d="{path}" class="band {kind}"{fill}><title>{escape(name)}: {share:.0%}</title></path>'
-            )
-            names.append(_band_name(name, xs, BAND_BOTTOM - height * high, BAND_BOTTOM - height * low))
+    rows, names = [], []
+    low = np.zeros(len(tops))
+    for s, high in zip(order, tops.T, strict=True):
+        name, ends = draws.source_names[s], [*range(len(tops)), len(tops) - 1]
+        rows += [
+            {"step": edge, "low": low[w], "high": high[w], "source": name} for edge, w in zip(edges, ends, strict=True)
+        ]
+        w = _widest(high - low)
+        if high[w] - low[w] >= NAMED:
+            written, last = shortened(name, 14), edges[-1]
+            half = last * LETTER_PX / 2 * len(written) / WIDTH  # so that it does not leave the frame
+            step = min(max((edges[w] + edges[w + 1]) / 2, half), last - half)
+            names.append({"step": step, "share": (low[w] + high[w]) / 2, "name": written})
         low = high
-    for share, y in (("100 %", BAND_TOP + 4), ("50", (BAND_TOP + BAND_BOTTOM) / 2 + 4), ("0", BAND_BOTTOM + 4)):
-        parts.append(f'<text x="{LEFT - 4}" y="{y:g}" text-anchor="end" class="tick">{share}</text>')
-    return parts + names
+    synthetic = [name for name in draws.source_names if name != REAL]
+    depth = [0.8 - 0.55 * i / len(synthetic) for i in range(len(synthetic))]
+    colours = alt.Scale(domain=[REAL, *synthetic], range=[SEED, *[SYNTHETIC] * len(synthetic)])
+    opacities = alt.Scale(domain=[REAL, *synthetic], range=[0.38, *depth])
+    x = alt.X("step:Q", title=None, axis=alt.Axis(tickCount=2, grid=False), scale=alt.Scale(nice=False))
+    y = alt.Y("low:Q", title=None, axis=alt.Axis(labelExpr=PERCENT, values=[0, 0.5, 1]), scale=alt.Scale(domain=[0, 1]))
+    area = alt.Chart(alt.InlineData(rows), width=WIDTH, height=60)
+    area = area.mark_area(interpolate="step-after", opacity=1, stroke=PAPER, strokeWidth=1)
+    text = alt.Chart(alt.InlineData(names)).mark_text(fontSize=11, fontWeight=600, limit=WIDTH)
+    return alt.layer(
+        area.encode(
+            x=x,
+            y=y,
+            y2="high:Q",
+            detail=alt.Detail("source:N"),
+            fill=alt.Fill("source:N", scale=colours, legend=None),
+            fillOpacity=alt.FillOpacity("source:N", scale=opacities, legend=None),
+        ),
+        text.encode(x="step:Q", y="share:Q", text="name:N"),
+    )
 
 
-def _outline(xs: Sequence[float], upper: NDArray, lower: NDArray) -> str:
-    """The path of a band: its upper steps to the right, its lower steps back; equal neighbours are one step."""
-    there = f"M{xs[0]:.1f} {upper[0]:.1f}"
-    for w in range(len(upper)):
-        there += f"V{upper[w]:.1f}" if w and f"{upper[w]:.1f}" != f"{upper[w - 1]:.1f}" else ""
-        there += f"H{xs[w + 1]:.1f}" if w + 1 == len(upper) or f"{upper[w]:.1f}" != f"{upper[w + 1]:.1f}" else ""
-    for w in reversed(range(len(lower))):
-        there += f"V{lower[w]:.1f}" if w + 1 == len(lower) or f"{lower[w]:.1f}" != f"{lower[w + 1]:.1f}" else ""
-        there += f"H{xs[w]:.1f}" if w == 0 or f"{lower[w]:.1f}" != f"{lower[w - 1]:.1f}" else ""
-    return there + "Z"
+def _widest(thickness: NDArray) -> int:
+    """The window where a band is thickest; of those that are about as thick the one nearest to the middle."""
+    windows = np.flatnonzero(thickness >= thickness.max() - 0.1)
+    return int(windows[np.abs(windows - (len(thickness) - 1) / 2).argmin()])
 
 
-def _band_name(name: str, xs: Sequence[float], upper: NDArray, lower: NDArray) -> str:
-    """The name where the band is thickest, cut in its middle where only that fits; nothing where that does not."""
-    for length in (len(name), 9, 7, 5):
-        text = charts.shortened(name, length)
-        if place := _thickest(CHARACTER_PX * len(text) + 8, xs, upper, lower):
-            x, y = place
-            return f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" class="band-name">{escape(text)}</text>'
-    return ""
+def _classes(draws: DrawCounts) -> Any:
+    """Rows of shades: the darker, the more often a class was drawn; on a logarithmic scale about an even share."""
+    import altair as alt
 
-
-def _thickest(width: float, xs: Sequence[float], upper: NDArray, lower: NDArray) -> tuple[float, float] | None:
-    """The middle of where a box of this width and of LABEL_PX height fits best into a band, None where it does not."""
-    best = (0.0,) * 4
-    for start in range(len(upper)):
-        stop = int(np.searchsorted(xs, xs[start] + width))
-        if stop >= len(xs):
-            break
-        top, base = upper[start:stop].max(), lower[start:stop].min()
-        # Of places about equally thick the one nearest to the middle.
-        middle = (xs[start] + xs[stop]) / 2
-        thick = base - top if base - top < LABEL_PX else LABEL_PX + 4 * ((base - top - LABEL_PX) // 4)
-        best = max(best, (float(thick), -abs(middle - (xs[0] + xs[-1]) / 2), middle, (top + base) / 2))
-    return best[2:] if best[0] >= LABEL_PX else None
-
-
-def _heat(ratios: NDArray, titles: Sequence[str], xs: Sequence[float], row_px: float) -> list[str]:
-    """Rows of shades, one path a shade, neighbours of one shade joined; and the rows' names where they can be read."""
-    paths: dict[int, list[str]] = {}
-    for row, of_windows in enumerate(ratios):
-        levels, start = [shade(r) for r in of_windows], 0
-        y = HEAT_TOP + row * row_px
-        for w, level in enumerate(levels):
-            if w + 1 == len(levels) or levels[w + 1] != level:
-                # Absolute borders: of two neighbours they are the same number, so that no seam shows.
-                box = f"M{xs[start]:.1f} {y:.1f}H{xs[w + 1]:.1f}V{y + row_px:.1f}H{xs[start]:.1f}z"
-                paths.setdefault(level, []).append(box)
-                start = w + 1
-    parts = [
-        f'<path d="{"".join(cells)}" opacity="{opacity(level)}"/>' for level, cells in sorted(paths.items()) if level
-    ]
-    height = row_px * len(titles)
-    frame = f'<rect x="{LEFT}" y="{HEAT_TOP}" width="{RIGHT - LEFT}" height="{height:.1f}" class="frame"/>'
-    # Rows that are single classes with room for a name are parted and named; groups run into one another.
-    lines, names = "", []
-    if row_px >= NAMED_ROW_PX:
-        lines = "".join(f"M{LEFT} {HEAT_TOP + i * row_px:.1f}H{RIGHT}" for i in range(1, len(titles)))
-        names = [_row_name(title, HEAT_TOP + (i + 0.5) * row_px + 3) for i, title in enumerate(titles)]
-    shades = f'<g class="heat" shape-rendering="crispEdges">{"".join(parts)}</g>'
-    return [shades, f'<path d="{lines}" class="gap"/>', frame, *names]
-
-
-def _row_name(title: str, y: float) -> str:
-    text = escape(charts.shortened(title, 6))
-    place = f'x="{LEFT - 4}" y="{y:.1f}" text-anchor="end"'
-    return f'<text {place} class="row-name">{text}<title>{escape(title)}</title></text>'
-
-
-def legend() -> list[tuple[str, float]]:
-    """Returns what to write beside each shade of the key, and its opacity."""
-    words = {0.0: "never", LEGEND[1]: f"{ratio_text(LEGEND[1])} or less", 1.0: "even", LEGEND[-1]: "4 or more"}
-    return [(words.get(ratio, ratio_text(ratio)), opacity(shade(ratio))) for ratio in LEGEND]
+    titles, ratios = class_rows(draws)
+    shades = np.round(SHADES * np.log2(np.clip(ratios, 0.25, 4)))
+    rows = []
+    for k, of_class in enumerate(np.where(ratios > 0, shades, np.nan)):
+        # Neighbours of one shade are one mark.
+        borders = [0, *(np.flatnonzero(np.diff(of_class)) + 1), len(of_class)]
+        rows += [
+            {"class": titles[k], "start": draws.step_edges[a], "stop": draws.step_edges[b], "shade": float(of_class[a])}
+            for a, b in itertools.pairwise(borders)
+            if ratios[k, a] > 0
+        ]
+    chart = alt.Chart(alt.InlineData(rows), width=WIDTH, height=max(60, min(90, 16 * len(titles))))
+    opacity = alt.Scale(domain=[-2 * SHADES, 2 * SHADES], range=[0.06, 0.92])
+    return chart.mark_rect(color=INK).encode(
+        x=alt.X("start:Q", title=None, axis=alt.Axis(tickCount=2, grid=False), scale=alt.Scale(nice=False)),
+        x2="stop:Q",
+        y=alt.Y("class:N", title=None, sort=titles, axis=alt.Axis(labelFontSize=8, labelLimit=30, labelPadding=3)),
+        opacity=alt.Opacity("shade:Q", scale=opacity, legend=None),
+    )

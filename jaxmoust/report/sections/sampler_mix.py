@@ -1,173 +1,77 @@
-"""What a sampler drew: counts by window of steps, source and class, and measures of them.
+"""What each arm's sampler drew, as a section of the page: the mix of sources over the steps, and a table."""
 
-The measures allow for chance: a window is a finite sample, so that no two are ever quite alike. Knows nothing of
-words, pictures, samplers or files.
-"""
+from jaxmoust.report.charts import base, sampler_mix
+from jaxmoust.report.draw_counts import MAX_ROWS, DrawCounts, class_rows
+from jaxmoust.report.page import Cell, Figure, Page, Section, Table
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-MAX_ROWS = 20  # of classes that a figure shows one by one; more are put together in as many groups
-EVEN = 0.05  # classes whose draws differ by less than this from an even share (root mean square) are called even
-CHANGED = 0.10  # the same between a quarter of the steps and all of them
-FIELDS = ("step_edges", "source_names", "class_names", "counts")
+# Where in the steps the table looks.
+MOMENTS = {"Start": 0.0, "Half": 0.5, "End": 1.0}
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """How often each source and class was drawn, by window of training steps.
-
-    Args:
-        step_edges: W + 1 rising integers from 0; window w holds the steps step_edges[w] to step_edges[w + 1] - 1.
-        source_names: S names; the real images are called "real".
-        class_names: K names.
-        counts: integers [W, S, K], none negative, with at least one draw in every window.
-    Raises: ValueError: anything else.
-    """
-
-    step_edges: Sequence[int]
-    source_names: Sequence[str]
-    class_names: Sequence[str]
-    counts: NDArray[np.int64]
-
-    def __post_init__(self):
-        counts, edges = np.asarray(self.counts), np.asarray(self.step_edges)
-        shape = (len(edges) - 1, len(self.source_names), len(self.class_names))
-        if min(shape) < 1 or edges[0] != 0 or (np.diff(edges) <= 0).any():
-            raise ValueError(
-                f"draws: got step_edges {list(self.step_edges)}, {shape[1]} sources and {shape[2]} classes; allowed "
-                "edges that rise from 0, and at least one of each"
-            )
-        if counts.shape != shape or counts.dtype.kind not in "iu":
-            raise ValueError(
-                f"draws: got counts {counts.dtype} {counts.shape}; allowed integers {shape}: windows, sources, classes"
-            )
-        if counts.min() < 0 or not counts.sum(axis=(1, 2)).all():
-            raise ValueError("draws: got a negative count or a window without draws; allowed neither; count them again")
-        object.__setattr__(self, "counts", counts)
-
-    @property
-    def shares(self) -> NDArray[np.float64]:
-        """The share of each source among a window's draws, [W, S]."""
-        of_sources = self.counts.sum(axis=2)
-        return of_sources / of_sources.sum(axis=1, keepdims=True)
-
-    @property
-    def by_class(self) -> NDArray[np.int64]:
-        """Draws of each class from all sources, [W, K]."""
-        return self.counts.sum(axis=1)
-
-    def window(self, progress: float) -> int:
-        """The window that holds the step at a progress in [0, 1]."""
-        step = progress * self.step_edges[-1]
-        return min(int(np.searchsorted(self.step_edges, step, side="right")), len(self.step_edges) - 1) - 1
-
-
-def from_record(record: Mapping[str, Any]) -> Draws:
-    """Returns the draws of a run's draws.json. Raises ValueError: a field is missing, or `Draws` refuses them."""
-    if missing := [name for name in FIELDS if name not in record]:
-        raise ValueError(f"draws: got a record without {missing}; allowed records with {list(FIELDS)}")
-    return Draws(*(record[name] for name in FIELDS[:3]), np.asarray(record["counts"]))
-
-
-def pooled(runs: Sequence[Draws]) -> Draws:
-    """Returns the draws of several runs (an arm's seeds) added up; shares of the sum are means over equal runs.
-
-    Raises: ValueError: the runs differ in windows, sources or classes.
-    """
-    first = runs[0]
-    for other in runs[1:]:
-        for name in FIELDS[:3]:
-            if list(getattr(other, name)) != list(getattr(first, name)):
-                raise ValueError(
-                    f"draws: got runs of one arm with {name} {list(getattr(first, name))} and "
-                    f"{list(getattr(other, name))}; allowed the same; run the arm's seeds with one configuration"
-                )
-    return Draws(first.step_edges, first.source_names, first.class_names, sum(run.counts for run in runs))
-
-
-def same(a: Draws, b: Draws) -> bool:
-    """Whether two arms drew the same, count for count."""
-    return all(list(getattr(a, name)) == list(getattr(b, name)) for name in FIELDS[:3]) and np.array_equal(
-        a.counts, b.counts
+def sections(page: Page) -> list[Section]:
+    """Returns the section, or none for a page without a record of draws; arms that drew the same share a figure."""
+    known = [(arm.title, page.draws[arm.name]) for arm in page.arms if arm.name in page.draws]
+    if not known:
+        return []
+    groups: list[tuple[list[str], DrawCounts]] = []
+    for title, draws in known:
+        like = next((titles for titles, other in groups if draws.is_like(other)), None)
+        if like is None:
+            groups.append(([title], draws))
+        else:
+            like.append(title)
+    figures = []
+    for titles, draws in groups:
+        if len(_used(draws)) > 1 or not draws.even_classes:
+            names = " · ".join(titles)
+            figures.append(Figure(names, "", base.markup(sampler_mix.mix(draws), f"{names}: {_words(draws)}")))
+    num_windows = max(len(draws.counts) for _, draws in known)
+    words = (
+        f"Counted from every run's sampler, all seeds together, in up to {num_windows} windows of steps. Above, the "
+        "share of each source among the draws, real images at the bottom; arms that drew one source throughout are in "
+        "the table alone. Below, where some classes were preferred, a row for each class"
     )
+    if len(page.class_names) > MAX_ROWS:
+        words += f" (of {len(page.class_names)}, {MAX_ROWS} groups, the most drawn at the top)"
+    words += ": the darker, the more often, on a logarithmic scale from a quarter of an even share to four times."
+    missing = [arm.title for arm in page.arms if arm.name not in page.draws]
+    notes = [f"No record was kept for {', '.join(missing)}."] if missing else []
+    notes.append("The counts by window, source and class are in draws.json of every run's stage.")
+    columns = ("Arm", "Source", *(f"{moment}, %" for moment in MOMENTS), "All steps, %", "Draws of a class")
+    rows = [row for title, draws in known for row in _rows(title, draws)]
+    table = Table("The draws in numbers", columns, rows, "Draws of a class: times an even share.", folded=True)
+    return [Section("What each sampler drew", (), figures, (table,), notes, legend=words, small=True)]
 
 
-def unevenness(counts: NDArray) -> float:
-    """Root mean square deviation of class shares from an even share, in even shares, less what chance explains.
-
-    0 for even classes, sqrt(K - 1) when one class has it all. Of n draws from even classes chance makes the square
-    (K - 1) / n on average, with a standard deviation of sqrt(2 (K - 1)) / n; the mean and three of these are
-    subtracted. Drawing without replacement leaves less to chance, so that the allowance is ample.
-
-    Args:
-        counts: draws by class [K], at least one in all.
-    """
-    num_draws, free = counts.sum(), len(counts) - 1
-    square = len(counts) * ((counts / num_draws) ** 2).sum() - 1
-    return float(np.sqrt(max(square - (free + 3 * np.sqrt(2 * free)) / num_draws, 0.0)))
+def _used(draws: DrawCounts) -> list[int]:
+    return [s for s in range(len(draws.source_names)) if draws.counts[:, s].any()]
 
 
-def change(by_class: NDArray) -> float:
-    """The largest deviation of a quarter's class shares from the whole's, measured as `unevenness` is.
-
-    Args:
-        by_class: draws [W, K].
-    """
-    whole = by_class.sum(axis=0)
-    parts = [part.sum(axis=0) for part in np.array_split(by_class, min(4, len(by_class)))]
-    free, largest = len(whole) - 1, 0.0
-    for part in parts:
-        square = len(whole) * ((part / part.sum() - whole / whole.sum()) ** 2).sum()
-        largest = max(largest, square - (free + 3 * np.sqrt(2 * free)) / part.sum())
-    return float(np.sqrt(largest))
+def _words(draws: DrawCounts) -> str:
+    """The figure's alternative text: the share of each source at its ends, and the classes."""
+    shares = [
+        f"{draws.source_names[s]} {draws.shares[0, s]:.0%} of draws at first, {draws.shares[-1, s]:.0%} at the end"
+        for s in _used(draws)
+    ]
+    return f"{', '.join(shares)}; classes {_spread(draws)}".replace("%", " %")
 
 
-def class_rows(draws: Draws, max_rows: int = MAX_ROWS) -> tuple[list[str], NDArray[np.float64]]:
-    """Returns what the rows of a class histogram are called, and their draws relative to an even share [rows, W].
-
-    Up to `max_rows` classes have a row each, in their own order. More are put together in `max_rows` groups of
-    neighbours: in the order of their draws, the most drawn first, or in their own order where they are even (sorted,
-    chance would look like a slope).
-
-    Returns: names and ratios; 1 is an even share, 0 is never.
-    """
-    by_class, names = draws.by_class, list(draws.class_names)
-    order = np.arange(len(names))
-    whole = by_class.sum(axis=0)
-    if len(names) > max_rows and unevenness(whole) > EVEN:
-        order = np.argsort(-whole, kind="stable")
-    groups = np.array_split(order, min(max_rows, len(names)))
-    totals = by_class.sum(axis=1)
-    ratios = np.stack([by_class[:, group].sum(axis=1) / len(group) for group in groups]) * len(names) / totals
-    titles = [names[g[0]] if len(g) == 1 else f"{names[g[0]]} … {names[g[-1]]} ({len(g)})" for g in groups]
-    return titles, ratios
+def _spread(draws: DrawCounts) -> str:
+    """The least and the most drawn class (of many: group of classes) over all steps, in even shares."""
+    if draws.even_classes:
+        return "even"
+    titles, ratios = class_rows(draws)
+    means = ratios.mean(axis=1)
+    least, most = int(means.argmin()), int(means.argmax())
+    return f"{means[least]:.2g} ({titles[least]}) to {means[most]:.2g} ({titles[most]})"
 
 
-def extremes(part: NDArray, whole: NDArray, names: Sequence[str]) -> tuple[tuple[str, float], tuple[str, float]]:
-    """Returns the least and the most drawn class of a part of the draws, each with its ratio to an even share.
-
-    Of more than MAX_ROWS classes it is the tenth of them that is least and most drawn in the whole: single classes
-    would be those that chance picked.
-
-    Args:
-        part, whole: draws [K] of a part and of all steps.
-    """
-    ratios = part / part.sum() * len(names)
-    if len(names) <= MAX_ROWS:
-        low, high = int(ratios.argmin()), int(ratios.argmax())
-        return (names[low], float(ratios[low])), (names[high], float(ratios[high]))
-    order = np.argsort(whole, kind="stable")
-    tenth = max(1, len(names) // 10)
-    low, high = ratios[order[:tenth]].mean(), ratios[order[-tenth:]].mean()
-    return ("least drawn tenth", float(low)), ("most drawn tenth", float(high))
-
-
-def plain(draws: Draws) -> bool:
-    """Whether there is nothing to draw a figure of: one source, and its classes evenly throughout."""
-    used = np.count_nonzero(draws.counts.sum(axis=(0, 2)))
-    return used == 1 and change(draws.by_class) <= CHANGED and unevenness(draws.by_class.sum(axis=0)) <= EVEN
+def _rows(title: str, draws: DrawCounts) -> list[tuple[Cell, ...]]:
+    windows = [draws.window(progress) for progress in MOMENTS.values()]
+    percents = {
+        s: [*(100 * draws.shares[windows, s]).tolist(), 100 * float(draws.shares[:, s].mean())] for s in _used(draws)
+    }
+    return [
+        (title, draws.source_names[s], *((x, f"{x:.1f}") for x in of_source), _spread(draws))
+        for s, of_source in percents.items()
+    ]
