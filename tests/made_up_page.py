@@ -29,7 +29,7 @@ def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):
                 | {"seconds": 12.5 + i + seed / 8, "device": "2 CPU cores", "commit": "abcdef0"}
             )
             curves.setdefault(name, {})[seed] = [
-                (step, {"loss": 2.0 / step, "eval_top1": top1 - 30 / step}) for step in range(1, 201)
+                (step, {"loss": 2.0 / step, "top1": top1 - 30 / step}) for step in range(1, 201)
             ]
     pictures = {name: rng.integers(0, 256, (8, 8, 8, 1), np.uint8) for name in CLASSES}
     stages = [

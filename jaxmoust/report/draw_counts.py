@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-MAX_ROWS = 20  # of classes that a figure shows one by one; more are put together in as many groups
+REAL = "real"  # the name of the real images among the sources
 EVEN = 0.05  # classes whose draws differ by less than this from an even share (root mean square) are called even
+RARE = 1e-5  # the chance that even classes are not called so
 FIELDS = ("step_edges", "source_names", "class_names", "counts")
 
 
@@ -106,32 +108,22 @@ def _differing(a: DrawCounts, b: DrawCounts) -> list[str]:
 def unevenness(counts: NDArray) -> float:
     """Root mean square deviation of class shares from an even share, in even shares, less what chance explains.
 
-    0 for even classes, sqrt(K - 1) when one class has it all. Of n draws from even classes chance makes the square
-    (K - 1) / n on average, with a standard deviation of sqrt(2 (K - 1)) / n; the mean and three of these are
-    subtracted. Drawing without replacement leaves less to chance, so that the allowance is ample.
+    0 for even classes, sqrt(K - 1) when one class has it all. Of n draws from even classes chance makes n times the
+    square follow a chi-squared law with K - 1 degrees of freedom, of which the one in RARE is subtracted. Drawing
+    without replacement leaves less to chance, so that the allowance is ample.
 
     Args:
         counts: draws by class [K], at least one in all.
     """
-    num_draws, free = counts.sum(), len(counts) - 1
-    square = len(counts) * ((counts / num_draws) ** 2).sum() - 1
-    return float(np.sqrt(max(square - (free + 3 * np.sqrt(2 * free)) / num_draws, 0.0)))
+    num_draws, num_classes = counts.sum(), len(counts)
+    square = num_classes * ((counts / num_draws) ** 2).sum() - 1
+    return float(np.sqrt(max(square - stats.chi2.isf(RARE, max(num_classes - 1, 1)) / num_draws, 0.0)))
 
 
-def class_rows(draws: DrawCounts, max_rows: int = MAX_ROWS) -> tuple[list[str], NDArray[np.float64]]:
-    """Returns what the rows of a figure of classes are called, and their draws relative to an even share [rows, W].
-
-    Up to `max_rows` classes have a row each, in their own order. More are put together in `max_rows` groups of
-    neighbours in the order of their draws, the most drawn first.
-
-    Returns: names and ratios; 1 is an even share, 0 is never.
-    """
-    by_class, names = draws.by_class, list(draws.class_names)
-    order = np.arange(len(names))
-    if len(names) > max_rows:
-        order = np.argsort(-by_class.sum(axis=0), kind="stable")
-    groups = np.array_split(order, min(max_rows, len(names)))
-    totals = by_class.sum(axis=1)
-    ratios = np.stack([by_class[:, group].sum(axis=1) / len(group) for group in groups]) * len(names) / totals
-    titles = [names[g[0]] if len(g) == 1 else f"{names[g[0]]} … {names[g[-1]]} ({len(g)})" for g in groups]
-    return titles, ratios
+def spread(draws: DrawCounts) -> str:
+    """Returns "even", or how often the least and the most drawn class were drawn, in even shares."""
+    if draws.even_classes:
+        return "even"
+    ratios = draws.by_class.sum(axis=0) * len(draws.class_names) / draws.counts.sum()
+    ends = [int(ratios.argmin()), int(ratios.argmax())]
+    return " to ".join(f"{ratios[k]:.2g} ({draws.class_names[k]})" for k in ends)

@@ -15,11 +15,16 @@ from jaxmoust.analysis import accuracy
 from jaxmoust.report import findings, numbers
 from jaxmoust.report.arms import number_of
 from jaxmoust.report.charts import intervals, pictures
-from jaxmoust.report.page import TEXT_COLUMNS, Cell, Figure, Page, Table
+from jaxmoust.report.page import COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Table
 from jaxmoust.report.sections import sampler_mix, training
 from jaxmoust.runtime.paths import atomic_write
 
 MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
+BOOTSTRAP = (
+    "low and high are the 95 % intervals of the table above. Those called bootstrap are percentiles of resampled "
+    "seeds, of the difference also of resampled test images. Of three or so seeds those of a mean are too short, as "
+    "three hardly show how far seeds stray."
+)
 
 
 def write_report(page: Page, folder: str | Path) -> Path:
@@ -69,7 +74,7 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "answer": findings.answer(page),
         "gained": any(arm.verdict == "better" for arm in findings.contenders(page)),
         "gaps": findings.gaps(page),
-        "facts": _facts(page),
+        "seconds": sum(number_of(row["seconds"]) or 0.0 for row in page.rows),
         "figures": _figures(page),
         "sections": [*page.sections, *training.sections(page), *sampler_mix.sections(page)],
         "shown_classes": pictured[:MAX_CLASSES_PICTURED],
@@ -81,31 +86,17 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "shades": pictures.shades(classes),
         "titles": {arm.name: arm.title for arm in page.arms},
         "worst": {name: accuracy.worst_class(values) for name, values in classes.items()},
-        "tables": [_runs(page), _summary(summary), *_pairs(page)],
+        "tables": [
+            _csv_table(f"results.csv, {_count(len(page.rows), 'run')}", page.rows, COLUMNS),
+            _csv_table(f"summary.csv, {_count(len(summary), 'arm')}: intervals by bootstrap", summary, (), BOOTSTRAP),
+            *_pairs(page),
+        ],
         "downloads": {
             f"{name}.csv": pictures.data_uri(text.encode(), "text/csv;charset=utf-8")
             for name, text in (("results", findings.csv_text(page.rows)), ("summary", findings.csv_text(summary, ())))
         },
         "wilson": _wilson_margin(page),
     }
-
-
-def _facts(page: Page) -> dict[str, str]:
-    def every(column: str) -> str:
-        return ", ".join(dict.fromkeys(str(row[column]) for row in page.rows if row[column]))
-
-    seconds = sum(number_of(row["seconds"]) or 0.0 for row in page.rows)
-    dirty = sum(stage.dirty for stage in page.provenance)
-    changed = f"; {dirty} of {len(page.provenance)} stages by a tree with changes not committed" if dirty else ""
-    facts = {
-        "runs": f"{len(page.rows)} of {len(page.arms) * len(page.seeds)}",
-        "seeds": ", ".join(map(str, page.seeds)),
-        "test images": f"{len(page.labels):,} in {len(page.class_names)} classes",
-        "time of the classifiers": numbers.seconds_text(seconds),
-        "device": every("device"),
-        "commit": every("commit") + changed,
-    }
-    return {name: text for name, text in facts.items() if text}
 
 
 def _wilson_margin(page: Page) -> tuple[float, float] | None:
@@ -153,30 +144,17 @@ def _classes(page: Page) -> dict[str, list[float]]:
     return {name: np.mean(of_seeds, axis=0).tolist() for name, of_seeds in per_class.items() if of_seeds}
 
 
-def _runs(page: Page) -> Table:
-    columns = findings.columns_of(page.rows)
-    rows = [[_plain(row.get(name), name in TEXT_COLUMNS) for name in columns] for row in page.rows]
-    return Table(f"results.csv, {_count(len(rows), 'run')}", columns, rows, folded=True)
+def _csv_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], note: str = "") -> Table:
+    """A CSV file as a table; of numbers that came as text, as they stand there."""
 
+    def cell(value: Any, is_text: bool) -> Cell:
+        if isinstance(value, float) and not columns:
+            return value
+        return str(value) if is_text else (number_of(value), str(value))
 
-def _summary(summary: Sequence[Mapping[str, Any]]) -> Table:
-    note = (
-        "low and high are the 95 % intervals of the table above. Those called bootstrap are percentiles of resampled "
-        "seeds, of the difference also of resampled test images. Of three or so seeds those of a mean are too short, "
-        "as three hardly show how far seeds stray."
-    )
-    rows = [
-        [x if isinstance(x, float) else _plain(x, name in ("arm", "baseline")) for name, x in row.items()]
-        for row in summary
-    ]
-    title = f"summary.csv, {_count(len(rows), 'arm')}: intervals by bootstrap beside those above"
-    return Table(title, list(summary[0]), rows, note, folded=True)
-
-
-def _plain(value: Any, is_text: bool) -> Cell:
-    """A value of a CSV file as it stands there."""
-    text = "" if value is None else str(value)
-    return text if is_text else (number_of(value), text)
+    names = findings.columns_of(rows, columns)
+    cells = [[cell("" if row.get(name) is None else row[name], name in TEXT_COLUMNS) for name in names] for row in rows]
+    return Table(title, names, cells, note, folded=True)
 
 
 def _count(n: int, what: str) -> str:

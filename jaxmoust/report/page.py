@@ -22,7 +22,7 @@ COLUMNS = (
     *("experiment", "arm", "seed", "generator", "fine_tuning", "sampler", "n_base", "n_synthetic", "share"),
     *("steps", "top1", "top5", "n_test", "seconds", "device", "commit"),
 )
-TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit")
+TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit", "baseline")
 
 Cell = str | float | None | tuple[float | None, str]
 

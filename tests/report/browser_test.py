@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from jaxmoust.report import findings, index
 from jaxmoust.report import html as report
-from jaxmoust.report.charts import base as charts
+from jaxmoust.report.charts import intervals
+from jaxmoust.report.draw_counts import DrawCounts
 from jaxmoust.report.page import Figure, Section, Table
-from jaxmoust.report.sections.sampler_mix import Draws
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 
@@ -41,19 +41,19 @@ def browser() -> Iterator[sync_api.Browser]:
 def whole_page():
     """A page with everything that a page can have, long names among it."""
     cells = np.random.default_rng(0).poisson(500, (16, 2, len(CLASSES)))
-    draws = {"arm1": Draws(list(range(0, 801, 50)), ["real", "edm"], list(CLASSES), cells)}
-    dots = [charts.Dots("A set", (1.0, 2.0), 1.5, (0.5, 2.5), "1.50 [0.50, 2.50]")]
-    rows = [("gap", "edm", 91.25, "0.95 [0.94, 0.97]"), ("gap", "a_set_of_a_long_name", -3, None)]
+    draws = {"arm1": DrawCounts(list(range(0, 801, 50)), ["real", "edm"], list(CLASSES), cells)}
+    chart = intervals.figure([intervals.Interval("A set", (1.0, 2.0), 1.5, (0.5, 2.5))], 0.0, "points", signed=True)
+    rows = [("gap", "edm", 91.25, (0.953, "0.95 [0.94, 0.97]")), ("gap", "a_set_of_a_long_name", -3, None)]
     section = Section(
         "Domain gap",
         ("A classifier tells them apart.",),
-        (Figure("How far apart", "A triangle is a set.", charts.interval_chart(dots, 0.0, "points", cut=None)),),
-        (Table("Numbers", ("name", "set", "accuracy", "AUC"), rows, [(None, None, None, 0.953), (None,) * 4]),),
+        (Figure("How far apart", "A triangle is a set.", chart),),
+        (Table("Numbers", ("name", "set", "accuracy", "AUC"), rows),),
         ("Small print.",),
         legend="Above the figures.",
     )
     pairs = '<div class="pairs"><figure><figcaption class="note">0.5</figcaption></figure></div>'
-    figures = [Figure(f"Set {i}", "", charts.svg(100, 60, [], "A set") if i % 2 else Markup(pairs)) for i in range(6)]
+    figures = [Figure(f"Set {i}", "", chart if i % 2 else Markup(pairs)) for i in range(6)]
     section = (section, Section("In pairs", figures=figures, columns=2))
     return make_page(draws=draws, sections=section, command=f"jaxmoust study --config={'long/' * 40}trial.py")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from made_up_page import make_page
@@ -9,6 +10,7 @@ from made_up_page import make_page
 from jaxmoust.report import findings, index
 from jaxmoust.report import html as report
 from jaxmoust.report.index import summarise, write_index, write_summary
+from jaxmoust.report.numbers import interval_text, points
 from jaxmoust.report.page import Section
 
 
@@ -33,7 +35,7 @@ def test_index_has_every_study_with_its_answer_from_the_numbers(runs):
     html = write_index(folder).read_text()
     assert write_index(folder) == folder / "index.html"
     for page in pages.values():
-        headline = findings.headline(page, findings.tabulate(page))
+        headline = findings.headline(page)
         assert headline.replace("'", "&#39;").replace("<", "&lt;").replace(">", "&gt;") in html
     assert "<gain>" not in html and html.count('role="img"') == 1
 
@@ -72,26 +74,18 @@ def test_summary_is_plain_and_has_the_best_arm(runs):
     _, pages = runs
     summary = summarise(pages["gain"])
     assert json.loads(json.dumps(summary))["best"]["arm"] == "Arm 1"
-    line = findings.tabulate(pages["gain"])[1]
+    line = pages["gain"].summaries[1]
     assert summary["best"]["mean"] == line.difference.mean == pytest.approx(sum(summary["best"]["values"]) / 3)
     assert summarise(pages["empty"])["best"] is None
 
 
 def test_index_begins_with_what_a_study_s_sections_say(runs):
     folder, pages = runs
-    pages["gain"].sections = (Section("Worth", answer="Five are worth one."),)
-    write_summary(pages["gain"], folder / "gain")
+    page = replace(pages["gain"], sections=(Section("Worth", answer="Five are worth one."),))
+    write_summary(page, folder / "gain")
     html = write_index(folder).read_text()
-    said = findings.headline(pages["gain"], findings.tabulate(pages["gain"]))
+    said = findings.headline(pages["gain"])
     assert html.index("<p>Five are worth one.</p>") < html.index(f"<p>{said}")
-
-
-def test_index_shows_a_summary_from_before_sections_had_an_answer(runs):
-    folder, _ = runs
-    path = folder / "gain" / "report" / "summary.json"
-    summary = {name: x for name, x in json.loads(path.read_text()).items() if name != "sections"}
-    path.write_text(json.dumps(summary))
-    assert "Arm 1 gains" in write_index(folder).read_text()
 
 
 # --- the answer in one sentence --------------------------------------------------------------------------------------
@@ -99,31 +93,31 @@ def test_index_shows_a_summary_from_before_sections_had_an_answer(runs):
 
 def headline(**changes):
     page = make_page(**changes)
-    return findings.headline(page, findings.tabulate(page)), findings.tabulate(page)
+    return findings.headline(page), page.summaries
 
 
 def test_headline_gives_the_gain_with_its_interval_p_and_seeds():
-    said, lines = headline()
-    d = lines[1].difference
-    half = (d.interval[1] - d.interval[0]) / 2
-    assert said.startswith(f"Arm 1 gains {d.mean:.2f} ± {half:.2f} points of Top-1 over Arm 0 (95 % interval; p ")
-    assert said.endswith("after Holm over 2 comparisons, n = 3).")
+    said, arms = headline()
+    numbers = interval_text(arms[1].difference.mean, arms[1].difference.interval, signed=True)
+    assert said.startswith(f"Arm 1 is significantly better than Arm 0: {numbers} points of Top-1, ")
+    assert said.endswith("after Holm over 2 comparisons; n = 3 seeds, 240 test images).")
 
 
 def test_headline_of_one_comparison_has_no_correction():
     said, _ = headline(gains=(0, 40), num_seeds=5)
-    assert "Holm" not in said and said.endswith("n = 5).")
+    assert "Holm" not in said and "n = 5 seeds" in said
 
 
 def test_headline_claims_no_gain_that_is_not_significant():
     said, _ = headline(gains=(0, 1, -1), seed_noise=8)
-    assert said.startswith("No arm beats Arm 0 significantly; the ")
+    assert said.startswith("No arm is significantly better than Arm 0. The ")
 
 
 def test_headline_says_when_every_arm_loses():
-    said, lines = headline(gains=(0, -40, -60))
-    assert said.startswith(f"Every other arm loses to Arm 0: Arm 1 the least, {-lines[1].difference.mean:.2f} ± ")
-    assert headline(gains=(0, -40))[0].startswith("Arm 1 loses to Arm 0: ")
+    said, arms = headline(gains=(0, -40, -60))
+    number = points(arms[1].difference.mean)
+    assert said.startswith(f"Every other arm is significantly worse than Arm 0; Arm 1 the least: {number} [")
+    assert headline(gains=(0, -40))[0].startswith("Arm 1 is significantly worse than Arm 0: ")
 
 
 def test_headline_from_one_seed_claims_nothing():

@@ -19,7 +19,7 @@ from jaxmoust.cli import call
 from jaxmoust.data.sources import registry as sources
 from jaxmoust.report.page import Section
 from jaxmoust.report.sections import diagnostics
-from jaxmoust.report.sections.diagnostics import Looked
+from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime import stop
 from jaxmoust.study import runner as study_run
 from jaxmoust.study.experiment import Arm, Experiment, Probe, Run
@@ -288,19 +288,19 @@ def test_study_of_a_finished_store_needs_not_write_it(cli, two_arms, tmp_path, m
     assert cli(f"study --config={two_arms[0]} --workdir={tmp_path}/study --store={two_arms[1]}").code == 0
 
 
-def test_sections_leave_out_a_look_whose_files_are_lost(tmp_path):
-    looked = {"domains": [Looked("edm", "edm", 0, {}, tmp_path / "domain-0123")]}
+def test_sections_leave_out_a_diagnostic_whose_files_are_lost(tmp_path):
+    page, found = made_up_page.make_page(), {"domains": [Diagnostic("edm", "edm", 0, {}, tmp_path / "domain-0123")]}
     reader = study_run.Reader(Store(tmp_path, run=None))
-    assert study_run._sections(made_up_page.make_page(), looked, reader) == []
+    assert study_run._sections(page.arms, page.baseline, page.rows, found, reader) == []
     assert reader.words[0].startswith("A file is missing or damaged in domain-0123 of ")
 
 
 def test_sections_raise_what_no_file_is_to_blame_for(tmp_path, monkeypatch):
-    looked = {"domains": [Looked("edm", "edm", 0, {}, tmp_path)]}
-    monkeypatch.setitem(diagnostics.PROBES, "domains", lambda found: Section("Fine"))
-    monkeypatch.setattr(diagnostics.ratio_section, "sections", lambda page: {}["a bug"])
+    page, found = made_up_page.make_page(), {"domains": [Diagnostic("edm", "edm", 0, {}, tmp_path)]}
+    monkeypatch.setitem(diagnostics.SECTIONS, "domains", lambda found: Section("Fine"))
+    monkeypatch.setattr(diagnostics.ratio, "sections", lambda arms, baseline: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
-        study_run._sections(made_up_page.make_page(), looked, study_run.Reader(Store(tmp_path, run=None)))
+        study_run._sections(page.arms, page.baseline, page.rows, found, study_run.Reader(Store(tmp_path, run=None)))
 
 
 def test_page_has_the_configuration_that_it_was_made_of(two_arms):
@@ -327,8 +327,8 @@ def test_pictures_of_images_of_several_sizes_have_the_networks_shape(tmp_path):
 def test_page_shows_what_the_runs_records_say_was_drawn(quick_study):
     """The quick study's arms: one is half synthetic, one wholly, three are real alone."""
     page = (quick_study.workdir / "report" / "index.html").read_text()
-    text = page[page.index('id="draws"') : page.index('id="images"')]
-    assert "No record" not in text and "dm only" in text and "eal images only" in text
+    text = page[page.index('id="what-each-sampler-drew"') : page.index('id="classes"')]
+    assert "No record" not in text and ">edm</td>" in text and ">real</td>" in text
     record = json.loads((quick_study.stage("train", sampler="share") / "draws.json").read_text())
     assert record["step_edges"][-1] == 10 and np.sum(record["counts"]) > 0
 
@@ -369,7 +369,7 @@ def test_probes_are_computed_and_shown_with_what_they_found(tmp_path):
         *("sample edm, seed 0", "domain gap, seed 0", "sample edm, seed 1", "domain gap, seed 1"),
         "measure near, seed 0",
     ]
-    found = study_run._looked(experiment, store)
+    found = study_run._diagnostics(experiment, store)
     assert [(one.name, one.seed, one.result) for one in found["domains"]] == [
         ("gap", 0, {"accuracy": 91.5}),
         ("gap", 1, {"accuracy": 91.5}),

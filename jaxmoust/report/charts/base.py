@@ -29,7 +29,7 @@ SMALL = 220  # of a small multiple
 # The page's colours by their names in style.html, as they are in light mode; no two are the same.
 PAPER, INK, SOFT, RULE, GRID = "#ffffff", "#16191d", "#59616b", "#dfe3e8", "#e9ecef"
 BETTER, WORSE, NEUTRAL, SEED, SYNTHETIC = "#0b62a8", "#b8480a", "#545c66", "#8a939d", "#7650b5"
-_VARIABLES = {
+VARIABLES = {
     **{PAPER: "paper", INK: "ink", SOFT: "soft", RULE: "rule", GRID: "grid", BETTER: "better", WORSE: "worse"},
     **{NEUTRAL: "neutral", SEED: "seed", SYNTHETIC: "synthetic"},
 }
@@ -93,19 +93,22 @@ def _spec(chart: Chart) -> dict[str, Any]:
 def _inline(svg: str, words: str) -> Markup:
     """An SVG file as a part of the page: in its colours and fonts, with ids of its own, without what it leaves out."""
     root = ET.fromstring(svg)
-    own = hashlib.sha256(f"{words}\n{svg}".encode()).hexdigest()[:8]
+    # Vega counts its ids through the process, so that neither they nor their number may be part of the page's.
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    own = hashlib.sha256(re.sub(r"clip\d+", "", f"{words}\n{svg}").encode()).hexdigest()[:8]
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         for name, value in list(element.items()):
             if name in _UNUSED - ({"width", "height"} if element.tag == "rect" else set()) or name.startswith("aria"):
                 del element.attrib[name]
-            elif value in _VARIABLES:
-                element.set(name, f"var(--{_VARIABLES[value]})")
+            elif value in VARIABLES:
+                element.set(name, f"var(--{VARIABLES[value]})")
             elif name == "id":
-                element.set(name, f"{own}-{value}")
-            else:
-                value = value.replace("url(#", f"url(#{own}-")
-                element.set(name, value if "opacity" in name else re.sub(r"(\.\d)\d+", r"\1", value))
+                element.set(name, f"{own}-{ids.index(value)}")
+            elif value.startswith("url(#"):
+                element.set(name, f"url(#{own}-{ids.index(value[5:-1])})")
+            elif "opacity" not in name:
+                element.set(name, re.sub(r"(\.\d)\d+", r"\1", value))
         for child in list(element):
             if child.get("d") in ("", "M0,0h0v0h0Z") or child.get("display") == "none":
                 element.remove(child)

@@ -6,28 +6,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from jaxmoust.report.charts.base import (
-    BETTER,
-    DASHES,
-    NEUTRAL,
-    PAPER,
-    SEED,
-    SOFT,
-    WIDTH,
-    WORSE,
-    Chart,
-    markup,
-    shortened,
-)
+from jaxmoust.report.charts import base
 from jaxmoust.report.numbers import interval_text
 
 ROW_PX = 45
 # Shape and colours by verdict: they differ in grey as much as in colour.
 MARKS = {
-    "baseline": ("square", NEUTRAL, PAPER),
-    "better": ("triangle-up", BETTER, PAPER),
-    "worse": ("triangle-down", WORSE, PAPER),
-    "undecided": ("circle", PAPER, NEUTRAL),
+    "baseline": ("square", base.NEUTRAL, base.PAPER),
+    "better": ("triangle-up", base.BETTER, base.PAPER),
+    "worse": ("triangle-down", base.WORSE, base.PAPER),
+    "undecided": ("circle", base.PAPER, base.NEUTRAL),
 }
 
 
@@ -45,10 +33,10 @@ class Interval:
 def figure(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> Markup:
     """Draws `intervals` with the numbers of all arms as its alternative text."""
     words = "; ".join(f"{arm.title} {interval_text(arm.mean, arm.interval, signed)}" for arm in arms)
-    return markup(intervals(arms, reference, axis, signed), f"{axis}: {words}")
+    return base.markup(intervals(arms, reference, axis, signed), f"{axis}: {words}")
 
 
-def intervals(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> Chart:
+def intervals(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> base.Chart:
     """Returns a chart with a line an arm: the mean as a shape, its interval as a bar, each seed as a dot below it.
 
     Args:
@@ -61,7 +49,7 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
 
     def row(i: int, arm: Interval) -> dict[str, Any]:
         text = interval_text(arm.mean, arm.interval, signed)
-        title = shortened(arm.title, max(8, int((WIDTH - 6.6 * len(text) - 10) / 7.5)))
+        title = base.shortened(arm.title, max(8, int((base.WIDTH - 6.6 * len(text) - 10) / 7.5)))
         low, high = arm.interval or (None, None)
         if not signed and low is not None and high is not None:
             low, high = max(low, 0.0), min(high, 100.0)
@@ -73,12 +61,12 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
         return {"field": "verdict", "type": "nominal", "scale": scale, "legend": None}
 
     rows = alt.InlineData([row(i, arm) for i, arm in enumerate(arms)])
-    chart = alt.Chart(rows, width=WIDTH - 8, height=ROW_PX * len(arms))
+    chart = alt.Chart(rows, width=base.WIDTH - 8, height=ROW_PX * len(arms))
     x = alt.X("mean:Q", title=axis, axis=alt.Axis(tickCount=4), scale=alt.Scale(zero=False, nice=False, padding=10))
     y = alt.Y("i:Q", axis=None, scale=alt.Scale(domain=[-0.6, len(arms) - 0.5], reverse=True, nice=False))
     # Beside the marks only: a line through the numbers above them would be read as part of them.
-    dashed = chart.mark_rule(strokeDash=DASHES).encode(x="reference:Q", y=alt.Y("top:Q", axis=None), y2="bottom:Q")
-    seeds = chart.transform_flatten(["seeds"]).mark_circle(yOffset=11, size=18, color=SEED, opacity=1)
+    dashed = chart.mark_rule(strokeDash=base.DASHES).encode(x="reference:Q", y=alt.Y("top:Q", axis=None), y2="bottom:Q")
+    seeds = chart.transform_flatten(["seeds"]).mark_circle(yOffset=11, size=18, color=base.SEED, opacity=1)
     means = chart.mark_point(size=130, strokeWidth=1.6, opacity=1).encode(
         x=x,
         y=y,
@@ -88,9 +76,11 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
     )
     return alt.layer(
         *([dashed] if reference is not None else []),
-        chart.mark_errorbar(ticks=True).encode(x=alt.X("low:Q", title=axis), x2="high:Q", y=y),
+        chart.transform_filter("isValid(datum.low)")
+        .mark_errorbar(ticks=True)
+        .encode(x=alt.X("low:Q", title=axis), x2="high:Q", y=y),
         seeds.encode(x="seeds:Q", y=y),
         means,
         chart.mark_text(align="left", dy=-19, fontWeight=600).encode(x=alt.value(0), y=y, text="title:N"),
-        chart.mark_text(align="right", dy=-19, color=SOFT).encode(x=alt.value(WIDTH - 8), y=y, text="text:N"),
+        chart.mark_text(align="right", dy=-19, color=base.SOFT).encode(x=alt.value(base.WIDTH - 8), y=y, text="text:N"),
     )

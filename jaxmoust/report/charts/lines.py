@@ -14,6 +14,7 @@ HEIGHT, PANEL_PX = 220, 96
 SHAPES = ["circle", "triangle-up", "square", "diamond", "triangle-down", "cross"]
 MOST_SERIES = len(SHAPES)
 AXIS_TITLE: dict[str, Any] = {"anchor": "middle", "color": SOFT, "fontSize": 11, "fontWeight": "normal"}
+BANDED = "isValid(datum.low)"  # what has an interval
 ARROWS = {"at most": "triangle-left", "": "circle", "at least": "triangle-right"}  # to where the truth lies
 
 
@@ -45,12 +46,14 @@ def learning_curve(curve: Rows, measured: Rows, mixtures: Rows) -> Chart:
         alt.Chart(alt.InlineData(list(rows)), width=WIDTH - 50, height=HEIGHT) for rows in (curve, measured, mixtures)
     )
     return alt.layer(
-        fitted.mark_area().encode(x=x, y=alt.Y("low:Q", title="error, %"), y2="high:Q"),
+        fitted.transform_filter(BANDED).mark_area().encode(x=x, y=alt.Y("low:Q", title="error, %"), y2="high:Q"),
         fitted.mark_line().encode(x=x, y=y),
         mixed.mark_rule(color=SEED, strokeWidth=0.8).encode(x="n_base:Q", x2="n_eq:Q", y="error:Q"),
         mixed.mark_circle(color=SEED, size=10, opacity=1).encode(x="n_base:Q", y="error:Q"),
         _bounded(alt, mixed, "n_eq:Q", "error:Q"),
-        cells.mark_errorbar(ticks=False).encode(x=x, y=alt.Y("low:Q", title="error, %"), y2="high:Q"),
+        cells.transform_filter(BANDED)
+        .mark_errorbar(ticks=False)
+        .encode(x=x, y=alt.Y("low:Q", title="error, %"), y2="high:Q"),
         cells.mark_square(color=NEUTRAL, stroke=PAPER, size=80, opacity=1).encode(x=x, y=y),
     )
 
@@ -76,7 +79,9 @@ def exchange(rows: Rows, names: Sequence[str]) -> Chart:
     y = alt.Y("ratio:Q", title="synthetic, for each real one", **_log(alt, [row["ratio"] for row in rows]))
     layers = alt.layer(
         chart.mark_rule(strokeDash=DASHES).encode(x=alt.datum(0)),
-        chart.mark_area(orient="horizontal").encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y),
+        chart.transform_filter(BANDED)
+        .mark_area(orient="horizontal")
+        .encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y),
         chart.mark_line().encode(x=x, y=y, order="ratio:Q"),
         chart.mark_rule(strokeWidth=1.6).encode(x="worst:Q", x2="best:Q", y=y),
         _bounded(alt, chart.transform_filter("isValid(datum.worth)"), "worth:Q", "ratio:Q"),
@@ -120,7 +125,9 @@ def by_ratio(series: Sequence[Series], head: str = "real") -> Chart:
     shape = alt.Shape("name:N", scale=alt.Scale(domain=names, range=SHAPES[: len(names)]), legend=None)
     marks: dict[str, Any] = {"filled": True, "color": NEUTRAL, "stroke": PAPER, "size": 70, "opacity": 1}
     return alt.layer(
-        chart.mark_area().encode(x=x, y=alt.Y("low:Q", title="accuracy, %"), y2="high:Q", detail="name:N"),
+        chart.transform_filter(BANDED)
+        .mark_area()
+        .encode(x=x, y=alt.Y("low:Q", title="accuracy, %"), y2="high:Q", detail="name:N"),
         first.transform_filter("datum.broken && datum.place <= 2")
         .mark_line(color=NEUTRAL, strokeDash=DASHES, strokeWidth=1)
         .encode(x=x, y=y, detail="name:N"),

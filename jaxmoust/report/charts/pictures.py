@@ -92,11 +92,7 @@ def pairs_gallery(
 
 def shades(values: Mapping[str, Sequence[float]], deepest: float = 0.62) -> dict[str, list[float]]:
     """Returns for each value an opacity in [0, deepest]: the lower the accuracy, the darker; NaN is 0."""
-    every = np.array([v for row in values.values() for v in row], np.float64)
-    every = every[np.isfinite(every)]
-    low, high = (every.min(), every.max()) if every.size else (0.0, 0.0)
-    span = (high - low) or 1.0
-    return {
-        name: [float(deepest * (high - v) / span) if math.isfinite(v) else 0.0 for v in row]
-        for name, row in values.items()
-    }
+    every = [v for row in values.values() for v in row if math.isfinite(v)] or [0.0]
+    low, high = min(every), max(every)
+    depth = deepest / ((high - low) or 1.0)
+    return {name: [depth * (high - v) if math.isfinite(v) else 0.0 for v in row] for name, row in values.items()}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxmoust.analysis.accuracy import summary
 from jaxmoust.report.charts import base
@@ -17,7 +16,6 @@ from jaxmoust.report.page import Cell, Figure, Section, Table
 from jaxmoust.report.sections.diagnostic import Diagnostic
 
 NUM_PAIRS = 8  # of a set, as pictures
-MOST_CLASSES = 20
 
 # What each metric is called (an arrow says which way is better), how it is written, and in which unit.
 METRICS: dict[str, tuple[str, str, float]] = {
@@ -64,7 +62,12 @@ def _figures(one: Diagnostic, space: str, threshold: float) -> list[Figure]:
     title = f"{one.title}, {space}"
     with np.load(one.folder / "ratios.npz") as ratios:
         synthetic, heldout = (ratios[f"{space}/{kind}"] for kind in ("synthetic", "heldout"))
-    words = f"{title}: {histogram_words(synthetic, heldout, threshold)}"
+    near, far = (100 * float((x <= threshold).mean()) for x in (synthetic, heldout))
+    words = (
+        f"{title}: distance to the nearest training image over that of a typical held-out image, median "
+        f"{np.median(synthetic):.2f} of synthetic images, {np.median(heldout):.2f} of held-out ones; {near:.1f} % of "
+        f"synthetic images lie at or below {threshold:.2f}, {far:.1f} % of held-out ones."
+    )
     histogram = base.markup(ratio_histogram(synthetic, heldout, threshold), words)
     kinds = ("synthetic", "train", "ratio", "synthetic_label", "train_label")
     with np.load(one.folder / "pairs.npz") as file:
@@ -75,16 +78,6 @@ def _figures(one: Diagnostic, space: str, threshold: float) -> list[Figure]:
     ]
     gallery = pairs_gallery(pairs["synthetic"], pairs["train"], pairs["ratio"].tolist(), names)
     return [Figure(title, "", histogram), Figure(f"{title}: closest pairs", "Synthetic | its nearest; ratio.", gallery)]
-
-
-def histogram_words(synthetic: NDArray, heldout: NDArray, threshold: float) -> str:
-    """Returns the histogram in words."""
-    near, far = (100 * float((x <= threshold).mean()) for x in (synthetic, heldout))
-    return (
-        f"distance to the nearest training image over that of a typical held-out image: median "
-        f"{np.median(synthetic):.2f} of synthetic images, {np.median(heldout):.2f} of held-out ones; {near:.1f} % of "
-        f"synthetic images lie at or below {threshold:.2f}, {far:.1f} % of held-out ones."
-    )
 
 
 def metric_tables(results: Mapping[str, Mapping[str, Any]]) -> list[Table]:
@@ -119,30 +112,25 @@ def _metrics(result: Mapping[str, Any], space: str) -> dict[str, Cell]:
 
 
 def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
-    """Lays out memorisation by class: a row for each class, a column for each set.
+    """Lays out memorisation by class: a row for each class of which some set has images, a column for each set.
 
     A cell is the % of suspicious images, in brackets that of the class's held-out images (what a set without copies
     would have), and the lowest ratio.
 
-    Of many classes the MOST_CLASSES with the largest share of suspicious images in any set; memorisation.json has all.
-
     Args:
         of_sets: set -> the `per_class` of its summary, all in the order of the classes.
     """
-    shares: dict[str, dict[str, tuple[float, str]]] = {}
+    cells: dict[str, dict[str, Cell]] = {}
     for name, classes in of_sets.items():
         for one in classes:
+            of_class = cells.setdefault(one["class"], {})
             if one["n"]:
                 share, expected = 100 * float(one["share_suspicious"]), one.get("share_expected")
                 floor = "\N{EN DASH}" if expected is None else f"{100 * expected:.1f}"
-                text = f"{share:.1f} ({floor}; {one['lowest_ratio']:.2f})"
-                shares.setdefault(one["class"], {})[name] = share, text
-    order = list(dict.fromkeys(one["class"] for classes in of_sets.values() for one in classes))
-    worst = sorted(shares, key=lambda k: (-max(share for share, _ in shares[k].values()), order.index(k)))
-    shown = sorted(worst[:MOST_CLASSES], key=order.index)
+                of_class[name] = share, f"{share:.1f} ({floor}; {one['lowest_ratio']:.2f})"
     title = f"Suspicious % by class, by {space}; in brackets that of held-out images, and the lowest ratio"
-    title += f"; the {MOST_CLASSES} highest of {len(shares)} classes" if len(shares) > MOST_CLASSES else ""
-    return Table(title, ("Class", *of_sets), [(k, *map(shares[k].get, of_sets)) for k in shown], folded=True)
+    rows = [(k, *map(of_class.get, of_sets)) for k, of_class in cells.items() if of_class]
+    return Table(title, ("Class", *of_sets), rows, folded=True)
 
 
 def _alone(found: Sequence[Diagnostic]) -> list[Table]:

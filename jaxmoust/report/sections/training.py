@@ -4,13 +4,10 @@ from jaxmoust.report.charts import curves
 from jaxmoust.report.findings import base_words
 from jaxmoust.report.page import Figure, Page, Section
 
-# The metrics that are drawn over steps, in this order, by the names they have in metrics.jsonl.
+# The metrics that are drawn over steps, in this order, by their names in a page's curves.
 METRICS = {
-    "eval_top1": "Top-1 on the test set, %",
     "top1": "Top-1 on the test set, %",
     "loss": "Training loss",
-    "train_loss": "Training loss",
-    "eval_loss": "Loss on the test set",
 }
 
 

@@ -2,31 +2,18 @@
 
 import re
 
-import numpy as np
 import planted_equivalence as planted
 import pytest
 
 from jaxmoust.analysis.equivalence import answer as answer
 from jaxmoust.analysis.equivalence import fit as equivalence
-from jaxmoust.report.charts import equivalence as charts
+from jaxmoust.report.charts import lines
 from jaxmoust.report.sections import equivalence as section
 
 
 @pytest.fixture(scope="module")
 def fit():
     return equivalence.fit(*planted.plant(real=(125, 250, 500, 1000, 2000), bases=(250, 1000)), 100)
-
-
-def numbers_of(markup, pattern):
-    return [tuple(map(float, found)) for found in re.findall(pattern, markup)]
-
-
-def marks(markup):
-    """Places of all marks, and whether each is a triangle that says bound."""
-    found = re.findall(
-        r'<g transform="translate\(([\d.]+) ([\d.]+)\)">(<path d="M-?6 0 [^>]*class="mark open")?', markup
-    )
-    return [(float(x), float(y), bool(bound)) for x, y, bound in found]
 
 
 def test_rate_sentence_says_the_rates_of_the_fit(fit):
@@ -101,63 +88,7 @@ def test_section_has_the_answer_the_charts_and_every_cell(fit):
     rates, cells = made.tables
     assert len(rates.rows) == 2 and len(cells.rows) == len(fit.points) == 10
     for table in made.tables:
-        assert all(
-            len(row) == len(values) == len(table.columns) for row, values in zip(table.rows, table.values, strict=True)
-        )
-
-
-def test_charts_stay_inside_their_frame_and_are_finite(fit):
-    for figure in section.section(fit).figures:
-        assert "nan" not in figure.markup and "inf" not in figure.markup.lower().replace("info", "")
-        height = float(re.search(r'viewBox="0 0 360 ([\d.]+)"', figure.markup).group(1))
-        assert all(0 <= x <= 360 and 0 <= y <= height for x, y, _ in marks(figure.markup))
-
-
-def test_bounds_are_drawn_as_triangles_and_points_are_not(fit):
-    """The largest real set is 2,000, so that mixtures of 1,000 + 10,000 images lie beyond it."""
-    censored = sum(bool(p.censored) for p in fit.points)
-    assert 1 <= censored < len(fit.points)
-    for figure in (section.learning_curve(fit), section.exchange(fit)):
-        assert sum(bound for *_, bound in marks(figure.markup)) == censored
-
-
-def test_learning_curve_places_mixtures_at_their_worth():
-    line = [(100.0, 30.0), (10_000.0, 10.0)]
-    real = charts.Series("real", line, None, [charts.Measured(100, 30), charts.Measured(10_000, 10)])
-    markup = charts.learning_curve(real, [(100, 20.0, 1000.0, 0)], "in words")
-    (first, last, middle) = (next((x, y) for x, y, _ in [m]) for m in [*marks(markup)[1:], marks(markup)[0]])
-    # Halfway on the logarithmic axis and halfway in error; places have one decimal.
-    assert middle == pytest.approx(((first[0] + last[0]) / 2, (first[1] + last[1]) / 2), abs=0.11)
-
-
-def test_by_ratio_has_a_name_for_each_line_and_they_do_not_touch(fit):
-    markup = section.by_ratio(fit.curve.cells, fit.mixed).markup
-    assert ">250</text>" in markup and ">1,000</text>" in markup
-    places = charts.apart([50.0, 51.0, 52.0, 200.0], 13, 0, 230)
-    assert (np.diff(sorted(places)) >= 13 - 1e-9).all() and places[3] == 200
-    assert max(charts.apart([229.0, 229.5], 13, 0, 230)) <= 230
-
-
-def test_by_ratio_has_bands_of_what_the_planted_seeds_stray(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(charts, "by_ratio", lambda series, alt: drawn.extend(series) or "")
-    section.by_ratio(*planted.plant(sd=0.8, num_seeds=5))
-    for line, (low, high) in ((one.line, one.band) for one in drawn):
-        half = [(top - bottom) / 2 for (_, bottom), (_, top) in zip(low, high, strict=True)]
-        planted_half = [1.96 * 0.8 * ((100 - y) / 20) ** 0.5 / 5**0.5 for _, y in line]
-        # The spread is told from 23 cells of 5 seeds: to 15 %, and Student's factor is 2 % above 1.96.
-        assert half == pytest.approx(planted_half, rel=0.25)
-
-
-def test_by_ratio_numbers_the_ratios_that_were_tried():
-    line = [(0.0, 76.0), (1 / 3, 76.4), (2.0, 76.4), (4.0, 77.2)]
-    markup = charts.by_ratio([charts.Series("250", line, None, [])], "in words")
-    assert re.findall(r'text-anchor="middle" class="tick">([^<]+)<', markup) == ["0.333", "2", "4", "0"]
-
-
-def test_no_more_lines_than_shapes_are_drawn():
-    many = equivalence.fit(*planted.plant(bases=(125, 180, 250, 500, 700, 1000, 2000, 4000)), 20)
-    assert section.exchange(many).markup.count("real images</text>") == charts.MOST_SERIES
+        assert table.numeric == [True] * len(table.columns)
 
 
 def test_sections_are_one_for_each_kind():
@@ -181,7 +112,35 @@ def test_section_that_cannot_be_fitted_says_what_is_missing():
     assert figure.title == "Accuracy by ratio" and "4,000 real images: 8" in figure.markup
 
 
+def triangles(markup):
+    """How many hollow triangles a chart has: Vega draws them as closed paths of three sides, circles as arcs."""
+    marks = re.findall(r'd="([^"]*)" fill="var\(--paper\)" stroke="var\(--neutral\)"', markup)
+    return sum("A" not in d for d in marks), len(marks)
+
+
+def test_bounds_are_drawn_as_triangles_and_points_are_not(fit):
+    """The largest real set is 2,000, so that mixtures of 1,000 + 10,000 images lie beyond it."""
+    censored = sum(bool(p.censored) for p in fit.points)
+    assert 1 <= censored < len(fit.points)
+    for figure in (section.learning_curve(fit), section.exchange(fit)):
+        assert triangles(figure.markup) == (censored, len(fit.points))
+        assert "NaN" not in figure.markup and "Infinity" not in figure.markup
+
+
+def test_by_ratio_has_bands_of_what_the_planted_seeds_stray():
+    for series in section.ratio_series(*planted.plant(sd=0.8, num_seeds=5)):
+        half = [(high - low) / 2 for _, _, low, high in series.points]
+        planted_half = [1.96 * 0.8 * ((100 - mean) / 20) ** 0.5 / 5**0.5 for _, mean, _, _ in series.points]
+        # The spread is told from 23 cells of 5 seeds: to 15 %, and Student's factor is 2 % above 1.96.
+        assert half == pytest.approx(planted_half, rel=0.25)
+
+
+def test_no_more_lines_than_shapes_are_drawn():
+    many = equivalence.fit(*planted.plant(bases=(125, 180, 250, 500, 700, 1000, 2000, 4000)), 20)
+    assert section.exchange(many).markup.count("real images</text>") == lines.MOST_SERIES
+
+
 def test_one_seed_is_drawn_without_bands():
     made = section.section(equivalence.fit(*planted.plant(num_seeds=1), 100))
-    assert all("<polygon" not in figure.markup for figure in made.figures)
+    assert all('fill="var(--seed)" opacity="0.2"' not in figure.markup for figure in made.figures)
     assert not any("95 % bands" in figure.caption for figure in made.figures)

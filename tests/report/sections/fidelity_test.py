@@ -1,0 +1,139 @@
+"""The section on fidelity and memorisation: every set's numbers, charts and pairs, read from what `measure` leaves."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from jaxmoust.report.sections import fidelity
+from jaxmoust.report.sections.diagnostic import Diagnostic
+from jaxmoust.report.sections.fidelity import copies_by_class, metric_tables
+
+NEAR = {"fid[net-1]": 4.5, "fid_floor[net-1]": 1.2, "class_names": ["zero", "one"]}
+
+OF_CLASS = [
+    {"class": "zero", "n": 20, "share_expected": 0.01, "share_suspicious": 0.25, "lowest_ratio": 0.21},
+    {"class": "one", "n": 0, "share_expected": 0.0, "share_suspicious": None, "lowest_ratio": None},
+]
+
+
+def diagnostic(folder, set_name, result):
+    folder.mkdir()
+    return Diagnostic(set_name, set_name, 0, result, folder)
+
+
+@pytest.fixture
+def near(tmp_path):
+    found = diagnostic(tmp_path / "near", "edm", NEAR)
+    (found.folder / "memorisation.json").write_text(
+        json.dumps({s: {"threshold": 0.5, "per_class": OF_CLASS} for s in ("pixels", "net-1")})
+    )
+    ratios = {f"{s}/{kind}": np.linspace(0.2, 2, 20) for s in ("pixels", "net-1") for kind in ("synthetic", "heldout")}
+    np.savez(found.folder / "ratios.npz", **ratios)
+    pairs = {}
+    for space in ("pixels", "net-1"):
+        pairs |= {f"{space}/{kind}": np.zeros((12, 8, 8, 1), np.uint8) for kind in ("synthetic", "train")}
+        pairs |= {f"{space}/{kind}_label": np.arange(12) % 2 for kind in ("synthetic", "train")}
+        pairs[f"{space}/ratio"] = np.linspace(0.21, 0.9, 12)
+    np.savez(found.folder / "pairs.npz", **pairs)
+    return found
+
+
+def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
+    made = fidelity.section([near])
+    spaces = ("pixels", "net-1")
+    titles = [f"edm, {space}{what}" for space in spaces for what in ("", ": closest pairs")]
+    assert [figure.title for figure in made.figures] == titles
+    for pairs in made.figures[1::2]:
+        assert pairs.markup.count("<img") == fidelity.NUM_PAIRS
+        assert "a synthetic one and the nearest training image, a one" in pairs.markup
+    nearness, *copies = made.tables
+    assert nearness.rows == [("edm", (4.5, "4.50 (1.20)"))]
+    assert [table.rows for table in copies] == [[("zero", (25.0, "25.0 (1.0; 0.21)"))]] * 2
+    assert "25.0 % of synthetic images lie at or below 0.50" not in made.figures[0].markup
+    assert "% of synthetic images lie at or below 0.50" in made.figures[0].markup
+    assert all(space in table.title for space, table in zip(spaces, copies, strict=True))
+
+
+def test_diagnostic_of_another_name_than_its_set_is_told_apart(near):
+    other = Diagnostic("by_clip", "edm", 0, near.result, near.folder)
+    assert [row[0] for row in fidelity.section([near, other]).tables[0].rows] == ["edm", "edm (by_clip)"]
+
+
+def test_fidelity_names_the_accuracy_of_classifiers_of_the_set_alone(near):
+    alone = dataclasses.replace(near, top1_alone=(90.0, 92.0, 91.0))
+    tables = fidelity.section([near, alone, dataclasses.replace(alone, name="by_clip")]).tables
+    (cas,) = [table for table in tables if "CAS" in table.title]
+    assert cas.rows == [
+        ("edm", (91.0, "91.00 [88.52, 93.48]"), 3)
+    ]  # once a set; Student's t by hand: 1 x 4.303 / sqrt(3)
+    assert not any("CAS" in table.title for table in fidelity.section([near]).tables)
+
+
+def test_fidelity_of_a_generator_that_learnt_elsewhere_says_so_and_shows_no_copies(near, tmp_path):
+    other = diagnostic(
+        tmp_path / "other", "many", {**NEAR, "notes": "The generator learnt from other images than these."}
+    )
+    made = fidelity.section([other])
+    assert not made.figures and len(made.tables) == 1
+    assert made.words == ["many: The generator learnt from other images than these."]
+
+
+RESULT = {
+    "n": 2000,
+    "extractor": "clip-1",
+    "fid[clip-1]": 4.5678,
+    "fid_floor[clip-1]": 1.2,
+    "kid[clip-1]": 0.0123,
+    "kid_floor[clip-1]": -0.001,
+    "kid_std[clip-1]": 0.1,
+    "kid_std_floor[clip-1]": 0.1,
+    "closer[pixels-8px]": 0.5,
+    "closer_floor[pixels-8px]": 0.5,
+}
+
+
+def test_tables_give_each_metric_of_each_set_beside_its_floor():
+    features, pixels = metric_tables({"edm": RESULT, "ddpm": {**RESULT, "fid[clip-1]": 9.0}})
+    assert "clip-1" in features.title and "pixels-8px" in pixels.title
+    assert features.columns == ("Set", "FID ↓", "1000 KID ↓") and pixels.columns == ("Set", "P(closer)")
+    assert [[text for _, text in row[1:]] for row in features.rows] == [
+        ["4.57 (1.20)", "12.30 (\N{MINUS SIGN}1.00)"],
+        ["9.00 (1.20)", "12.30 (\N{MINUS SIGN}1.00)"],
+    ]
+    assert [value for value, _ in features.rows[0][1:]] == pytest.approx([4.5678, 12.3])
+
+
+def test_tables_of_other_extractors_are_apart_and_of_nothing_are_none():
+    other = {k.replace("clip-1", "vit-2"): v for k, v in RESULT.items()}
+    found = metric_tables({"a": RESULT, "b": other})
+    assert [[of in t.title for of in ("clip-1", "pixels-8px", "vit-2")].index(True) for t in found] == [0, 1, 2]
+    assert [[row[0] for row in t.rows] for t in found] == [["a"], ["a", "b"], ["b"]]
+    assert metric_tables({}) == metric_tables({"a": {"n": 3}}) == []
+
+
+def test_table_has_a_dash_where_a_set_was_not_measured_so():
+    (found,) = metric_tables({"a": {"fid[x]": 1.0, "fid_floor[x]": 0.5}, "b": {"kid[x]": 1.0, "kid_floor[x]": 0.5}})
+    assert [row[1] for row in found.rows] == [(1.0, "1.00 (0.50)"), None]
+
+
+def test_table_compares_as_many_synthetic_as_test_images():
+    result = {"fid[x]": 1.0, "fid_alike[x]": 1.25, "fid_floor[x]": 0.5}
+    (found,) = metric_tables({"a": result})
+    assert found.rows == [("a", (1.25, "1.25 (0.50)"))]
+
+
+def of_class(name, n, share):
+    found = {"class": name, "n": n, "share_suspicious": share if n else None, "lowest_ratio": 0.5 if n else None}
+    return {**found, "share_expected": 0.01 if n > 1 else None}
+
+
+def test_copies_by_class_keep_the_order_of_classes_and_show_a_dash_for_none():
+    one = [of_class("a", 0, 0), of_class("b", 5, 0.2), of_class("c", 0, 0)]
+    two = [of_class("a", 1, 0.4), of_class("b", 0, 0), of_class("c", 0, 0)]
+    found = copies_by_class("net-1", {"edm": one, "ddpm": two})
+    assert found.columns == ("Class", "edm", "ddpm")
+    dash = "\N{EN DASH}"
+    assert found.rows == [("a", None, (40.0, f"40.0 ({dash}; 0.50)")), ("b", (20.0, "20.0 (1.0; 0.50)"), None)]
+    assert not copies_by_class("net-1", {"edm": ()}).rows
