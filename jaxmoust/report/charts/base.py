@@ -45,6 +45,7 @@ _LABELS = {
     "titleFontWeight": "normal",
 }
 _CONFIG = {
+    "aria": False,  # the whole picture has one text
     "background": None,
     "padding": 2,
     "font": "system-ui, sans-serif",

@@ -11,7 +11,7 @@ from jaxmoust.report.charts.base import BETTER, DASHES, NEUTRAL, SEED, Chart, lo
 
 Curve = Sequence[tuple[float, float]]
 
-MAX_POINTS = 80
+MAX_POINTS = 40
 # Colour, width and dashes of each kind of line, from the lowest to the topmost.
 STYLES: dict[str, tuple[str, float, list[int]]] = {
     "baseline": (NEUTRAL, 1.2, DASHES),
@@ -66,7 +66,7 @@ def curve_panel(frame: tuple[float, float, float], log: bool) -> Chart:
         y=alt.Y("value:Q", title=None, axis=values, scale=scale),
         detail="line:N",
         color=alt.Color(**by_kind(0)),
-        strokeWidth=alt.StrokeWidth(**by_kind(1)),
+        size=alt.Size(**by_kind(1)),
         strokeDash=alt.StrokeDash(**by_kind(2)),
     )
 

@@ -35,7 +35,7 @@ def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float) 
     y = alt.Y("synthetic:Q", title=None, axis=alt.Axis(labelExpr=PERCENT, tickCount=3))
     left = threshold > 0.25 * last  # where there is room for the word
     bound = alt.Chart(alt.InlineData([{"ratio": threshold, "word": "suspicious" if left else "← suspicious"}]))
-    word = bound.mark_text(align="right" if left else "left", dx=-5 if left else 5, y=4, color=SOFT)
+    word = bound.mark_text(align="right" if left else "left", dx=-5 if left else 5, y=-7, color=SOFT)
     return alt.layer(
         chart.mark_area(interpolate="step-after", color=SYNTHETIC, opacity=0.5).encode(x=x, y=y),
         chart.mark_line(interpolate="step-after", color=NEUTRAL, strokeDash=DASHES).encode(x=x, y="heldout:Q"),

@@ -56,7 +56,8 @@ def _row(one: Diagnostic) -> list[Cell]:
     auc, correct = one.result["auc"], one.result["accuracy"]
     auc_text = f"{auc:.3f} [{', '.join(f'{end:.3f}' for end in one.result['auc_interval'])}]"
     correct_text = f"{correct:.1f} [{', '.join(f'{end:.1f}' for end in one.result['accuracy_interval'])}]"
-    overlaps = [one.result["overlap"].get(name) for name in PLANES]
+    overlap = one.result["overlap"]
+    overlaps = [(overlap[name], f"{overlap[name]:.2f}") if name in overlap else None for name in PLANES]
     shapes = [one.result["own_shapes"][kind] for kind in ("real", "synthetic")]
     sizes = ["several" if shape is None else "x".join(map(str, shape)) for shape in shapes]
     real = "of the base set" if one.result["real"] == "base" else "others"

@@ -35,6 +35,7 @@ NOTE = (
     "image than 99 % of held-out real ones do; P(closer) is the chance that a synthetic image lies nearer than a "
     "held-out one. As many test images as synthetic ones are compared, for the metrics depend on how many there are."
 )
+PAIRS = "Synthetic | its nearest training image; distance over that of a held-out image."
 LEGEND = (
     "Distances to the nearest training image, over that of a typical held-out one: synthetic images filled, held-out "
     "real ones dashed, 1 is their median. Left of the bar lie what may be copies."
@@ -77,7 +78,7 @@ def _figures(one: Diagnostic, space: str, threshold: float) -> list[Figure]:
         for a, b in zip(pairs["synthetic_label"], pairs["train_label"], strict=True)
     ]
     gallery = pairs_gallery(pairs["synthetic"], pairs["train"], pairs["ratio"].tolist(), names)
-    return [Figure(title, "", histogram), Figure(f"{title}: closest pairs", "Synthetic | its nearest; ratio.", gallery)]
+    return [Figure(title, "", histogram), Figure(f"{title}: closest pairs", PAIRS, gallery)]
 
 
 def metric_tables(results: Mapping[str, Mapping[str, Any]]) -> list[Table]:

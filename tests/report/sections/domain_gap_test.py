@@ -42,7 +42,7 @@ def test_section_has_a_sentence_a_row_and_two_planes_for_each_set(gap):
     ]
     (row,) = made.tables[0].rows
     assert row[:5] == ["edm", 0, (0.9976, "0.998 [0.976, 1.000]"), (95.5, "95.5 [91.7, 97.6]"), 200]
-    assert row[5:] == [0.05, 1.04, "of the base set", "8x8x1", "8x8x1"]
+    assert row[5:] == [(0.05, "0.05"), (1.04, "1.04"), "of the base set", "8x8x1", "8x8x1"]
     assert [figure.title for figure in made.figures] == ["edm: real or synthetic?", "edm: which class?"]
     words = (
         "10 real images and 20 synthetic ones in the plane of the classifier&#39;s features, 90 and 5 % of the variance"
@@ -59,7 +59,7 @@ def test_section_of_several_seeds_draws_the_first_and_has_a_row_for_each(gap):
 def test_set_without_a_real_trained_classifier_has_one_plane(gap):
     made = domain_gap.section([of_result(gap, overlap={"domain": 0.05})])
     assert [figure.title for figure in made.figures] == ["edm: real or synthetic?"]
-    assert made.tables[0].rows[0][5:7] == [0.05, None]
+    assert made.tables[0].rows[0][5:7] == [(0.05, "0.05"), None]
 
 
 def test_sentence_follows_the_intervals_of_the_auc(gap):
