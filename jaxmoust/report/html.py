@@ -147,14 +147,12 @@ def _classes(page: Page) -> dict[str, list[float]]:
 def _csv_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], note: str = "") -> Table:
     """A CSV file as a table; of numbers that came as text, as they stand there."""
 
-    def cell(value: Any, is_text: bool) -> Cell:
-        if isinstance(value, float) and not columns:
-            return value
-        return str(value) if is_text else (number_of(value), str(value))
+    def cell(name: str, value: Any) -> Cell:
+        text = "" if value is None else str(value)
+        return text if name in TEXT_COLUMNS else (number_of(value), text)
 
     names = findings.columns_of(rows, columns)
-    cells = [[cell("" if row.get(name) is None else row[name], name in TEXT_COLUMNS) for name in names] for row in rows]
-    return Table(title, names, cells, note, folded=True)
+    return Table(title, names, [[cell(name, row.get(name)) for name in names] for row in rows], note, folded=True)
 
 
 def _count(n: int, what: str) -> str:

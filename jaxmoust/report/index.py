@@ -13,7 +13,7 @@ from urllib.parse import quote
 from jaxmoust.report import html as report
 from jaxmoust.report.arms import number_of
 from jaxmoust.report.charts import intervals
-from jaxmoust.report.findings import answer, contenders, headline, section_answers
+from jaxmoust.report.findings import contenders, headline, section_answers
 from jaxmoust.report.page import Page
 from jaxmoust.runtime.paths import atomic_write, read_json
 
@@ -28,15 +28,13 @@ def summarise(page: Page) -> dict[str, Any]:
     base, best = reference.over_seeds("top1"), None
     if first and (d := first.difference):
         best = {"arm": first.title, "values": list(first.gains.values()), "mean": d.mean, "interval": d.interval}
-        best |= {"p": first.holm_p, "verdict": first.verdict, "num_seeds": d.num_seeds}
+        best |= {"p": first.holm_p, "verdict": first.verdict}
     return {
         "format": FORMAT,
         "title": page.title,
         "question": page.question,
         "sections": section_answers(page),
         "headline": headline(page),
-        "answer": answer(page),
-        "command": page.command,
         "baseline": {"arm": reference.title, "top1": base.mean if base else None},
         "best": best,
         "runs": len(page.rows),

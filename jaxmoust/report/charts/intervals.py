@@ -68,11 +68,7 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
     dashed = chart.mark_rule(strokeDash=base.DASHES).encode(x="reference:Q", y=alt.Y("top:Q", axis=None), y2="bottom:Q")
     seeds = chart.transform_flatten(["seeds"]).mark_circle(yOffset=11, size=18, color=base.SEED, opacity=1)
     means = chart.mark_point(size=130, strokeWidth=1.6, opacity=1).encode(
-        x=x,
-        y=y,
-        shape=alt.Shape(**by_verdict(0)),
-        fill=alt.Fill(**by_verdict(1)),
-        stroke=alt.Stroke(**by_verdict(2)),
+        x=x, y=y, shape=alt.Shape(**by_verdict(0)), fill=alt.Fill(**by_verdict(1)), stroke=alt.Stroke(**by_verdict(2))
     )
     return alt.layer(
         *([dashed] if reference is not None else []),

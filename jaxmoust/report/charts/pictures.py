@@ -54,11 +54,9 @@ def image_sheet(images: NDArray[np.uint8], columns: int = SHEET_COLUMNS) -> dict
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width, channels = image.shape
-    shrink = THUMB_PX / max(height, width)
-    size = max(1, round(width * shrink)), max(1, round(height * shrink))
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS)).reshape(size[1], size[0], channels)
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    picture.thumbnail((THUMB_PX, THUMB_PX), Image.Resampling.LANCZOS)
+    return np.asarray(picture).reshape(picture.height, picture.width, image.shape[2])
 
 
 def data_uri(content: bytes, media_type: str) -> str:
@@ -67,10 +65,7 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 
 def pairs_gallery(
-    synthetic: NDArray[np.uint8],
-    train: NDArray[np.uint8],
-    ratios: Sequence[float],
-    names: Sequence[tuple[str, str]],
+    synthetic: NDArray[np.uint8], train: NDArray[np.uint8], ratios: Sequence[float], names: Sequence[tuple[str, str]]
 ) -> Markup:
     """Shows pairs side by side, synthetic on the left, its nearest training image on the right, and their ratio.
 

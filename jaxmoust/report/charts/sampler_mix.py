@@ -32,11 +32,7 @@ def mix(draws: DrawCounts) -> base.Chart:
 
 
 def _bands(
-    edges: Sequence[int],
-    shares: NDArray,
-    names: Sequence[str],
-    styles: Mapping[str, tuple[str, float]],
-    height: int,
+    edges: Sequence[int], shares: NDArray, names: Sequence[str], styles: Mapping[str, tuple[str, float]], height: int
 ) -> Any:
     """Shares [W, S] of the draws, stacked upwards; `styles` has the colour and the opacity of each name."""
     import altair as alt

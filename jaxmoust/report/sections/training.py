@@ -5,10 +5,7 @@ from jaxmoust.report.findings import base_words
 from jaxmoust.report.page import Figure, Page, Section
 
 # The metrics that are drawn over steps, in this order, by their names in a page's curves.
-METRICS = {
-    "top1": "Top-1 on the test set, %",
-    "loss": "Training loss",
-}
+METRICS = {"top1": "Top-1 on the test set, %", "loss": "Training loss"}
 
 
 def sections(page: Page) -> list[Section]:
