@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-REAL = "real"  # the name of the real images among the sources
 EVEN = 0.05  # classes whose draws differ by less than this from an even share (root mean square) are called even
 RARE = 1e-5  # the chance that even classes are not called so
 FIELDS = ("step_edges", "source_names", "class_names", "counts")

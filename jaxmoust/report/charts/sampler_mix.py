@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxmoust.data.source import REAL
 from jaxmoust.report.charts import base
-from jaxmoust.report.draw_counts import REAL, DrawCounts
+from jaxmoust.report.draw_counts import DrawCounts
 
 WIDTH = 180
 LETTER_PX = 7.4
