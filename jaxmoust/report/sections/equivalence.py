@@ -142,7 +142,7 @@ def ratio_series(real: Cells, mixed: Cells) -> list[lines.Series]:
         for ratio, of, i in cells:
             mean = 100 - float(of.mean[i])
             if noise.dof:
-                half = float(stats.t.isf(ENDS[0], noise.dof) * noise.sd(of.mean)[i] / of.count[i] ** 0.5)
+                half = float(stats.t.isf(ENDS[0], noise.dof) * noise.sd_of_means(of)[i])
                 points.append((ratio, mean, mean - half, mean + half))
             else:
                 points.append((ratio, mean, None, None))
