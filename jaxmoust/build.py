@@ -214,5 +214,5 @@ def make_sampling(section: Config, method: Method, label_dropout: float) -> Samp
             f"sample.guidance {sampling.guidance} needs a generator that also learnt 'no class'. "
             "Set method.label_dropout when fitting it, or guidance=1.0."
         )
-    method.grid(sampling.num_steps)
+    method.sigmas(sampling.num_steps)
     return sampling

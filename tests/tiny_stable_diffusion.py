@@ -15,6 +15,8 @@ from jaxmoust.models.stable_diffusion.pipeline import build, save
 from jaxmoust.models.stable_diffusion.weights import torch_name
 
 LENGTH = 20
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""The matrices of every attention of CLIP's text encoder."""
 _MERGES = ("p h", "ph o</w>", "c a", "ca t</w>", "d o", "do g</w>")
 
 UNET: dict[str, Any] = {

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32
 
+from jaxmoust.core.checks import check_rate
+
 
 def cross_entropy(
     logits: Float[Array, "B K"], target: Float[Array, "B K"] | Int[Array, " B"], smoothing: float = 0.0
@@ -15,8 +17,7 @@ def cross_entropy(
         smoothing: share s of the target given to the uniform distribution: (1 - s) * target + s / K.
     Raises: ValueError: smoothing outside [0, 1).
     """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"got smoothing={smoothing}; needs 0 <= smoothing < 1")
+    check_rate("smoothing", smoothing)
     num_classes = logits.shape[-1]
     if jnp.issubdtype(target.dtype, jnp.integer):
         target = jax.nn.one_hot(target, num_classes)
@@ -36,11 +37,3 @@ def label_rank(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Int32[Ar
     """
     true = jnp.take_along_axis(logits, label[:, None], axis=-1)
     return jnp.sum(~(logits < true), axis=-1, dtype=jnp.int32) - 1  # the true class is not below itself
-
-
-def masked_sums(values: Float[Array, " B"], mask: Float[Array, " B"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sums values where mask is 1 and counts them: add both over batches, then divide once.
-
-    Values under mask 0 are padding and do not matter, not even when they are NaN.
-    """
-    return jnp.sum(jnp.where(mask > 0, values * mask, 0.0)), jnp.sum(mask)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from jaxmoust.core.checks import check_choice, check_not_negative
 from jaxmoust.core.tree import map_named
 
 
@@ -59,24 +60,16 @@ def make_optimizer(
         clip_norm: largest global norm of the gradient, before the decay is added; 0 does not clip.
     Raises: ValueError: unknown name, a negative number, or weight_decay with "adam".
     """
-    if name not in ("adam", "adamw", "sgd"):
-        raise ValueError(f"got optimizer {name!r}; known: 'adam', 'adamw', 'sgd'")
-    if weight_decay < 0 or clip_norm < 0:
-        raise ValueError(f"got weight_decay={weight_decay}, clip_norm={clip_norm}; both must be >= 0")
+    check_choice("optimizer", name, ("adam", "adamw", "sgd"))
+    check_not_negative(weight_decay=weight_decay, clip_norm=clip_norm)
     if name == "adam" and weight_decay > 0:
         raise ValueError(f"got weight_decay={weight_decay} with 'adam'; use 'adamw', or weight_decay=0")
-    stages = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    decay = optax.add_decayed_weights(weight_decay, mask=decay_mask)
     if name == "sgd":
-        stages += [
-            optax.add_decayed_weights(weight_decay, mask=decay_mask),
-            optax.sgd(schedule, momentum=momentum, nesterov=True),
-        ]
-    else:
-        stages += [optax.scale_by_adam(b1=b1, b2=b2)]
-        if name == "adamw":
-            stages += [optax.add_decayed_weights(weight_decay, mask=decay_mask)]
-        stages += [optax.scale_by_learning_rate(schedule)]
-    return optax.chain(*stages)
+        return optax.chain(*clip, decay, optax.sgd(schedule, momentum=momentum, nesterov=True))
+    adam = [optax.scale_by_adam(b1=b1, b2=b2), *([decay] if name == "adamw" else [])]
+    return optax.chain(*clip, *adam, optax.scale_by_learning_rate(schedule))
 
 
 def ema_decay(

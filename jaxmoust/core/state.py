@@ -5,8 +5,7 @@ from typing import Any
 import flax.struct
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything an update reads and writes; what it needs besides is an argument of the step.
 
     Fields are typed loosely on purpose: the same class holds arrays, tracers, shape templates for a restore,

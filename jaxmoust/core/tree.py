@@ -1,10 +1,10 @@
-"""Named leaves of a parameter tree: the names that checkpoints, masks and error messages share."""
+"""Named leaves of a parameter tree: the names that checkpoints, masks, digests and error messages share."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 Tree = Any  # a pytree of arrays, or of anything with a shape and a dtype
@@ -29,27 +29,17 @@ def count_params(tree: Tree) -> int:
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree))
 
 
-def merge_params(init: Tree, loaded: Tree) -> Tree:
-    """Puts loaded values into the structure and dtypes of `init`, strictly in both directions.
+def digest(tree: Tree, header: str) -> str:
+    """Names a tree by its content: 16 hexadecimal digits of SHA-256 over `header` and every leaf, by name.
+
+    Synthetic sets record the digests of their generators and seeds depend on them: what is hashed must not change.
 
     Args:
-        init: the tree the model wants; arrays or `jax.ShapeDtypeStruct`s.
-        loaded: the tree a checkpoint holds; containers may differ (dict, FrozenDict), names may not.
-    Returns: a tree like `init` whose every leaf comes from `loaded`.
-    Raises: ValueError: naming every leaf that is missing, left over, or of another shape (with both shapes).
+        header: what else makes the tree what it is, such as the settings of its network.
     """
-    wanted, given = named_leaves(init), named_leaves(loaded)
-    faults = [f"missing from the loaded tree: {name} {tuple(wanted[name].shape)}" for name in wanted.keys() - given]
-    faults += [f"not wanted by the model: {name} {tuple(np.shape(given[name]))}" for name in given.keys() - wanted]
-    faults += [
-        f"another shape: {name} is {tuple(np.shape(given[name]))}, wanted {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & given
-        if tuple(np.shape(given[name])) != tuple(wanted[name].shape)
-    ]
-    if faults:
-        raise ValueError(
-            "the loaded parameters do not fit the model:\n  "
-            + "\n  ".join(sorted(faults))
-            + "\nBuild the model with the sizes it was trained with, or rename the leaves before merging."
-        )
-    return map_named(lambda name, leaf: jnp.asarray(given[name], leaf.dtype), init)
+    content = hashlib.sha256(header.encode())
+    for name, leaf in sorted(named_leaves(tree).items()):
+        array = np.asarray(leaf)
+        content.update(f"{name} {array.dtype} {array.shape}".encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()[:16]

@@ -6,7 +6,6 @@ takes at a time, so that number is fixed, padded to, and recorded.
 """
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmoust.core import tree
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.diffusion.methods import Method, class_denoiser
-from jaxmoust.core.diffusion.solvers import SAMPLERS
-from jaxmoust.core.tree import named_leaves
+from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.writing import to_pixels, whole_images, write_missing
 from jaxmoust.runtime import parallel
@@ -46,12 +45,7 @@ class Generator:
     @functools.cached_property
     def digest(self) -> str:
         """What this generator is: 16 hexadecimal digits over its structure and every parameter's bytes."""
-        content = hashlib.sha256(repr((self.model, self.method)).encode())
-        for name, leaf in sorted(named_leaves(self.params).items()):
-            array = np.asarray(leaf)
-            content.update(f"{name} {array.dtype} {array.shape}".encode())
-            content.update(np.ascontiguousarray(array).tobytes())
-        return content.hexdigest()[:16]
+        return tree.digest(self.params, header=repr((self.model, self.method)))
 
 
 @dataclass(frozen=True)
@@ -74,8 +68,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn, before any work starts."""
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sample.sampler {self.sampler!r}: allowed are {sorted(SAMPLERS)}.")
+        if self.sampler not in SOLVERS:
+            raise ValueError(f"sample.sampler {self.sampler!r}: allowed are {sorted(SOLVERS)}.")
         if self.num_steps < 1 or self.per_device_batch < 1:
             raise ValueError(
                 f"sample.num_steps {self.num_steps}, sample.per_device_batch {self.per_device_batch}: "
@@ -123,7 +117,7 @@ def _sampler(
     image_shape: tuple[int, int, int],
     machine: parallel.Machine,
 ) -> Callable:
-    sigmas = method.grid(sampling.num_steps)
+    sigmas = method.sigmas(sampling.num_steps)
 
     def key_of(seed: jax.Array, label: jax.Array, index: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), label), index)
@@ -139,7 +133,7 @@ def _sampler(
         if sampling.clip:
             denoiser = denoise.clip_x0(denoiser)
         x = sigmas[0] * noise.normal_like(k_start, image_shape)
-        return to_pixels(SAMPLERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps))
+        return to_pixels(SOLVERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps))
 
     return machine.map(sample, num_replicated=2)
 

@@ -6,7 +6,6 @@ prompt, seed and the amount of guidance are arguments of it.
 """
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmoust.core import tree
 from jaxmoust.core.diffusion import denoise, noise
-from jaxmoust.core.diffusion.solvers import SAMPLERS
-from jaxmoust.core.tree import named_leaves
+from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic import store as synthetic
@@ -38,7 +37,7 @@ class Request:
         negative: what guidance moves away from; "" is any image.
         image_px: side of the images that are drawn; what is written is resized from it.
         resize_filter: of that, as in `transforms.Resize`.
-        sampler: a name in `core.sample.SAMPLERS`. num_steps: N, levels of the checkpoint's grid.
+        sampler: a name in `core.diffusion.solvers.SOLVERS`. num_steps: N, levels of the checkpoint's grid.
         guidance: uncond + g (cond - uncond); 1.0 is off and asks the network once an image, not twice.
         strength: with real images to start from, how far back to noise they go: the last round(strength * N) steps
             are walked. 1.0 starts from (almost) nothing but noise.
@@ -58,8 +57,8 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn, before any work starts."""
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"sample.sampler {self.sampler!r}: allowed are {sorted(SAMPLERS)}.")
+        if self.sampler not in SOLVERS:
+            raise ValueError(f"sample.sampler {self.sampler!r}: allowed are {sorted(SOLVERS)}.")
         if self.num_steps < 1 or self.per_device_batch < 1:
             raise ValueError(
                 f"sample.num_steps {self.num_steps}, sample.per_device_batch {self.per_device_batch}: "
@@ -88,12 +87,7 @@ def digest(loaded: Loaded) -> str:
     """What a pipeline is: 16 hexadecimal digits over its settings, its vocabulary and every parameter's bytes."""
     pipeline = loaded.pipeline
     settings = [pipeline.configs, pipeline.tokenizer.get_vocab()]
-    content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, leaf in sorted(named_leaves(loaded.params).items()):
-        array = np.asarray(leaf)
-        content.update(f"{name} {array.dtype} {array.shape}".encode())
-        content.update(np.ascontiguousarray(array).tobytes())
-    return content.hexdigest()[:16]
+    return tree.digest(loaded.params, header=json.dumps(settings, sort_keys=True))
 
 
 def draw(
@@ -153,7 +147,7 @@ def _sampler(
     from_image: bool,
     machine: parallel.Machine,
 ) -> Callable:
-    sigmas = pipeline.grid(num_steps)[-num_kept - 1 :]
+    sigmas = pipeline.sigmas(num_steps)[-num_kept - 1 :]
 
     def sample(params: Any, shared: dict[str, jax.Array], batch: dict[str, jax.Array]) -> dict:
         key = jax.random.key(shared["seed"])
@@ -168,7 +162,7 @@ def _sampler(
         x = sigmas[0] * noise.normal_like(k_start, shape)
         if from_image:
             x = x + pipeline.encode_image(params, batch["image"].astype(jnp.float32) / 127.5 - 1)
-        latent = SAMPLERS[sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
+        latent = SOLVERS[sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
         return to_pixels(pipeline.decode_latent(params, latent))
 
     return machine.map(sample, num_replicated=2)

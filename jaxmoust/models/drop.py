@@ -2,12 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
-
-
-def fold_all(keys: Key[Array, " B"], tag: Int[Array, ""] | int) -> Key[Array, " B"]:
-    """Folds one number into every example's key."""
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, tag)
+from jaxtyping import Array, Float, Key
 
 
 def dropout(keys: Key[Array, " B"], h: Float[Array, "B *rest"], rate: float) -> Float[Array, "B *rest"]:

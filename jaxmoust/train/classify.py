@@ -13,9 +13,9 @@ import numpy as np
 
 from jaxmoust.core import losses
 from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.examples import fold_all
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
-from jaxmoust.models.drop import fold_all
 from jaxmoust.runtime import parallel
 from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
 from jaxmoust.train.warm_start import load_trained

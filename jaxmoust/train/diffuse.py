@@ -78,7 +78,7 @@ class Diffuse:
         if self.label_dropout:
             dropped = jax.vmap(lambda k: jax.random.bernoulli(k, self.label_dropout))(k_label)
             label = jnp.where(dropped, self.num_classes, label)
-        sigma = self.method.draw(k_sigma)
+        sigma = self.method.sample_sigma(k_sigma)
         x_noise = noise.normal_like(k_noise, self.image_shape)
         denoiser = class_denoiser(self.method, self.model.apply, params, label, k_dropout, True, augment_label)
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.method.weight(sigma))

@@ -18,7 +18,7 @@ from jaxmoust.core.state import TrainState
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.source import digest_bytes
 from jaxmoust.models.classifiers import inception
-from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
+from jaxmoust.models.classifiers.pretrained import load_variables
 from jaxmoust.models.classifiers.pretrained_vit import load_vit
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
@@ -81,10 +81,7 @@ def of_loaded_clip(clip: Any, params: Any) -> Extractor:
 def of_inception(path: str | Path) -> Extractor:
     """The 2,048 features of the Inception that FID is published with, from its weights as .safetensors or .npz."""
     model = inception.InceptionV3()
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 75, 75, 3)))
-    tree = {"params": shapes["params"], "stats": shapes["batch_stats"]}
-    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
-    variables = put_leaves(empty, load_pretrained(path, model, tree))
+    variables = load_variables(path, model, image_px=75)
 
     def features(variables: Any, image: jax.Array) -> jax.Array:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}

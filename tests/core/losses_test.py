@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from jaxmoust.core.losses import cross_entropy, label_rank, masked_sums, smooth
+from jaxmoust.core.losses import cross_entropy, label_rank, smooth
 
 LOGITS = jax.random.normal(jax.random.key(0), (6, 4)) * 3
 LABEL = jnp.array([0, 1, 2, 3, 1, 1])
@@ -62,15 +62,3 @@ def test_label_rank_is_the_place_in_descending_order():
 def test_label_rank_counts_ties_and_nan_against_the_model():
     logits = jnp.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [2.0, 1.0, 1.0], [jnp.nan, 0.0, 0.0], [1.0, jnp.nan, 0.0]])
     np.testing.assert_array_equal(label_rank(logits, jnp.array([0, 1, 0, 0, 0])), [1, 2, 0, 2, 1])
-
-
-def test_masked_sums_ignore_padding_whatever_it_holds():
-    total, count = masked_sums(jnp.array([1.0, 2.0, jnp.nan, jnp.inf]), jnp.array([1.0, 1.0, 0.0, 0.0]))
-    assert (total, count) == (3.0, 2.0)
-
-
-def test_masked_sums_over_batches_give_the_exact_mean():
-    values, mask = jnp.arange(12.0), jnp.array([1.0] * 10 + [0.0] * 2)
-    parts = [masked_sums(values[i : i + 4], mask[i : i + 4]) for i in (0, 4, 8)]
-    total, count = map(sum, zip(*parts, strict=True))
-    assert total / count == np.mean(np.arange(10))

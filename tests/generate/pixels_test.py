@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxmoust.core.diffusion.methods import DDPM, EDM
-from jaxmoust.core.diffusion.solvers import SAMPLERS
+from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import pixels, writing
 from jaxmoust.generate.pixels import Generator, Sampling
@@ -208,8 +208,8 @@ class Net(nn.Module):
 @pytest.mark.parametrize("method", [EDM(), DDPM()], ids=["edm", "ddpm"])
 def test_every_sampler_draws_from_every_method(method):
     generator = Generator(Net(), method, randomised(Net(), scale=0.05), K, SHAPE)
-    drawn = [draw(generator, Sampling(name, 3, per_device_batch=8), LABELS, INDICES) for name in sorted(SAMPLERS)]
-    assert len({images.tobytes() for images in drawn}) == len(SAMPLERS)
+    drawn = [draw(generator, Sampling(name, 3, per_device_batch=8), LABELS, INDICES) for name in sorted(SOLVERS)]
+    assert len({images.tobytes() for images in drawn}) == len(SOLVERS)
     for images in drawn:
         assert images.shape == (24, *SHAPE) and images.dtype == np.uint8 and images.std() > 5
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_stable_diffusion as tiny
 
-from jaxmoust.core.diffusion.solvers import SAMPLERS
+from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.source import from_arrays
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import text_to_image
@@ -97,7 +97,7 @@ def test_guidance_moves_away_from_the_negative_prompt(loaded, images):
     assert np.abs(draw(loaded, own).astype(int) - off).max() <= 1
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"ancestral"}))
+@pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"ancestral"}))
 def test_every_sampler_draws(loaded, images, name):
     drawn = draw(loaded, replace(REQUEST, sampler=name))
     assert drawn.shape == images.shape and drawn.std() > 10 and not np.array_equal(drawn, images)

@@ -13,7 +13,7 @@ from jaxmoust.core.diffusion import noise
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
-from jaxmoust.models.stable_diffusion import add_tokens, lora
+from jaxmoust.models.stable_diffusion import add_tokens
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.finetune import Finetune
 from jaxmoust.train.loop import Recipe, init_state, make_step
@@ -42,7 +42,7 @@ def whole(first):
 @pytest.fixture(scope="module")
 def adapted(second):
     """Adapters of the U-Net and the text encoder, predicting v."""
-    text = {"text_targets": lora.TEXT_ATTENTION}
+    text = {"text_targets": tiny.TEXT_ATTENTION}
     return Finetune(second.pipeline, K, SHAPE, 16, rank=4, alpha=4.0, min_snr=5.0, **text)
 
 

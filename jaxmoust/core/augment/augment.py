@@ -6,7 +6,7 @@ the block's first key: so the result is the same however the batch is split over
 device holds whole blocks.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import pi
 
 import jax
@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmoust.core.augment import randaugment
+from jaxmoust.core.augment.resample import centred, read_at
+from jaxmoust.core.checks import check_choice, check_not_negative
+from jaxmoust.core.examples import fold_all, spread
 
 BLOCK = 8
 """Mixing partners are sought among this many consecutive examples."""
@@ -30,7 +33,7 @@ Target = Float[Array, "B K"]
 def flip(keys: Keys, image: Image) -> Image:
     """Mirrors each image left to right with probability 1/2."""
     mirrored = jax.vmap(jax.random.bernoulli)(keys)
-    return jnp.where(mirrored[:, None, None, None], image[:, :, ::-1], image)
+    return jnp.where(spread(mirrored, image), image[:, :, ::-1], image)
 
 
 def padded_crop(keys: Keys, image: Image, padding_px: int, fill: str = "reflect") -> Image:
@@ -40,7 +43,7 @@ def padded_crop(keys: Keys, image: Image, padding_px: int, fill: str = "reflect"
         fill: what the padding shows: "reflect" the image mirrored, "edge" its border, "constant" black (-1).
     Raises: ValueError: negative padding, an unknown fill, or "reflect" with padding_px >= the image's side.
     """
-    _check_fill(fill)
+    check_choice("fill", fill, _FILLS)
     height, width = image.shape[1:3]
     if padding_px < 0 or (fill == "reflect" and padding_px >= min(height, width)):
         raise ValueError(
@@ -66,8 +69,7 @@ def cutout(keys: Keys, image: Image, size_px: int) -> Image:
     Raises: ValueError: size_px < 0.
     Source: DeVries & Taylor 2017 (1708.04552).
     """
-    if size_px < 0:
-        raise ValueError(f"got size_px={size_px}; needs >= 0 (0 = off)")
+    check_not_negative(size_px=size_px)
     size = jnp.full(keys.shape, size_px, jnp.float32)
     return jnp.where(_box(keys, size, size, image.shape[1:3])[..., None], 0.0, image)
 
@@ -89,12 +91,10 @@ def warp(
         fill: as in `padded_crop`.
     Raises: ValueError: a negative range, or an unknown fill.
     """
-    _check_fill(fill)
-    if min(translate_px, rotate_deg, scale) < 0:
-        raise ValueError(f"got translate_px={translate_px}, rotate_deg={rotate_deg}, scale={scale}; all must be >= 0")
+    check_choice("fill", fill, _FILLS)
+    check_not_negative(translate_px=translate_px, rotate_deg=rotate_deg, scale=scale)
     height, width = image.shape[1:3]
-    rows = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-    cols = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
+    rows, cols = centred(height, width)
 
     def one_image(key: Array, one: Array) -> Array:
         angle, log_size, shift_rows, shift_cols = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
@@ -104,13 +104,7 @@ def warp(
         row, col = rows - translate_px * shift_rows, cols - translate_px * shift_cols
         from_row = (jnp.cos(angle) * row - jnp.sin(angle) * col) / size + (height - 1) / 2
         from_col = (jnp.sin(angle) * row + jnp.cos(angle) * col) / size + (width - 1) / 2
-        return jax.vmap(
-            lambda channel: jax.scipy.ndimage.map_coordinates(
-                channel, [from_row, from_col], order=1, mode=_FILLS[fill], cval=_BLACK
-            ),
-            in_axes=-1,
-            out_axes=-1,
-        )(one)
+        return read_at(one, from_row, from_col, _FILLS[fill], _BLACK)
 
     return jax.vmap(one_image)(keys, image)
 
@@ -128,7 +122,7 @@ def jitter(keys: Keys, image: Image, brightness: float = 0.0, contrast: float = 
     draw = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0))(keys)
     shift, stretch = brightness * draw[:, 0], 1 + contrast * draw[:, 1]
     mean = jnp.mean(image, axis=(1, 2, 3), keepdims=True)
-    return jnp.clip(mean + stretch[:, None, None, None] * (image - mean) + shift[:, None, None, None], -1, 1)
+    return jnp.clip(mean + spread(stretch, image) * (image - mean) + spread(shift, image), -1, 1)
 
 
 def mixup(keys: Keys, image: Image, target: Target, alpha: float) -> tuple[Image, Target]:
@@ -140,11 +134,12 @@ def mixup(keys: Keys, image: Image, target: Target, alpha: float) -> tuple[Image
     Source: Zhang et al. 2018 (1710.09412).
     """
     lam, partner = _mixing(keys, alpha)
-    over_image, over_target = lam[:, None, None, None], lam[:, None]
-    return (
-        over_image * image + (1 - over_image) * image[partner],
-        over_target * target + (1 - over_target) * target[partner],
-    )
+
+    def blend(own: Array) -> Array:
+        weight = spread(lam, own)
+        return weight * own + (1 - weight) * own[partner]
+
+    return blend(image), blend(target)
 
 
 def cutmix(keys: Keys, image: Image, target: Target, alpha: float) -> tuple[Image, Target]:
@@ -159,12 +154,10 @@ def cutmix(keys: Keys, image: Image, target: Target, alpha: float) -> tuple[Imag
     lam, partner = _mixing(keys, alpha)
     side = jnp.sqrt(1 - lam)
     height, width = image.shape[1:3]
-    box = _box(_derive(keys, 2), side * height, side * width, (height, width))
+    box = _box(fold_all(keys, 2), side * height, side * width, (height, width))
     covered = jnp.mean(box, axis=(1, 2), dtype=jnp.float32)[:, None]
-    return (
-        jnp.where(box[..., None], image[partner], image),
-        (1 - covered) * target + covered * target[partner],
-    )
+    mixed = jnp.where(box[..., None], image[partner], image)
+    return mixed, (1 - covered) * target + covered * target[partner]
 
 
 @dataclass(frozen=True)
@@ -175,13 +168,18 @@ class Augment:
     block of `BLOCK` examples takes one of the two with probability 1/2.
 
     Args:
-        flip: `flip` left to right.
-        translate_px, rotate_deg, scale: `warp`.
-        crop_px: `padded_crop`.
-        randaugment_ops, randaugment_magnitude: `randaugment`, so many operations of this magnitude; 0 operations = off.
-        brightness, contrast: `jitter`.
-        cutout_px: `cutout`.
-        mixup, cutmix: alpha of `mixup` and `cutmix`; 0 = off.
+        flip: mirrors left to right with probability 1/2 (`flip`).
+        translate_px: largest shift along each axis, interpolated (`warp`).
+        rotate_deg: largest turn to either side, in degrees (`warp`).
+        scale: largest relative change of size (`warp`).
+        crop_px: pads every side by so many pixels and crops the old size anywhere inside (`padded_crop`).
+        randaugment_ops: operations of `randaugment` on each image; 0 = off.
+        randaugment_magnitude: how strong these are, from 0 to 10.
+        brightness: largest shift of all pixels, in units of the [-1, 1] range (`jitter`).
+        contrast: largest relative stretch about the image's mean, at most 1 (`jitter`).
+        cutout_px: side of a grey square painted over each image (`cutout`); 0 = off.
+        mixup: alpha of `mixup`, which blends two images and their labels; 0 = off.
+        cutmix: alpha of `cutmix`, which pastes a rectangle of another image; 0 = off.
         fill: what warp and crop see beyond the border: "reflect", "edge" or "constant" (black, -1).
     Raises: ValueError: a negative field, contrast > 1, a magnitude > 10, or an unknown fill.
     """
@@ -202,11 +200,8 @@ class Augment:
 
     def __post_init__(self) -> None:
         """Validates."""
-        _check_fill(self.fill)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name != "fill" and not value >= 0:
-                raise ValueError(f"got {field.name}={value}; needs a number >= 0 (0 = off)")
+        check_choice("fill", self.fill, _FILLS)
+        check_not_negative(**{name: value for name, value in vars(self).items() if name != "fill"})
         randaugment.check(self.randaugment_ops, self.randaugment_magnitude)
         if self.contrast > 1:
             raise ValueError(f"got contrast={self.contrast}; needs 0 <= contrast <= 1")
@@ -219,37 +214,29 @@ class Augment:
     def __call__(self, keys: Keys, image: Image, target: Target) -> tuple[Image, Target]:
         """Augments a batch: (keys [B], image [B, H, W, C], target [B, K]) -> (image, target)."""
         if self.flip:
-            image = flip(_derive(keys, 0), image)
+            image = flip(fold_all(keys, 0), image)
         if self.translate_px > 0 or self.rotate_deg > 0 or self.scale > 0:
-            image = warp(_derive(keys, 1), image, self.translate_px, self.rotate_deg, self.scale, fill=self.fill)
+            image = warp(fold_all(keys, 1), image, self.translate_px, self.rotate_deg, self.scale, fill=self.fill)
         if self.crop_px > 0:
-            image = padded_crop(_derive(keys, 2), image, self.crop_px, fill=self.fill)
+            image = padded_crop(fold_all(keys, 2), image, self.crop_px, fill=self.fill)
         if self.randaugment_ops > 0:
             ops, magnitude = self.randaugment_ops, self.randaugment_magnitude
-            image = randaugment.randaugment(_derive(keys, 8), image, ops, magnitude)
+            image = randaugment.randaugment(fold_all(keys, 8), image, ops, magnitude)
         if self.brightness > 0 or self.contrast > 0:
-            image = jitter(_derive(keys, 3), image, self.brightness, self.contrast)
+            image = jitter(fold_all(keys, 3), image, self.brightness, self.contrast)
         if self.cutout_px > 0:
-            image = cutout(_derive(keys, 4), image, self.cutout_px)
+            image = cutout(fold_all(keys, 4), image, self.cutout_px)
         return self._mix(keys, image, target)
 
     def _mix(self, keys: Array, image: Array, target: Array) -> tuple[Array, Array]:
-        mixed = {}
-        if self.mixup > 0:
-            mixed["mixup"] = mixup(_derive(keys, 5), image, target, self.mixup)
-        if self.cutmix > 0:
-            mixed["cutmix"] = cutmix(_derive(keys, 6), image, target, self.cutmix)
-        if len(mixed) < 2:
-            return next(iter(mixed.values()), (image, target))
-        coin = jnp.repeat(jax.vmap(jax.random.bernoulli)(_block_keys(_derive(keys, 7))), BLOCK)
-        return (
-            jnp.where(coin[:, None, None, None], mixed["mixup"][0], mixed["cutmix"][0]),
-            jnp.where(coin[:, None], mixed["mixup"][1], mixed["cutmix"][1]),
-        )
-
-
-def _derive(keys: Array, tag: int) -> Array:
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, tag)
+        blended = mixup(fold_all(keys, 5), image, target, self.mixup) if self.mixup > 0 else (image, target)
+        if self.cutmix == 0:
+            return blended
+        pasted = cutmix(fold_all(keys, 6), image, target, self.cutmix)
+        if self.mixup == 0:
+            return pasted
+        coin = jnp.repeat(jax.vmap(jax.random.bernoulli)(_block_keys(fold_all(keys, 7))), BLOCK)
+        return jax.tree.map(lambda a, b: jnp.where(spread(coin, a), a, b), blended, pasted)
 
 
 def _block_keys(keys: Array) -> Array:
@@ -265,13 +252,13 @@ def _mixing(keys: Array, alpha: float) -> tuple[Float[Array, " B"], Int[Array, "
     """Draws lam [B] and each example's partner [B], a permutation inside its block."""
     if not alpha > 0:
         raise ValueError(f"got alpha={alpha}; mixing needs alpha > 0 (to switch it off, do not call it)")
-    lam = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(_derive(keys, 0))
-    orders = jax.vmap(lambda key: jax.random.permutation(key, BLOCK))(_block_keys(_derive(keys, 1)))
+    lam = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(fold_all(keys, 0))
+    orders = jax.vmap(lambda key: jax.random.permutation(key, BLOCK))(_block_keys(fold_all(keys, 1)))
     starts = jnp.arange(0, len(keys), BLOCK)
     return lam, (starts[:, None] + orders).reshape(-1)
 
 
-def _box(keys: Array, height: Array, width: Array, image_px: tuple[int, int]) -> Array:
+def _box(keys: Array, height: Array, width: Array, image_px: tuple[int, ...]) -> Array:
     """Marks [B, H, W] the pixels of a height [B] x width [B] box centred on a uniformly drawn pixel.
 
     Along each axis the box covers the `round(side)` pixels from centre - round(side) // 2 on.
@@ -283,11 +270,7 @@ def _box(keys: Array, height: Array, width: Array, image_px: tuple[int, int]) ->
         pixel = jnp.arange(length)
         return (pixel >= start) & (pixel < start + side)
 
-    rows = jax.vmap(lambda key, side: span(key, side, image_px[0]))(_derive(keys, 0), height)
-    cols = jax.vmap(lambda key, side: span(key, side, image_px[1]))(_derive(keys, 1), width)
+    spans = jax.vmap(span, in_axes=(0, 0, None))
+    rows = spans(fold_all(keys, 0), height, image_px[0])
+    cols = spans(fold_all(keys, 1), width, image_px[1])
     return rows[:, :, None] & cols[:, None, :]
-
-
-def _check_fill(fill: str) -> None:
-    if fill not in _FILLS:
-        raise ValueError(f"got fill={fill!r}; known: {', '.join(map(repr, _FILLS))}")

@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Key
 
+from jaxmoust.core.augment.resample import read_at
+from jaxmoust.core.examples import spread
+
 LABEL_DIM = 9
 """An example's label: x-flip, y-flip, log scale, cos - 1 and sin of the rotation, log stretch times cos and sin of
 its direction, shift in x and in y. Zero where the image is as it was."""
@@ -41,6 +44,7 @@ _TURNED_SHARE = 0.5  # of the stretches are along any direction, the others alon
 
 Keys = Key[Array, " B"]
 Image = Float[Array, "B H W C"]
+Scalar = Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,10 @@ class NonLeaky:
         if self.probability == 0:
             return image, jnp.zeros((image.shape[0], LABEL_DIM))
         label, to_source = jax.vmap(self._draw)(keys)
-        flip_x, flip_y = (label[:, i, None, None, None] == 1 for i in (0, 1))
-        image = jnp.where(flip_x, image[:, :, ::-1], image)
-        image = jnp.where(flip_y, image[:, ::-1], image)
-        warped = jnp.any(label[:, 2:] != 0, axis=-1)[:, None, None, None]
-        return jnp.where(warped, warp(image, to_source), image), label
+        image = jnp.where(spread(label[:, 0] == 1, image), image[:, :, ::-1], image)
+        image = jnp.where(spread(label[:, 1] == 1, image), image[:, ::-1], image)
+        warped = jnp.any(label[:, 2:] != 0, axis=-1)
+        return jnp.where(spread(warped, image), warp(image, to_source), image), label
 
     def _draw(self, key: Array) -> tuple[Float[Array, "9"], Float[Array, "2 3"]]:
         """Draws one image's label and the map from its pixels to where they come from (for `warp`)."""
@@ -86,27 +89,14 @@ class NonLeaky:
         turn, along = jax.random.uniform(k_angle, (2,), minval=-jnp.pi, maxval=jnp.pi)
         turn = turn * on[2]
         along = jnp.where(jax.random.bernoulli(k_turned, _TURNED_SHARE), along, 0.0)
-        label = [
-            flips[0],
-            flips[1] * on[0],
-            size,
-            jnp.cos(turn) - 1,
-            jnp.sin(turn),
-            stretch * jnp.cos(along),
-            stretch * jnp.sin(along),
-            shift_x,
-            shift_y,
-        ]
-        return jnp.stack(label), source_map(size, turn, stretch, along, shift_x, shift_y)
+        turned = [jnp.cos(turn) - 1, jnp.sin(turn)]
+        stretched = [stretch * jnp.cos(along), stretch * jnp.sin(along)]
+        label = jnp.stack([flips[0], flips[1] * on[0], size, *turned, *stretched, shift_x, shift_y])
+        return label, source_map(size, turn, stretch, along, shift_x, shift_y)
 
 
 def source_map(
-    size: Float[Array, ""],
-    turn: Float[Array, ""],
-    stretch: Float[Array, ""],
-    along: Float[Array, ""],
-    shift_x: Float[Array, ""],
-    shift_y: Float[Array, ""],
+    size: Scalar, turn: Scalar, stretch: Scalar, along: Scalar, shift_x: Scalar, shift_y: Scalar
 ) -> Float[Array, "2 3"]:
     """Returns the affine map from an output place (x, y, 1) to its source: shift, stretch, turn and scale undone.
 
@@ -115,8 +105,7 @@ def source_map(
     Returns: [2, 3] for places about the centre of the image, in units of its (longer) side; x right, y down.
     """
     grow = 2 ** (_SCALE_STD * stretch)
-    zero = jnp.zeros(())
-    across = jnp.stack([jnp.stack([1 / grow, zero]), jnp.stack([zero, grow])])
+    across = jnp.diag(jnp.stack([1 / grow, grow]))
     with jax.default_matmul_precision("highest"):  # bfloat16, a TPU's default, is off by 1 in 256
         linear = 2 ** (-_SCALE_STD * size) * (_rotation(turn) @ _rotation(-along) @ across @ _rotation(along))
         shift = -_SHIFT_STD * (linear @ jnp.stack([shift_x, shift_y]))
@@ -148,12 +137,7 @@ def warp(image: Image, to_source: Float[Array, "B 2 3"]) -> Image:
     def read(one: Array, matrix: Array) -> Array:
         from_x = matrix[0, 0] * x[None, :] + matrix[0, 1] * y[:, None] + matrix[0, 2]
         from_y = matrix[1, 0] * x[None, :] + matrix[1, 1] * y[:, None] + matrix[1, 2]
-        at = [from_y * unit + centre_row, from_x * unit + centre_col]
-        return jax.vmap(
-            lambda channel: jax.scipy.ndimage.map_coordinates(channel, at, order=1, mode="constant"),
-            in_axes=-1,
-            out_axes=-1,
-        )(one)
+        return read_at(one, from_y * unit + centre_row, from_x * unit + centre_col)
 
     moved = jax.vmap(read)(fine, to_source)
     return jnp.einsum("hr,wc,brck->bhwk", down_rows, down_cols, moved, precision="highest")
@@ -182,7 +166,5 @@ def _halving(length: int) -> Float64[np.ndarray, "{length} fine"]:
     return matrix
 
 
-def _rotation(angle: Float[Array, ""]) -> Float[Array, "2 2"]:
-    return jnp.stack(
-        [jnp.stack([jnp.cos(angle), -jnp.sin(angle)]), jnp.stack([jnp.sin(angle), jnp.cos(angle)])],
-    )
+def _rotation(angle: Scalar) -> Float[Array, "2 2"]:
+    return jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])

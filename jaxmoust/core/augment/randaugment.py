@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from jaxmoust.core.augment.resample import centred, read_at
+
 OPS = (
     "identity",
     "rotate",
@@ -100,22 +102,17 @@ def apply_op(
 def _move(op: Array | int, amount: Array, image: Array) -> Array:
     """Rotates, shears or shifts about the centre, by bilinear interpolation; what comes from outside is grey."""
 
-    def given(name: str, value: float) -> Array:
+    def only(name: str, value: float) -> Array:
         return jnp.where(op == _PLACE[name], value * amount, 0.0)
 
     height, width = image.shape[:2]
-    row = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-    col = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
-    angle = given("rotate", _ROTATE_RAD)
-    from_row = jnp.cos(angle) * row - jnp.sin(angle) * col + given("shear_y", _SHEAR) * col
-    from_col = jnp.sin(angle) * row + jnp.cos(angle) * col + given("shear_x", _SHEAR) * row
-    from_row = from_row + given("translate_y", _TRANSLATE * height) + (height - 1) / 2
-    from_col = from_col + given("translate_x", _TRANSLATE * width) + (width - 1) / 2
-    return jax.vmap(
-        lambda channel: jax.scipy.ndimage.map_coordinates(channel, [from_row, from_col], 1, "constant", _GREY),
-        in_axes=-1,
-        out_axes=-1,
-    )(image)
+    row, col = centred(height, width)
+    angle = only("rotate", _ROTATE_RAD)
+    from_row = jnp.cos(angle) * row - jnp.sin(angle) * col + only("shear_y", _SHEAR) * col
+    from_col = jnp.sin(angle) * row + jnp.cos(angle) * col + only("shear_x", _SHEAR) * row
+    from_row = from_row + only("translate_y", _TRANSLATE * height) + (height - 1) / 2
+    from_col = from_col + only("translate_x", _TRANSLATE * width) + (width - 1) / 2
+    return read_at(image, from_row, from_col, outside=_GREY)
 
 
 def _blend(op: Array | int, amount: Array, image: Array) -> Array:

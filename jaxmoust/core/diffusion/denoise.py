@@ -1,7 +1,7 @@
 """Denoisers: networks of every convention behind one contract, `denoise(x, sigma) -> x0`.
 
 x [B, H, W, C] = x0 + sigma * noise with sigma [B] > 0; the answer estimates E[x0 | x]. Loss, guidance and
-samplers know this contract only, so every generator is trained by one loss and sampled by every sampler.
+solvers know this contract only, so every generator is trained by one loss and sampled by every solver.
 A network is `net(x, c) -> raw`, x and raw [B, H, W, C], c [B]; class labels, parameters and dropout keys are
 bound by the caller.
 """
@@ -11,6 +11,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
+
+from jaxmoust.core.examples import spread
 
 Image = Float[Array, "B H W C"]
 PerExample = Float[Array, " B"]
@@ -31,7 +33,7 @@ def precondition_edm(net: Net, sigma_data: float = 0.5) -> Denoiser:
 
     def denoise(x: Image, sigma: PerExample) -> Image:
         c_noise = jnp.log(sigma) / 4
-        sigma = _over_pixels(sigma)
+        sigma = spread(sigma, x)
         variance = sigma**2 + sigma_data**2
         c_skip = sigma_data**2 / variance
         c_out = sigma * sigma_data / jnp.sqrt(variance)
@@ -54,7 +56,7 @@ def precondition_eps(net: Net, table: Float64[np.ndarray, " T"]) -> Denoiser:
 
     def denoise(x: Image, sigma: PerExample) -> Image:
         timestep = timestep_of(sigma)
-        sigma = _over_pixels(sigma)
+        sigma = spread(sigma, x)
         return x - sigma * net(x / jnp.sqrt(1 + sigma**2), timestep)
 
     return denoise
@@ -70,26 +72,9 @@ def precondition_v(net: Net, table: Float64[np.ndarray, " T"]) -> Denoiser:
 
     def denoise(x: Image, sigma: PerExample) -> Image:
         timestep = timestep_of(sigma)
-        sigma = _over_pixels(sigma)
+        sigma = spread(sigma, x)
         alpha = 1 / jnp.sqrt(1 + sigma**2)
         return alpha**2 * x - sigma * alpha * net(alpha * x, timestep)
-
-    return denoise
-
-
-def gaussian_denoiser(mean: float | Array, std: float | Array) -> Denoiser:
-    """Returns the exact denoiser of data ~ N(mean, std^2), independent pixels: the ground truth of tests.
-
-    E[x0 | x] = mean + std^2 / (std^2 + sigma^2) * (x - mean).
-
-    Args:
-        mean, std: numbers, or arrays that broadcast against [H, W, C].
-    """
-
-    def denoise(x: Image, sigma: PerExample) -> Image:
-        mu = jnp.broadcast_to(jnp.asarray(mean, x.dtype), x.shape)
-        variance = jnp.broadcast_to(jnp.square(jnp.asarray(std, x.dtype)), x.shape)
-        return mu + variance / (variance + _over_pixels(sigma) ** 2) * (x - mu)
 
     return denoise
 
@@ -151,12 +136,8 @@ def diffusion_loss(denoise: Denoiser, x0: Image, sigma: PerExample, noise: Image
 
     With `edm_weight`, `eps_weight` or `v_weight` this is the EDM, DDPM or v loss.
     """
-    error = denoise(x0 + _over_pixels(sigma) * noise, sigma) - x0
+    error = denoise(x0 + spread(sigma, x0) * noise, sigma) - x0
     return weight * jnp.mean(jnp.square(error), axis=(1, 2, 3))
-
-
-def _over_pixels(value: PerExample) -> Float[Array, "B 1 1 1"]:
-    return value[:, None, None, None]
 
 
 def _timesteps(table: Float64[np.ndarray, " T"]) -> Callable[[Array], Array]:

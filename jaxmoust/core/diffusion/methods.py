@@ -1,7 +1,7 @@
-"""The ways to train a diffusion model: the noise it sees, the error it is charged for, the grid it samples on.
+"""The ways to train a diffusion model: the noise it sees, the weight of its errors, the noise levels it samples on.
 
-A method is a frozen dataclass of numbers with four questions to ask it: `denoiser`, `draw`, `weight`, `grid`.
-Everything else (the network, the loss, the samplers) is shared, because both speak `denoise(x, sigma) -> x0`.
+A method is a frozen dataclass of numbers with four questions to ask it: `denoiser`, `sample_sigma`, `weight`,
+`sigmas`. Everything else (the network, the loss, the solvers) is shared, because both speak `denoise(x, sigma) -> x0`.
 """
 
 import functools
@@ -22,13 +22,13 @@ class Method(Protocol):
     def denoiser(self, net: Callable) -> denoise.Denoiser:
         """Wraps a raw network `net(x, c)` into `denoise(x, sigma) -> x0`."""
 
-    def draw(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
-        """Draws the noise level that each example of a training batch sees."""
+    def sample_sigma(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
+        """Samples the noise level that each example of a training batch sees."""
 
     def weight(self, sigma: Float[Array, "B"]) -> Float[Array, "B"]:
         """The loss weight of |denoise(x, sigma) - x0|^2 at each noise level."""
 
-    def grid(self, num_steps: int) -> np.ndarray:
+    def sigmas(self, num_steps: int) -> np.ndarray:
         """The descending noise levels [N + 1] that sampling walks, ending with 0."""
 
 
@@ -38,8 +38,11 @@ class EDM:
 
     Args:
         sigma_data: standard deviation of the images, in units of the [-1, 1] range.
-        log_mean, log_std: of the training noise, ln sigma ~ N(log_mean, log_std^2).
-        sigma_min, sigma_max, rho: of the sampling grid (Eq. 5).
+        log_mean: mean of ln sigma of the training noise, which is normally distributed.
+        log_std: its standard deviation.
+        sigma_min: lowest noise level that sampling visits before 0 (Eq. 5).
+        sigma_max: noise level that sampling starts from.
+        rho: how much sampling's levels crowd at the low end (Eq. 5); 1 spaces them evenly.
     """
 
     sigma_data: float = 0.5
@@ -61,7 +64,7 @@ class EDM:
         """Eq. 7: c_skip x + c_out net(c_in x, ln(sigma) / 4)."""
         return denoise.precondition_edm(net, self.sigma_data)
 
-    def draw(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
+    def sample_sigma(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
         """Draws sigma from the log-normal of Table 1."""
         return noise.lognormal_sigma(keys, self.log_mean, self.log_std)
 
@@ -69,8 +72,8 @@ class EDM:
         """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2, so that the network's own error has weight 1."""
         return denoise.edm_weight(sigma, self.sigma_data)
 
-    def grid(self, num_steps: int) -> np.ndarray:
-        """The rho-spaced grid of Eq. 5."""
+    def sigmas(self, num_steps: int) -> np.ndarray:
+        """The rho-spaced levels of Eq. 5."""
         return noise.karras_sigmas(num_steps, self.sigma_min, self.sigma_max, self.rho)
 
 
@@ -79,7 +82,9 @@ class DDPM:
     """Ho et al. 2020 (2006.11239) in sigma coordinates: x / sqrt(1 + sigma^2) is their x_t.
 
     Args:
-        num_timesteps, beta_start, beta_end: their linear schedule.
+        num_timesteps: T, the timesteps of their linear noise schedule.
+        beta_start: its variance at the first timestep.
+        beta_end: its variance at the last timestep.
         prediction: what the network predicts: "eps" (theirs) or "v" (Salimans & Ho 2022, 2202.00512).
     """
 
@@ -108,15 +113,15 @@ class DDPM:
         wrap = denoise.precondition_eps if self.prediction == "eps" else denoise.precondition_v
         return wrap(net, self.table)
 
-    def draw(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
-        """Draws a timestep uniformly and returns its noise level."""
+    def sample_sigma(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
+        """Samples a timestep uniformly and returns its noise level."""
         return noise.uniform_sigma(keys, self.table)
 
     def weight(self, sigma: Float[Array, "B"]) -> Float[Array, "B"]:
         """The weight that makes the loss |eps - eps_hat|^2 (their L_simple), or |v - v_hat|^2."""
         return denoise.eps_weight(sigma) if self.prediction == "eps" else denoise.v_weight(sigma)
 
-    def grid(self, num_steps: int) -> np.ndarray:
+    def sigmas(self, num_steps: int) -> np.ndarray:
         """Timesteps evenly respaced from T - 1 down, then 0."""
         return noise.ddpm_sigmas(num_steps, self.table)
 
@@ -142,5 +147,5 @@ def class_denoiser(
         augment_label: how each image was augmented, handed to the network by this name; None: not at all, and the
             network is not asked for the argument.
     """
-    given = {} if augment_label is None else {"augment_label": augment_label}
-    return method.denoiser(lambda x, c: apply({"params": params}, x, c, label, keys=keys, train=train, **given))
+    labels = {} if augment_label is None else {"augment_label": augment_label}
+    return method.denoiser(lambda x, c: apply({"params": params}, x, c, label, keys=keys, train=train, **labels))

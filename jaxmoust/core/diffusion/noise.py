@@ -1,6 +1,6 @@
-"""Noise levels: grids to sample on, schedules to train on, and keyed draws.
+"""Noise levels: those to sample on, schedules to train on, and keyed noise.
 
-Everything is in sigma coordinates, x = x0 + sigma * noise, with images in [-1, 1]. Grids and tables are NumPy
+Everything is in sigma coordinates, x = x0 + sigma * noise, with images in [-1, 1]. Levels and tables are NumPy
 constants, computed in float64, so that they are the same on every device and cost nothing under `jit`.
 """
 
@@ -71,7 +71,7 @@ def ddpm_sigmas(num_steps: int, table: Float64[np.ndarray, " T"]) -> Float32[np.
 
 
 def lognormal_sigma(keys: Key[Array, " B"], mean: float = -1.2, std: float = 1.2) -> Float[Array, " B"]:
-    """Draws training noise levels with ln(sigma) ~ N(mean, std^2), one per key.
+    """Samples training noise levels with ln(sigma) ~ N(mean, std^2), one per key.
 
     Source: Karras et al. 2022 (2206.00364), Table 1.
     """
@@ -79,16 +79,16 @@ def lognormal_sigma(keys: Key[Array, " B"], mean: float = -1.2, std: float = 1.2
 
 
 def uniform_sigma(keys: Key[Array, " B"], table: Float64[np.ndarray, " T"]) -> Float[Array, " B"]:
-    """Draws training noise levels uniformly over the table's timesteps, one per key (Ho et al. 2020, Alg. 1)."""
+    """Samples training noise levels uniformly over the table's timesteps, one per key (Ho et al. 2020, Alg. 1)."""
     timestep = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(table)))(keys)
     return jnp.asarray(table, jnp.float32)[timestep]
 
 
 def normal_like(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B *shape"]:
-    """Draws standard normal noise of one shape per key: row b is a function of keys[b] alone."""
+    """Samples standard normal noise of one shape per key: row b is a function of keys[b] alone."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
 def _check_num_steps(num_steps: int) -> None:
     if num_steps < 1:
-        raise ValueError(f"got num_steps={num_steps}; a sampler takes at least 1 step")
+        raise ValueError(f"got num_steps={num_steps}; a solver takes at least 1 step")

@@ -1,6 +1,6 @@
-"""Samplers: from noise to images with any denoiser, on any grid.
+"""Solvers: from noise to images with any denoiser, along any noise levels.
 
-    sampler(denoise, x, sigmas, keys) -> x0
+    solver(denoise, x, sigmas, keys) -> x0
 
 x [B, H, W, C] starts as sigmas[0] * noise; sigmas [N+1] descends, and ends at 0 for a clean image. In sigma
 coordinates DDIM (eta = 0) *is* `euler` and DDPM's ancestral sampling *is* `ancestral`, whatever the network
@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxmoust.core.diffusion.denoise import Denoiser
 from jaxmoust.core.diffusion.noise import normal_like
+from jaxmoust.core.examples import fold_all
 
 Image = Float[Array, "B H W C"]
 Keys = Key[Array, " B"]
@@ -121,18 +122,18 @@ def dpmpp_2m(denoise: Denoiser, x: Image, sigmas: Sigmas, keys: Keys | None = No
     return _scan_with(step, x, sigmas, (jnp.zeros_like(x), jnp.ones((), x.dtype)))
 
 
-SAMPLERS = {"euler": euler, "heun": heun, "ancestral": ancestral, "dpmpp_2m": dpmpp_2m}
+SOLVERS: dict[str, Callable[..., Array]] = {"euler": euler, "heun": heun, "ancestral": ancestral, "dpmpp_2m": dpmpp_2m}
 
 
 def _scan(step: Step, x: Array, sigmas: Array | np.ndarray) -> Array:
-    """Runs `step(x, i, sigma, sigma_next)` down the grid; one compiled step whatever the length of the grid."""
+    """Runs `step(x, i, sigma, sigma_next)` down the noise levels; one compiled step, however many there are."""
     return _scan_with(lambda x, i, sigma, sigma_next, none: (step(x, i, sigma, sigma_next), none), x, sigmas, None)
 
 
 def _scan_with(step: Callable, x: Array, sigmas: Array | np.ndarray, memory: Any) -> Array:
     """`_scan` for a step that hands something on to the next: `step(x, i, sigma, sigma_next, memory)`."""
     if len(sigmas) < 2:
-        raise ValueError(f"got a grid of {len(sigmas)} noise levels; a sampler needs at least 2 (start and end)")
+        raise ValueError(f"got {len(sigmas)} noise levels; a solver needs at least 2 (start and end)")
     sigmas = jnp.asarray(sigmas, x.dtype)
     index = jnp.arange(len(sigmas) - 1)
     levels = (index, sigmas[:-1], sigmas[1:])
@@ -144,6 +145,6 @@ def _per_example(sigma: Array, x: Array) -> Array:
     return jnp.broadcast_to(sigma, x.shape[:1])
 
 
-def _step_noise(keys: Array, i: Array, x: Array) -> Array:
-    step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, i)
-    return normal_like(step_keys, x.shape[1:]).astype(x.dtype)
+def _step_noise(keys: Array | None, i: Array, x: Array) -> Array:
+    assert keys is not None  # the solvers that add noise ask for keys
+    return normal_like(fold_all(keys, i), x.shape[1:]).astype(x.dtype)

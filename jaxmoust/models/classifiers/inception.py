@@ -5,6 +5,9 @@ padding out, the last block pools by the maximum, and there are 1,008 classes. M
 that pytorch-fid and torch-fidelity publish, so that `load_pretrained` reads it (from .safetensors or .npz).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -29,20 +32,24 @@ class Conv(nn.Module):
         return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name="bn")(h))
 
 
-# A branch is a chain of convolutions: (name, channels, kernel); of several names and kernels side by side, joined.
-Branch = tuple[tuple, ...]
 _1, _3, _5, _ROW, _COLUMN = (1, 1), (3, 3), (5, 5), (1, 7), (7, 1)
+_CROSS = ((1, 3), (3, 1))
+Chain = tuple[tuple[int, tuple], ...]
+"""Convolutions one after the other: (channels, kernel); where the last has several kernels, side by side and joined."""
 
 
 class Block(nn.Module):
     """Branches side by side and one that pools, joined along the channels.
 
     Args:
-        branches: the chains. pool: "avg" or "max". pool_channels: of the convolution after the pool; 0 for none.
-        shrinks: whether the last convolution of each chain, and the pool, halve the resolution.
+        branches: name to chain; a chain's convolutions are named NAME_1, NAME_2 ..., the only one NAME, those side by
+            side NAME_2a, NAME_2b.
+        pool: "avg" or "max". pool_channels: of the convolution after the pool.
+        shrinks: whether the last convolution of each chain, and the pool, halve the resolution; nothing follows the
+            pool then.
     """
 
-    branches: tuple[Branch, ...]
+    branches: Mapping[str, Chain]
     pool: str = "avg"
     pool_channels: int = 0
     shrinks: bool = False
@@ -50,7 +57,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w F"]:
         """Runs all branches on x."""
-        outputs = [self._chain(x, branch) for branch in self.branches]
+        outputs = [self._chain(x, name, chain) for name, chain in self.branches.items()]
         if self.shrinks:
             return jnp.concatenate([*outputs, nn.max_pool(x, (3, 3), (2, 2))], axis=-1)
         if self.pool == "avg":
@@ -59,96 +66,63 @@ class Block(nn.Module):
             pooled = nn.max_pool(x, (3, 3), padding="SAME")
         return jnp.concatenate([*outputs, Conv(self.pool_channels, _1, name="branch_pool")(pooled)], axis=-1)
 
-    def _chain(self, h: Array, branch: Branch) -> Array:
-        for i, (name, channels, kernel) in enumerate(branch):
-            if isinstance(name, tuple):
-                sides = zip(name, kernel, strict=True)
-                h = jnp.concatenate([Conv(channels, size, name=side)(h) for side, size in sides], axis=-1)
+    def _chain(self, h: Array, name: str, chain: Chain) -> Array:
+        for i, (channels, kernel) in enumerate(chain, 1):
+            own = name if len(chain) == 1 else f"{name}_{i}"
+            if kernel == _CROSS:
+                sides = [Conv(channels, size, name=own + side)(h) for side, size in zip("ab", kernel, strict=True)]
+                h = jnp.concatenate(sides, axis=-1)
             else:
-                how = (2, "VALID") if self.shrinks and i == len(branch) - 1 else ()
-                h = Conv(channels, kernel, *how, name=name)(h)
+                strides, padding = (2, "VALID") if self.shrinks and i == len(chain) else (1, "SAME")
+                h = Conv(channels, kernel, strides, padding, name=own)(h)
         return h
 
 
-def _block_5(pool_channels: int) -> dict:
-    return {
-        "branches": (
-            (("branch1x1", 64, _1),),
-            (("branch5x5_1", 48, _1), ("branch5x5_2", 64, _5)),
-            (("branch3x3dbl_1", 64, _1), ("branch3x3dbl_2", 96, _3), ("branch3x3dbl_3", 96, _3)),
-        ),
-        "pool_channels": pool_channels,
-    }
+_TWICE_3: Chain = ((64, _1), (96, _3), (96, _3))
 
 
-def _block_6(channels: int) -> dict:
-    wide = ((2, _COLUMN), (3, _ROW), (4, _COLUMN))
-    return {
-        "branches": (
-            (("branch1x1", 192, _1),),
-            (("branch7x7_1", channels, _1), ("branch7x7_2", channels, _ROW), ("branch7x7_3", 192, _COLUMN)),
-            (
-                ("branch7x7dbl_1", channels, _1),
-                *((f"branch7x7dbl_{i}", channels, kernel) for i, kernel in wide),
-                ("branch7x7dbl_5", 192, _ROW),
-            ),
-        ),
-        "pool_channels": 192,
-    }
+def _block_5(pool_channels: int) -> dict[str, Any]:
+    branches = {"branch1x1": ((64, _1),), "branch5x5": ((48, _1), (64, _5)), "branch3x3dbl": _TWICE_3}
+    return {"branches": branches, "pool_channels": pool_channels}
 
 
-def _block_7(pool: str) -> dict:
-    both = ((1, 3), (3, 1))
-    return {
-        "branches": (
-            (("branch1x1", 320, _1),),
-            (("branch3x3_1", 384, _1), (("branch3x3_2a", "branch3x3_2b"), 384, both)),
-            (
-                ("branch3x3dbl_1", 448, _1),
-                ("branch3x3dbl_2", 384, _3),
-                (("branch3x3dbl_3a", "branch3x3dbl_3b"), 384, both),
-            ),
-        ),
-        "pool": pool,
-        "pool_channels": 192,
-    }
+def _block_6(channels: int) -> dict[str, Any]:
+    once = ((channels, _1), (channels, _ROW), (192, _COLUMN))
+    twice = ((channels, _1), (channels, _COLUMN), (channels, _ROW), (channels, _COLUMN), (192, _ROW))
+    return {"branches": {"branch1x1": ((192, _1),), "branch7x7": once, "branch7x7dbl": twice}, "pool_channels": 192}
 
 
-_STEM = (
-    ("Conv2d_1a_3x3", {"channels": 32, "kernel": _3, "strides": 2, "padding": "VALID"}),
-    ("Conv2d_2a_3x3", {"channels": 32, "kernel": _3, "padding": "VALID"}),
-    ("Conv2d_2b_3x3", {"channels": 64, "kernel": _3}),
-    ("", {}),
-    ("Conv2d_3b_1x1", {"channels": 80, "kernel": _1}),
-    ("Conv2d_4a_3x3", {"channels": 192, "kernel": _3, "padding": "VALID"}),
-    ("", {}),
-)
-_SHRINK_6 = (
-    (("branch3x3", 384, _3),),
-    (("branch3x3dbl_1", 64, _1), ("branch3x3dbl_2", 96, _3), ("branch3x3dbl_3", 96, _3)),
-)
-_SHRINK_7 = (
-    (("branch3x3_1", 192, _1), ("branch3x3_2", 320, _3)),
-    (
-        ("branch7x7x3_1", 192, _1),
-        ("branch7x7x3_2", 192, _ROW),
-        ("branch7x7x3_3", 192, _COLUMN),
-        ("branch7x7x3_4", 192, _3),
-    ),
-)
-_BLOCKS = (
-    ("Mixed_5b", _block_5(32)),
-    ("Mixed_5c", _block_5(64)),
-    ("Mixed_5d", _block_5(64)),
-    ("Mixed_6a", {"branches": _SHRINK_6, "shrinks": True}),
-    ("Mixed_6b", _block_6(128)),
-    ("Mixed_6c", _block_6(160)),
-    ("Mixed_6d", _block_6(160)),
-    ("Mixed_6e", _block_6(192)),
-    ("Mixed_7a", {"branches": _SHRINK_7, "shrinks": True}),
-    ("Mixed_7b", _block_7("avg")),
-    ("Mixed_7c", _block_7("max")),
-)
+def _block_7(pool: str) -> dict[str, Any]:
+    once, twice = ((384, _1), (384, _CROSS)), ((448, _1), (384, _3), (384, _CROSS))
+    branches = {"branch1x1": ((320, _1),), "branch3x3": once, "branch3x3dbl": twice}
+    return {"branches": branches, "pool": pool, "pool_channels": 192}
+
+
+_STEM: dict[str, tuple] = {  # name -> fields of a Conv
+    "Conv2d_1a_3x3": (32, _3, 2, "VALID"),
+    "Conv2d_2a_3x3": (32, _3, 1, "VALID"),
+    "Conv2d_2b_3x3": (64, _3),
+    "Conv2d_3b_1x1": (80, _1),
+    "Conv2d_4a_3x3": (192, _3, 1, "VALID"),
+}
+_POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")  # whose answers are halved
+_SHRINK_7 = {
+    "branch3x3": ((192, _1), (320, _3)),
+    "branch7x7x3": ((192, _1), (192, _ROW), (192, _COLUMN), (192, _3)),
+}
+_BLOCKS = {
+    "Mixed_5b": _block_5(32),
+    "Mixed_5c": _block_5(64),
+    "Mixed_5d": _block_5(64),
+    "Mixed_6a": {"branches": {"branch3x3": ((384, _3),), "branch3x3dbl": _TWICE_3}, "shrinks": True},
+    "Mixed_6b": _block_6(128),
+    "Mixed_6c": _block_6(160),
+    "Mixed_6d": _block_6(160),
+    "Mixed_6e": _block_6(192),
+    "Mixed_7a": {"branches": _SHRINK_7, "shrinks": True},
+    "Mixed_7b": _block_7("avg"),
+    "Mixed_7c": _block_7("max"),
+}
 
 
 class InceptionV3(nn.Module):
@@ -163,10 +137,12 @@ class InceptionV3(nn.Module):
     @nn.compact
     def features(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B 2048"]:
         """Returns the pooled features of images as `prepare` gives them; 75 px and more."""
-        for name, fields in _STEM:
-            x = Conv(**fields, name=name)(x) if name else nn.max_pool(x, (3, 3), (2, 2))
-        for name, fields in _BLOCKS:
-            x = Block(**fields, name=name)(x)
+        for name, fields in _STEM.items():
+            x = Conv(*fields, name=name)(x)
+            if name in _POOLED:
+                x = nn.max_pool(x, (3, 3), (2, 2))
+        for name, block in _BLOCKS.items():
+            x = Block(**block, name=name)(x)
         return x.mean(axis=(1, 2))
 
     def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B num_classes"]:

@@ -6,18 +6,19 @@ sizes: `ResNet(num_classes=10, **DEPTHS[18])`.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
-from jaxmoust.models.classifiers.split_batch_norm import SplitBatchNorm
-from jaxmoust.models.drop import branch_rates, drop_branch, fold_all
+from jaxmoust.core.checks import check_choice, check_rate
+from jaxmoust.core.examples import fold_all
+from jaxmoust.models.classifiers.residual import Residual, conv, make_norm
+from jaxmoust.models.drop import branch_rates, drop_branch
 
-DEPTHS = {
+DEPTHS: dict[int, dict[str, Any]] = {
     18: {"stage_sizes": (2, 2, 2, 2), "block": "basic"},
     34: {"stage_sizes": (3, 4, 6, 3), "block": "basic"},
     50: {"stage_sizes": (3, 4, 6, 3), "block": "bottleneck"},
@@ -29,59 +30,50 @@ DEPTHS = {
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+BLOCKS = {
+    "basic": ((3, True, 1), (3, False, 1)),
+    "bottleneck": ((1, False, 1), (3, True, 1), (1, False, 4)),
+}
+"""The convolutions of a block by its name: (side in pixels, whether it has the block's strides, times its width)."""
 
 
-class BasicBlock(nn.Module):
-    """relu(shortcut(x) + norm(conv3x3(relu(norm(conv3x3(x)))))): two 3x3 convolutions."""
+class Block(nn.Module):
+    """relu(shortcut(x) + branch(x)): convolutions, each followed by a norm and all but the last by a relu.
 
+    The shortcut is a 1x1 convolution and a norm where the block changes the shape, else x itself.
+    """
+
+    kind: str
     width: int
     strides: int
     norm: Callable[..., nn.Module]
     dtype: Dtype
     drop_rate: float = 0.0
-    expansion = 1
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B H W C"], norm_args: dict[str, Any], keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B h w F"]:
-        """Maps to width channels at 1 / strides of the resolution; `norm_args` is what every norm is called with."""
-        h = _conv(self.width, 3, self.strides, self.dtype, name="conv0")(x)
-        h = nn.relu(self.norm(name="norm0")(h, **norm_args))
-        h = _conv(self.width, 3, 1, self.dtype, name="conv1")(h)
-        h = self.norm(name="norm1", scale_init=nn.initializers.zeros)(h, **norm_args)
-        return _join(self, x, h, norm_args, keys)
+        """Maps to 1 / strides of the resolution; `norm_args` is what every norm is called with.
+
+        Args:
+            keys: one per example, to replace the branch by 0 at `drop_rate`; None does not.
+        """
+        h = x
+        for i, (size_px, strided, expansion) in enumerate(BLOCKS[self.kind]):
+            strides = self.strides if strided else 1
+            h = conv(expansion * self.width, size_px, strides, self.dtype, name=f"conv{i}")(h)
+            if i < len(BLOCKS[self.kind]) - 1:
+                h = nn.relu(self.norm(name=f"norm{i}")(h, **norm_args))
+            else:
+                h = self.norm(name=f"norm{i}", scale_init=nn.initializers.zeros)(h, **norm_args)
+        if self.strides != 1 or x.shape[-1] != h.shape[-1]:
+            x = conv(h.shape[-1], 1, self.strides, self.dtype, name="shortcut_conv")(x)
+            x = self.norm(name="shortcut_norm")(x, **norm_args)
+        return nn.relu(x + (h if keys is None else drop_branch(keys, h, self.drop_rate)))
 
 
-class BottleneckBlock(nn.Module):
-    """A 1x1 convolution down to width, a 3x3 one at width, and a 1x1 one up to 4 * width."""
-
-    width: int
-    strides: int
-    norm: Callable[..., nn.Module]
-    dtype: Dtype
-    drop_rate: float = 0.0
-    expansion = 4
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B H W C"], norm_args: dict[str, Any], keys: Key[Array, " B"] | None = None
-    ) -> Float[Array, "B h w F"]:
-        """Maps to 4 * width channels at 1 / strides of the resolution; `norm_args` as in `BasicBlock`."""
-        h = _conv(self.width, 1, 1, self.dtype, name="conv0")(x)
-        h = nn.relu(self.norm(name="norm0")(h, **norm_args))
-        h = _conv(self.width, 3, self.strides, self.dtype, name="conv1")(h)
-        h = nn.relu(self.norm(name="norm1")(h, **norm_args))
-        h = _conv(self.expansion * self.width, 1, 1, self.dtype, name="conv2")(h)
-        h = self.norm(name="norm2", scale_init=nn.initializers.zeros)(h, **norm_args)
-        return _join(self, x, h, norm_args, keys)
-
-
-BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
-
-
-class ResNet(nn.Module):
+class ResNet(Residual):
     """ResNet: a stem, stages that double the width and, after the first, halve the resolution, and a linear head.
 
     Args:
@@ -112,21 +104,21 @@ class ResNet(nn.Module):
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
+    drops_by = "stochastic_depth"
+
     def setup(self) -> None:
         """Builds the layers."""
-        if self.block not in BLOCKS:
-            raise ValueError(f"got block={self.block!r}; known: {', '.join(map(repr, BLOCKS))}")
-        if self.stem not in ("cifar", "imagenet"):
-            raise ValueError(f"got stem={self.stem!r}; known: 'cifar', 'imagenet'")
-        if not 0 <= self.stochastic_depth < 1:
-            raise ValueError(f"got stochastic_depth={self.stochastic_depth}; needs 0 <= stochastic_depth < 1")
+        check_choice("block", self.block, BLOCKS)
+        check_choice("stem", self.stem, ("cifar", "imagenet"))
+        check_rate("stochastic_depth", self.stochastic_depth)
         norm = make_norm(self.separate_stats, self.dtype, self.axis_name)
-        imagenet = self.stem == "imagenet"
-        self.stem_conv = _conv(self.width, 7 if imagenet else 3, 2 if imagenet else 1, self.dtype)
+        size_px, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
+        self.stem_conv = conv(self.width, size_px, strides, self.dtype)
         self.stem_norm = norm()
         places = [(stage, i) for stage, size in enumerate(self.stage_sizes) for i in range(size)]
         self.blocks = [
-            BLOCKS[self.block](
+            Block(
+                kind=self.block,
                 width=self.width * 2**stage,
                 strides=2 if stage > 0 and i == 0 else 1,
                 norm=norm,
@@ -138,85 +130,13 @@ class ResNet(nn.Module):
         ]
         self.head = nn.Dense(self.num_classes)
 
-    def features(
-        self,
-        x: Float[Array, "B H W C"],
-        train: bool = False,
-        keys: Key[Array, " B"] | None = None,
-        synthetic: Bool[Array, " B"] | None = None,
-        batch_mean: Callable[[Any], Any] | None = None,
-    ) -> Float[Array, "B F"]:
-        """Returns the pooled features, [B, last width * expansion] float32, that the head is linear in."""
-        norm_args = norm_arguments(self.separate_stats, train, synthetic, batch_mean)
-        if train and self.stochastic_depth > 0 and keys is None:
-            raise ValueError(f"got train=True with stochastic_depth={self.stochastic_depth} and no keys")
+    def maps(self, x: Array, norm_args: dict[str, Any], keys: Array | None) -> Array:
+        """Returns the last stage's feature maps, see `Residual`."""
         if self.imagenet_colours:
             x = (x / 2 + 0.5 - jnp.array(_IMAGENET_MEAN)) / jnp.array(_IMAGENET_STD)
-        h = self.stem_conv(x.astype(self.dtype))
-        h = nn.relu(self.stem_norm(h, **norm_args))
+        h = nn.relu(self.stem_norm(self.stem_conv(x.astype(self.dtype)), **norm_args))
         if self.stem == "imagenet":
             h = nn.max_pool(h, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for i, block in enumerate(self.blocks):
-            drops = train and block.drop_rate > 0
-            h = block(h, norm_args, fold_all(keys, i) if drops else None)
-        return jnp.mean(h.astype(jnp.float32), axis=(1, 2))
-
-    def __call__(
-        self,
-        x: Float[Array, "B H W C"],
-        train: bool = False,
-        keys: Key[Array, " B"] | None = None,
-        synthetic: Bool[Array, " B"] | None = None,
-        batch_mean: Callable[[Any], Any] | None = None,
-    ) -> Float[Array, "B num_classes"]:
-        """Returns logits, float32. With train=True pass `mutable=["batch_stats"]` to receive the new statistics.
-
-        Args:
-            x: images in [-1, 1].
-            keys: one per example; required for train=True with stochastic_depth.
-            synthetic, batch_mean: as in `SplitBatchNorm`; for separate_stats.
-        """
-        return self.head(self.features(x, train, keys, synthetic, batch_mean))
-
-
-def make_norm(separate_stats: bool, dtype: Dtype, axis_name: str | None) -> Callable[..., nn.Module]:
-    """Chooses the batch norm of a residual network; torch's momentum and epsilon."""
-    if separate_stats:
-        return partial(SplitBatchNorm, momentum=0.9, epsilon=1e-5, dtype=dtype)
-    return partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=axis_name)
-
-
-def norm_arguments(
-    separate_stats: bool, train: bool, synthetic: Array | None, batch_mean: Callable | None
-) -> dict[str, Any]:
-    """Returns what every norm of one forward pass is called with.
-
-    Raises: ValueError: told which examples are synthetic without separate statistics to use that for.
-    """
-    if separate_stats:
-        return {"use_running_average": not train, "synthetic": synthetic, "batch_mean": batch_mean}
-    if synthetic is not None:
-        raise ValueError("got `synthetic`; it has a meaning with separate_stats=True only")
-    return {"use_running_average": not train}
-
-
-def _conv(channels: int, size_px: int, strides: int, dtype: Dtype, name: str | None = None) -> nn.Conv:
-    # Explicit padding: "SAME" would put the odd pixel of a strided convolution on the other side than torch.
-    return nn.Conv(
-        channels,
-        (size_px, size_px),
-        strides=strides,
-        padding=size_px // 2,
-        use_bias=False,
-        kernel_init=_he_normal,
-        dtype=dtype,
-        name=name,
-    )
-
-
-def _join(block: nn.Module, x: Array, h: Array, norm_args: dict[str, Any], keys: Array | None) -> Array:
-    """Ends `block`: relu of x, projected only where the block changes the shape, and the branch h, or 0 for it."""
-    if block.strides != 1 or x.shape[-1] != h.shape[-1]:
-        x = _conv(h.shape[-1], 1, block.strides, block.dtype, name="shortcut_conv")(x)
-        x = block.norm(name="shortcut_norm")(x, **norm_args)
-    return nn.relu(x + (h if keys is None else drop_branch(keys, h, block.drop_rate)))
+            h = block(h, norm_args, fold_all(keys, i) if keys is not None and block.drop_rate > 0 else None)
+        return h

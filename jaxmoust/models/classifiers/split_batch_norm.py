@@ -46,12 +46,8 @@ class SplitBatchNorm(nn.Module):
         channels = (x.shape[-1],)
         moments = {
             name: self.variable("batch_stats", name, init, channels, jnp.float32)
-            for name, init in (
-                ("mean", jnp.zeros),
-                ("var", jnp.ones),
-                ("synthetic_mean", jnp.zeros),
-                ("synthetic_var", jnp.ones),
-            )
+            for prefix in ("", "synthetic_")
+            for name, init in ((f"{prefix}mean", jnp.zeros), (f"{prefix}var", jnp.ones))
         }
         scale = self.param("scale", self.scale_init, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
@@ -70,8 +66,8 @@ class SplitBatchNorm(nn.Module):
                     old.value = jnp.where(share[kind] > 0, moved, old.value)
         gain = scale * jax.lax.rsqrt(var + self.epsilon)
         shift = bias - mean * gain
-        kind = synthetic.astype(jnp.int32)
-        return _affine(x, gain[kind], shift[kind], self.dtype)
+        own = synthetic.astype(jnp.int32)
+        return _affine(x, gain[own], shift[own], self.dtype)
 
 
 def _moments(x: Array, synthetic: Array, batch_mean: Callable | None) -> tuple[Array, Array, Array]:

@@ -5,15 +5,19 @@ along a first axis, whether the program holds the blocks one by one or one of th
 of compile time against run time, can change between two runs of one checkpoint.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float, Key
 
-from jaxmoust.models.drop import branch_rates, drop_branch, dropout, fold_all
+from jaxmoust.core.checks import check_choice, check_rate
+from jaxmoust.core.examples import fold_all
+from jaxmoust.models.drop import branch_rates, drop_branch, dropout
 
-SIZES = {
+SIZES: dict[str, dict[str, int]] = {
     "Ti": {"width": 192, "depth": 12, "num_heads": 3},
     "S": {"width": 384, "depth": 12, "num_heads": 6},
     "B": {"width": 768, "depth": 12, "num_heads": 12},
@@ -22,7 +26,7 @@ SIZES = {
 
 _ACTIVATIONS = {"gelu": lambda x: nn.gelu(x, approximate=False), "gelu_tanh": nn.gelu}
 
-# Queries, keys and values are one matrix, [D, 3 D], of which each third is to be drawn as a [D, D] by Glorot &
+# Queries, keys and values are one matrix, [D, 3 D], of which each third is to be sampled as a [D, D] by Glorot &
 # Bengio's rule: uniform of variance 2 / (D + D).
 _glorot_thirds = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
@@ -60,13 +64,13 @@ class Block(nn.Module):
         return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(h)
 
     def _mlp(self, h: Array, keys: Array | None) -> Array:
+        bias_init = nn.initializers.normal(1e-6)
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), bias_init=bias_init)
         width = h.shape[-1]
-        init = {"kernel_init": nn.initializers.xavier_uniform(), "bias_init": nn.initializers.normal(1e-6)}
-        h = nn.Dense(4 * width, dtype=self.dtype, name="mlp0", **init)(h)
-        h = _ACTIVATIONS[self.activation](h)
+        h = _ACTIVATIONS[self.activation](dense(4 * width, name="mlp0")(h))
         if keys is not None and self.dropout > 0:
             h = dropout(fold_all(keys, 2), h, self.dropout)
-        return nn.Dense(width, dtype=self.dtype, name="mlp1", **init)(h)
+        return dense(width, name="mlp1")(h)
 
     def _dropped(self, h: Array, keys: Array | None, rate: Array, branch: int) -> Array:
         if keys is None:
@@ -82,9 +86,11 @@ class ViT(nn.Module):
 
     Args:
         num_classes: width of the logits.
-        width, depth, num_heads: of the blocks; the two layers between attentions are 4 * width wide inside.
+        width: of the tokens; the two layers between attentions are 4 * width wide inside.
+        depth: number of blocks.
+        num_heads: attention heads of each block; they divide the width.
         patch_px: side of a patch; 16, or 4 for images of 32 px.
-        pool: "token", a learnt token's answer; "gap", the mean over all patches, without such a token.
+        pool: "token", a learnt token's state; "gap", the mean over all patches, without such a token.
         dropout: rate after the embedding and in every block, drawn from one key per example.
         stochastic_depth: rate at which the last block's branches are dropped for an example; it rises linearly
             from 0 in the first block (Huang et al. 2016, 1603.09382).
@@ -94,7 +100,7 @@ class ViT(nn.Module):
         scan: compile one block and loop over it; False compiles every block (Ti on a CPU: five times as long to
             compile, no faster to run).
         dtype: of the computation; parameters and logits stay float32.
-        axis_name: not used; every classifier is told it, and this one has no statistics to average over devices.
+        axis_name: not used: every classifier takes it, and this one has no statistics to average over devices.
     Raises: ValueError: sizes that do not fit, at the first call.
     """
 
@@ -139,8 +145,9 @@ class ViT(nn.Module):
         self, x: Float[Array, "B H W C"], train: bool = False, keys: Key[Array, " B"] | None = None
     ) -> Float[Array, "B width"]:
         """Returns the pooled, normed tokens, float32, that the head is linear in; arguments as in `__call__`."""
-        random = train and (self.dropout > 0 or self.stochastic_depth > 0)
-        if random and keys is None:
+        if not train or self.dropout == self.stochastic_depth == 0:
+            keys = None
+        elif keys is None:
             raise ValueError(
                 f"got train=True with dropout={self.dropout}, stochastic_depth={self.stochastic_depth} and no keys; "
                 "give one key per example"
@@ -156,11 +163,11 @@ class ViT(nn.Module):
             h = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (len(h), 1, self.width)), h], axis=1)
         position = self.param("pos_embed", nn.initializers.normal(0.02), (1, h.shape[1], self.width))
         h = h + position.astype(self.dtype)
-        if random and self.dropout > 0:
+        if keys is not None and self.dropout > 0:
             h = dropout(fold_all(keys, self.depth), h, self.dropout)
 
         layers = jnp.arange(self.depth)
-        block_keys = jax.vmap(fold_all, (None, 0))(keys, layers) if random else None
+        block_keys = None if keys is None else jax.vmap(fold_all, (None, 0))(keys, layers)
         rates = jnp.array(branch_rates(self.stochastic_depth, self.depth))
         h, _ = self.blocks(h, (block_keys, rates))
         h = self.norm(h).astype(jnp.float32)
@@ -178,15 +185,12 @@ class ViT(nn.Module):
         return self.head(self.features(x, train, keys))
 
     def _check(self) -> None:
-        if self.pool not in ("token", "gap"):
-            raise ValueError(f"got pool={self.pool!r}; known: 'gap', 'token'")
-        if self.activation not in _ACTIVATIONS:
-            raise ValueError(f"got activation={self.activation!r}; known: {', '.join(map(repr, _ACTIVATIONS))}")
+        check_choice("pool", self.pool, ("token", "gap"))
+        check_choice("activation", self.activation, _ACTIVATIONS)
+        check_rate("dropout", self.dropout)
+        check_rate("stochastic_depth", self.stochastic_depth)
         if self.num_heads < 1 or self.width % self.num_heads or self.depth < 1 or self.patch_px < 1:
             raise ValueError(
                 f"got width={self.width}, num_heads={self.num_heads}, depth={self.depth}, patch_px={self.patch_px}; "
                 "needs positive numbers, and heads that divide the width"
             )
-        for name in ("dropout", "stochastic_depth"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"got {name}={getattr(self, name)}; needs 0 <= {name} < 1")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoust.models.stable_diffusion import weights
 from jaxmoust.models.stable_diffusion.folder import read_json
-from jaxmoust.models.stable_diffusion.hub_models import CLIPConfig, CLIPTokenizer, FlaxCLIPModule
+from jaxmoust.models.stable_diffusion.hub_models import CLIPConfig, FlaxCLIPModule, open_tokenizer, run
 
 # Of the pixels that CLIP was trained on, in [0, 1]; what a folder without preprocessor_config.json means.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -45,17 +45,17 @@ class Clip:
         def of_image(module: nn.Module, x: Array) -> Array:
             return module.visual_projection(module.vision_model(pixel_values=x).pooler_output)
 
-        return self.module.apply({"params": params}, scaled, method=of_image).astype(jnp.float32)
+        return run(self.module, params, scaled, method=of_image).astype(jnp.float32)
 
     def text_features(self, params: Any, ids: Int[Array, "N L"]) -> Float[Array, "N F"]:
         """The projected features of texts, as `tokenize` gives them."""
         mask, position = jnp.ones_like(ids), jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
 
         def of_text(module: nn.Module, x: Array) -> Array:
-            found = module.text_model(input_ids=x, attention_mask=mask, position_ids=position)
-            return module.text_projection(found.pooler_output)
+            states = module.text_model(input_ids=x, attention_mask=mask, position_ids=position)
+            return module.text_projection(states.pooler_output)
 
-        return self.module.apply({"params": params}, ids, method=of_text).astype(jnp.float32)
+        return run(self.module, params, ids, method=of_text).astype(jnp.float32)
 
     def logits(self, params: Any, images: Float[Array, "B F"], texts: Float[Array, "N F"]) -> Float[Array, "B N"]:
         """The scaled cosine of every image's and every text's features; its softmax over texts is p(text | image)."""
@@ -67,19 +67,13 @@ class Clip:
 
         Raises: ValueError: a folder without CLIP's tokenizer, or a text that is too long.
         """
-        if missing := [name for name in ("vocab.json", "merges.txt") if not (self.folder / name).is_file()]:
-            raise ValueError(f"{self.folder} lacks {', '.join(missing)}: CLIP's tokenizer. Fetch it again.")
-        tokenizer, length = CLIPTokenizer.from_pretrained(self.folder), self._text.max_position_embeddings
+        tokenizer, length = open_tokenizer(self.folder), self.module.config.text_config.max_position_embeddings
         rows = tokenizer(list(texts)).input_ids
         for text, row in zip(texts, rows, strict=True):
             if len(row) > length:
                 raise ValueError(f"The text {text!r} is {len(row)} tokens long; allowed are {length} with both ends.")
         # What follows the end token is not attended to by it, and its state is all that is read.
         return np.array([row + [row[-1]] * (length - len(row)) for row in rows], np.int32)
-
-    @property
-    def _text(self) -> Any:
-        return self.module.config.text_config
 
 
 def load_clip(path: str | Path) -> tuple[Clip, Any]:
@@ -95,15 +89,10 @@ def load_clip(path: str | Path) -> tuple[Clip, Any]:
         raise ValueError(f"{folder} holds a {settings.get('model_type')!r}; allowed is 'clip', with both towers.")
     config = CLIPConfig(**settings)
     side = config.vision_config.image_size
-    found = folder / "preprocessor_config.json"
-    scale = read_json(found) if found.is_file() else {}
-    clip = Clip(
-        FlaxCLIPModule(config),
-        folder,
-        side,
-        tuple(scale.get("image_mean", _MEAN)),
-        tuple(scale.get("image_std", _STD)),
-    )
+    preprocessor = folder / "preprocessor_config.json"
+    scale = read_json(preprocessor) if preprocessor.is_file() else {}
+    mean, std = (tuple(scale.get(*pair)) for pair in (("image_mean", _MEAN), ("image_std", _STD)))
+    clip = Clip(FlaxCLIPModule(config), folder, side, mean, std)
     ids = jnp.zeros((1, config.text_config.max_position_embeddings), jnp.int32)
     pixels = jnp.zeros((1, side, side, 3))
     shapes = jax.eval_shape(clip.module.init, jax.random.key(0), ids, pixels, jnp.ones_like(ids), ids)["params"]

@@ -5,7 +5,6 @@ built in, and refused at any other, so that no pipeline loads and draws somethin
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.core.diffusion import noise
+from jaxmoust.runtime import paths
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -130,11 +130,11 @@ def _what_else(folder: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object. Raises ValueError where there is none."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Fetch it again.") from error
+    """Reads a JSON file of a pipeline. Raises ValueError where there is none, or a damaged one."""
+    content = paths.read_json(path)
+    if content is None:
+        raise ValueError(f"{path} cannot be read: there is no such file. Fetch the pipeline again.")
+    return content
 
 
 def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str, Any]:
@@ -212,8 +212,8 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
     if not 1 <= num_steps <= num:
         raise ValueError(f"{num_steps} steps: allowed are 1 to {num}, the timesteps of the schedule.")
     if spacing == "leading":
-        found = (np.arange(num_steps) * (num // num_steps))[::-1]
-        return found + min(1, num - 1 - found[0])
+        steps = (np.arange(num_steps) * (num // num_steps))[::-1]
+        return steps + min(1, num - 1 - steps[0])
     if spacing == "linspace":
         return np.linspace(0, num - 1, num_steps).round()[::-1].astype(np.int64)
     if spacing == "trailing":

@@ -9,6 +9,8 @@ import functools
 import logging
 import types
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import diffusers.utils.logging
 import flax.linen as nn
@@ -49,7 +51,21 @@ __all__ = [
     "FlaxCLIPTextModule",
     "RecomputingUNet",
     "UNet",
+    "open_tokenizer",
+    "run",
 ]
+
+
+def open_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Opens CLIP's tokenizer. Raises ValueError: a folder without its files."""
+    if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}: it is not CLIP's tokenizer. Fetch it again.")
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def run(module: nn.Module, params: Any, *arrays: Any, **options: Any) -> Any:
+    """What a module answers; the two packages' own classes, such as a posterior, which Flax's types do not know."""
+    return module.apply({"params": params}, *arrays, **options)
 
 
 # How many groups the norms of a U-Net have that is being set up or run: diffusers' Flax code has 32 written in it.
@@ -68,9 +84,9 @@ class _Layers(types.ModuleType):
         super().__init__("flax.linen")
         self.gelu, self._epsilon = functools.partial(nn.gelu, approximate=False), epsilon
 
-    def GroupNorm(self, num_groups: int, epsilon: float, **how) -> nn.GroupNorm:
+    def GroupNorm(self, num_groups: int, epsilon: float, **options) -> nn.GroupNorm:
         """The norm with this U-Net's groups and torch's epsilon."""
-        return nn.GroupNorm(num_groups=_groups.get(), epsilon=self._epsilon, **how)
+        return nn.GroupNorm(num_groups=_groups.get(), epsilon=self._epsilon, **options)
 
     def __getattr__(self, name: str) -> object:
         """Everything else is `flax.linen`'s."""
@@ -93,10 +109,10 @@ class UNet(FlaxUNet2DConditionModel):
         with _norms_of(self):
             super().setup()
 
-    def __call__(self, *args, **how):
+    def __call__(self, *args, **options):
         """As the U-Net itself."""
         with _norms_of(self):
-            return super().__call__(*args, **how)
+            return super().__call__(*args, **options)
 
 
 @contextlib.contextmanager
@@ -120,20 +136,20 @@ class RecomputingUNet(UNet):
     Parameters, answers and gradients are those of `UNet`; Chen et al. 2016 (1604.06174).
     """
 
-    def __call__(self, *args, **how):
+    def __call__(self, *args, **options):
         """As the U-Net itself."""
         with nn.intercept_methods(_recompute):
-            return super().__call__(*args, **how)
+            return super().__call__(*args, **options)
 
 
-def _recompute(run: Callable, args: tuple, how: Mapping, context: nn.module.InterceptorContext) -> object:
+def _recompute(run: Callable, args: tuple, options: Mapping, context: nn.module.InterceptorContext) -> object:
     if _inside.get() or context.method_name != "__call__" or not isinstance(context.module, _BLOCKS):
-        return run(*args, **how)
+        return run(*args, **options)
 
     def block(module: nn.Module, *arrays: object) -> object:
         token = _inside.set(True)
         try:
-            return module(*arrays, **how)  # whether dropout is on, which is no array
+            return module(*arrays, **options)  # whether dropout is on, which is no array
         finally:
             _inside.reset(token)
 

@@ -18,13 +18,12 @@ import safetensors
 import safetensors.numpy
 
 from jaxmoust.core.tree import map_named, named_leaves
+from jaxmoust.models.stable_diffusion.weights import torch_name
 
 Adapters = dict[str, dict[str, Any]]
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out_0")
 """The four matrices of every attention of a U-Net."""
-TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
-"""Those of CLIP's text encoder."""
 
 
 def targets(params: Any, names: Sequence[str] = ATTENTION) -> list[str]:
@@ -33,11 +32,11 @@ def targets(params: Any, names: Sequence[str] = ATTENTION) -> list[str]:
     Raises: ValueError: a name that no matrix has; matrices of attention are listed.
     """
     kernels = [n.removesuffix("/kernel") for n, x in named_leaves(params).items() if n.endswith("/kernel") and _flat(x)]
-    found = [name for name in kernels if name.rpartition("/")[2] in names]
-    if missing := sorted(set(names) - {name.rpartition("/")[2] for name in found}):
+    adapted = [name for name in kernels if name.rpartition("/")[2] in names]
+    if missing := sorted(set(names) - {name.rpartition("/")[2] for name in adapted}):
         known = sorted({name.rpartition("/")[2] for name in kernels})
         raise ValueError(f"There is no matrix {missing} to adapt: allowed are {known}.")
-    return found
+    return adapted
 
 
 def _flat(leaf: Any) -> bool:
@@ -66,14 +65,14 @@ def merge(params: Any, adapters: Mapping[str, Mapping[str, Any]], scale: float |
 
     Raises: ValueError: an adapter of a matrix that is not there.
     """
-    wanted = {f"{name}/kernel": pair for name, pair in adapters.items()}
-    if unknown := sorted(wanted.keys() - named_leaves(params).keys()):
+    by_kernel = {f"{name}/kernel": pair for name, pair in adapters.items()}
+    if unknown := sorted(by_kernel.keys() - named_leaves(params).keys()):
         raise ValueError(f"There are adapters of {unknown[:4]}, which these parameters lack.")
 
     def adapt(name: str, leaf: Any) -> Any:
-        if name not in wanted:
+        if name not in by_kernel:
             return leaf
-        return leaf + (scale * (wanted[name]["A"] @ wanted[name]["B"])).astype(leaf.dtype)
+        return leaf + (scale * (by_kernel[name]["A"] @ by_kernel[name]["B"])).astype(leaf.dtype)
 
     return map_named(adapt, params)
 
@@ -85,13 +84,10 @@ def rank_of(adapters: Mapping[str, Mapping[str, Any]]) -> int:
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
-# In Flax a list's member is named with an underscore; CLIP's layers have a level of their own.
-_MEMBER = re.compile(r"^(\w+?)_(\d+)$")
-
 
 def _torch_name(name: str) -> str:
     """Names "unet/down_blocks_0/.../to_out_0" as torch does: "unet.down_blocks.0. ... .to_out.0"."""
-    return ".".join(_MEMBER.sub(r"\1.\2", part) for part in name.split("/"))
+    return torch_name(f"{name}/kernel").removesuffix(".weight")
 
 
 def save(path: Path, adapters: Mapping[str, Mapping[str, Any]], alpha: float) -> None:
@@ -99,11 +95,11 @@ def save(path: Path, adapters: Mapping[str, Mapping[str, Any]], alpha: float) ->
     tensors: dict[str, np.ndarray] = {}
     parts: dict[str, list[str]] = {}
     for name, pair in adapters.items():
-        torch_name = _torch_name(name)
-        part, _, module = torch_name.partition(".")
+        whole = _torch_name(name)
+        part, _, module = whole.partition(".")
         parts.setdefault(part, []).append(module)
         for side in ("A", "B"):
-            tensors[f"{torch_name}.lora_{side}.weight"] = np.ascontiguousarray(np.asarray(pair[side], np.float32).T)
+            tensors[f"{whole}.lora_{side}.weight"] = np.ascontiguousarray(np.asarray(pair[side], np.float32).T)
     rank = rank_of(adapters)
     settings = {
         f"{part}.{field}": value
@@ -142,9 +138,8 @@ def load(path: Path, params: Any, alpha: float = 0.0) -> tuple[Adapters, float]:
     except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} cannot be read as LoRA .safetensors: {error}. Fetch it again.") from error
     leaves = named_leaves(params)
-    places = {
-        _torch_name(n.removesuffix("/kernel")): n.removesuffix("/kernel") for n in leaves if n.endswith("/kernel")
-    }
+    kernels = [name.removesuffix("/kernel") for name in leaves if name.endswith("/kernel")]
+    places = {_torch_name(name): name for name in kernels}
     adapters: Adapters = {}
     faults = []
     for name, tensor in sorted(tensors.items()):
@@ -168,7 +163,7 @@ def load(path: Path, params: Any, alpha: float = 0.0) -> tuple[Adapters, float]:
             "Allowed are adapters in PEFT's layout, as torch's diffusers saves them, of this very pipeline."
         )
     rank = rank_of(adapters)
-    said = {settings[f"{part}.lora_alpha"] for part in ("unet", "text_encoder") if f"{part}.lora_alpha" in settings}
-    if len(said) > 1 and not alpha:
-        raise ValueError(f"{path} has several alphas, {sorted(said)}: give the one to use.")
-    return adapters, (alpha or next(iter(said), rank)) / rank
+    alphas = {settings[f"{part}.lora_alpha"] for part in ("unet", "text_encoder") if f"{part}.lora_alpha" in settings}
+    if len(alphas) > 1 and not alpha:
+        raise ValueError(f"{path} has several alphas, {sorted(alphas)}: give the one to use.")
+    return adapters, (alpha or next(iter(alphas), rank)) / rank

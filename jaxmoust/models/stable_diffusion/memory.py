@@ -76,19 +76,6 @@ def of_sampling(draw: Callable[[Any, Any], Any], params: Any, batch: Any) -> Nee
     return Need({"parameters": size_of(params), "activations": peak(draw, params, batch), "batch": size_of(batch)})
 
 
-def largest_batch(need: Callable[[int], Need], limit: int) -> int:
-    """The most rows whose need is at most `limit` bytes; 0 if not even one's is. More rows never need less."""
-    if need(1).total > limit:
-        return 0
-    low, high = 1, 2
-    while need(high).total <= limit:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if need(middle).total <= limit else (low, middle)
-    return low
-
-
 def size_of(tree: Any) -> int:
     """The bytes of a tree of arrays or `jax.ShapeDtypeStruct`s."""
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
@@ -107,16 +94,16 @@ def _peak(jaxpr: core.Jaxpr) -> int:
     for var, number in last.items():
         ends.setdefault(number, []).append(var)
     alive: dict[core.Var, int] = {}
-    held = most = 0
+    now = most = 0
     for number, equation in enumerate(jaxpr.eqns):
         inside = max((_peak(inner) for inner in _inner(equation)), default=0)
-        made = {var: _bytes(var.aval) for var in equation.outvars if var not in of and var in last}
-        returned = sum(made.values())
-        most = max(most, held + (inside + returned if equation.primitive.name in _LOOPS else max(inside, returned)))
-        alive |= made
-        held += returned
-        held -= sum(alive.pop(var, 0) for var in ends.get(number, ()))
-    return max(most, held)
+        results = {var: _bytes(var.aval) for var in equation.outvars if var not in of and var in last}
+        returned = sum(results.values())
+        most = max(most, now + (inside + returned if equation.primitive.name in _LOOPS else max(inside, returned)))
+        alive |= results
+        now += returned
+        now -= sum(alive.pop(var, 0) for var in ends.get(number, ()))
+    return max(most, now)
 
 
 def _last_uses(jaxpr: core.Jaxpr, of: dict[core.Var, core.Var]) -> dict[core.Var, int]:
@@ -142,7 +129,7 @@ def _inner(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
     for value in equation.params.values():
         for inner in value if isinstance(value, tuple | list) else (value,):
             if isinstance(inner, core.ClosedJaxpr | core.Jaxpr):
-                yield getattr(inner, "jaxpr", inner)
+                yield inner.jaxpr if isinstance(inner, core.ClosedJaxpr) else inner
 
 
 def _bytes(leaf: Any) -> int:

@@ -31,6 +31,8 @@ from jaxmoust.models.stable_diffusion.hub_models import (
     FlaxCLIPTextModule,
     RecomputingUNet,
     UNet,
+    open_tokenizer,
+    run,
 )
 
 Images = Float[Array, "B H W 3"]
@@ -64,8 +66,8 @@ class StableDiffusion:
 
     @functools.cached_property
     def _content(self) -> str:
-        how = [type(self.unet).__name__, str(self.unet.dtype), str(self.vae.dtype), str(self.text_encoder.dtype)]
-        return json.dumps([how, self.configs, self.tokenizer.get_vocab()], sort_keys=True)
+        classes = [type(self.unet).__name__, str(self.unet.dtype), str(self.vae.dtype), str(self.text_encoder.dtype)]
+        return json.dumps([classes, self.configs, self.tokenizer.get_vocab()], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
         """Whether both compute the same function of parameters, prompts and images."""
@@ -102,7 +104,7 @@ class StableDiffusion:
             )
         return image_px // self.factor, image_px // self.factor, self.unet.in_channels
 
-    def grid(self, num_steps: int) -> Float[np.ndarray, "{num_steps}+1"]:
+    def sigmas(self, num_steps: int) -> Float[np.ndarray, "{num_steps}+1"]:
         """The descending noise levels that sampling walks: those of the checkpoint's timesteps, then 0."""
         return np.append(self.table[timesteps(self.configs["scheduler"], num_steps)], 0.0).astype(np.float32)
 
@@ -123,16 +125,13 @@ class StableDiffusion:
     def encode_text(self, params: Any, ids: Int[Array, "B L"]) -> States:
         """The text encoder's last states, which the U-Net attends to."""
         position = jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape)
-        variables = {"params": params["text_encoder"]}
-        return self.text_encoder.apply(variables, ids, jnp.ones_like(ids), position).last_hidden_state
+        return run(self.text_encoder, params["text_encoder"], ids, jnp.ones_like(ids), position).last_hidden_state
 
     def posterior(self, params: Any, image: Images) -> tuple[Latents, Latents]:
         """Mean and standard deviation of the latents of images in [-1, 1], scaled as the U-Net was trained on them."""
-        found = self.vae.apply(
-            {"params": params["vae"]}, image.transpose(0, 3, 1, 2), method=self.vae.encode
-        ).latent_dist
+        latent = run(self.vae, params["vae"], image.transpose(0, 3, 1, 2), method=self.vae.encode).latent_dist
         scaling = self.configs["vae"].get("scaling_factor", 0.18215)
-        return found.mean.astype(jnp.float32) * scaling, found.std.astype(jnp.float32) * scaling
+        return latent.mean.astype(jnp.float32) * scaling, latent.std.astype(jnp.float32) * scaling
 
     def encode_image(self, params: Any, image: Images, keys: Key[Array, " B"] | None = None) -> Latents:
         """Images in [-1, 1] to latents, scaled to the unit variance that the U-Net was trained on.
@@ -146,7 +145,7 @@ class StableDiffusion:
     def decode_latent(self, params: Any, latent: Latents) -> Images:
         """Latents to images, float32, about [-1, 1]."""
         latent = latent / self.configs["vae"].get("scaling_factor", 0.18215)
-        decoded = self.vae.apply({"params": params["vae"]}, latent, method=self.vae.decode).sample
+        decoded = run(self.vae, params["vae"], latent, method=self.vae.decode).sample
         return decoded.transpose(0, 2, 3, 1).astype(jnp.float32)
 
     def denoiser(self, unet_params: Any, states: States, train: bool = False) -> denoise.Denoiser:
@@ -158,9 +157,7 @@ class StableDiffusion:
         wrap = denoise.precondition_eps if self.prediction == "epsilon" else denoise.precondition_v
 
         def net(x: Latents, timestep: Float[Array, " B"]) -> Latents:
-            answer = self.unet.apply(
-                {"params": unet_params}, x.transpose(0, 3, 1, 2), timestep, states, train=train
-            ).sample
+            answer = run(self.unet, unet_params, x.transpose(0, 3, 1, 2), timestep, states, train=train).sample
             return answer.transpose(0, 2, 3, 1).astype(jnp.float32)
 
         return wrap(net, self.table)
@@ -197,7 +194,7 @@ def load(
     configs = {part: read_json(folder / part / "config.json") for part in _FILES}
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     configs["model_index"] = read_json(folder / "model_index.json")
-    tokenizer = _tokenizer(folder / "tokenizer")
+    tokenizer = open_tokenizer(folder / "tokenizer")
     pipeline = build(configs, tokenizer, dtype, remat)
     shapes = pipeline.parameter_shapes()
     params = {}
@@ -216,8 +213,8 @@ def build(
         dtype: of the computation. remat: as in `load`.
     Raises: ValueError: settings that the Flax models cannot have, or parts that do not fit each other.
     """
-    made = RecomputingUNet if remat else UNet
-    unet = made(**model_fields("unet", configs["unet"], made), dtype=jnp.dtype(dtype))
+    kind = RecomputingUNet if remat else UNet
+    unet = kind(**model_fields("unet", configs["unet"], kind), dtype=jnp.dtype(dtype))
     vae = FlaxAutoencoderKL(**model_fields("vae", configs["vae"], FlaxAutoencoderKL), dtype=jnp.dtype(dtype))
     text = CLIPTextConfig(**configs["text_encoder"])
     faults = []
@@ -244,7 +241,7 @@ def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
     """Writes a pipeline as a folder that `load` and torch's diffusers open.
 
     Args:
-        folder: made; must not hold a pipeline yet.
+        folder: is created; must not hold a pipeline yet.
         dtype: of the files; None keeps that of the parameters.
     Raises: ValueError: a folder that is not empty.
     """
@@ -266,12 +263,6 @@ def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
-def _tokenizer(folder: Path) -> CLIPTokenizer:
-    if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}: it is not CLIP's tokenizer. Fetch the pipeline again.")
-    return CLIPTokenizer.from_pretrained(folder)
 
 
 @functools.lru_cache(maxsize=4)

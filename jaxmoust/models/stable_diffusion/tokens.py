@@ -10,9 +10,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jaxmoust.core.tree import map_named, named_leaves
 from jaxmoust.models.stable_diffusion.pipeline import Loaded, build
 
-_TABLE = ("text_model", "embeddings", "token_embedding")
+_TABLE = "text_model/embeddings/token_embedding/embedding"
 
 
 def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
@@ -38,11 +39,11 @@ def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
     tokenizer = copy.deepcopy(pipeline.tokenizer)
     tokenizer.add_tokens(list(words))
     # Rows beyond the tokenizer's words belong to none, and would be taken for those of the new ones.
-    extended = np.concatenate([table[: len(pipeline.tokenizer)], np.stack(starts).astype(table.dtype)])
-    configs = {**pipeline.configs, "text_encoder": {**pipeline.configs["text_encoder"], "vocab_size": len(extended)}}
-    made = build(configs, tokenizer, pipeline.unet.dtype)
-    made = replace(made, unet=pipeline.unet)
-    return Loaded(made, {**loaded.params, "text_encoder": _with_table(loaded.params["text_encoder"], extended)})
+    vectors = np.concatenate([table[: len(pipeline.tokenizer)], np.stack(starts).astype(table.dtype)])
+    configs = {**pipeline.configs, "text_encoder": {**pipeline.configs["text_encoder"], "vocab_size": len(vectors)}}
+    extended = replace(build(configs, tokenizer, pipeline.unet.dtype), unet=pipeline.unet)
+    text_encoder = _with_table(loaded.params["text_encoder"], vectors)
+    return Loaded(extended, {**loaded.params, "text_encoder": text_encoder})
 
 
 def save_tokens(loaded: Loaded, words: Sequence[str], folder: Path) -> None:
@@ -61,28 +62,24 @@ def load_tokens(loaded: Loaded, folder: Path) -> Loaded:
     Raises: ValueError: no such files, or vectors of another text encoder.
     """
     width = _table(loaded.params["text_encoder"]).shape[1]
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         try:
-            found |= safetensors.numpy.load_file(path)
+            vectors |= safetensors.numpy.load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
             raise ValueError(f"{path} cannot be read as .safetensors: {error}. Fetch it again.") from error
-    if not found or any(vector.reshape(-1).shape != (width,) for vector in found.values()):
-        shapes = {word: vector.shape for word, vector in found.items()}
+    if not vectors or any(vector.reshape(-1).shape != (width,) for vector in vectors.values()):
+        shapes = {word: vector.shape for word, vector in vectors.items()}
         raise ValueError(f"{folder} holds the words {shapes}: allowed are one or more, of {width} numbers each.")
-    added = add_tokens(loaded, dict.fromkeys(found, "a"))
+    added = add_tokens(loaded, dict.fromkeys(vectors, "a"))
     table = np.array(_table(added.params["text_encoder"]))
-    table[-len(found) :] = np.stack([vector.reshape(-1) for vector in found.values()])
+    table[-len(vectors) :] = np.stack([vector.reshape(-1) for vector in vectors.values()])
     return Loaded(added.pipeline, {**added.params, "text_encoder": _with_table(added.params["text_encoder"], table)})
 
 
 def _table(text_encoder: Any) -> np.ndarray:
-    for name in _TABLE:
-        text_encoder = text_encoder[name]
-    return np.asarray(text_encoder["embedding"])
+    return np.asarray(named_leaves(text_encoder)[_TABLE])
 
 
-def _with_table(tree: Any, table: np.ndarray, path: tuple[str, ...] = _TABLE) -> Any:
-    if not path:
-        return {**tree, "embedding": table}
-    return {**tree, path[0]: _with_table(tree[path[0]], table, path[1:])}
+def _with_table(text_encoder: Any, table: np.ndarray) -> Any:
+    return map_named(lambda name, leaf: table if name == _TABLE else leaf, text_encoder)

@@ -3,7 +3,6 @@
 Every leaf has one name in the files; `torch_name` says which, and that is all that either direction needs.
 """
 
-import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +14,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxmoust.core.tree import merge_params, named_leaves
-
-Tensors = dict[str, np.ndarray]
+from jaxmoust.core.tree import named_leaves
+from jaxmoust.models.translate import Make, Tensors, as_it_is, kernel, translate
 
 # In Flax a list's member is named with an underscore (down_blocks_0), but for CLIP's layers, which have a level.
 _MEMBER = re.compile(
@@ -28,7 +26,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 # What VAEs of 2022 call those parts.
 _OLD_PARTS = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 # Buffers that older files carry; they hold 0, 1, 2 ...
-_IGNORED = re.compile(r"(^|\.)position_ids$")
+_IGNORED = r"(.*\.)?position_ids$"
 
 
 def torch_name(leaf: str) -> str:
@@ -57,24 +55,13 @@ def from_torch(tensors: Mapping[str, np.ndarray], shapes: Any, where: Path, dtyp
         dtype: of the leaves.
     Raises: ValueError: naming every leaf that is missing, left over or of another shape.
     """
-    made: dict = {}
-    used, sought = set(), []
-    for leaf, shape in named_leaves(shapes).items():
-        name = next((n for n in (torch_name(leaf), _old_name(leaf)) if n in tensors), "")
-        if not name:
-            sought.append(f"{leaf} as {torch_name(leaf)}")
-            continue
-        used.add(name)
-        *path, last = leaf.split("/")
-        node = functools.reduce(lambda node, part: node.setdefault(part, {}), path, made)
-        node[last] = _laid_out(tensors[name], leaf, len(shape.shape)).astype(dtype)
-    left_over = {name: tensors[name] for name in tensors if name not in used and not _IGNORED.search(name)}
-    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
-    try:
-        return merge_params(wanted, {**made, **left_over})
-    except ValueError as error:
-        hint = f"\nNot found: {'; '.join(sought[:8])}{' ...' if len(sought) > 8 else ''}." if sought else ""
-        raise ValueError(f"{where}: {error}{hint}") from error
+
+    def rule(leaf: str) -> tuple[list[str], Make]:
+        name = torch_name(leaf) if torch_name(leaf) in tensors else _old_name(leaf)
+        return [name if name in tensors else torch_name(leaf)], kernel if leaf.endswith("/kernel") else as_it_is
+
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+    return translate(tensors, template, rule, where, _IGNORED)
 
 
 def _old_name(leaf: str) -> str:
@@ -84,22 +71,11 @@ def _old_name(leaf: str) -> str:
     return name
 
 
-def _laid_out(tensor: np.ndarray, leaf: str, ndim: int) -> np.ndarray:
-    """Torch's layout as Flax's; what cannot fit is handed on, to be refused by its shape."""
-    if not leaf.endswith("/kernel"):
-        return tensor
-    if ndim == 4 == tensor.ndim:
-        return tensor.transpose(2, 3, 1, 0)
-    if ndim == 2 and tensor.ndim in (2, 4) and tensor.shape[2:] in ((), (1, 1)):  # old VAEs: a 1x1 convolution
-        return tensor.reshape(tensor.shape[:2]).T
-    return tensor
-
-
 class _Files(Mapping[str, np.ndarray]):
     """The tensors of some safetensors files, each read when it is asked for."""
 
     def __init__(self, files: list[Path]) -> None:
-        self._of = {}
+        self._of: dict[str, Any] = {}
         for file in files:
             try:
                 opened = safetensors.safe_open(file, framework="np")
@@ -133,9 +109,9 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
         if any(Path(shard).name != shard for shard in shards):
             raise ValueError(f"{index} names files outside its folder: {shards}. Fetch it again.")
         return _Files([folder / shard for shard in shards])
-    found = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".msgpack"))
+    present = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".msgpack"))
     raise ValueError(
-        f"{folder} lacks {whole.name}; it holds {', '.join(found) or 'no weights'}. Give the variant that its names "
+        f"{folder} lacks {whole.name}; it holds {', '.join(present) or 'no weights'}. Give the variant that its names "
         "carry; a .bin is a pickle, which is not opened: have diffusers save it again with safe_serialization=True."
     )
 

@@ -1,6 +1,8 @@
 """The parts of models/unet/unet.py: residual blocks, attention, group norm, changes of resolution, noise embeddings."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ class Block(nn.Module):
 
     Args:
         channels: of the answer. dropout: rate.
-        adaptive_scale, skip_scale, norm_groups, norm_epsilon, kernel_init: as the network's.
+        adaptive_scale, skip_scale, kernel_init: as the network's. norm: makes a `GroupNorm` of a name.
         resample: "" keeps the resolution; "down" halves and "up" doubles that of branch and skip alike.
         project: the skip has a 1x1 convolution even where the number of channels stays.
     """
@@ -41,10 +43,9 @@ class Block(nn.Module):
     dropout: float
     adaptive_scale: bool
     skip_scale: float
+    kernel_init: str
+    norm: Callable[..., nn.Module]
     dtype: Dtype
-    norm_groups: int = 0
-    norm_epsilon: float = 1e-6
-    kernel_init: str = "lecun_normal"
     resample: str = ""
     project: bool = False
 
@@ -52,40 +53,33 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], emb: Float[Array, "B E"], keys: Key[Array, " B"] | None
     ) -> Float[Array, "B H2 W2 channels"]:
-        """Maps x, [B, H, W, any number of channels], to `channels`."""
+        """Maps x, [B, H, W, any number of channels], to `channels`; drops nothing where keys is None."""
         # Going backwards, a CPU would fuse the sum of all gradients of the residual stream so far into every
         # reader and compute it anew each time; the barrier makes each block end in one array.
         x = jax.lax.optimization_barrier(x)
         kernel_init, _ = INITS[self.kernel_init]
-        h = nn.silu(self._norm("norm0")(x))
-        h = conv(self.channels, self.dtype, "conv0", kernel_init)(self._resampled(h))
-        num_modulations = 2 if self.adaptive_scale else 1
-        modulation = nn.Dense(
-            num_modulations * self.channels, kernel_init=kernel_init, dtype=self.dtype, name="modulation"
-        )(emb)
+        dense = partial(nn.Dense, kernel_init=kernel_init, dtype=self.dtype)
+        moved = {"": lambda h: h, "down": halve, "up": double}[self.resample]
+        h = nn.silu(self.norm(name="norm0")(x))
+        h = conv(self.channels, self.dtype, "conv0", kernel_init)(moved(h))
+        modulation = dense((2 if self.adaptive_scale else 1) * self.channels, name="modulation")(emb)
         if self.adaptive_scale:
             scale, shift = jnp.split(modulation, 2, axis=-1)
-            h = self._norm("norm1")(h, scale, shift)
+            h = self.norm(name="norm1")(h, scale, shift)
         else:
-            h = self._norm("norm1")(h + modulation[:, None, None, :])
+            h = self.norm(name="norm1")(h + modulation[:, None, None, :])
         h = nn.silu(h)
-        if self.dropout > 0:
+        if keys is not None:
             h = dropout(keys, h, self.dropout)
         h = conv(self.channels, self.dtype, "conv1", nn.initializers.zeros)(h)
         # A 1x1 convolution and a change of resolution may change places: it goes where there are fewer pixels.
         if self.resample == "down":
             x = halve(x)
         if self.project or x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels, kernel_init=kernel_init, dtype=self.dtype, name="skip")(x)
+            x = dense(self.channels, name="skip")(x)
         if self.resample == "up":
             x = double(x)
         return (x + h) * self.skip_scale
-
-    def _norm(self, name: str) -> "GroupNorm":
-        return GroupNorm(self.dtype, self.norm_epsilon, self.norm_groups, name=name)
-
-    def _resampled(self, h: Array) -> Array:
-        return {"": lambda h: h, "down": halve, "up": double}[self.resample](h)
 
 
 class Attention(nn.Module):
@@ -93,10 +87,9 @@ class Attention(nn.Module):
 
     num_heads: int
     skip_scale: float
+    kernel_init: str
+    norm: Callable[..., nn.Module]
     dtype: Dtype
-    norm_groups: int = 0
-    norm_epsilon: float = 1e-6
-    kernel_init: str = "lecun_normal"
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
@@ -107,7 +100,7 @@ class Attention(nn.Module):
                 f"got {self.num_heads} attention heads on {channels} channels; "
                 "choose num_heads or head_channels so that the heads divide the channels"
             )
-        h = GroupNorm(self.dtype, self.norm_epsilon, self.norm_groups, name="norm")(x)
+        h = self.norm(name="norm")(x)
         h = nn.Dense(3 * channels, kernel_init=INITS[self.kernel_init][1], dtype=self.dtype, name="qkv")(h)
         h = h.reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
         h = jax.nn.dot_product_attention(h[:, :, 0], h[:, :, 1], h[:, :, 2])
@@ -126,9 +119,9 @@ class GroupNorm(nn.Module):
         num_groups: 0 is min(32, C / 4) where that divides C, else the next lower number that does.
     """
 
-    dtype: Dtype
     epsilon: float = 1e-6
     num_groups: int = 0
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -148,7 +141,7 @@ class GroupNorm(nn.Module):
             )
         gain = self.param("scale", nn.initializers.ones, (channels,))[None]
         bias = self.param("bias", nn.initializers.zeros, (channels,))[None]
-        if scale is not None:
+        if scale is not None and shift is not None:
             gain = gain * (1 + scale.astype(jnp.float32))
             bias = bias * (1 + scale.astype(jnp.float32)) + shift.astype(jnp.float32)
 
@@ -178,36 +171,24 @@ def double(x: Float[Array, "B H W C"]) -> Float[Array, "B 2H 2W C"]:
 
 
 def embed_noise(embedding: str, c_noise: Float[Array, " B"], channels: int) -> Float[Array, "B channels"]:
-    """Embeds the noise level in the way of that name in `EMBEDDINGS`."""
+    """Embeds c_noise as sines and cosines, of frequencies chosen by the name in `EMBEDDINGS`.
+
+    "positional" and "positional_open" are 1 ... 1e-4 in geometric progression, the last one included, or the next after
+    the last. "fourier" are the quantiles of N(0, 16^2) instead of a draw from it, so they need no key and no place in a
+    checkpoint.
+
+    Source: Ho et al. 2020 (2006.11239), appendix B, after Vaswani et al. 2017; Dhariwal & Nichol 2021 (2105.05233);
+        Song et al. 2021 (2011.13456), appendix C, after Tancik et al. 2020.
+    """
+    half = channels // 2
+    c_noise, steps = c_noise.astype(jnp.float32), jnp.arange(half, dtype=jnp.float32)
     if embedding == "fourier":
-        return fourier(c_noise, channels)
-    return positional(c_noise, channels, closed=embedding == "positional")
-
-
-def positional(c_noise: Float[Array, " B"], channels: int, closed: bool = True) -> Float[Array, "B channels"]:
-    """Embeds c_noise as sines and cosines of frequencies 1 ... 1e-4, in geometric progression.
-
-    Args:
-        closed: whether the last frequency is 1e-4 (Ho et al.), or would be the next after the last
-            (Dhariwal & Nichol 2021, 2105.05233).
-    Source: Ho et al. 2020 (2006.11239), appendix B, after Vaswani et al. 2017.
-    """
-    half = channels // 2
-    num_intervals = max(1, half - 1) if closed else half
-    frequencies = jnp.exp(-math.log(10_000) * jnp.arange(half, dtype=jnp.float32) / num_intervals)
-    angles = c_noise.astype(jnp.float32)[:, None] * frequencies[None]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-
-def fourier(c_noise: Float[Array, " B"], channels: int, std: float = 16.0) -> Float[Array, "B channels"]:
-    """Embeds c_noise as sines and cosines of frequencies ~ N(0, std^2).
-
-    The frequencies are the distribution's quantiles instead of a draw from it, so they need no key and no
-    place in a checkpoint. Source: Song et al. 2021 (2011.13456), appendix C, after Tancik et al. 2020.
-    """
-    half = channels // 2
-    frequencies = std * jax.scipy.special.ndtri((jnp.arange(half, dtype=jnp.float32) + 0.5) / half)
-    angles = 2 * math.pi * c_noise.astype(jnp.float32)[:, None] * frequencies[None]
+        frequencies = 16.0 * jax.scipy.special.ndtri((steps + 0.5) / half)
+        c_noise = 2 * math.pi * c_noise
+    else:
+        num_intervals = max(1, half - 1) if embedding == "positional" else half
+        frequencies = jnp.exp(-math.log(10_000) * steps / num_intervals)
+    angles = c_noise[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 

@@ -1,11 +1,8 @@
-"""What the readers of foreign U-Nets share: the tree of models/unet/unet.py made from named tensors, strictly.
-
-A layout is a rule, from a leaf of ours to the names of the tensors it is made of and the function that makes it.
-"""
+"""What the readers of public U-Nets share: the tree of models/unet/unet.py made from named tensors, strictly."""
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoust.core.tree import merge_params, named_leaves
+from jaxmoust.models.translate import Rule, Tensors, kernel, translate
 from jaxmoust.models.unet.unet import PUBLISHED
-
-Tensors = dict[str, np.ndarray]
-Make = Callable[[list[np.ndarray], tuple[int, ...]], np.ndarray]
-"""(tensors as the file has them, the shape of our leaf) -> the leaf; what cannot fit is handed on, to be refused."""
-Rule = Callable[[str], tuple[list[str], Make]]
 
 
 @dataclass(frozen=True)
@@ -65,45 +57,9 @@ def make_params(
     network = PUBLISHED[model["name"]](
         out_channels=shape[-1], num_classes=num_classes, augment_dim=augment_dim, **sizes
     )
-    label = jnp.zeros((1,), jnp.int32)
     init = functools.partial(network.init, jax.random.key(0))
-    template = jax.eval_shape(init, jnp.zeros((1, *shape)), jnp.zeros((1,)), label)["params"]
-    loaded, used, sought = {}, set(), []
-    for name, leaf in named_leaves(template).items():
-        names, make = rule(name)
-        if missing := [source for source in names if source not in tensors]:
-            sought.append(f"{name} as {' and '.join(missing)}")
-            continue
-        try:
-            loaded[name] = make([tensors[source] for source in names], leaf.shape)
-        except ValueError as error:
-            found = ", ".join(f"{source} {tensors[source].shape}" for source in names)
-            raise ValueError(f"{file}: cannot make {name} {leaf.shape} of {found}: {error}") from error
-        used.update(names)
-    left_over = {name: tensor for name, tensor in tensors.items() if name not in used}
-    try:
-        return merge_params(template, {**_nested(loaded), **left_over})
-    except ValueError as error:
-        hint = f"\nNot found in the file: {'; '.join(sought)}." if sought else ""
-        raise ValueError(f"{file}: {error}{hint}") from error
-
-
-def _nested(flat: Mapping[str, np.ndarray]) -> dict:
-    tree: dict = {}
-    for name, leaf in flat.items():
-        *path, last = name.split("/")
-        functools.reduce(lambda node, part: node.setdefault(part, {}), path, tree)[last] = leaf
-    return tree
-
-
-def kernel(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Output x input [x 3 x 3] becomes [3 x 3 x] input x output. A tensor that cannot, stays to be refused."""
-    (tensor,) = tensors
-    if len(shape) == 4 == tensor.ndim:
-        return tensor.transpose(2, 3, 1, 0)
-    if len(shape) == 2 and tensor.ndim in (2, 4) and tensor.shape[2:] in ((), (1, 1)):
-        return tensor.reshape(tensor.shape[:2]).T
-    return tensor
+    template = jax.eval_shape(init, jnp.zeros((1, *shape)), jnp.zeros((1,)), jnp.zeros((1,), jnp.int32))["params"]
+    return translate(tensors, template, rule, file)
 
 
 def features_in(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -1,39 +1,40 @@
 """UNet2DModel of diffusers, as a folder of config.json and safetensors, read as a network of models/unet/unet.py."""
 
 import functools
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxmoust.models.classifiers.pretrained import read_arrays
-from jaxmoust.models.unet.convert import Imported, Make, features_in, kernel, make_params, place, stacked, with_null
+from jaxmoust.models.translate import Make, kernel, read_arrays
+from jaxmoust.models.unet.convert import Imported, features_in, make_params, place, stacked, with_null
+from jaxmoust.runtime.paths import read_json
 
-# Fields of config.json that change the network in ways ours does not know, and the values that do not.
-_PLAIN = {
+# Fields of config.json with the values that our network can be, the first of which diffusers takes where there is none.
+_ALLOWED: dict[str, tuple] = {
     "_class_name": ("UNet2DModel",),
     "act_fn": ("silu", "swish"),
     "attn_norm_num_groups": (None,),
     "center_input_sample": (False,),
     "class_embed_type": (None,),
+    "downsample_padding": (1, 0),
     "downsample_type": ("conv",),
+    "freq_shift": (0, 1),
     "mid_block_scale_factor": (1,),
     "mid_block_type": ("UNetMidBlock2D",),
     "resnet_time_scale_shift": ("default",),
     "time_embedding_type": ("positional",),
     "upsample_type": ("conv",),
 }
-# The others, and what diffusers takes where a config does not say.
-_DEFAULTS = {
+# The others, and what diffusers takes where there is none.
+_DEFAULTS: dict[str, Any] = {
     "sample_size": None,
     "in_channels": 3,
     "out_channels": 3,
-    "freq_shift": 0,
     "flip_sin_to_cos": True,
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     "block_out_channels": (224, 448, 672, 896),
     "layers_per_block": 2,
-    "downsample_padding": 1,
     "dropout": 0.0,
     "attention_head_dim": 8,
     "norm_num_groups": 32,
@@ -43,6 +44,9 @@ _DEFAULTS = {
     "num_train_timesteps": None,
     "time_embedding_dim": None,
 }
+_PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
+# Of a schedule: what DDPM's linear one can be.
+_SCHEDULES = {"beta_schedule": ("linear",), "trained_betas": (None,), "prediction_type": tuple(_PREDICTIONS)}
 _INNER = {"norm0": "norm1", "conv0": "conv1", "modulation": "time_emb_proj", "norm1": "norm2", "conv1": "conv2"}
 _INNER |= {"skip": "conv_shortcut", "norm": "group_norm", "proj": "to_out.0"}
 _OUTER = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out", "label_embed": "class_embedding"}
@@ -97,38 +101,26 @@ def read_diffusers(folder: Path, num_classes: int = 0) -> Imported:
 
 def _diffusers_config(file: Path) -> dict[str, Any]:
     """Reads config.json with diffusers' defaults, and refuses what our network cannot be."""
-    given = json.loads(file.read_text())
-    faults = [
-        f"{name} is {given[name]!r}, allowed is {' or '.join(map(repr, allowed))}"
-        for name, allowed in _PLAIN.items()
-        if name in given and given[name] not in allowed
-    ]
-    known = {**_PLAIN, **_DEFAULTS}
-    faults += [f"{name} is unknown" for name in given if name not in known and not name.startswith("_")]
-    config = {**_DEFAULTS, **given}
+    stored: dict[str, Any] = read_json(file) or {}
+    config = {name: allowed[0] for name, allowed in _ALLOWED.items()} | _DEFAULTS | stored
     size = config["sample_size"]
     if isinstance(size, list) and len(set(size)) == 1:
         config["sample_size"] = size = size[0]
     down, up, widths = (config[k] for k in ("down_block_types", "up_block_types", "block_out_channels"))
-    checks = {
-        f"sample_size is {size!r}, allowed is one side in pixels": isinstance(size, int),
-        f"in_channels is {config['in_channels']}, out_channels {config['out_channels']}; allowed are equal ones": (
-            config["in_channels"] == config["out_channels"]
-        ),
-        f"block_out_channels are {widths}, allowed are multiples of the first": all(w % widths[0] == 0 for w in widths),
-        f"down_block_types are {down}, up_block_types {up}; allowed are [Attn]DownBlock2D and, mirrored, "
-        "[Attn]UpBlock2D, one of each a level": len(down) == len(widths)
-        and set(down) <= {"DownBlock2D", "AttnDownBlock2D"}
-        and [kind.replace("Down", "Up") for kind in down] == list(reversed(up)),
-        f"freq_shift is {config['freq_shift']}, allowed is 0 or 1": config["freq_shift"] in (0, 1),
-        f"downsample_padding is {config['downsample_padding']}, allowed is 0 or 1": (
-            config["downsample_padding"] in (0, 1)
-        ),
-        f"time_embedding_dim is {config['time_embedding_dim']}, allowed is {4 * widths[0]}": (
-            config["time_embedding_dim"] in (None, 4 * widths[0])
-        ),
-    }
-    faults += [fault for fault, fine in checks.items() if not fine]
+    mirrored = [kind.replace("Down", "Up") for kind in reversed(down)]
+    allowed = {"in_channels": (config["out_channels"],), "time_embedding_dim": (None, 4 * widths[0])}
+    faults = _faults(config, _ALLOWED | allowed)
+    known = _ALLOWED.keys() | _DEFAULTS.keys()
+    faults += [f"{name} is unknown" for name in stored if name not in known and not name.startswith("_")]
+    if not isinstance(size, int):
+        faults.append(f"sample_size is {size!r}, allowed is one side in pixels")
+    if any(width % widths[0] for width in widths):
+        faults.append(f"block_out_channels are {widths}, allowed are multiples of the first")
+    if len(down) != len(widths) or set(down) - {"DownBlock2D", "AttnDownBlock2D"} or list(up) != mirrored:
+        faults.append(
+            f"down_block_types are {down}, up_block_types {up}; allowed are [Attn]DownBlock2D and, mirrored, "
+            "[Attn]UpBlock2D, one of each a level"
+        )
     if faults:
         raise ValueError(f"{file} describes a network that models/unet/unet.py cannot be: {'; '.join(faults)}.")
     return config
@@ -136,24 +128,25 @@ def _diffusers_config(file: Path) -> dict[str, Any]:
 
 def _diffusers_method(folder: Path) -> dict[str, Any]:
     """The section `method` of the schedule beside a network; DDPM's where there is none."""
-    names = ("scheduler_config.json", "scheduler/scheduler_config.json")
-    file = next((folder / name for name in names if (folder / name).is_file()), None)
-    given = json.loads(file.read_text()) if file else {}
-    predictions = {"epsilon": "eps", "v_prediction": "v"}
-    prediction = given.get("prediction_type", "epsilon")
-    faults = {name: given.get(name, plain) for name, plain in (("beta_schedule", "linear"), ("trained_betas", None))}
-    if faults != {"beta_schedule": "linear", "trained_betas": None} or prediction not in predictions:
-        raise ValueError(
-            f"{file} is of a schedule that method ddpm cannot be: {faults}, prediction_type {prediction!r}. "
-            "Allowed: 'linear', no trained_betas, and 'epsilon' or 'v_prediction'."
-        )
+    files = [folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json"]
+    schedule: dict[str, Any] = next(filter(None, map(read_json, files)), {})
+    if faults := _faults(schedule, _SCHEDULES):
+        raise ValueError(f"{folder} has a noise schedule that method ddpm cannot be: {'; '.join(faults)}.")
     return {
         "name": "ddpm",
-        "num_timesteps": given.get("num_train_timesteps", 1000),
-        "beta_start": given.get("beta_start", 1e-4),
-        "beta_end": given.get("beta_end", 0.02),
-        "prediction": predictions[prediction],
+        "num_timesteps": schedule.get("num_train_timesteps", 1000),
+        "beta_start": schedule.get("beta_start", 1e-4),
+        "beta_end": schedule.get("beta_end", 0.02),
+        "prediction": _PREDICTIONS[schedule.get("prediction_type", "epsilon")],
     }
+
+
+def _faults(fields: Mapping[str, Any], allowed: Mapping[str, tuple]) -> list[str]:
+    return [
+        f"{name} is {fields[name]!r}, allowed is {' or '.join(map(repr, values))}"
+        for name, values in allowed.items()
+        if name in fields and fields[name] not in values
+    ]
 
 
 def _renamed(name: str) -> str:

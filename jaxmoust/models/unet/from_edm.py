@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.core.augment.nonleaky import LABEL_DIM
-from jaxmoust.models.classifiers.pretrained import read_arrays
+from jaxmoust.models.translate import Make, Tensors, kernel, read_arrays
 from jaxmoust.models.unet.convert import (
     Imported,
-    Make,
-    Tensors,
     features_in,
     features_out,
-    kernel,
     make_params,
     place,
     unwoven,
@@ -32,7 +29,7 @@ def read_edm(file: Path, num_classes: int = 0) -> Imported:
     """Reads the state dict of an EDM-preconditioned DDPM++ (SongUNet) or ADM (DhariwalUNet), sigma_data 0.5.
 
     Dropout and the probability of augmentation are not in a state dict; they are set to 0, and to Karras et al.'s
-    0.12 where the network hears of augmentation.
+    0.12 where the network has labels of augmentation.
 
     Raises: ValueError: as `read_unet`; NCSN++ too.
     """
@@ -43,10 +40,10 @@ def read_edm(file: Path, num_classes: int = 0) -> Imported:
     if odd:
         raise ValueError(f"{file} is no DDPM++ or ADM: it has {', '.join(sorted(odd))}, as NCSN++ does.")
     tensors = {name: tensor for name, tensor in tensors.items() if name not in filters}
-    model, shape, found_classes, augment_dim = _edm_sizes(file, tensors)
-    if num_classes not in (0, max(1, found_classes)):
-        raise ValueError(f"{file} has {found_classes} classes (0: unconditional), which are not {num_classes}.")
-    num_classes = max(1, found_classes)
+    model, shape, own_classes, augment_dim = _edm_sizes(file, tensors)
+    if num_classes not in (0, max(1, own_classes)):
+        raise ValueError(f"{file} has {own_classes} classes (0: unconditional), which are not {num_classes}.")
+    num_classes = max(1, own_classes)
     if augment_dim not in (0, LABEL_DIM):
         raise ValueError(f"{file} has {augment_dim} augmentation labels; allowed are {LABEL_DIM} or none.")
     rule = functools.partial(_edm_rule, model=model, size=shape[0])
@@ -62,8 +59,8 @@ def read_edm(file: Path, num_classes: int = 0) -> Imported:
 def _edm_sizes(file: Path, tensors: Tensors) -> tuple[dict[str, Any], tuple[int, int, int], int, int]:
     """Reads (the section model, image shape, classes or 0, augmentation labels or 0) off names and shapes."""
     blocks = [re.fullmatch(r"enc\.(\d+)x\d+_block(\d+)\.conv0\.weight", name) for name in tensors]
-    found = [(int(match[1]), int(match[2])) for match in blocks if match]
-    sizes = sorted({px for px, _ in found}, reverse=True)
+    places = [(int(match[1]), int(match[2])) for match in blocks if match]
+    sizes = sorted({px for px, _ in places}, reverse=True)
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in tensors or tensors[name].ndim != rank:
@@ -83,7 +80,7 @@ def _edm_sizes(file: Path, tensors: Tensors) -> tuple[dict[str, Any], tuple[int,
         "name": "adm_64px" if "out_norm.weight" in tensors else "ddpmpp_cifar10",
         "base_channels": base,
         "channel_multipliers": tuple(shape(f"enc.{px}x{px}_block0.conv0.weight", 4)[0] // base for px in sizes),
-        "num_blocks": 1 + max(index for _, index in found),
+        "num_blocks": 1 + max(index for _, index in places),
         "attention_px": tuple(px for px in sizes if f"enc.{px}x{px}_block0.qkv.weight" in tensors),
         "dropout": 0.0,
     }

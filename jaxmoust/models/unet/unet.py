@@ -1,4 +1,4 @@
-"""A U-Net for diffusion: the raw network `net(x, c_noise, label)` that `core.denoise` wraps.
+"""A U-Net for diffusion: the raw network `net(x, c_noise, label)` that `core.diffusion.denoise` wraps.
 
 One module from 0.2 M parameters up to the published ones, by its sizes alone: residual blocks of group norm,
 SiLU and 3x3 convolutions, modulated by an embedding of noise level, class and augmentation, with self-attention at
@@ -9,8 +9,9 @@ section 3) and sums are scaled by sqrt(1/2) (Song et al. 2021, 2011.13456, appen
 themselves stand in `PUBLISHED`.
 """
 
-import functools
-from collections.abc import Callable
+import itertools
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float, Int, Key
 
+from jaxmoust.core.checks import check_choice, check_rate
+from jaxmoust.core.examples import fold_all
 from jaxmoust.models.unet.blocks import (
     EMBEDDINGS,
     INITS,
@@ -40,15 +43,16 @@ class UNet(nn.Module):
         num_classes: K. 0 or 1 = unconditional: one kind of image needs no label, and a label of it says nothing.
             Else labels are 0 ... K - 1, and K itself is the null class: train some examples with it to have an
             unconditional network for guidance.
-        augment_dim: length of the vector that says how an image was augmented (`core.nonleaky`); 0 = none.
+        augment_dim: length of the vector that says how an image was augmented (`core.augment.nonleaky`); 0 = none.
         base_channels: width of the first level; the embedding is 4 times as wide.
         channel_multipliers: width of each level, in units of base_channels.
         num_blocks: residual blocks per level on the way down; one more on the way up.
         attention_px: image heights at which every block is followed by self-attention.
         up_attention_last: on the way up, only the last block of those levels is (Song et al.).
         middle_attention: whether the lowest resolution has self-attention between its two middle blocks.
-        num_heads, head_channels: attention heads, or, where head_channels > 0, as many heads of that width
-            as the level is wide.
+        num_heads: attention heads.
+        head_channels: width of an attention head, of which there are then as many as the level is wide; 0 = num_heads
+            of them.
         dropout: rate inside the blocks, drawn from one key per example.
         embedding: of c_noise; "positional" (timesteps, log sigma), "positional_open" (the same with other
             frequencies) or "fourier".
@@ -62,7 +66,7 @@ class UNet(nn.Module):
             1x1 convolution on its skip.
         norm_groups: groups of every norm; 0 = 32, or a quarter of the channels where that is less.
         norm_epsilon: what norms add to the variance.
-        kernel_init: a name in `unet_blocks.INITS`.
+        kernel_init: a name in `models.unet.blocks.INITS`.
         dtype: of the computation; parameters, norms' statistics and the answer stay float32.
     Raises: ValueError: sizes that do not fit, at the first call.
     """
@@ -110,29 +114,19 @@ class UNet(nn.Module):
         """
         self._check(x, label, keys, train, augment_label)
         emb = self._embed(c_noise, label, augment_label)
-        rate = self.dropout if train else 0.0
-        norm = {"norm_groups": self.norm_groups, "norm_epsilon": self.norm_epsilon}
-        num_made = 0
+        if not train or self.dropout == 0:
+            keys = None
+        norm = partial(GroupNorm, self.norm_epsilon, self.norm_groups, self.dtype)
+        style = (self.skip_scale, self.kernel_init, norm, self.dtype)
+        counter = itertools.count()
 
-        def block(h: Array, channels: int, name: str, attention: bool = False, **resample) -> Array:
-            nonlocal num_made
-            block_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, num_made) if rate > 0 else None
-            num_made += 1
-            h = Block(
-                channels,
-                rate,
-                self.adaptive_scale,
-                self.skip_scale,
-                self.dtype,
-                kernel_init=self.kernel_init,
-                name=name,
-                **norm,
-                **resample,
-            )(h, emb, block_keys)
+        def block(h: Array, channels: int, name: str, attention: bool = False, **resample: Any) -> Array:
+            number = next(counter)
+            block_keys = None if keys is None else fold_all(keys, number)
+            h = Block(channels, self.dropout, self.adaptive_scale, *style, name=name, **resample)(h, emb, block_keys)
             if attention:
                 heads = channels // self.head_channels if self.head_channels else self.num_heads
-                name = f"{name}_attention"
-                h = Attention(heads, self.skip_scale, self.dtype, kernel_init=self.kernel_init, name=name, **norm)(h)
+                h = Attention(heads, *style, name=f"{name}_attention")(h)
             return h
 
         def resample(h: Array, to: str, name: str) -> Array:
@@ -163,12 +157,12 @@ class UNet(nn.Module):
                 h = resample(h, "up", f"up{level}_resample")
         assert not skips
 
-        h = nn.silu(GroupNorm(self.dtype, self.norm_epsilon, self.norm_groups, name="norm_out")(h))
+        h = nn.silu(norm(name="norm_out")(h))
         # In float32: this layer writes the answer.
         return conv(self.out_channels, jnp.float32, "conv_out", nn.initializers.zeros)(h.astype(jnp.float32))
 
     def _embed(self, c_noise: Array, label: Array | None, augment_label: Array | None) -> Array:
-        dense = functools.partial(nn.Dense, kernel_init=INITS[self.kernel_init][0], dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=INITS[self.kernel_init][0], dtype=self.dtype)
         features = embed_noise(self.embedding, c_noise, self.base_channels)
         emb_channels = 4 * self.base_channels
         if self.num_classes > 1 and self.label_input == "features":
@@ -192,8 +186,8 @@ class UNet(nn.Module):
             emb = emb + table(label)
         return nn.silu(emb)
 
-    def _conv(self, channels: int, name: str, **how) -> nn.Conv:
-        return conv(channels, self.dtype, name, INITS[self.kernel_init][0], **how)
+    def _conv(self, channels: int, name: str, **options: Any) -> nn.Conv:
+        return conv(channels, self.dtype, name, INITS[self.kernel_init][0], **options)
 
     def _down(self, h: Array, name: str) -> Array:
         if self.resample == "pool":
@@ -208,14 +202,13 @@ class UNet(nn.Module):
     def _check(
         self, x: Array, label: Array | None, keys: Array | None, train: bool, augment_label: Array | None
     ) -> None:
-        allowed = {"embedding": EMBEDDINGS, "resample": RESAMPLES, "kernel_init": tuple(INITS)}
-        for field, names in {**allowed, "label_input": ("embedding", "features")}.items():
-            if getattr(self, field) not in names:
-                raise ValueError(f"got {field}={getattr(self, field)!r}; known: {', '.join(map(repr, names))}")
+        check_choice("embedding", self.embedding, EMBEDDINGS)
+        check_choice("resample", self.resample, RESAMPLES)
+        check_choice("kernel_init", self.kernel_init, INITS)
+        check_choice("label_input", self.label_input, ("embedding", "features"))
+        check_rate("dropout", self.dropout)
         if self.base_channels < 4 or self.base_channels % 2:
             raise ValueError(f"got base_channels={self.base_channels}; needs an even number >= 4")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"got dropout={self.dropout}; needs 0 <= dropout < 1")
         factor = 2 ** (len(self.channel_multipliers) - 1)
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(
@@ -236,8 +229,8 @@ class UNet(nn.Module):
             raise ValueError(f"got train=True with dropout={self.dropout} and no keys; give one key per example")
 
 
-_DDPM = functools.partial(UNet, dropout=0.1, adaptive_scale=False, skip_scale=1.0, kernel_init="ddpm")
-_DDPMPP = functools.partial(
+_DDPM = partial(UNet, dropout=0.1, adaptive_scale=False, skip_scale=1.0, kernel_init="ddpm")
+_DDPMPP = partial(
     UNet,
     channel_multipliers=(2, 2, 2),
     num_blocks=4,
@@ -248,7 +241,7 @@ _DDPMPP = functools.partial(
     resample="residual_projected",
     kernel_init="ddpmpp",
 )
-_ADM = functools.partial(
+_ADM = partial(
     UNet,
     base_channels=192,
     channel_multipliers=(1, 2, 3, 4),
@@ -263,10 +256,10 @@ _ADM = functools.partial(
     kernel_init="adm",
 )
 
-PUBLISHED: dict[str, Callable[..., UNet]] = {
+PUBLISHED: dict[str, partial[UNet]] = {
     "ddpm_cifar10": _DDPM,
     "ddpmpp_cifar10": _DDPMPP,
-    "ddpmpp_64px": functools.partial(_DDPMPP, channel_multipliers=(1, 2, 2, 2), dropout=0.05),
+    "ddpmpp_64px": partial(_DDPMPP, channel_multipliers=(1, 2, 2, 2), dropout=0.05),
     "adm_64px": _ADM,
 }
 """The networks of the papers by name; every size may still be given, as for `UNet`.

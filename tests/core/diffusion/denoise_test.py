@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gaussian_data import gaussian_denoiser
 
 from jaxmoust.core.diffusion import denoise, noise
 
@@ -92,7 +93,7 @@ def test_gaussian_denoiser_is_the_posterior_mean():
     x0, eps = _pair(5)
     x0 = mean + std * x0
     x = x0 + sigma * eps
-    estimate = denoise.gaussian_denoiser(mean, std)(x, jnp.full(64, sigma))
+    estimate = gaussian_denoiser(mean, std)(x, jnp.full(64, sigma))
     residual = x0 - estimate
     # The posterior mean is the estimate whose error is orthogonal to the observation; 4 standard errors.
     bound = 4 / np.sqrt(x.size)
@@ -105,7 +106,7 @@ def test_gaussian_denoiser_minimises_the_diffusion_loss():
     x0, eps = _pair(6)
     sigma = jnp.full(64, 0.8)
     loss = lambda std: denoise.diffusion_loss(  # noqa: E731
-        denoise.gaussian_denoiser(0.0, std), x0, sigma, eps, jnp.ones(64)
+        gaussian_denoiser(0.0, std), x0, sigma, eps, jnp.ones(64)
     ).mean()
     assert loss(1.0) < min(loss(0.8), loss(1.2))
 
@@ -114,7 +115,7 @@ def test_guidance_one_is_the_conditional_denoiser_itself():
     def uncond(x, sigma):
         raise AssertionError("evaluated for nothing")
 
-    cond = denoise.gaussian_denoiser(0.0, 1.0)
+    cond = gaussian_denoiser(0.0, 1.0)
     assert denoise.guide(cond, uncond, 1.0) is cond
 
 

@@ -19,30 +19,30 @@ def _keys(num):
 @pytest.mark.parametrize("how", ALL, ids=repr)
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
 def test_grid_descends_to_zero(how, num_steps):
-    grid = how.grid(num_steps)
+    grid = how.sigmas(num_steps)
     assert grid.shape == (num_steps + 1,) and grid.dtype == np.float32
     assert grid[-1] == 0
     assert np.all(np.diff(grid) < 0)
 
 
 def test_grid_begins_at_the_noise_that_training_ends_with():
-    assert EDM().grid(5)[0] == pytest.approx(80.0)
+    assert EDM().sigmas(5)[0] == pytest.approx(80.0)
     table = DDPM().table
-    assert DDPM().grid(5)[0] == pytest.approx(table[-1])
-    np.testing.assert_allclose(DDPM().grid(1000)[:-1], table[::-1], rtol=1e-6)  # float32 of a float64 table
+    assert DDPM().sigmas(5)[0] == pytest.approx(table[-1])
+    np.testing.assert_allclose(DDPM().sigmas(1000)[:-1], table[::-1], rtol=1e-6)  # float32 of a float64 table
 
 
 @pytest.mark.parametrize("how", ALL[1:], ids=repr)
 def test_ddpm_draws_every_level_of_its_table_and_no_other(how):
     how = DDPM(num_timesteps=10, prediction=how.prediction)
-    drawn = np.asarray(how.draw(_keys(500)))
+    drawn = np.asarray(how.sample_sigma(_keys(500)))
     # Each of 10 levels is missed by 500 draws with probability 0.9^500 = 1e-23.
     np.testing.assert_array_equal(np.unique(drawn), how.table.astype(np.float32))
 
 
 def test_edm_draws_the_log_normal_it_names():
     how = EDM(log_mean=-0.4, log_std=0.5)
-    log = np.log(how.draw(_keys(4000)))
+    log = np.log(how.sample_sigma(_keys(4000)))
     # 4 standard errors: 0.5 / sqrt(4000) of the mean, 0.5 / sqrt(8000) of the deviation.
     assert log.mean() == pytest.approx(-0.4, abs=4 * 0.5 / 4000**0.5)
     assert log.std() == pytest.approx(0.5, abs=4 * 0.5 / 8000**0.5)
@@ -149,6 +149,6 @@ def test_methods_of_equal_numbers_are_equal(name):
     """A method is part of the key under which compiled programs are kept."""
     make = METHODS[name]
     one, two = make(), make()
-    one.grid(3)  # whatever is computed on the way is no part of what it is
+    one.sigmas(3)  # whatever is computed on the way is no part of what it is
     assert one == two and hash(one) == hash(two) and repr(one) == repr(two)
     assert methods.METHODS[name] is make

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gaussian_data import gaussian_denoiser
 
 from jaxmoust.core.diffusion import denoise, noise, solvers
 
@@ -17,19 +18,19 @@ def _keys(num, seed=0):
     return jax.random.split(jax.random.key(seed), num)
 
 
-def _ode_error(sampler, num_steps):
-    """Error of a sampler from sigma 10 to 0.1 on the Gaussian denoiser, whose ODE has a closed solution."""
+def _ode_error(solver, num_steps):
+    """Error of a solver from sigma 10 to 0.1 on the Gaussian denoiser, whose ODE has a closed solution."""
     mean, std, start, end = 0.3, 0.5, 10.0, 0.1
     sigmas = noise.karras_sigmas(num_steps + 1, sigma_min=end, sigma_max=start)[:-1].astype(np.float64)
     x = jnp.linspace(-20.0, 20.0, 16).reshape(1, 4, 4, 1)
     exact = mean + (x - mean) * np.sqrt((std**2 + sigmas[-1] ** 2) / (std**2 + sigmas[0] ** 2))
-    return float(jnp.abs(sampler(denoise.gaussian_denoiser(mean, std), x, sigmas) - exact).max())
+    return float(jnp.abs(solver(gaussian_denoiser(mean, std), x, sigmas) - exact).max())
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(solvers.euler, 1), (solvers.heun, 2), (solvers.dpmpp_2m, 2)])
-def test_ode_sampler_converges_with_its_order(sampler, order):
+@pytest.mark.parametrize(("solver", "order"), [(solvers.euler, 1), (solvers.heun, 2), (solvers.dpmpp_2m, 2)])
+def test_ode_solver_converges_with_its_order(solver, order):
     with jax.enable_x64(True):
-        coarse, fine = _ode_error(sampler, 64), _ode_error(sampler, 128)
+        coarse, fine = _ode_error(solver, 64), _ode_error(solver, 128)
     # Halving the step divides the error by 2^order, up to the next order's term: a few percent at 64 steps.
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.12)
 
@@ -61,27 +62,27 @@ def test_dpmpp_takes_one_evaluation_a_step_and_follows_an_answer_linear_in_log_s
     jax.effects_barrier()
     assert len(calls) == 12 and min(calls) > 0
 
-    def end(sampler, num_steps):
+    def end(solver, num_steps):
         grid = np.concatenate([[80.0], np.geomspace(79.0, 1.0, num_steps)])  # a first step too short to matter
-        return float(sampler(linear, x, grid)[0, 0, 0, 0])
+        return float(solver(linear, x, grid)[0, 0, 0, 0])
 
     # dx / dsigma = (x - log sigma) / sigma from (80, 1): x = (1 - log 80 - 1) sigma / 80 + log sigma + 1.
     exact = -np.log(80.0) / 80 + 1
     assert abs(end(solvers.dpmpp_2m, 40) - exact) < 0.1 * abs(end(solvers.euler, 40) - exact)
 
 
-@pytest.mark.parametrize("name", solvers.SAMPLERS)
+@pytest.mark.parametrize("name", solvers.SOLVERS)
 def test_last_step_to_zero_returns_the_denoised_image(name):
-    # With one step all samplers are x -> denoise(x, sigma_max).
+    # With one step all solvers are x -> denoise(x, sigma_max).
     x = jnp.linspace(-2.0, 2.0, 8).reshape(2, 2, 2, 1)
-    out = solvers.SAMPLERS[name](lambda x, sigma: jnp.tanh(x), x, noise.karras_sigmas(1), _keys(2))
+    out = solvers.SOLVERS[name](lambda x, sigma: jnp.tanh(x), x, noise.karras_sigmas(1), _keys(2))
     np.testing.assert_allclose(out, jnp.tanh(x), atol=1e-5)  # heun reaches it as x - sigma * slope, sigma = 80
 
 
-@pytest.mark.parametrize("name", solvers.SAMPLERS)
-def test_sampler_is_exact_on_a_point_mass(name):
-    out = solvers.SAMPLERS[name](
-        denoise.gaussian_denoiser(0.25, 0.0), 80 * jnp.ones((2, 2, 2, 1)), noise.karras_sigmas(6), _keys(2)
+@pytest.mark.parametrize("name", solvers.SOLVERS)
+def test_solver_is_exact_on_a_point_mass(name):
+    out = solvers.SOLVERS[name](
+        gaussian_denoiser(0.25, 0.0), 80 * jnp.ones((2, 2, 2, 1)), noise.karras_sigmas(6), _keys(2)
     )
     np.testing.assert_allclose(out, 0.25, atol=1e-4)  # heun's sums carry the rounding of 80
 
@@ -101,7 +102,7 @@ def test_ancestral_has_the_exact_gaussian_variance(num_steps):
     std = 0.5
     sigmas = noise.karras_sigmas(num_steps)
     x = sigmas[0] * noise.normal_like(_keys(16, seed=1), (64, 64, 1))
-    out = jax.jit(partial(solvers.ancestral, denoise.gaussian_denoiser(0.0, std)))(x, sigmas, _keys(16, seed=2))
+    out = jax.jit(partial(solvers.ancestral, gaussian_denoiser(0.0, std)))(x, sigmas, _keys(16, seed=2))
     # The variance of 65,536 draws has a relative standard error of sqrt(2 / 65536) = 0.55 %; four of them.
     assert np.var(out) == pytest.approx(_variance_by_recursion(sigmas.astype(np.float64), std), rel=0.022)
     # ... which tends to the data's own as 1 / num_steps.
@@ -110,7 +111,7 @@ def test_ancestral_has_the_exact_gaussian_variance(num_steps):
 
 
 def _eps_net(x, timestep):
-    """Any smooth network will do for an identity between samplers."""
+    """Any smooth network will do for an identity between solvers."""
     return jnp.tanh(x) * (0.5 + timestep[:, None, None, None] / 2000)
 
 
@@ -150,13 +151,13 @@ def test_ancestral_is_the_ddpm_posterior_step():
         np.testing.assert_allclose(np.sqrt(abar[t - 1]) * out, expected, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [*solvers.SAMPLERS, "churned heun"])
+@pytest.mark.parametrize("name", [*solvers.SOLVERS, "churned heun"])
 def test_image_does_not_depend_on_its_place_in_the_batch(name):
-    samplers = solvers.SAMPLERS | {"churned heun": partial(solvers.heun, s_churn=40.0)}
+    tried = solvers.SOLVERS | {"churned heun": partial(solvers.heun, s_churn=40.0)}
     order = np.array([3, 0, 5, 1, 4, 2])
     keys, sigmas = _keys(6, seed=4), noise.karras_sigmas(5)
     x = 80 * noise.normal_like(_keys(6, seed=5), (4, 4, 2))
-    run = jax.jit(lambda x, keys: samplers[name](lambda x, sigma: jnp.tanh(x / 3), x, sigmas, keys))
+    run = jax.jit(lambda x, keys: tried[name](lambda x, sigma: jnp.tanh(x / 3), x, sigmas, keys))
     np.testing.assert_array_equal(run(x, keys)[order], run(x[order], keys[order]))
 
 
@@ -175,7 +176,7 @@ def test_churn_keeps_the_marginal_variance():
     # Adding noise and integrating it away again leaves N(0, std^2) alone, up to Heun's error.
     keys = _keys(16, seed=6)
     x = 80 * noise.normal_like(_keys(16, seed=7), (32, 32, 1))
-    churned = partial(solvers.heun, denoise.gaussian_denoiser(0.0, 0.5), s_churn=20.0)
+    churned = partial(solvers.heun, gaussian_denoiser(0.0, 0.5), s_churn=20.0)
     out = jax.jit(churned)(x, noise.karras_sigmas(60), keys)
     assert np.var(out) == pytest.approx(0.25, rel=0.06)  # 1.1 % standard error of 16,384 draws, and the grid's
 

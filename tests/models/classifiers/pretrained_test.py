@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves, read_arrays, resample_positions
+from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves, resample_positions
 from jaxmoust.models.classifiers.resnet import DEPTHS, ResNet
 from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.models.classifiers.wide_resnet import WideResNet
@@ -328,7 +328,7 @@ def test_every_missing_and_every_left_over_leaf_is_named(name, stored, write):
         load_pretrained(write(weights), MODELS[name], tree_of(MODELS[name]))
     assert gone
     for leaf in gone:
-        assert f"missing from the file: {re.sub('^(vit|resnet).', '', leaf)}\n" in str(caught.value)
+        assert f"missing from the file: {re.sub('^(vit|resnet).', '', leaf)}, for " in str(caught.value)
     assert "not wanted by the model: decoder.weight (2, 3)" in str(caught.value)
 
 
@@ -382,30 +382,6 @@ def test_shallower_model_names_the_blocks_it_has_not(stored, write):
 def test_file_for_another_kind_of_network_is_refused(model, stored, write):
     with pytest.raises(ValueError, match="known layouts: augreg's ViT"):
         load_pretrained(write(stored["vit12"][0]), model, tree_of(model))
-
-
-def test_pickles_are_refused_and_never_opened(tmp_path):
-    for name in ("pytorch_model.bin", "model.pth", "model.pt"):
-        (tmp_path / name).write_bytes(b"\x80\x04.")
-        with pytest.raises(ValueError, match="runs code when opened"):
-            read_arrays(tmp_path / name)
-    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        read_arrays(tmp_path / "objects.npz")
-
-
-@pytest.mark.parametrize("name", ["w.npz", "w.safetensors"])
-def test_damaged_and_absent_files_are_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="no such file"):
-        read_arrays(tmp_path / name)
-    (tmp_path / name).write_bytes(b"PK\x03\x04 and then nothing of use")
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_arrays(tmp_path / name)
-
-
-def test_folder_stands_for_its_model_safetensors(write, tmp_path):
-    write({"a": np.arange(3.0)})
-    np.testing.assert_array_equal(read_arrays(tmp_path)["a"], [0, 1, 2])
 
 
 if __name__ == "__main__":

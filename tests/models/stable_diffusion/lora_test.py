@@ -23,7 +23,7 @@ def loaded(tmp_path_factory) -> stable_diffusion.Loaded:
 @pytest.fixture(scope="module")
 def adapters(loaded):
     """Adapters of the U-Net and of the text encoder, both sides random."""
-    made = lora.init(jax.random.key(0), loaded.params, 4, (*lora.ATTENTION, *lora.TEXT_ATTENTION))
+    made = lora.init(jax.random.key(0), loaded.params, 4, (*lora.ATTENTION, *tiny.TEXT_ATTENTION))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32) / 4, made)
 

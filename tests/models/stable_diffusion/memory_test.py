@@ -146,10 +146,3 @@ def test_need_of_sampling_does_not_grow_with_the_number_of_steps(num_steps):
     params, x = jax.ShapeDtypeStruct((64, 64), jnp.float32), jax.ShapeDtypeStruct((100, 64), jnp.float32)
     need = memory.of_sampling(draw, params, x)
     assert need.parts == {"parameters": 64 * 64 * 4, "activations": 3 * 100 * 64 * 4, "batch": 100 * 64 * 4}
-
-
-def test_largest_batch_is_the_last_that_fits():
-    def need(rows: int) -> memory.Need:
-        return memory.Need({"parameters": 100, "activations": 7 * rows})
-
-    assert [memory.largest_batch(need, limit) for limit in (106, 107, 113, 114, 800, 807)] == [0, 1, 1, 2, 100, 101]

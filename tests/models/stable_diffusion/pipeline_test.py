@@ -117,7 +117,7 @@ def test_guided_trajectory_of_20_steps_is_torchs(loaded, of_torch):
     cond = loaded.pipeline.denoiser(loaded.params["unet"], jnp.asarray(states[:1]))
     uncond = loaded.pipeline.denoiser(loaded.params["unet"], jnp.asarray(states[1:]))
     guided = denoise.guide(cond, uncond, GUIDANCE)
-    grid = loaded.pipeline.grid(NUM_STEPS)
+    grid = loaded.pipeline.sigmas(NUM_STEPS)
     start = inputs()["x"][:1] * np.sqrt(1 + grid[0] ** 2)
     with jax.default_matmul_precision("highest"):
         latent = jax.jit(lambda x: solvers.euler(guided, x, grid))(start)
@@ -314,13 +314,13 @@ def test_grid_has_the_levels_of_the_checkpoints_timesteps(folders, tmp_path, spa
     folder = shutil.copytree(folders[1], tmp_path / "changed")
     edit(folder, "scheduler/scheduler_config.json", timestep_spacing=spacing)
     pipeline = stable_diffusion.load(str(folder)).pipeline
-    grid = pipeline.grid(num_steps)
+    grid = pipeline.sigmas(num_steps)
     assert len(grid) == num_steps + 1 and grid[-1] == 0 and np.all(np.diff(grid) < 0)
     assert np.isin(grid[:-1], pipeline.table.astype(np.float32)).all()
     if spacing == "trailing":
         assert grid[0] == np.float32(pipeline.table[-1])
     with pytest.raises(ValueError, match="allowed are 1 to 1000"):
-        pipeline.grid(1001)
+        pipeline.sigmas(1001)
 
 
 def test_loading_says_nothing_of_deprecation(folders):

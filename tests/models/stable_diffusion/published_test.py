@@ -71,7 +71,7 @@ def test_published_schedule_has_the_published_levels_and_steps(pipelines, name, 
     assert pipeline.prediction == prediction
     assert list(folder.timesteps(published(name)["scheduler"], 50)) == list(range(981, 0, -20))
     np.testing.assert_allclose(pipeline.table[[0, -1]], [0.029167, 14.6146], rtol=1e-4)  # as many digits as are known
-    assert pipeline.grid(50)[0] == np.float32(pipeline.table[981])
+    assert pipeline.sigmas(50)[0] == np.float32(pipeline.table[981])
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sd21_base"])

@@ -125,7 +125,7 @@ def test_imported_network_samples_as_its_own_definition(saved, name):
         denoiser = class_denoiser(method, model.apply, params, label, augment_label=augment_label)
         return solvers.heun(denoiser, x, sigmas)
 
-    sigmas, states = method.grid(NUM_STEPS), stored["states"]
+    sigmas, states = method.sigmas(NUM_STEPS), stored["states"]
     np.testing.assert_allclose(sigmas, stored["sigmas"], rtol=1e-6)  # float32 of the same float64 numbers
     x = jnp.asarray(states[0])
     for i in range(NUM_STEPS):
@@ -242,7 +242,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, name, how):
     np.savez(path, **tensors)
     path = save_diffusers(tmp_path, tensors) if name == "ddpm" else path
     messages = {
-        "missing": ("missing from the loaded tree", spoilt.removeprefix("model.")),
+        "missing": (f"missing from the file: {spoilt.removeprefix('model.')}",),
         "left over": ("not wanted by the model: extra.weight (2, 3)",),
         "another shape": ("another shape", "wanted (3, 3, "),
     }
@@ -260,7 +260,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, name, how):
         ({"block_out_channels": [16, 40, 32, 32]}, "multiples of the first"),
         ({"up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"]}, "mirrored"),
         ({"down_block_types": ["SkipDownBlock2D"] * 4}, "mirrored"),
-        ({"out_channels": 6}, "out_channels 6"),
+        ({"out_channels": 6}, "in_channels is 3, allowed is 6"),
         ({"downsample_padding": 2}, "downsample_padding is 2"),
         ({"freq_shift": 2}, "freq_shift is 2"),
         ({"time_embedding_dim": 48}, "time_embedding_dim is 48"),

@@ -252,10 +252,10 @@ def test_group_norm_is_flax_group_norm():
     np.testing.assert_allclose(twelve.apply(variables, x), flax_norm.apply(variables, x), atol=1e-5)
 
 
-@pytest.mark.parametrize("embed", [blocks.positional, blocks.fourier])
-def test_embedding_tells_noise_levels_apart(embed):
+@pytest.mark.parametrize("embedding", blocks.EMBEDDINGS)
+def test_embedding_tells_noise_levels_apart(embedding):
     # c_noise of EDM: ln(sigma) / 4 for sigma in 0.002 ... 80, in steps of 10 %.
-    features = np.asarray(embed(jnp.linspace(-1.55, 1.1, 106), 16))
+    features = np.asarray(blocks.embed_noise(embedding, jnp.linspace(-1.55, 1.1, 106), 16))
     assert features.shape == (106, 16) and np.abs(features).max() <= 1
     np.testing.assert_allclose((features**2).sum(axis=1), 8, rtol=1e-5)  # pairs of sine and cosine
     distance = np.linalg.norm(features[:, None] - features[None], axis=-1) + 9 * np.eye(106)

@@ -1,0 +1,22 @@
+"""Checks of plain numbers and names, with the sentence that says what was got and what is allowed."""
+
+from collections.abc import Collection
+
+
+def check_choice(name: str, value: str, allowed: Collection[str]) -> None:
+    """Refuses a value that is not among those allowed. Raises ValueError."""
+    if value not in allowed:
+        raise ValueError(f"got {name}={value!r}; known: {', '.join(map(repr, sorted(allowed)))}")
+
+
+def check_rate(name: str, value: float | int) -> None:
+    """Refuses a number outside [0, 1), such as the rate of a dropout. Raises ValueError."""
+    if not 0 <= value < 1:
+        raise ValueError(f"got {name}={value}; needs 0 <= {name} < 1")
+
+
+def check_not_negative(**values: float | int) -> None:
+    """Refuses a number below 0, where 0 is off. Raises ValueError."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"got {name}={value}; needs a number >= 0 (0 = off)")

@@ -1,0 +1,102 @@
+"""Weights of other libraries as trees of ours: files in, every leaf of a tree out, or a list of all that does not fit.
+
+Read are .npz and .safetensors. Pickles (.bin, .pt, .pth) run code when opened and are refused. A layout is a rule, from
+a leaf of ours to the names of the tensors it is made of and the function that makes it.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxmoust.core.tree import map_named, named_leaves
+
+Tensors = dict[str, np.ndarray]
+Make = Callable[[list[np.ndarray], tuple[int, ...]], np.ndarray]
+"""(tensors as the file has them, the shape of our leaf) -> the leaf; what cannot fit is handed on, to be refused."""
+Rule = Callable[[str], tuple[list[str], Make]]
+
+
+def read_arrays(path: Path) -> Tensors:
+    """Reads every array of a .npz or .safetensors file without running anything that is in it.
+
+    Args: path: of the file, or of a folder with a model.safetensors.
+    Raises: ValueError: no such file, another kind of file, or a damaged one.
+    """
+    path = path / "model.safetensors" if path.is_dir() else path
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(
+            f"{path}: allowed are .npz and .safetensors. A file of torch runs code when opened; turn it into a "
+            "safe one where you trust it: safetensors.torch.save_file(torch.load(file, weights_only=True), new_file)."
+        )
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. Give the path of a downloaded checkpoint.")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.numpy.load_file(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (safetensors.SafetensorError, zipfile.BadZipFile, EOFError, ValueError, TypeError, KeyError) as e:
+        raise ValueError(f"{path} cannot be read as {path.suffix}: {e}. Fetch it again.") from e
+
+
+def translate(
+    tensors: Mapping[str, np.ndarray], template: Any, rule: Rule, origin: str | Path, ignored: str = "$"
+) -> Any:
+    """Makes every leaf of the template from the tensors, strictly in both directions.
+
+    Args:
+        template: the tree that is wanted; arrays or `jax.ShapeDtypeStruct`s.
+        rule: of a leaf's name.
+        origin: what errors call the tensors' place.
+        ignored: pattern of the beginning of names that may be left over.
+    Returns: a tree like the template, in its dtypes.
+    Raises: ValueError: naming every tensor that is missing or left over, and every leaf of another shape.
+    """
+    leaves, used = {}, set()
+    faults = []
+    for name, leaf in named_leaves(template).items():
+        sources, make = rule(name)
+        used.update(sources)
+        if missing := [source for source in sources if source not in tensors]:
+            faults += [f"missing from the file: {source}, for {name}" for source in missing]
+            continue
+        parts = [tensors[source] for source in sources]
+        shapes = ", ".join(f"{source} {part.shape}" for source, part in zip(sources, parts, strict=True))
+        try:
+            leaves[name] = make(parts, tuple(leaf.shape))
+        except ValueError as error:
+            faults.append(f"cannot make {name} {leaf.shape} of {shapes}: {error}")
+            continue
+        if leaves[name].shape != tuple(leaf.shape):
+            faults.append(f"another shape: {name} is {leaves[name].shape}, wanted {tuple(leaf.shape)}; from {shapes}")
+    left_over = sorted(name for name in tensors.keys() - used if not re.match(ignored, name))
+    faults += [f"not wanted by the model: {name} {tensors[name].shape}" for name in left_over]
+    if faults:
+        raise ValueError(
+            f"{origin} does not fit the model:\n  "
+            + "\n  ".join(faults)
+            + "\nBuild the model with the sizes that the file was trained with."
+        )
+    return map_named(lambda name, leaf: jnp.asarray(leaves[name], leaf.dtype), template)
+
+
+def as_it_is(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """The only tensor, in the file's layout."""
+    return tensors[0]
+
+
+def kernel(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Torch's output x input [x height x width] becomes [height x width x] input x output; other ranks stay."""
+    (tensor,) = tensors
+    if len(shape) == 4 == tensor.ndim:
+        return tensor.transpose(2, 3, 1, 0)
+    if len(shape) == 2 and tensor.ndim in (2, 4) and tensor.shape[2:] in ((), (1, 1)):  # a 1x1 convolution is dense
+        return tensor.reshape(tensor.shape[:2]).T
+    return tensor

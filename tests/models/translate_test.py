@@ -1,0 +1,76 @@
+"""Laws of models/translate.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxmoust.models.translate import as_it_is, kernel, read_arrays, translate
+
+TEMPLATE = jax.eval_shape(lambda: {"a": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2, jnp.bfloat16)}})
+
+
+def rule(name: str):
+    """Our a/kernel is their a.weight."""
+    if name.endswith("kernel"):
+        return ["a.weight"], kernel
+    return ["a.bias"], as_it_is
+
+
+def test_leaves_have_the_values_of_the_file_and_the_dtypes_of_the_template():
+    weight = np.arange(6.0).reshape(2, 3)
+    tree = translate({"a.weight": weight, "a.bias": np.ones(2), "a.seen": np.ones(())}, TEMPLATE, rule, "x", "a.seen")
+    np.testing.assert_array_equal(tree["a"]["kernel"], weight.T)
+    assert tree["a"]["kernel"].dtype == jnp.float32 and tree["a"]["bias"].dtype == jnp.bfloat16
+
+
+def test_everything_that_does_not_fit_is_named_at_once():
+    with pytest.raises(ValueError) as error:
+        translate({"a.weight": np.zeros((2, 4)), "left": np.zeros(5)}, TEMPLATE, rule, "file.npz")
+    for fault in (
+        "file.npz does not fit the model",
+        "missing from the file: a.bias, for a/bias",
+        "another shape: a/kernel is (4, 2), wanted (3, 2); from a.weight (2, 4)",
+        "not wanted by the model: left (5,)",
+    ):
+        assert fault in str(error.value)
+
+
+def test_tensors_that_cannot_be_joined_are_named_with_their_shapes():
+    def joined(name: str):
+        return ["x", "y"], lambda tensors, shape: np.concatenate(tensors)
+
+    tensors = {"x": np.zeros((2, 3)), "y": np.zeros((2, 4))}
+    with pytest.raises(ValueError, match=r"cannot make w \(4, 3\) of x \(2, 3\), y \(2, 4\): "):
+        translate(tensors, {"w": np.zeros((4, 3))}, joined, "x")
+
+
+def test_torchs_kernels_are_laid_out_as_flax_has_them():
+    assert kernel([np.zeros((5, 3, 2, 1))], (2, 1, 3, 5)).shape == (2, 1, 3, 5)
+    assert kernel([np.zeros((5, 3))], (3, 5)).shape == kernel([np.zeros((5, 3, 1, 1))], (3, 5)).shape == (3, 5)
+    assert kernel([np.zeros((5, 3, 2, 2))], (3, 5)).shape == (5, 3, 2, 2), "to be refused"
+
+
+def test_pickles_are_refused_and_never_opened(tmp_path):
+    for name in ("pytorch_model.bin", "model.pth", "model.pt"):
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+        with pytest.raises(ValueError, match="runs code when opened"):
+            read_arrays(tmp_path / name)
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(tmp_path / "objects.npz")
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.safetensors"])
+def test_damaged_and_absent_files_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        read_arrays(tmp_path / name)
+    (tmp_path / name).write_bytes(b"PK\x03\x04 and then nothing of use")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_arrays(tmp_path / name)
+
+
+def test_folder_stands_for_its_model_safetensors(tmp_path):
+    safetensors.numpy.save_file({"a": np.arange(3.0)}, tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(read_arrays(tmp_path)["a"], [0, 1, 2])
