@@ -108,4 +108,4 @@ def _noised_loss(task: Diffuse, machine: parallel.Machine) -> Callable:
         denoiser = class_denoiser(task.method, task.model.apply, params, batch["label"])
         return denoiser, to_unit(batch["image"])
 
-    return loss_at_fixed_noise(problem, task.method.draw, task.method.weight, machine)
+    return loss_at_fixed_noise(problem, task.method.sample_sigma, task.method.weight, machine)

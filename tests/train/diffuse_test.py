@@ -107,7 +107,7 @@ class At(DDPM):
 
     timestep: int = 0
 
-    def draw(self, keys):
+    def sample_sigma(self, keys):
         return jnp.full(keys.shape, self.table[self.timestep], jnp.float32)
 
 

@@ -174,7 +174,7 @@ class Augment:
         scale: largest relative change of size (`warp`).
         crop_px: pads every side by so many pixels and crops the old size anywhere inside (`padded_crop`).
         randaugment_ops: operations of `randaugment` on each image; 0 = off.
-        randaugment_magnitude: how strong these are, from 0 to 10.
+        randaugment_magnitude: how strong the operations of `randaugment` are, from 0 to 10.
         brightness: largest shift of all pixels, in units of the [-1, 1] range (`jitter`).
         contrast: largest relative stretch about the image's mean, at most 1 (`jitter`).
         cutout_px: side of a grey square painted over each image (`cutout`); 0 = off.

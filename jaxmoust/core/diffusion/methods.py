@@ -38,11 +38,11 @@ class EDM:
 
     Args:
         sigma_data: standard deviation of the images, in units of the [-1, 1] range.
-        log_mean: mean of ln sigma of the training noise, which is normally distributed.
-        log_std: its standard deviation.
-        sigma_min: lowest noise level that sampling visits before 0 (Eq. 5).
-        sigma_max: noise level that sampling starts from.
-        rho: how much sampling's levels crowd at the low end (Eq. 5); 1 spaces them evenly.
+        log_mean: mean of ln sigma of the training noise; ln sigma is normally distributed.
+        log_std: standard deviation of ln sigma of the training noise.
+        sigma_min: the lowest noise level of sampling, before 0 (Eq. 5).
+        sigma_max: the noise level that sampling starts from (Eq. 5).
+        rho: how much the noise levels of sampling crowd at the low end (Eq. 5); 1 spaces them evenly.
     """
 
     sigma_data: float = 0.5
@@ -82,9 +82,9 @@ class DDPM:
     """Ho et al. 2020 (2006.11239) in sigma coordinates: x / sqrt(1 + sigma^2) is their x_t.
 
     Args:
-        num_timesteps: T, the timesteps of their linear noise schedule.
-        beta_start: its variance at the first timestep.
-        beta_end: its variance at the last timestep.
+        num_timesteps: T, the timesteps of the linear noise schedule.
+        beta_start: variance of the noise schedule at the first timestep.
+        beta_end: variance of the noise schedule at the last timestep.
         prediction: what the network predicts: "eps" (theirs) or "v" (Salimans & Ho 2022, 2202.00512).
     """
 

@@ -202,6 +202,16 @@ _VIT = {
     "head": ("head", "classifier", "head"),
 }
 _VIT_BLOCKS = ("Transformer/encoderblock_{}/", "encoder.layer.{}.", "blocks.{}.")
+# A ResNet's modules, and those inside its blocks, under torchvision's and Hugging Face's names.
+_RESNET = {
+    "stem_conv": ("conv1", "embedder.embedder.convolution"),
+    "stem_norm": ("bn1", "embedder.embedder.normalization"),
+    **{f"conv{i}": (f"conv{i + 1}", f"layer.{i}.convolution") for i in range(3)},
+    **{f"norm{i}": (f"bn{i + 1}", f"layer.{i}.normalization") for i in range(3)},
+    "shortcut_conv": ("downsample.0", "shortcut.convolution"),
+    "shortcut_norm": ("downsample.1", "shortcut.normalization"),
+    "head": ("fc", "classifier.1"),
+}
 _TORCH_LEAVES = {
     "kernel": ".weight",
     "scale": ".weight",
@@ -218,24 +228,13 @@ def _vit_modules(column: int, module: str) -> list[str]:
     return [name.replace("*", part) for part in ("query", "key", "value")] if "*" in name else [name]
 
 
-def _torchvision_modules(module: str) -> list[str]:
-    if match := re.fullmatch(r"stage(\d+)_block(\d+)/(.*)", module):
-        stage, block, part = match.groups()
-        names = {"shortcut_conv": "downsample.0", "shortcut_norm": "downsample.1"}
-        part = names.get(part) or {"conv": "conv", "norm": "bn"}[part[:-1]] + str(int(part[-1]) + 1)
-        return [f"layer{int(stage) + 1}.{block}.{part}"]
-    return [{"stem_conv": "conv1", "stem_norm": "bn1", "head": "fc"}[module]]
-
-
-def _huggingface_modules(module: str) -> list[str]:
-    kinds = {"conv": "convolution", "norm": "normalization"}
-    if match := re.fullmatch(r"stage(\d+)_block(\d+)/(.*)", module):
-        stage, block, part = match.groups()
-        kind = kinds[part.removeprefix("shortcut_")[:4]]
-        part = "shortcut" if part.startswith("shortcut") else f"layer.{part[-1]}"
-        return [f"encoder.stages.{stage}.layers.{block}.{part}.{kind}"]
-    stem = "embedder.embedder."
-    return [{"stem_conv": stem + kinds["conv"], "stem_norm": stem + kinds["norm"], "head": "classifier.1"}[module]]
+def _resnet_modules(column: int, module: str) -> list[str]:
+    *blocks, part = module.split("/")
+    name = _RESNET[part][column]
+    for block in blocks:
+        stage, number = re.findall(r"\d+", block)
+        name = (f"layer{int(stage) + 1}.", f"encoder.stages.{stage}.layers.")[column] + f"{number}.{name}"
+    return [name]
 
 
 def _inception_modules(module: str) -> list[str]:
@@ -246,7 +245,7 @@ _LAYOUTS = (
     Layout("augreg", ViT, "params/patch_embed/kernel", partial(_vit_modules, 0)),
     Layout("Hugging Face", ViT, "params/patch_embed/kernel", partial(_vit_modules, 1)),
     Layout("timm", ViT, "params/patch_embed/kernel", partial(_vit_modules, 2)),
-    Layout("Hugging Face", ResNet, "params/stem_conv/kernel", _huggingface_modules),
-    Layout("torchvision", ResNet, "params/stem_conv/kernel", _torchvision_modules),
+    Layout("Hugging Face", ResNet, "params/stem_conv/kernel", partial(_resnet_modules, 1)),
+    Layout("torchvision", ResNet, "params/stem_conv/kernel", partial(_resnet_modules, 0)),
     Layout("FID", InceptionV3, "params/Conv2d_1a_3x3/conv/kernel", _inception_modules),
 )

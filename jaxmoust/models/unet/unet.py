@@ -54,19 +54,19 @@ class UNet(nn.Module):
         head_channels: width of an attention head, of which there are then as many as the level is wide; 0 = num_heads
             of them.
         dropout: rate inside the blocks, drawn from one key per example.
-        embedding: of c_noise; "positional" (timesteps, log sigma), "positional_open" (the same with other
+        embedding: how c_noise is embedded; "positional" (timesteps, log sigma), "positional_open" (the same with other
             frequencies) or "fourier".
         label_input: where the class enters; "embedding": a vector per class is added to the embedding;
             "features": before it, through a layer with a bias, to which the null class adds nothing (Song et al.).
-        adaptive_scale: the embedding scales and shifts; False: only shifts.
+        adaptive_scale: whether the embedding scales and shifts; False: it only shifts.
         skip_scale: factor on the sum of a residual branch and its input.
         resample: between levels; "conv" strided (padded after the last row and column, as Ho et al.; "conv_centred"
             all round) or nearest-neighbour and a 3x3 convolution; "pool" averages 2x2 pixels and repeats them,
             without parameters; "residual" a residual block that does so inside, "residual_projected" with a
             1x1 convolution on its skip.
         norm_groups: groups of every norm; 0 = 32, or a quarter of the channels where that is less.
-        norm_epsilon: what norms add to the variance.
-        kernel_init: a name in `models.unet.blocks.INITS`.
+        norm_epsilon: number that every norm adds to the variance.
+        kernel_init: initial kernels; "lecun_normal", or "ddpm", "ddpmpp" or "adm", as those networks have them.
         dtype: of the computation; parameters, norms' statistics and the answer stay float32.
     Raises: ValueError: sizes that do not fit, at the first call.
     """
