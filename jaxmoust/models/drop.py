@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 
-def dropout(keys: Key[Array, " B"], h: Float[Array, "B *rest"], rate: float) -> Float[Array, "B *rest"]:
+def dropout(keys: Key[Array, " B"], h: Float[Array, " B *rest"], rate: float) -> Float[Array, " B *rest"]:
     """Zeroes each number with probability `rate`, example b by keys[b] alone, and scales the rest up."""
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, h.shape[1:]))(keys)
     return jnp.where(keep, h / (1 - rate), jnp.zeros_like(h))
 
 
-def drop_branch(keys: Key[Array, " B"], h: Float[Array, "B *rest"], rate: Float[Array, ""] | float) -> Array:
+def drop_branch(keys: Key[Array, " B"], h: Float[Array, " B *rest"], rate: Float[Array, ""] | float) -> Array:
     """Replaces a residual branch by 0 with probability `rate`, for example b by keys[b], and scales the rest up.
 
     Source: Huang et al. 2016 (1603.09382), with the scaling in training instead of at test.

@@ -22,10 +22,10 @@ class Method(Protocol):
     def denoiser(self, net: Callable) -> denoise.Denoiser:
         """Wraps a raw network `net(x, c)` into `denoise(x, sigma) -> x0`."""
 
-    def sample_sigma(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
+    def sample_sigma(self, keys: Key[Array, " B"]) -> Float[Array, " B"]:
         """Samples the noise level that each example of a training batch sees."""
 
-    def weight(self, sigma: Float[Array, "B"]) -> Float[Array, "B"]:
+    def weight(self, sigma: Float[Array, " B"]) -> Float[Array, " B"]:
         """The loss weight of |denoise(x, sigma) - x0|^2 at each noise level."""
 
     def sigmas(self, num_steps: int) -> np.ndarray:
@@ -64,11 +64,11 @@ class EDM:
         """Eq. 7: c_skip x + c_out net(c_in x, ln(sigma) / 4)."""
         return denoise.precondition_edm(net, self.sigma_data)
 
-    def sample_sigma(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
+    def sample_sigma(self, keys: Key[Array, " B"]) -> Float[Array, " B"]:
         """Draws sigma from the log-normal of Table 1."""
         return noise.lognormal_sigma(keys, self.log_mean, self.log_std)
 
-    def weight(self, sigma: Float[Array, "B"]) -> Float[Array, "B"]:
+    def weight(self, sigma: Float[Array, " B"]) -> Float[Array, " B"]:
         """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2, so that the network's own error has weight 1."""
         return denoise.edm_weight(sigma, self.sigma_data)
 
@@ -113,11 +113,11 @@ class DDPM:
         wrap = denoise.precondition_eps if self.prediction == "eps" else denoise.precondition_v
         return wrap(net, self.table)
 
-    def sample_sigma(self, keys: Key[Array, "B"]) -> Float[Array, "B"]:
+    def sample_sigma(self, keys: Key[Array, " B"]) -> Float[Array, " B"]:
         """Samples a timestep uniformly and returns its noise level."""
         return noise.uniform_sigma(keys, self.table)
 
-    def weight(self, sigma: Float[Array, "B"]) -> Float[Array, "B"]:
+    def weight(self, sigma: Float[Array, " B"]) -> Float[Array, " B"]:
         """The weight that makes the loss |eps - eps_hat|^2 (their L_simple), or |v - v_hat|^2."""
         return denoise.eps_weight(sigma) if self.prediction == "eps" else denoise.v_weight(sigma)
 
@@ -133,8 +133,8 @@ def class_denoiser(
     method: Method,
     apply: Callable,
     params: Any,
-    label: Int[Array, "B"],
-    keys: Key[Array, "B"] | None = None,
+    label: Int[Array, " B"],
+    keys: Key[Array, " B"] | None = None,
     train: bool = False,
     augment_label: Float[Array, "B A"] | None = None,
 ) -> denoise.Denoiser:

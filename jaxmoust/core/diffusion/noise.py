@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Float32, Float64, Key
 
 def karras_sigmas(
     num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> Float32[np.ndarray, "{num_steps}+1"]:
+) -> Float32[np.ndarray, " {num_steps}+1"]:
     """Spaces sigma^(1/rho) evenly from sigma_max down to sigma_min, then appends 0.
 
     Raises: ValueError: num_steps < 1, or not 0 < sigma_min < sigma_max, or rho <= 0.
@@ -30,7 +30,7 @@ def karras_sigmas(
 
 def linear_betas(
     num_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
-) -> Float64[np.ndarray, "{num_timesteps}"]:
+) -> Float64[np.ndarray, " {num_timesteps}"]:
     """Spaces DDPM's noise variances evenly.
 
     Raises: ValueError: num_timesteps < 1, or not 0 < beta_start <= beta_end < 1.
@@ -53,7 +53,7 @@ def sigmas_from_betas(betas: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, "
     return np.sqrt((1.0 - abar) / abar)
 
 
-def ddpm_sigmas(num_steps: int, table: Float64[np.ndarray, " T"]) -> Float32[np.ndarray, "{num_steps}+1"]:
+def ddpm_sigmas(num_steps: int, table: Float64[np.ndarray, " T"]) -> Float32[np.ndarray, " {num_steps}+1"]:
     """Takes every (T/num_steps)-th level of the table, from t = T-1 downwards, then appends 0.
 
     The first step starts at full noise and all steps span the same number of timesteps ("trailing" spacing,
@@ -84,7 +84,7 @@ def uniform_sigma(keys: Key[Array, " B"], table: Float64[np.ndarray, " T"]) -> F
     return jnp.asarray(table, jnp.float32)[timestep]
 
 
-def normal_like(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, "B *shape"]:
+def normal_like(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, " B *shape"]:
     """Samples standard normal noise of one shape per key: row b is a function of keys[b] alone."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 

@@ -104,7 +104,7 @@ class StableDiffusion:
             )
         return image_px // self.factor, image_px // self.factor, self.unet.in_channels
 
-    def sigmas(self, num_steps: int) -> Float[np.ndarray, "{num_steps}+1"]:
+    def sigmas(self, num_steps: int) -> Float[np.ndarray, " {num_steps}+1"]:
         """The descending noise levels that sampling walks: those of the checkpoint's timesteps, then 0."""
         return np.append(self.table[timesteps(self.configs["scheduler"], num_steps)], 0.0).astype(np.float32)
 
