@@ -6,7 +6,6 @@ signatures that it is unpacked into. A job puts its sections together of these.
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -30,7 +29,7 @@ from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Intervals, Recipe, Task, init_state
+from jaxmoust.train.loop import Intervals, Recipe, Task, Training, init_state
 
 GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED}
 CLASSIFIER_MODELS: Mapping[str, Callable] = {
@@ -131,21 +130,6 @@ def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int)
     augment = unpack("augment", Augment, config["augment"])
     given = {"model": model, "num_classes": num_classes, "image_shape": shape, "augment": augment}
     return unpack("method", Classify, config["method"], **given)
-
-
-@dataclass(frozen=True)
-class Training:
-    """A training run that can start.
-
-    Args:
-        task: what is learnt. recipe: how parameters move, and for how long. intervals: when else something is done.
-        best_metric: the metric whose highest value marks a checkpoint to keep; "": none.
-    """
-
-    task: Task
-    recipe: Recipe
-    intervals: Intervals
-    best_metric: str
 
 
 def make_training(

@@ -20,3 +20,9 @@ def check_not_negative(**values: float | int) -> None:
     for name, value in values.items():
         if not value >= 0:
             raise ValueError(f"got {name}={value}; needs a number >= 0 (0 = off)")
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Refuses a value of which something does not hold. Raises ValueError."""
+    if not holds:
+        raise ValueError(f"{name} {value!r}: allowed are {allowed}.")

@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.core import tree
+from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.generate.writing import to_pixels, whole_images, write_missing
+from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_pixels, write_missing
 from jaxmoust.runtime import parallel
 
 
@@ -33,7 +34,8 @@ class Generator:
         model: `model(x [B, H, W, C], c [B], label [B]) -> [B, H, W, C]`; label K means "no class".
         method: EDM or DDPM, as in training.
         params: the (averaged) parameters.
-        num_classes: K. image_shape: (H, W, C).
+        num_classes: K.
+        image_shape: (H, W, C).
     """
 
     model: nn.Module
@@ -50,14 +52,15 @@ class Generator:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn from a generator.
+    """How images are sampled from a generator.
 
     Args:
-        sampler: "euler" (= DDIM), "heun" (= EDM Alg. 2) or "ancestral" (= DDPM).
-        num_steps: N, levels of the method's grid.
+        sampler: the solver: "euler" (= DDIM), "heun" (= EDM Alg. 2), "ancestral" (= DDPM) or "dpmpp_2m".
+        num_steps: N, how many of the method's noise levels are walked.
         guidance: uncond + g (cond - uncond); 1.0 is off and costs nothing.
         clip: keeps every estimate of x0 in [-1, 1], as Ho et al. do.
-        per_device_batch: images one device draws at a time; part of the record, see the module's docstring.
+        per_device_batch: images one device samples at a time; part of the record, see the module's docstring.
+    Raises: ValueError: what cannot be sampled.
     """
 
     sampler: str = "heun"
@@ -68,15 +71,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn, before any work starts."""
-        if self.sampler not in SOLVERS:
-            raise ValueError(f"sample.sampler {self.sampler!r}: allowed are {sorted(SOLVERS)}.")
-        if self.num_steps < 1 or self.per_device_batch < 1:
-            raise ValueError(
-                f"sample.num_steps {self.num_steps}, sample.per_device_batch {self.per_device_batch}: "
-                "allowed are whole numbers from 1."
-            )
-        if self.guidance < 0:
-            raise ValueError(f"sample.guidance {self.guidance}: allowed are 0 and up; 1.0 is off.")
+        check_sampling(self.sampler, self.num_steps, self.per_device_batch)
+        require(self.guidance >= 0, "sample.guidance", self.guidance, "0 and up; 1.0 is off")
 
 
 def draw(
@@ -87,29 +83,27 @@ def draw(
     indices: np.ndarray,
     machine: parallel.Machine,
 ) -> Iterator[np.ndarray]:
-    """Draws the images (class, index) in order, in blocks of the machine's fixed batch.
+    """Samples the images (class, index) in order, in blocks of the machine's fixed batch.
 
     Args:
-        labels, indices: [N] class and number within the class of each image.
+        labels: [N] the class of each image.
+        indices: [N] its number within the class.
         machine: devices of this process.
     Yields: uint8 [n, H, W, C], n = D * per_device_batch but for the last block.
     Raises: NotAnImage: what comes out is not finite.
     """
-    run = _sampler(generator.model, generator.method, sampling, generator.num_classes, generator.image_shape, machine)
+    run = _solver(generator.model, generator.method, sampling, generator.num_classes, generator.image_shape, machine)
     params, seed_array = machine.replicate(generator.params), machine.replicate(np.uint32(seed))
-    block = machine.num_devices * sampling.per_device_batch
-    for start in range(0, len(labels), block):
-        rows = slice(start, start + block)
-        batch = {
-            "label": np.resize(labels[rows], block).astype(np.int32),
-            "index": np.resize(indices[rows], block).astype(np.uint32),
-        }
-        drawn = run(params, seed_array, machine.split(batch))
-        yield whole_images(drawn, labels[rows], indices[rows])
+
+    def sample(rows: np.ndarray) -> dict[str, jax.Array]:
+        batch = {"label": labels[rows].astype(np.int32), "index": indices[rows].astype(np.uint32)}
+        return run(params, seed_array, machine.split(batch))
+
+    return in_blocks(sample, labels, indices, machine.num_devices * sampling.per_device_batch)
 
 
 @functools.lru_cache(maxsize=16)
-def _sampler(
+def _solver(
     model: nn.Module,
     method: Method,
     sampling: Sampling,
@@ -119,13 +113,9 @@ def _sampler(
 ) -> Callable:
     sigmas = method.sigmas(sampling.num_steps)
 
-    def key_of(seed: jax.Array, label: jax.Array, index: jax.Array) -> jax.Array:
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), label), index)
-
     def sample(params: Any, seed: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         label = batch["label"]
-        keys = jax.vmap(functools.partial(key_of, seed))(label, batch["index"])
-        k_start, k_steps = jax.vmap(jax.random.split, out_axes=1)(keys)
+        k_start, k_steps = image_keys(seed, batch)
         denoiser = class_denoiser(method, model.apply, params, label)
         if sampling.guidance != 1.0:
             no_class = jnp.full_like(label, num_classes)
@@ -157,12 +147,9 @@ def write_set(
     """
     if (spec.shape, len(spec.class_names)) != (generator.image_shape, generator.num_classes):
         raise ValueError(
-            f"The set wants images {spec.shape} of {len(spec.class_names)} classes, the generator draws "
+            f"The set wants images {spec.shape} of {len(spec.class_names)} classes, the generator samples "
             f"{generator.image_shape} of {generator.num_classes}. Use a generator of the same data set."
         )
-    made = {"generator": generator.digest, "guidance": sampling.guidance, "steps": sampling.num_steps}
-    false = [f"{k} {getattr(spec, k)!r}, not {v!r}" for k, v in made.items() if getattr(spec, k) != v]
-    if false:
-        raise ValueError(f"The set's spec would say of its images: {'; '.join(false)}. Make the spec of what is drawn.")
-    drawn = functools.partial(draw, generator, sampling, spec.seed, machine=machine)
-    write_missing(drawn, spec, path, process_index, process_count, versions)
+    record = {"generator": generator.digest, "guidance": sampling.guidance, "steps": sampling.num_steps}
+    sample = functools.partial(draw, generator, sampling, spec.seed, machine=machine)
+    write_missing(sample, spec, path, record, process_index, process_count, versions)

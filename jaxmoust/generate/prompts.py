@@ -4,7 +4,7 @@ Image i of a class is asked for with prompt i mod n of the class's n prompts, so
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 Prompts = tuple[tuple[str, ...], ...]
@@ -59,10 +59,12 @@ def read(
     """Makes the prompts that a configuration asks for; exactly one of the first three sources is given.
 
     Args:
-        template: one template. templates_file: one a line.
-        captions_file: JSON, {class: [prompt, ...]}.
-        words_file: JSON, {class: what it is called in a template}.
-        words: the same, for words that the pipeline has learnt; only templates can ask for those.
+        class_names: K names.
+        template: one template, such as "a photo of a {}".
+        templates_file: a text file of templates, one a line.
+        words_file: a JSON file, {class: what it is called in a template}.
+        captions_file: a JSON file, {class: [prompt, ...]}.
+        words: {class: what it is called}, for words that the pipeline has learnt; only templates can ask for those.
     Raises: ValueError: none or several sources, a file that cannot be read, or what the sources refuse.
     """
     if sum(map(bool, (template, templates_file, captions_file))) != 1:
@@ -81,7 +83,7 @@ def read(
     return from_templates(templates, class_names, _json(words_file) if words_file else words)
 
 
-def of_images(prompts: Prompts, labels: Sequence[int], indices: Sequence[int]) -> list[str]:
+def of_images(prompts: Prompts, labels: Iterable[int], indices: Iterable[int]) -> list[str]:
     """The prompt of each image (class, number within the class)."""
     return [prompts[c][i % len(prompts[c])] for c, i in zip(labels, indices, strict=True)]
 

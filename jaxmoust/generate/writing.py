@@ -1,4 +1,4 @@
-"""Fills a synthetic set's folder with what a generator draws, shard by shard; which generator, it does not know."""
+"""Fills a synthetic set's folder with what a generator samples, shard by shard; which generator, it does not know."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmoust.core.checks import require
+from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.progress import progress
@@ -16,7 +18,36 @@ Draw = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 
 
 class NotAnImage(RuntimeError):
-    """What a generator drew is NaN or infinite, which no pixel is."""
+    """What a generator sampled is NaN or infinite, which no pixel is."""
+
+
+def check_sampling(solver: str, num_steps: int, per_device_batch: int) -> None:
+    """Refuses what no generator can sample with. Raises ValueError."""
+    require(solver in SOLVERS, "sample.sampler", solver, str(sorted(SOLVERS)))
+    require(num_steps >= 1, "sample.num_steps", num_steps, "whole numbers from 1")
+    require(per_device_batch >= 1, "sample.per_device_batch", per_device_batch, "whole numbers from 1")
+
+
+def image_keys(seed: jax.Array, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The keys of each image's starting noise and of its steps, [b] each, from its class and number within it."""
+    key = jax.random.key(seed)
+    fold = jax.vmap(lambda label, index: jax.random.fold_in(jax.random.fold_in(key, label), index))
+    k_start, k_steps = jax.vmap(jax.random.split, out_axes=1)(fold(batch["label"], batch["index"]))
+    return k_start, k_steps
+
+
+def in_blocks(
+    sample: Callable[[np.ndarray], Mapping[str, jax.Array]], labels: np.ndarray, indices: np.ndarray, block: int
+) -> Iterator[np.ndarray]:
+    """Samples the images (class, index) in order, in blocks of a fixed size; the last one is filled up.
+
+    Args: sample: gives the images of these rows as `to_pixels` does, each [D, b, ...], block = D * b.
+    Yields: uint8 [n, H, W, C].
+    Raises: NotAnImage: one of them is not finite.
+    """
+    for start in range(0, len(labels), block):
+        rows = np.arange(start, min(start + block, len(labels)))
+        yield whole_images(sample(np.resize(rows, block)), labels[rows], indices[rows])
 
 
 def to_pixels(x: jax.Array) -> dict[str, jax.Array]:
@@ -25,12 +56,12 @@ def to_pixels(x: jax.Array) -> dict[str, jax.Array]:
     return {"image": image, "finite": jnp.isfinite(x).all(axis=(1, 2, 3))}
 
 
-def whole_images(drawn: Mapping[str, jax.Array], labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+def whole_images(sampled: Mapping[str, jax.Array], labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """Fetches the first [n] images of what devices made by `to_pixels`, each [D, b, ...].
 
     Raises: NotAnImage: one of them is not finite.
     """
-    image, finite = (np.asarray(drawn[name]) for name in ("image", "finite"))
+    image, finite = (np.asarray(sampled[name]) for name in ("image", "finite"))
     bad = np.flatnonzero(~finite.reshape(-1)[: len(labels)])
     if bad.size:
         raise NotAnImage(
@@ -45,6 +76,7 @@ def write_missing(
     draw: Draw,
     spec: synthetic.SyntheticSpec,
     path: Path,
+    record: Mapping[str, object],
     process_index: int = 0,
     process_count: int = 1,
     versions: Mapping[str, str] | None = None,
@@ -56,12 +88,16 @@ def write_missing(
     provenance.
 
     Args:
+        record: what is true of the images, which the spec must say of them: generator, guidance, steps.
         prompts: (labels, indices) -> the prompt of each image, where they differ within a class.
     Raises:
-        ValueError: a seed that is no uint32, or a folder that holds another set.
-        NotAnImage: what was drawn is not finite. stop.Stopped: asked to stop; whole shards stay.
+        ValueError: a seed that is no uint32, a spec that says something else, or a folder that holds another set.
+        NotAnImage: what was sampled is not finite. stop.Stopped: asked to stop; whole shards stay.
     """
     parallel.check_seed(spec.seed)
+    false = [f"{k} {getattr(spec, k)!r}, not {v!r}" for k, v in record.items() if getattr(spec, k) != v]
+    if false:
+        raise ValueError(f"The set's spec would say of its images: {'; '.join(false)}. Make the spec of what is drawn.")
     mine = [s for s in synthetic.missing_shards(path, spec) if s % process_count == process_index]
     if mine:
         _write(draw, spec, path, mine, prompts)

@@ -229,7 +229,7 @@ class TuneUNet(TunePipeline):
     def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes a whole pipeline, or what is smaller and all that changed."""
         task = self.training.task
-        tuned = Loaded(self.loaded.pipeline, task.tuned(self.loaded.params, trained))
+        tuned = Loaded(self.loaded.pipeline, task.fine_tuned(self.loaded.params, trained))
         if task.whole:
             pipelines.leave(folder, tuned)
         else:
@@ -247,7 +247,7 @@ class TuneUNet(TunePipeline):
 
         def watch(state: TrainState) -> None:
             trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
-            now = Loaded(self.loaded.pipeline, task.tuned(self.loaded.params, trained))
+            now = Loaded(self.loaded.pipeline, task.fine_tuned(self.loaded.params, trained))
             images = np.concatenate(list(text_to_image.draw(now, request, 0, labels, indices, devices)))
             sheet = contact_sheet.contact_sheet(from_arrays(images, labels, names), self.per_class)
             (folder.path / "grids").mkdir(exist_ok=True)
@@ -271,7 +271,7 @@ class TuneVAE(TunePipeline):
 
     def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes the whole pipeline."""
-        pipelines.leave(folder, self.training.task.tuned(self.loaded, trained, metrics))
+        pipelines.leave(folder, self.training.task.fine_tuned(self.loaded, trained, metrics))
 
 
 JOB = {"finetune": TuneUNet, "autoencode": TuneVAE}

@@ -23,9 +23,10 @@ from jaxmoust.data.real import filtered, threshold
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts.classifier import accuracies, make_classifier
-from jaxmoust.jobs.parts.inputs import BEST, Inputs
+from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
+from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 

@@ -26,6 +26,9 @@ from absl import logging as absl_logging
 
 from jaxmoust.runtime.paths import atomic_write
 
+BEST = "@best"
+"""Behind the folder of a run in a configuration: the checkpoint that was best by its metric, not the newest."""
+
 # Of the newest; two, so that one may turn out to be damaged.
 NUM_KEPT = 2
 

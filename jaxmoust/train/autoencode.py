@@ -4,22 +4,23 @@ There is no perceptual and no adversarial term, for which networks of others wou
 pixel by pixel, which serves small, plain images; of photographs such a VAE leaves out the fine texture.
 """
 
-import functools
-from collections.abc import Callable, Iterable
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import noise
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.runtime import parallel
-from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
+from jaxmoust.train import loop
+from jaxmoust.train.diffuse import refuse_blending
+from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_of, to_unit
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,8 @@ class Autoencode:
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
-        if not self.kl_weight >= 0:
-            raise ValueError(f"kl_weight {self.kl_weight}: allowed are numbers from 0 (off), such as 1e-4.")
-        if self.augment.mixup or self.augment.cutmix:
-            raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")
+        require(self.kl_weight >= 0, "kl_weight", self.kl_weight, "numbers from 0 (off), such as 1e-4")
+        refuse_blending(self.augment)
         self.pipeline.latent_shape(self.image_px)
 
     def frozen(self, params: Any, prompts: Any = None) -> dict[str, Any]:
@@ -64,18 +63,13 @@ class Autoencode:
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns zeros in the place of what `start` fills."""
         shapes = self.pipeline.parameter_shapes()["vae"]
-        return {"vae": jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)}, {}
+        return {"vae": jax.tree.map(jnp.zeros_like, shapes)}, {}
 
-    def start(self, params: Any) -> Callable[[TrainState], TrainState]:
+    def start(self, params: Any) -> loop.Start:
         """What puts the pipeline's VAE into a fresh state."""
+        return lambda state: loop.started_with(state, {"vae": params["vae"]})
 
-        def put(state: TrainState) -> TrainState:
-            found = {"vae": params["vae"]}
-            return state.replace(params=found, ema=None if state.ema is None else {**state.ema, "params": found})
-
-        return put
-
-    def tuned(self, loaded: Loaded, trained: Any, metrics: dict[str, float]) -> Loaded:
+    def fine_tuned(self, loaded: Loaded, trained: Any, metrics: dict[str, float]) -> Loaded:
         """The pipeline with the trained VAE in it, its latents scaled to a standard deviation of 1.
 
         Args:
@@ -97,22 +91,30 @@ class Autoencode:
         kl = kl_divergence(mean / self._scaling, std / self._scaling).mean()
         return error + self.kl_weight * kl, ({"error": error, "kl": kl}, stats)
 
-    def evaluate(
-        self, state: TrainState, frozen: Any, data: dict[str, Iterable[Batch]], machine: parallel.Machine
-    ) -> Evaluation:
+    def evaluate(self, state: TrainState, frozen: Any, data: Sets, machine: parallel.Machine) -> Evaluation:
         """The error of images drawn from the posterior's mean, for each named set.
 
         Returns: metrics `loss_NAME`, the mean over the images; and, of the set "train", `latent_std`, the standard
             deviation of all numbers of all images' posterior means, without the scaling factor.
         """
-        params = state.ema["params"] if state.ema else state.params
-        run = _judge(self, machine)
-        rows = {name: gather_rows(run, params, batches, machine) for name, batches in data.items()}
-        metrics = {f"loss_{k}": float(np.mean(v["error"], dtype=np.float64)) for k, v in rows.items()}
+        params = loop.variables_of(state)["params"]
+        rows = {k: loop.rows_of(Autoencode.reconstruct, self, params, batches, machine) for k, batches in data.items()}
+        metrics = {f"loss_{name}": mean_of(of_set["loss"]) for name, of_set in rows.items()}
         if "train" in rows:
-            mean, square = (np.mean(rows["train"][name], dtype=np.float64) for name in ("mean", "square"))
-            metrics["latent_std"] = float(np.sqrt(square - mean**2))
+            mean, square = (mean_of(rows["train"][name]) for name in ("mean", "square"))
+            metrics["latent_std"] = math.sqrt(square - mean**2)
         return Evaluation(metrics)
+
+    def reconstruct(self, params: Any, batch: Batch) -> dict[str, Array]:
+        """The error of each image drawn from the posterior's mean; the mean of that, and of its square, unscaled."""
+        image = as_seen(to_unit(batch["image"]), self.image_px)
+        mean, _ = self.pipeline.posterior(params, image)
+        plain = mean / self._scaling
+        return {
+            "loss": reconstruction_error(self.pipeline.decode_latent(params, mean), image),
+            "mean": plain.mean((1, 2, 3)),
+            "square": jnp.square(plain).mean((1, 2, 3)),
+        }
 
     @property
     def _scaling(self) -> float:
@@ -138,18 +140,3 @@ def kl_divergence(mean: Array, std: Array) -> Array:
     Source: Kingma & Welling 2013 (1312.6114), appendix B.
     """
     return 0.5 * (jnp.square(mean) + jnp.square(std) - 1 - 2 * jnp.log(std)).mean((1, 2, 3))
-
-
-@functools.lru_cache(maxsize=8)
-def _judge(task: Autoencode, machine: parallel.Machine) -> Callable:
-    def judge(params: Any, batch: Batch) -> dict[str, Array]:
-        image = as_seen(to_unit(batch["image"]), task.image_px)
-        mean, _ = task.pipeline.posterior(params, image)
-        plain = mean / task._scaling
-        return {
-            "error": reconstruction_error(task.pipeline.decode_latent(params, mean), image),
-            "mean": plain.mean((1, 2, 3)),
-            "square": jnp.square(plain).mean((1, 2, 3)),
-        }
-
-    return gathered(judge, machine)

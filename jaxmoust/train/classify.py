@@ -1,7 +1,6 @@
-"""The task of naming what an image shows: cross-entropy on real and synthetic images, judged exactly."""
+"""The task of naming what an image shows: cross-entropy on real and synthetic images, evaluated exactly."""
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,14 @@ import numpy as np
 
 from jaxmoust.core import losses
 from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.checks import require
 from jaxmoust.core.examples import fold_all
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
-from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
+from jaxmoust.runtime.checkpoint import BEST
+from jaxmoust.train import loop
+from jaxmoust.train.loop import Batch, Evaluation, Images, mean_of, to_unit
 from jaxmoust.train.warm_start import load_trained
 
 # Folded into an example's key for the network's own draws; an augmentation folds in small numbers.
@@ -37,14 +39,17 @@ class Classify:
         model: `model(x [B, H, W, C], train, keys [B]) -> logits [B, K]`, with its batch statistics, if any,
             synchronised over the devices (`axis_name`), so that a batch means the same on any number of them; and a
             method `features(x, train) -> [B, F]`, what its head is linear in.
-        num_classes: K. image_shape: (H, W, C).
+        num_classes: K.
+        image_shape: (H, W, C).
         augment: what training images go through on the device.
         smoothing: label smoothing, the mass that goes to the uniform distribution.
         synthetic_smoothing: of a synthetic image's label, which is smoothed by this before it is by `smoothing`.
-        lambda_real, lambda_syn: what the loss of a real and of a synthetic image is multiplied with; the loss is the
-            mean of these products over the batch, so (1, 1) is the plain mean.
-        pretrained: path of a public checkpoint, or of the folder of a run, to start from, see `warm_start`; "" starts
-            from nothing. Tasks that differ in it alone are equal: they run the same programs.
+        lambda_real: what the loss of a real image is multiplied with; the loss is the mean of these products over the
+            batch, so 1 and 1 is the plain mean.
+        lambda_syn: what the loss of a synthetic image is multiplied with.
+        pretrained: path of a public checkpoint, or of the folder of a run (DIR@best takes its best checkpoint), to
+            start from, see `warm_start`; "" starts from nothing. Tasks that differ in it alone are equal: they run
+            the same programs.
     Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0.
     """
 
@@ -61,13 +66,11 @@ class Classify:
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
         for name in ("smoothing", "synthetic_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"method.{name} {getattr(self, name)}: allowed are 0 up to, not including, 1.")
-        if not (min(self.lambda_real, self.lambda_syn) >= 0 and self.lambda_real + self.lambda_syn > 0):
-            raise ValueError(
-                f"method.lambda_real {self.lambda_real}, method.lambda_syn {self.lambda_syn}: allowed are numbers "
-                "from 0, not both 0."
-            )
+            mass = getattr(self, name)
+            require(0 <= mass < 1, f"method.{name}", mass, "0 up to, not including, 1")
+        weights = (self.lambda_real, self.lambda_syn)
+        fit = all(weight >= 0 for weight in weights) and any(weights)
+        require(fit, "method.lambda_real, method.lambda_syn", weights, "numbers from 0, not both 0")
 
     @property
     def _separates(self) -> bool:
@@ -84,7 +87,7 @@ class Classify:
         variables = self.model.init(key, jnp.zeros((1, *self.image_shape)), train=False)
         return variables["params"], variables.get("batch_stats", {})
 
-    def warm_start(self) -> Callable[[TrainState], TrainState] | None:
+    def warm_start(self) -> loop.Start | None:
         """Reads and checks what to start from; returns what puts it into a fresh state, or None where there is none.
 
         The file is only read here: what was trained from it does not need it. Of a run of ours the averaged
@@ -96,31 +99,25 @@ class Classify:
             return None
         params, stats = jax.eval_shape(self.init, jax.random.key(0))
         shapes = {"params": params, "stats": stats}
-        if (Path(self.pretrained) / "checkpoints").is_dir():
-            leaves = load_trained(Path(self.pretrained), shapes)
+        folder = Path(self.pretrained.removesuffix(BEST))
+        if (folder / "checkpoints").is_dir():
+            which = "best" if self.pretrained.endswith(BEST) else "newest"
+            leaves: Mapping[str, Any] = load_trained(folder, shapes, which)
         else:
             leaves = load_pretrained(self.pretrained, self.model, shapes)
 
         def start(state: TrainState) -> TrainState:
-            tree = put_leaves({"params": state.params, "stats": state.stats}, leaves)
-            return state.replace(**tree, ema=None if state.ema is None else tree)
+            return loop.started_with(state, **put_leaves({"params": state.params, "stats": state.stats}, leaves))
 
         return start
 
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
         """Weighted mean cross-entropy of the augmented rows; `accuracy` is against the label that weighs most."""
         image, target, share = self._prepare(batch, keys)
-        told = {}
-        if self._separates:
-            told = {"synthetic": share > 0.5, "batch_mean": parallel.mean}
-        logits, updates = self.model.apply(
-            {"params": params, "batch_stats": stats},
-            image,
-            train=True,
-            keys=fold_all(keys, _NETWORK),
-            mutable=["batch_stats"],
-            **told,
-        )
+        how: dict[str, Any] = {"train": True, "keys": fold_all(keys, _NETWORK), "mutable": ["batch_stats"]}
+        if self._separates and share is not None:
+            how |= {"synthetic": share > 0.5, "batch_mean": parallel.mean}
+        logits, updates = self.model.apply({"params": params, "batch_stats": stats}, image, **how)
         loss = losses.cross_entropy(logits, target, self.smoothing)
         if share is not None:
             loss = loss * (self.lambda_real * (1 - share) + self.lambda_syn * share)
@@ -141,18 +138,24 @@ class Classify:
         return image, target[:, :-1], target[:, -1]
 
     def logits(self, variables: dict, image: jax.Array) -> jax.Array:
-        """What the network says of images [b, H, W, C] in [-1, 1]: float32 [b, K]; variables {"params", "stats"}."""
+        """The network's logits of images [b, H, W, C] in [-1, 1]: float32 [b, K]; variables {"params", "stats"}."""
         return self._apply(variables, image)
 
     def features(self, variables: dict, image: jax.Array) -> jax.Array:
         """The pooled features that the head is linear in: float32 [b, F]; arguments as in `logits`."""
         return self._apply(variables, image, method="features")
 
-    def _apply(self, variables: dict, image: jax.Array, method: str | None = None) -> jax.Array:
+    def ranks(self, variables: dict, batch: Batch) -> dict[str, jax.Array]:
+        """How many classes are scored above the true one, and the cross-entropy, of each row [b]."""
+        logits = self.logits(variables, to_unit(batch["image"]))
+        label = batch["label"]
+        return {"rank": losses.label_rank(logits, label), "loss": losses.cross_entropy(logits, label)}
+
+    def _apply(self, variables: dict, image: jax.Array, method: str | None = None) -> Any:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}
         return self.model.apply(collections, image, train=False, method=method)
 
-    def evaluate(self, state: TrainState, frozen: Any, data: Iterable[Batch], machine: parallel.Machine) -> Evaluation:
+    def evaluate(self, state: TrainState, frozen: Any, data: Images, machine: parallel.Machine) -> Evaluation:
         """Counts every test image once.
 
         Args:
@@ -160,25 +163,9 @@ class Classify:
         Returns: metrics top1, top5 (percent; top5 only for more than five classes) and loss; array `rank` [N]:
             how many classes were scored above the true one, so that Top-k is the share with rank < k.
         """
-        variables = state.ema or {"params": state.params, "stats": state.stats}
-        rows = gather_rows(_predict(self, machine), variables, data, machine)
+        rows = loop.rows_of(Classify.ranks, self, loop.variables_of(state), data, machine)
         rank = rows["rank"].astype(np.int32)
-        metrics = {
-            "top1": 100.0 * float(np.mean(rank < 1)),
-            "loss": float(np.mean(rows["loss"], dtype=np.float64)),
-        }
+        metrics = {"top1": 100.0 * float(np.mean(rank < 1)), "loss": mean_of(rows["loss"])}
         if self.num_classes > 5:
             metrics["top5"] = 100.0 * float(np.mean(rank < 5))
         return Evaluation(metrics, {"rank": rank})
-
-
-@functools.lru_cache(maxsize=32)
-def _predict(task: Classify, machine: parallel.Machine) -> Callable:
-    def predict(variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        logits = task.logits(variables, to_unit(batch["image"]))
-        return {
-            "rank": losses.label_rank(logits, batch["label"]),
-            "loss": losses.cross_entropy(logits, batch["label"]),
-        }
-
-    return gathered(predict, machine)

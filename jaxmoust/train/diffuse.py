@@ -1,23 +1,25 @@
 """The task of learning to denoise images: a generator trained from nothing inside the data set (DDPM, EDM)."""
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array
 
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
-from jaxmoust.train.eval_noise import loss_at_fixed_noise
-from jaxmoust.train.loop import Batch, Evaluation, gather_rows, to_unit
+from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_losses, to_unit, variables_of
+
+NUM_EVAL_DRAWS = 4
+SHARE = "0 (off) up to, not including, 1"
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,9 @@ class Diffuse:
 
     def __post_init__(self) -> None:
         """Refuses what could not mean anything, before any work starts."""
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes {self.num_classes}: allowed are 1 (images of one kind) and up.")
-        if not 0.0 <= self.label_dropout < 1.0:
-            raise ValueError(f"label_dropout {self.label_dropout}: allowed are 0 (off) up to, not including, 1.")
-        if self.augment.mixup or self.augment.cutmix:
-            raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")
+        require(self.num_classes >= 1, "num_classes", self.num_classes, "1 (images of one kind) and up")
+        require(0 <= self.label_dropout < 1, "label_dropout", self.label_dropout, SHARE)
+        refuse_blending(self.augment)
         augment_dim = getattr(self.model, "augment_dim", 0)
         if self.nonleaky.probability and augment_dim != LABEL_DIM:
             raise ValueError(
@@ -84,9 +83,7 @@ class Diffuse:
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.method.weight(sigma))
         return loss.mean(), ({}, stats)
 
-    def evaluate(
-        self, state: TrainState, frozen: Any, data: dict[str, Iterable[Batch]], machine: parallel.Machine
-    ) -> Evaluation:
+    def evaluate(self, state: TrainState, frozen: Any, data: Sets, machine: parallel.Machine) -> Evaluation:
         """The loss at fixed noise, for each named set of images.
 
         A model that copies its training images loses less on them than on `heldout` ones: the gap is the first
@@ -96,16 +93,44 @@ class Diffuse:
             data: name -> padded batches with image, label, mask and index.
         Returns: metrics `loss_NAME`, each the mean over images and `NUM_EVAL_DRAWS` fixed draws of noise.
         """
-        params = state.ema["params"] if state.ema else state.params
-        run = _noised_loss(self, machine)
-        rows = {name: gather_rows(run, params, batches, machine) for name, batches in data.items()}
-        return Evaluation({f"loss_{k}": float(np.mean(v["loss"], dtype=np.float64)) for k, v in rows.items()})
+        params = variables_of(state)["params"]
+        return Evaluation(mean_losses(Diffuse.fixed_noise_loss, self, params, data, machine))
+
+    def fixed_noise_loss(self, params: Any, batch: Batch) -> dict[str, Array]:
+        """The loss of each image, see `fixed_noise_loss`."""
+        denoiser = class_denoiser(self.method, self.model.apply, params, batch["label"])
+        x0 = to_unit(batch["image"])
+        return fixed_noise_loss(denoiser, x0, batch["index"], self.method.sample_sigma, self.method.weight)
 
 
-@functools.lru_cache(maxsize=32)
-def _noised_loss(task: Diffuse, machine: parallel.Machine) -> Callable:
-    def problem(params: Any, batch: Batch) -> tuple:
-        denoiser = class_denoiser(task.method, task.model.apply, params, batch["label"])
-        return denoiser, to_unit(batch["image"])
+def fixed_noise_loss(
+    denoiser: denoise.Denoiser,
+    x0: Array,
+    index: Array,
+    draw: Callable[[Array], Array],
+    weight: Callable[[Array], Array],
+) -> dict[str, Array]:
+    """The loss of each image, the mean over `NUM_EVAL_DRAWS` draws of noise that its index alone decides.
 
-    return loss_at_fixed_noise(problem, task.method.sample_sigma, task.method.weight, machine)
+    Args:
+        x0: what the denoiser should find, [B, H, W, C].
+        index: of each image in its set, [B].
+        draw: of noise levels, as a method has it.
+        weight: of the error at each noise level, as a method has it.
+    Returns: {"loss": [B]}.
+    """
+
+    def one_draw(number: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(0), number)
+        keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(key, i)), out_axes=1)(index)
+        sigma = draw(keys[0])
+        x_noise = noise.normal_like(keys[1], x0.shape[1:])
+        return denoise.diffusion_loss(denoiser, x0, sigma, x_noise, weight(sigma))
+
+    return {"loss": jax.lax.map(one_draw, jnp.arange(NUM_EVAL_DRAWS)).mean(0)}
+
+
+def refuse_blending(augment: Augment) -> None:
+    """Refuses augmentations that mix labels. Raises ValueError."""
+    if augment.mixup or augment.cutmix:
+        raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")

@@ -4,7 +4,7 @@ An extractor is a classifier that `train` left, a pre-trained ViT, CLIP's image 
 digest of its parameters and is part of the name of everything that is measured with it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from jaxmoust.models.classifiers.pretrained import load_variables
 from jaxmoust.models.classifiers.pretrained_vit import load_vit
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit
+from jaxmoust.train.loop import Batch, Images, gather_rows, gathered, to_unit, variables_of
 from jaxmoust.train.predict import check_finite
 
 
@@ -39,7 +39,7 @@ class Extractor:
     """
 
     name: str
-    features: Callable[[Any, jax.Array], jax.Array]
+    features: Callable[[Any, jax.Array], Any]
     variables: Any
     image_px: int = 0
     resample: str = "cubic"
@@ -55,7 +55,7 @@ class Extractor:
 
 def of_classifier(task: Classify, state: TrainState, kind: str = "classifier") -> Extractor:
     """The pooled features that a trained classifier's head is linear in; of its averaged parameters if it has any."""
-    variables = state.ema or {"params": state.params, "stats": state.stats}
+    variables = variables_of(state)
     return Extractor(named(kind, variables), task.features, variables)
 
 
@@ -83,7 +83,7 @@ def of_inception(path: str | Path) -> Extractor:
     model = inception.InceptionV3()
     variables = load_variables(path, model, image_px=75)
 
-    def features(variables: Any, image: jax.Array) -> jax.Array:
+    def features(variables: Any, image: jax.Array) -> Any:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}
         return model.apply(collections, inception.prepare(image), method="features")
 
@@ -115,7 +115,7 @@ def make_extract(extractor: Extractor, machine: parallel.Machine) -> Callable[..
 
     compiled = {mirrored: gathered(partial(run, mirrored), machine) for mirrored in (False, True)}
 
-    def extract(data: Iterable[Batch], mirrored: bool = False) -> np.ndarray:
+    def extract(data: Images, mirrored: bool = False) -> np.ndarray:
         rows = gather_rows(compiled[mirrored], variables, data, machine)["features"]
         return check_finite(rows, f"The extractor {extractor.name}")
 

@@ -5,7 +5,6 @@ its own text encoder. What is not trained is an argument of every step (`frozen`
 """
 
 import functools
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +14,15 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.stable_diffusion import lora
 from jaxmoust.runtime import parallel
+from jaxmoust.train import loop
 from jaxmoust.train.autoencode import as_seen
-from jaxmoust.train.eval_noise import loss_at_fixed_noise
-from jaxmoust.train.loop import Batch, Evaluation, gather_rows, gathered, to_unit
+from jaxmoust.train.diffuse import SHARE, fixed_noise_loss, refuse_blending
+from jaxmoust.train.loop import Batch, Evaluation, Images, Sets, to_unit
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,18 @@ class Finetune:
 
     Args:
         pipeline: a `StableDiffusion`.
-        num_classes: K. image_shape: (H, W, C) of the images as the loader delivers them.
+        num_classes: K.
+        image_shape: (H, W, C) of the images as the loader delivers them.
         image_px: the side they are brought to before the VAE sees them.
         augment: what they go through before that; it must not mix labels.
         caption_dropout: the share of examples trained on the empty prompt, which guidance needs.
         min_snr: gamma of Hang et al. 2023 (2303.09556), Eq. 8, which bounds the weight of low noise; 0 is off.
-        rank: of adapters; 0 trains whole networks. alpha: their scale is alpha / rank.
+        rank: of adapters; 0 trains whole networks.
+        alpha: what adapters are multiplied with is alpha / rank.
         targets: the matrices of the U-Net that are adapted, as in `lora.targets`.
         text_targets: those of the text encoder; () adapts none.
-        train_unet: without adapters, whether the U-Net learns. train_text: whether the text encoder does.
+        train_unet: without adapters, whether the U-Net learns.
+        train_text: whether the whole text encoder learns.
         num_tokens: how many words, the last of the tokenizer, have their vectors learnt.
         precompute: encode each image once, before the first step; `augment` may then flip and nothing else.
     Raises: ValueError: what could not train.
@@ -66,8 +70,8 @@ class Finetune:
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
-        if not 0.0 <= self.caption_dropout < 1.0:
-            raise ValueError(f"caption_dropout {self.caption_dropout}: allowed are 0 (off) up to, not including, 1.")
+        require(0 <= self.caption_dropout < 1, "caption_dropout", self.caption_dropout, SHARE)
+        refuse_blending(self.augment)
         if min(self.min_snr, self.rank, self.num_tokens) < 0 or (self.rank > 0) != (self.alpha > 0):
             raise ValueError(
                 f"min_snr {self.min_snr}, rank {self.rank}, alpha {self.alpha}, num_tokens {self.num_tokens}: allowed "
@@ -82,8 +86,6 @@ class Finetune:
             )
         if not (self.train_unet or self.train_text or self.rank or self.num_tokens):
             raise ValueError("Nothing would be trained: set train_unet, train_text, a rank or tokens to learn.")
-        if self.augment.mixup or self.augment.cutmix:
-            raise ValueError("augment.mixup and augment.cutmix blend classes; a generator's must be 0.")
         if self.precompute and replace(self.augment, flip=False) != Augment():
             raise ValueError(
                 "precompute encodes each image once, so augment may flip and nothing else: set precompute=False, or "
@@ -111,14 +113,16 @@ class Finetune:
         self,
         params: Any,
         prompts: tuple[tuple[str, ...], ...],
-        images: Iterable[Batch] | None = None,
+        images: Images | None = None,
         machine: parallel.Machine | None = None,
     ) -> dict[str, Any]:
         """Lays out what the steps use and do not train; text is encoded here, once, unless its encoder learns.
 
         Args:
-            params: of the pipeline. prompts: of each class; classes with fewer repeat theirs.
-            images: all training images as padded evaluation batches, and the devices to encode them on, to precompute.
+            params: of the pipeline.
+            prompts: of each class; classes with fewer repeat theirs.
+            images: all training images as padded evaluation batches, to precompute.
+            machine: the devices to encode them on.
         Raises: ValueError: another number of classes, or a prompt that is too long.
         """
         if len(prompts) != self.num_classes:
@@ -126,10 +130,10 @@ class Finetune:
         most = max(map(len, prompts))
         ids = np.stack([self.pipeline.tokenize([some[i % len(some)] for i in range(most)]) for some in prompts])
         empty = self.pipeline.tokenize([""])
-        frozen = {"num_prompts": np.array([len(some) for some in prompts], np.int32)}
+        frozen: dict[str, Any] = {"num_prompts": np.array([len(some) for some in prompts], np.int32)}
         frozen |= {"vae": params["vae"]} | ({} if "unet" in self.whole else {"unet": params["unet"]})
-        if self.precompute and images is not None:
-            frozen["latents"] = gather_rows(_encode_images(self, machine), params["vae"], images, machine)
+        if self.precompute and images is not None and machine is not None:
+            frozen["latents"] = loop.rows_of(Finetune.posteriors, self, params["vae"], images, machine)
         if self.text_learns:
             text = {} if self.train_text else {"text_encoder": params["text_encoder"]}
             return {**frozen, **text, "ids": ids, "no_ids": empty[0]}
@@ -141,28 +145,21 @@ class Finetune:
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh adapters, and zeros in the place of what `start` fills."""
         shapes = self.pipeline.parameter_shapes()
-        zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), {part: shapes[part] for part in self.whole}
-        )
+        zeros = jax.tree.map(jnp.zeros_like, {part: shapes[part] for part in self.whole})
         if self.rank:
             zeros["lora"] = self._init_adapters(key, shapes)
         if self.num_tokens:
             zeros["tokens"] = jnp.zeros((self.num_tokens, _words(shapes).shape[-1]))
         return zeros, {}
 
-    def start(self, params: Any) -> Callable[[TrainState], TrainState]:
+    def start(self, params: Any) -> loop.Start:
         """What puts the pipeline's parameters into a fresh state; adapters start as they are."""
+        trained = {part: params[part] for part in self.whole}
+        if self.num_tokens:
+            trained["tokens"] = _words(params)[-self.num_tokens :]
+        return lambda state: loop.started_with(state, {**state.params, **trained})
 
-        def put(state: TrainState) -> TrainState:
-            found = {part: params[part] for part in self.whole}
-            if self.num_tokens:
-                found["tokens"] = _words(params)[-self.num_tokens :]
-            found = {**state.params, **found}
-            return state.replace(params=found, ema=None if state.ema is None else {**state.ema, "params": found})
-
-        return put
-
-    def tuned(self, params: Any, trained: Any) -> dict[str, Any]:
+    def fine_tuned(self, params: Any, trained: Any) -> dict[str, Any]:
         """The pipeline's parameters with what was trained in them, as a plain pipeline has them."""
         params = {**params, **{part: trained[part] for part in self.whole}}
         if self.num_tokens:
@@ -191,18 +188,31 @@ class Finetune:
             return denoise.eps_weight(sigma) * bounded / snr
         return denoise.v_weight(sigma) * (bounded / (snr + 1) if self.min_snr else 1.0)
 
-    def evaluate(
-        self, state: TrainState, frozen: Any, data: dict[str, Iterable[Batch]], machine: parallel.Machine
-    ) -> Evaluation:
+    def evaluate(self, state: TrainState, frozen: Any, data: Sets, machine: parallel.Machine) -> Evaluation:
         """The loss at fixed noise, for each named set of images, under the first prompt of each class.
 
         Returns: metrics `loss_NAME`, as `Diffuse.evaluate`; without `min_snr`.
         """
-        params = state.ema["params"] if state.ema else state.params
-        run = _noised_loss(self, machine)
-        variables = {"params": params, "frozen": {k: v for k, v in frozen.items() if k != "latents"}}
-        rows = {name: gather_rows(run, variables, batches, machine) for name, batches in data.items()}
-        return Evaluation({f"loss_{k}": float(np.mean(v["loss"], dtype=np.float64)) for k, v in rows.items()})
+        frozen = {k: v for k, v in frozen.items() if k != "latents"}
+        variables = {"params": loop.variables_of(state)["params"], "frozen": frozen}
+        return Evaluation(loop.mean_losses(Finetune.fixed_noise_loss, self, variables, data, machine))
+
+    def fixed_noise_loss(self, variables: Any, batch: Batch) -> dict[str, Array]:
+        """The loss of each image, see `diffuse.fixed_noise_loss`."""
+        frozen, label = variables["frozen"], batch["label"]
+        x0 = self.pipeline.encode_image(frozen, as_seen(to_unit(batch["image"]), self.image_px))
+        first, kept = jnp.zeros_like(label), jnp.zeros(label.shape, bool)
+        denoiser = self._denoiser(variables["params"], frozen, label, first, kept)
+        weight = denoise.eps_weight if self.pipeline.prediction == "epsilon" else denoise.v_weight
+        draw = functools.partial(noise.uniform_sigma, table=self.pipeline.table)
+        return fixed_noise_loss(denoiser, x0, batch["index"], draw, weight)
+
+    def posteriors(self, vae: Any, batch: Batch) -> dict[str, Array]:
+        """The VAE's posterior of images, and of mirror images where training flips: each [b, 1 or 2, h, w, c]."""
+        seen = as_seen(to_unit(batch["image"]), self.image_px)
+        sides = [seen, seen[:, :, ::-1]] if self.augment.flip else [seen]
+        mean, std = zip(*(self.pipeline.posterior({"vae": vae}, image) for image in sides), strict=True)
+        return {"mean": jnp.stack(mean, 1), "std": jnp.stack(std, 1)}
 
     def _latents(self, frozen: Any, batch: Batch, k_augment: Key[Array, " B"], k_latent: Key[Array, " B"]) -> Array:
         """Draws each image's latent from the VAE's posterior: encoded now, or before the first step."""
@@ -219,7 +229,7 @@ class Finetune:
     def _denoiser(self, params: Any, frozen: Any, label: Array, prompt: Array, dropped: Array) -> denoise.Denoiser:
         """The network as it is now, each example under one of its class's prompts, or under none."""
         parts = {part: frozen[part] for part in ("unet", "text_encoder") if part in frozen}
-        parts = self.tuned(parts, params)
+        parts = self.fine_tuned(parts, params)
         if self.text_learns:
             ids = jnp.where(dropped[:, None], frozen["no_ids"], frozen["ids"][label, prompt])
             states = self.pipeline.encode_text(parts, ids)
@@ -229,10 +239,10 @@ class Finetune:
 
     def _init_adapters(self, key: jax.Array, shapes: Any) -> lora.Adapters:
         parts = [("unet", self.targets), *([("text_encoder", self.text_targets)] if self.text_targets else [])]
-        made: lora.Adapters = {}
+        adapters: lora.Adapters = {}
         for number, (part, names) in enumerate(parts):
-            made |= lora.init(jax.random.fold_in(key, number), {part: shapes[part]}, self.rank, names)
-        return made
+            adapters |= lora.init(jax.random.fold_in(key, number), {part: shapes[part]}, self.rank, names)
+        return adapters
 
     def _with_words(self, text_encoder: Any, tokens: Array) -> Any:
         """A text encoder whose last words have these vectors."""
@@ -245,28 +255,3 @@ class Finetune:
 def _words(params: Any) -> Array:
     """The text encoder's table of words, [V, D]."""
     return params["text_encoder"]["text_model"]["embeddings"]["token_embedding"]["embedding"]
-
-
-@functools.lru_cache(maxsize=8)
-def _noised_loss(task: Finetune, machine: parallel.Machine) -> Callable:
-    def problem(variables: Any, batch: Batch) -> tuple:
-        frozen, label = variables["frozen"], batch["label"]
-        x0 = task.pipeline.encode_image(frozen, as_seen(to_unit(batch["image"]), task.image_px))
-        first, kept = jnp.zeros_like(label), jnp.zeros(label.shape, bool)
-        return task._denoiser(variables["params"], frozen, label, first, kept), x0
-
-    plain = denoise.eps_weight if task.pipeline.prediction == "epsilon" else denoise.v_weight
-    return loss_at_fixed_noise(problem, lambda keys: noise.uniform_sigma(keys, task.pipeline.table), plain, machine)
-
-
-@functools.lru_cache(maxsize=8)
-def _encode_images(task: Finetune, machine: parallel.Machine) -> Callable:
-    """Compiles the VAE's posterior of images, and of mirror images where training flips: each [b, 1 or 2, h, w, c]."""
-
-    def encode(vae: Any, batch: Batch) -> dict[str, Array]:
-        seen = as_seen(to_unit(batch["image"]), task.image_px)
-        sides = [seen, seen[:, :, ::-1]] if task.augment.flip else [seen]
-        found = [task.pipeline.posterior({"vae": vae}, image) for image in sides]
-        return {"mean": jnp.stack([mean for mean, _ in found], 1), "std": jnp.stack([std for _, std in found], 1)}
-
-    return gathered(encode, machine)

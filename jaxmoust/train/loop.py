@@ -4,9 +4,10 @@
 batch is a function of (seed, n), so to resume is to run the same command again.
 """
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,18 +17,27 @@ import numpy as np
 import optax
 
 from jaxmoust.core import optim
+from jaxmoust.core.checks import require
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import Checkpoints
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.progress import MetricWriter, check_finite, progress
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, jax.Array]
+"""One device's rows, inside a compiled function: image uint8 [b, H, W, C], label, source, index, slot, mask [b]."""
+HostBatch = dict[str, np.ndarray]
+"""This process's rows of a batch, as a loader gives them."""
+Images = Iterable[HostBatch]
+"""All images of an evaluation in padded batches with label, mask and index, as many on every process."""
+Sets = Mapping[str, Images]
+Start = Callable[[TrainState], TrainState]
+"""Puts what was learnt elsewhere into a fresh state."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: numbers for the record, and per-image arrays for paired tests.
+    """The result of an evaluation: numbers for the record, and per-image arrays for paired tests.
 
     Args:
         metrics: name -> number.
@@ -41,6 +51,9 @@ class Evaluation:
 class Task(Protocol):
     """What is learnt. Frozen and hashable: two runs of equal tasks share one compiled program."""
 
+    def __hash__(self) -> int:
+        """Tasks key the caches of compiled programs."""
+
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh (params, stats)."""
 
@@ -48,7 +61,7 @@ class Task(Protocol):
         """Returns (loss, (metrics, stats)) of one device's rows; keys [b] hold one key for each example."""
 
     def evaluate(self, state: TrainState, frozen: Any, data: Any, machine: parallel.Machine) -> Evaluation:
-        """Judges the averaged parameters if there are any, else the current ones."""
+        """Measures the averaged parameters if there are any, else the current ones."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +69,23 @@ class Recipe:
     """How parameters move: optimizer, schedule, averaging; and for how long.
 
     Args:
-        name: "sgd" (Nesterov), "adam" or "adamw".
-        learning_rate: the peak, reached after `warmup_steps`, then a cosine to 0 at `num_steps`
-            (`decay=False`: constant).
-        weight_decay: on kernels alone. clip_norm: of the global gradient, 0 is off.
-        ema_half_life_images: the average forgets half in so many images; 0 keeps no average.
+        batch_size: the images of an update, over all devices and processes.
+        num_steps: how many updates.
+        name: the optimizer: "sgd" (Nesterov), "adam" or "adamw".
+        learning_rate: the peak, reached after `warmup_steps`.
+        warmup_steps: how many updates the learning rate rises linearly.
+        decay: whether it then falls by a cosine to 0 at `num_steps`, or stays.
+        weight_decay: pulls kernels, and them alone, towards 0.
+        momentum: of sgd.
+        b1: how much adam keeps of the mean of the gradient, an update.
+        b2: how much adam keeps of the mean of its square, an update.
+        clip_norm: the largest norm of the global gradient; 0 is off.
+        ema_half_life_images: the average of the parameters forgets half in so many images; 0 keeps no average.
         ema_rampup: early on, the half-life is at most this share of the images seen so far.
-        batch_size: the global one, over all devices and processes.
         micro_batches: a batch goes through the network in so many equal parts, one after another, whose gradients
             are averaged for one update: less memory, the same step. Only batch norm notices: its statistics are
             those of a part (over all devices), and the running ones move once a part.
+    Raises: ValueError: what could not train.
     """
 
     batch_size: int
@@ -85,28 +105,17 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
-        if self.batch_size < 1 or self.num_steps < 1:
-            raise ValueError(
-                f"train.batch_size {self.batch_size}, train.num_steps {self.num_steps}: "
-                "allowed are whole numbers from 1."
-            )
-        if self.micro_batches < 1 or self.batch_size % self.micro_batches:
-            raise ValueError(
-                f"optim.micro_batches {self.micro_batches}: allowed are whole numbers from 1 that divide "
-                f"train.batch_size {self.batch_size}."
-            )
-        if not 0 <= self.warmup_steps < self.num_steps:
-            raise ValueError(
-                f"optim.warmup_steps {self.warmup_steps}: allowed are 0 up to, not including, "
-                f"train.num_steps {self.num_steps}."
-            )
-        if not self.learning_rate > 0:
-            raise ValueError(f"optim.learning_rate {self.learning_rate}: allowed are numbers above 0.")
-        if not (self.ema_half_life_images >= 0 and self.ema_rampup > 0):
-            raise ValueError(
-                f"optim.ema_half_life_images {self.ema_half_life_images}, optim.ema_rampup {self.ema_rampup}: "
-                "allowed are a half-life of 0 (off) and up, and a share above 0."
-            )
+        whole = "whole numbers from 1"
+        require(self.batch_size >= 1, "train.batch_size", self.batch_size, whole)
+        require(self.num_steps >= 1, "train.num_steps", self.num_steps, whole)
+        parts, divides = self.micro_batches, f"{whole} that divide train.batch_size {self.batch_size}"
+        require(parts >= 1 and self.batch_size % parts == 0, "optim.micro_batches", parts, divides)
+        below = f"0 up to, not including, train.num_steps {self.num_steps}"
+        require(0 <= self.warmup_steps < self.num_steps, "optim.warmup_steps", self.warmup_steps, below)
+        require(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "numbers above 0")
+        half_life = self.ema_half_life_images
+        require(half_life >= 0, "optim.ema_half_life_images", half_life, "0 (off) and up")
+        require(self.ema_rampup > 0, "optim.ema_rampup", self.ema_rampup, "shares above 0")
         _ = self.tx  # refuses an optimizer that cannot be made
 
     def rows(self, machine: parallel.Machine) -> int:
@@ -128,20 +137,20 @@ class Recipe:
     @property
     def tx(self) -> optax.GradientTransformation:
         """The optimizer as one Optax transformation."""
-        return optim.make_optimizer(
-            self.name,
-            self.schedule,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-            b1=self.b1,
-            b2=self.b2,
-            clip_norm=self.clip_norm,
-        )
+        fields = ("weight_decay", "momentum", "b1", "b2", "clip_norm")
+        return optim.make_optimizer(self.name, self.schedule, **{name: getattr(self, name) for name in fields})
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often, in steps, something is done besides training; 0 is only at the end (`log_steps` at least 1)."""
+    """How often something is done besides training.
+
+    Args:
+        log_steps: steps between two lines of metrics.
+        eval_steps: steps between two evaluations; 0: only at the end.
+        checkpoint_steps: steps between two checkpoints; 0: only at the end.
+    Raises: ValueError: intervals that cannot come round.
+    """
 
     log_steps: int = 100
     eval_steps: int = 0
@@ -149,8 +158,29 @@ class Intervals:
 
     def __post_init__(self) -> None:
         """Refuses intervals that cannot come round."""
-        if self.log_steps < 1 or self.eval_steps < 0 or self.checkpoint_steps < 0:
-            raise ValueError(f"{self}: allowed are log_steps from 1, the others from 0 (only at the end).")
+        require(self.log_steps >= 1, "train.log_steps", self.log_steps, "whole numbers from 1")
+        for name in ("eval_steps", "checkpoint_steps"):
+            steps = getattr(self, name)
+            require(steps >= 0, f"train.{name}", steps, "whole numbers from 0 (only at the end)")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training run that can start.
+
+    Args:
+        task: what is learnt.
+        recipe: how parameters move, and for how long.
+        intervals: when something is done besides.
+        best_metric: also keep the checkpoint where this metric is best (a loss when lowest, others when highest);
+            every evaluation then saves one. It selects on whatever the evaluation data are: name it only where those
+            are a validation set. "": the newest checkpoints only.
+    """
+
+    task: Any
+    recipe: Recipe
+    intervals: Intervals = Intervals()
+    best_metric: str = ""
 
 
 def init_state(task: Task, recipe: Recipe, seed: int) -> TrainState:
@@ -160,7 +190,7 @@ def init_state(task: Task, recipe: Recipe, seed: int) -> TrainState:
 
 @functools.lru_cache(maxsize=32)
 def _init(task: Task, recipe: Recipe) -> Callable:
-    def init(seed):
+    def init(seed: jax.Array) -> TrainState:
         # Step n folds n into this key; no n reaches 2^32 - 1, so initialisation shares no randomness with a step.
         params, stats = task.init(jax.random.fold_in(jax.random.key(seed), np.uint32(2**32 - 1)))
         ema = {"params": params, "stats": stats} if recipe.ema_half_life_images else None
@@ -181,14 +211,14 @@ def make_step(task: Task, recipe: Recipe, machine: parallel.Machine) -> Callable
     def step(state: TrainState, frozen: Any, seed: jax.Array, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         keys = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(batch["slot"])
-        grads, stats, metrics = parallel.mean(_gradients(task, recipe, state, frozen, batch, keys))
+        grads, stats, of_task = parallel.mean(_gradients(task, recipe, state, frozen, batch, keys))
+        metrics = {**of_task, "grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             decay = optim.ema_decay(state.step, recipe.batch_size, recipe.ema_half_life_images, recipe.ema_rampup)
             ema = optim.ema_update(ema, {"params": params, "stats": stats}, decay)
-        metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
         return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
     return machine.parallel(step, num_replicated=3, donate=(0,))
@@ -212,12 +242,13 @@ def _gradients(task: Task, recipe: Recipe, state: TrainState, frozen: Any, batch
 
     parts = jax.tree.map(lambda x: x.reshape(recipe.micro_batches, -1, *x.shape[1:]), (batch, keys))
     zeros = jax.tree.map(jnp.zeros_like, state.params)
+    metrics: dict[str, jax.Array]
     (total, stats), metrics = jax.lax.scan(accumulate, (zeros, state.stats), parts)
     grads = jax.tree.map(lambda leaf: leaf / recipe.micro_batches, total)
     return grads, stats, jax.tree.map(lambda values: values.mean(0), metrics)
 
 
-def _interleave(batch: Batch, micro_batches: int, num_devices: int) -> Batch:
+def _interleave(batch: HostBatch, micro_batches: int, num_devices: int) -> HostBatch:
     """Orders the rows of a process so that its devices hold together, part by part, the rows of the batch in order.
 
     Device d takes the d-th of D stretches of what this returns, and part m of that holds rows of part m of the batch:
@@ -232,32 +263,28 @@ def _interleave(batch: Batch, micro_batches: int, num_devices: int) -> Batch:
 
 
 def fit(
-    task: Task,
-    recipe: Recipe,
-    stream_from: Callable[[int], Iterator[Batch]],
-    *,
+    training: Training,
+    stream_from: Callable[[int], Iterator[HostBatch]],
     folder: RunFolder,
     machine: parallel.Machine,
     seed: int,
-    intervals: Intervals | None = None,
+    *,
     frozen: Any = None,
     eval_data: Any = None,
-    best_metric: str = "",
-    title: str = "train",
-    start: Callable[[TrainState], TrainState] | None = None,
+    start: Start | None = None,
     watch: Callable[[TrainState], None] | None = None,
+    title: str = "train",
 ) -> tuple[TrainState, Evaluation, float]:
-    """Trains a task to `recipe.num_steps` updates, from the newest checkpoint in the folder if there is one.
+    """Trains to `recipe.num_steps` updates, from the newest checkpoint in the folder if there is one.
 
     Args:
         stream_from: `stream_from(n)` iterates over this process's slices of the batches of steps n, n + 1, ...
         folder: receives checkpoints/, metrics.jsonl and tensorboard/.
         frozen: parameters that are used and not trained; an argument of every step, never checkpointed.
         eval_data: handed to `task.evaluate` at `intervals.eval_steps` and at the end; None: no evaluation.
-        best_metric: also keep the checkpoint with the highest value of this metric; every evaluation then saves
-            one. It selects on whatever `eval_data` is: name it only where that is a validation set.
-        start: puts what was learnt elsewhere into the fresh state of a run that begins; a resumed one does not call it.
+        start: changes the fresh state of a run that begins; a resumed one does not call it.
         watch: called with the state at every evaluation, in every process, to draw pictures of it.
+        title: what the progress is called.
     Returns: (the final state, its evaluation, seconds of work summed over restarts).
     Raises:
         ValueError: a batch that the devices cannot share, a seed that is no uint32, or a best_metric that is never
@@ -265,82 +292,83 @@ def fit(
         NonFiniteError: the loss stopped being a number; the last good checkpoint stays.
         stop.Stopped: asked to stop; a checkpoint was written.
     """
-    intervals = intervals or Intervals()
-    recipe.rows(machine)
+    training.recipe.rows(machine)
     parallel.check_seed(seed)
-    if best_metric and (eval_data is None or not intervals.eval_steps):
+    if training.best_metric and (eval_data is None or not training.intervals.eval_steps):
         raise ValueError(
-            f"best_metric {best_metric!r} needs evaluations while training: "
+            f"best_metric {training.best_metric!r} needs evaluations while training: "
             "give eval_data and set eval_steps, or leave best_metric empty."
         )
-    run = _Run(task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start, watch)
-    try:
+    with contextlib.closing(_Run(training, folder, machine, seed, frozen, eval_data, start, watch)) as run:
         return run.to_end(stream_from, title)
-    finally:
-        run.close()
 
 
+@dataclass
 class _Run:
     """One call of `fit`: the state on its way, and what is written on the side."""
 
-    def __init__(self, task, recipe, folder, machine, intervals, frozen, eval_data, best_metric, seed, start, watch):
-        self.task, self.recipe, self.machine, self.intervals = task, recipe, machine, intervals
-        self.frozen = machine.replicate(frozen)
-        self.eval_data, self.best_metric, self.watch = eval_data, best_metric, watch
-        self.seed = machine.replicate(np.uint32(seed))
-        self.checkpoints = Checkpoints(folder.checkpoints, best=best_metric, primary=machine.primary)
-        state = init_state(task, recipe, seed)
-        restored = self.checkpoints.restore(state)
-        state, extra = restored or (start(state) if start else state, {"seconds": 0.0})
-        self.step = int(state.step)
+    training: Training
+    folder: RunFolder
+    machine: parallel.Machine
+    seed: Any
+    frozen: Any
+    eval_data: Any
+    start: Start | None
+    watch: Callable[[TrainState], None] | None
+
+    def __post_init__(self) -> None:
+        """Restores the newest checkpoint, or begins; and places everything on the devices."""
+        self.task, self.recipe, self.started = self.training.task, self.training.recipe, time.monotonic()
+        self.checkpoints = Checkpoints(self.folder.checkpoints, self.training.best_metric, self.machine.primary)
+        init = functools.partial(init_state, self.task, self.recipe, self.seed)
+        restored = self.checkpoints.restore(jax.eval_shape(init))
+        if restored is None:
+            state, extra = self.start(init()) if self.start else init(), {"seconds": 0.0}
+        else:
+            state, extra = restored
+        self.step, self.seconds_before = int(state.step), extra["seconds"]
         self.saved_step = self.step if restored else -1
-        self.state = machine.replicate(state)
-        self.seconds_before, self.started = extra["seconds"], time.monotonic()
-        self.writer = MetricWriter(folder.path, start_step=self.step) if machine.primary else None
+        everything = (state, self.frozen, np.uint32(self.seed))
+        self.state, self.frozen, self.seed = map(self.machine.replicate, everything)
+        self.writer = MetricWriter(self.folder.path, self.step) if self.machine.primary else None
         self.pending: list[tuple[int, dict]] = []
 
     @property
     def seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
 
-    def to_end(self, stream_from: Callable[[int], Iterator[Batch]], title: str) -> tuple:
-        recipe, intervals = self.recipe, self.intervals
-        step_fn = make_step(self.task, recipe, self.machine)
-        stream = iter(stream_from(self.step)) if self.step < recipe.num_steps else None
-        with progress(
-            recipe.num_steps * recipe.batch_size,
-            unit="images",
-            title=title,
-            initial=self.step * recipe.batch_size,
-            enabled=self.machine.primary,
-        ) as bar:
+    def to_end(self, stream_from: Callable[[int], Iterator[HostBatch]], title: str) -> tuple:
+        recipe, machine = self.recipe, self.machine
+        step_fn = make_step(self.task, recipe, machine)
+        stream = iter(stream_from(self.step) if self.step < recipe.num_steps else ())
+        total, initial = (steps * recipe.batch_size for steps in (recipe.num_steps, self.step))
+        with progress(total, title=title, initial=initial, enabled=machine.primary) as bar:
             while self.step < recipe.num_steps:
-                batch = _interleave(next(stream), recipe.micro_batches, len(self.machine.local_devices))
-                batch = self.machine.split(batch)
-                self.state, metrics = step_fn(self.state, self.frozen, self.seed, batch)
+                batch = _interleave(next(stream), recipe.micro_batches, len(machine.local_devices))
+                self.state, metrics = step_fn(self.state, self.frozen, self.seed, machine.split(batch))
                 self.step += 1
                 self.pending.append((self.step, metrics))
                 if len(self.pending) > 1:
                     # The host stays at most one step ahead, which bounds memory and keeps the bar honest.
                     jax.block_until_ready(self.pending[-2][1])
                 bar.update(recipe.batch_size)
-                self._between_steps(_due(self.step, intervals.log_steps))
+                self._between_steps()
         self._flush()
         evaluation = self._evaluate()
         self._save(evaluation.metrics)
         return self.state, evaluation, self.seconds
 
-    def _between_steps(self, log: bool) -> None:
+    def _between_steps(self) -> None:
         """Does what is due after a step: log, evaluate, save, stop."""
         if self.step == self.recipe.num_steps:
             return
-        if log:
+        every = self.training.intervals
+        steps = every.log_steps, every.eval_steps, every.checkpoint_steps
+        log, evaluate, save = (n > 0 and self.step % n == 0 for n in steps)
+        if log or evaluate:
             self._flush()
-        metrics = {}
-        if _due(self.step, self.intervals.eval_steps):
-            self._flush()
-            metrics = self._evaluate().metrics
-        if _due(self.step, self.intervals.checkpoint_steps) or (self.best_metric and metrics):
+        metrics = self._evaluate().metrics if evaluate else {}
+        if save or (self.training.best_metric and metrics):
             self._save(metrics)
         # Several processes must agree to stop at the same step, and asking costs a message: ask when logging.
         if (log or self.machine.process_count == 1) and self.machine.any(stop.requested()):
@@ -363,10 +391,8 @@ class _Run:
         if self.eval_data is None:
             return Evaluation({})
         evaluation = self.task.evaluate(self.state, self.frozen, self.eval_data, self.machine)
-        if self.best_metric and self.best_metric not in evaluation.metrics:
-            raise ValueError(
-                f"best_metric {self.best_metric!r} is not measured. Allowed: {sorted(evaluation.metrics)}."
-            )
+        if (best := self.training.best_metric) and best not in evaluation.metrics:
+            raise ValueError(f"best_metric {best!r} is not measured. Allowed: {sorted(evaluation.metrics)}.")
         # A step that was restored was written before it was saved.
         if self.writer and self.step != self.saved_step:
             self.writer.write(self.step, {f"eval_{k}": v for k, v in evaluation.metrics.items()})
@@ -379,8 +405,7 @@ class _Run:
         self._flush()
         if self.step == self.saved_step:
             return
-        extra = {"seconds": self.seconds, "loader_position": self.step}
-        self.checkpoints.save(self.step, self.state, extra, metrics or None)
+        self.checkpoints.save(self.step, self.state, {"seconds": self.seconds}, metrics)
         self.saved_step = self.step
 
     def close(self) -> None:
@@ -389,8 +414,15 @@ class _Run:
             self.writer.close()
 
 
-def _due(step: int, interval: int) -> bool:
-    return interval > 0 and step % interval == 0
+def variables_of(state: TrainState) -> dict[str, Any]:
+    """What a state predicts with: {"params", "stats"}, averaged if it keeps an average."""
+    return state.ema or {"params": state.params, "stats": state.stats}
+
+
+def started_with(state: TrainState, params: Any, stats: Any = None) -> TrainState:
+    """A fresh state with other parameters (and statistics), in its average too."""
+    variables = {"params": params, "stats": state.stats if stats is None else stats}
+    return state.replace(**variables, ema=None if state.ema is None else variables)
 
 
 def to_unit(image: jax.Array) -> jax.Array:
@@ -407,12 +439,34 @@ def gathered(fn: Callable, machine: parallel.Machine) -> Callable:
     return machine.parallel(run, num_replicated=1)
 
 
-def gather_rows(
-    run: Callable, variables: Any, data: Iterable[Batch], machine: parallel.Machine
-) -> dict[str, np.ndarray]:
+def gather_rows(run: Callable, variables: Any, data: Images, machine: parallel.Machine) -> dict[str, np.ndarray]:
     """Runs a `gathered` function over padded batches; returns each image's values once, in the source's order."""
     batches = [parallel.to_host(run(variables, machine.split(batch))) for batch in data]
     rows = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
     kept = rows["mask"] > 0
     order = np.argsort(rows["index"][kept], kind="stable")
     return {name: value[kept][order] for name, value in rows.items() if name not in ("mask", "index")}
+
+
+def rows_of(method: Callable, task: Task, variables: Any, data: Images, machine: parallel.Machine) -> dict:
+    """Runs `method(task, variables, batch) -> {name: [b]}` over padded batches, see `gather_rows`.
+
+    Compiled once for equal tasks.
+    """
+    return gather_rows(_compiled(method, task, machine), variables, data, machine)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(method: Callable, task: Task, machine: parallel.Machine) -> Callable:
+    return gathered(functools.partial(method, task), machine)
+
+
+def mean_losses(method: Callable, task: Task, variables: Any, data: Sets, machine: parallel.Machine) -> dict:
+    """The mean over the images of each named set of the rows "loss", see `rows_of`: {"loss_NAME": ...}."""
+    rows = {name: rows_of(method, task, variables, images, machine) for name, images in data.items()}
+    return {f"loss_{name}": mean_of(of_set["loss"]) for name, of_set in rows.items()}
+
+
+def mean_of(rows: np.ndarray) -> float:
+    """The mean over images, summed in float64."""
+    return float(np.mean(rows, dtype=np.float64))

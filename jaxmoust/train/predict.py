@@ -1,38 +1,33 @@
-"""What a trained classifier says of every image of a source: its logits, or its features, on all devices."""
+"""A trained classifier's logits, or features, of every image of a source, on all devices."""
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Batch, gather_rows, gathered, to_unit
+from jaxmoust.train.loop import Batch, Images, rows_of, to_unit, variables_of
 
 
-def logits(task: Classify, state: TrainState, data: Iterable[Batch], machine: parallel.Machine) -> np.ndarray:
+def logits(task: Classify, state: TrainState, data: Images, machine: parallel.Machine) -> np.ndarray:
     """Predicts with the averaged parameters if there are any, else the current ones.
 
     Args:
         data: padded batches with image, mask and index, as many on every process.
     Returns: float32 [N, K], in the source's order.
     """
-    return _rows(_logits(task, machine), state, data, machine)
+    return _rows(_logits, task, state, data, machine)
 
 
-def features(task: Classify, state: TrainState, data: Iterable[Batch], machine: parallel.Machine) -> np.ndarray:
+def features(task: Classify, state: TrainState, data: Images, machine: parallel.Machine) -> np.ndarray:
     """Returns what the classifier's head is linear in: float32 [N, F]; arguments as in `logits`."""
-    return _rows(_features(task, machine), state, data, machine)
-
-
-def _rows(run: Callable, state: TrainState, data: Iterable[Batch], machine: parallel.Machine) -> np.ndarray:
-    variables = state.ema or {"params": state.params, "stats": state.stats}
-    return check_finite(gather_rows(run, machine.replicate(variables), data, machine)["rows"], "The classifier")
+    return _rows(_features, task, state, data, machine)
 
 
 class NonFiniteRows(RuntimeError):
-    """A network says NaN or infinity of some images, so that nothing can be computed from what it says."""
+    """A network's outputs for some images are NaN or infinite, so that nothing can be computed from them."""
 
 
 def check_finite(rows: np.ndarray, of: str) -> np.ndarray:
@@ -49,11 +44,14 @@ def check_finite(rows: np.ndarray, of: str) -> np.ndarray:
     return rows
 
 
-@functools.lru_cache(maxsize=32)
-def _logits(task: Classify, machine: parallel.Machine) -> Callable:
-    return gathered(lambda variables, batch: {"rows": task.logits(variables, to_unit(batch["image"]))}, machine)
+def _rows(method: Callable, task: Classify, state: TrainState, data: Images, machine: parallel.Machine):
+    variables = machine.replicate(variables_of(state))
+    return check_finite(rows_of(method, task, variables, data, machine)["rows"], "The classifier")
 
 
-@functools.lru_cache(maxsize=32)
-def _features(task: Classify, machine: parallel.Machine) -> Callable:
-    return gathered(lambda variables, batch: {"rows": task.features(variables, to_unit(batch["image"]))}, machine)
+def _logits(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
+    return {"rows": task.logits(variables, to_unit(batch["image"]))}
+
+
+def _features(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
+    return {"rows": task.features(variables, to_unit(batch["image"]))}

@@ -165,7 +165,7 @@ def test_set_that_is_complete_is_not_drawn_again(whole, monkeypatch):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"class_names": ("a", "b")}, r"of 2 classes, the generator draws \(4, 4, 1\) of 3"),
+        ({"class_names": ("a", "b")}, r"of 2 classes, the generator samples \(4, 4, 1\) of 3"),
         ({"shape": (4, 4, 3)}, r"wants images \(4, 4, 3\)"),
         ({"generator": "0" * 16}, "generator '0000000000000000', not"),
         ({"guidance": 2.0}, "guidance 2.0, not 1.0"),

@@ -20,7 +20,7 @@ from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import restore_tree
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
-from jaxmoust.train.loop import Evaluation, Intervals, Recipe, fit
+from jaxmoust.train.loop import Evaluation, Intervals, Recipe, Training, fit
 
 ROOT = Path(__file__).parents[2]
 # Two processes sum four devices' numbers in another order: a few roundings of 6e-8, on numbers of order 1, a step.
@@ -210,15 +210,9 @@ def train(path: Path, machine: Machine, num_steps: int, on_batch=lambda step: No
             yield {"x": x[slots], "y": x[slots].sum(1, keepdims=True), "slot": slots}
             step += 1
 
-    return fit(
-        LeastSquares(),
-        Recipe(batch_size=8, num_steps=num_steps, name="sgd", learning_rate=0.1, ema_half_life_images=16, decay=False),
-        stream_from,
-        folder=RunFolder.open(path, {}, {}, primary=machine.primary),
-        machine=machine,
-        seed=5,
-        intervals=Intervals(log_steps=4),
-    )[0]
+    recipe = Recipe(8, num_steps, name="sgd", learning_rate=0.1, ema_half_life_images=16, decay=False)
+    training = Training(LeastSquares(), recipe, Intervals(log_steps=4))
+    return fit(training, stream_from, RunFolder.open(path, {}, {}, primary=machine.primary), machine, 5)[0]
 
 
 def leaves(state):

@@ -10,7 +10,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Recipe, fit
+from jaxmoust.train.loop import Recipe, Training, fit
 
 SHAPE = (4, 4, 1)
 FLIPS = Augment(flip=True)
@@ -56,14 +56,8 @@ def train(path, micro_batches, num_devices, normed=False, num_steps=3, batch_siz
         ema_half_life_images=32.0,
         micro_batches=micro_batches,
     )
-    return fit(
-        Classify(Net(normed), 3, SHAPE, augment),
-        recipe,
-        stream_from,
-        folder=RunFolder.open(path, {}, {}),
-        machine=Machine.local(num_devices),
-        seed=1,
-    )[0]
+    training = Training(Classify(Net(normed), 3, SHAPE, augment), recipe)
+    return fit(training, stream_from, RunFolder.open(path, {}, {}), Machine.local(num_devices), 1)[0]
 
 
 def assert_close(one, other):

@@ -126,7 +126,7 @@ def test_evaluation_is_the_same_at_any_batch_size(task, trained):
 
 def test_tuned_pipeline_has_latents_of_unit_deviation_and_is_saved_so(task, loaded, trained, tmp_path):
     state, _ = trained
-    tuned = task.tuned(loaded, state.ema["params"], judge(task, state))
+    tuned = task.fine_tuned(loaded, state.ema["params"], judge(task, state))
     save(tuned, tmp_path / "pipeline")
     again = load(str(tmp_path / "pipeline"))
     image = as_seen(make_batch()["image"].astype(np.float32) / 127.5 - 1, 16)
@@ -139,7 +139,7 @@ def test_tuned_pipeline_has_latents_of_unit_deviation_and_is_saved_so(task, load
 def test_training_twice_measures_latents_without_the_first_scaling(task, loaded, trained):
     state, _ = trained
     metrics = judge(task, state)
-    tuned = task.tuned(loaded, state.params, metrics)
+    tuned = task.fine_tuned(loaded, state.params, metrics)
     assert judge(replace(task, pipeline=tuned.pipeline), state) == pytest.approx(metrics, rel=1e-4)
 
 

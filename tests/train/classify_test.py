@@ -18,7 +18,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Recipe, fit, init_state
+from jaxmoust.train.loop import Recipe, Training, fit, init_state
 
 SHAPE = (4, 4, 1)
 
@@ -155,12 +155,11 @@ def stream_from(source, batch_size):
 
 def train(path, task, source, recipe, num_devices=4, eval_data=None, **options):
     return fit(
-        task,
-        recipe,
+        Training(task, recipe),
         stream_from(source, recipe.batch_size),
-        folder=RunFolder.open(path, {}, {}),
-        machine=Machine.local(num_devices),
-        seed=1,
+        RunFolder.open(path, {}, {}),
+        Machine.local(num_devices),
+        1,
         eval_data=eval_data,
         **options,
     )

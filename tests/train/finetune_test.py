@@ -99,7 +99,7 @@ def test_whole_unet_learns(whole, first, trained):
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     fresh = whole.start(first.params)(init_state(whole, RECIPE, 0))
     assert judge(whole, state, first.params) < 0.95 * judge(whole, fresh, first.params)
-    tuned = whole.tuned(first.params, state.params)
+    tuned = whole.fine_tuned(first.params, state.params)
     assert tuned["vae"] is first.params["vae"] and tuned["text_encoder"] is first.params["text_encoder"]
     assert not np.array_equal(tuned["unet"]["conv_in"]["kernel"], first.params["unet"]["conv_in"]["kernel"])
 
@@ -110,7 +110,7 @@ def test_adapters_learn_and_nothing_else_is_in_the_state(adapted, second, traine
     adapters = state.params["lora"]
     assert set(state.params) == {"lora"} and {name.partition("/")[0] for name in adapters} == {"unet", "text_encoder"}
     assert {name.rpartition("/")[2] for name in named_leaves(adapters)} == {"A", "B"}
-    before, after = named_leaves(second.params), named_leaves(adapted.tuned(second.params, state.params))
+    before, after = named_leaves(second.params), named_leaves(adapted.fine_tuned(second.params, state.params))
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {f"{name}/kernel" for name in adapters}
 
@@ -129,7 +129,7 @@ def test_new_words_learn_and_nothing_else_is_in_the_state(words):
     fresh = task.start(loaded.params)(init_state(task, RECIPE, 0))
     assert judge(task, state, loaded.params, prompts) < judge(task, fresh, loaded.params, prompts)
     assert {name: leaf.shape for name, leaf in state.params.items()} == {"tokens": (3, 32)}
-    before, after = named_leaves(loaded.params), named_leaves(task.tuned(loaded.params, state.params))
+    before, after = named_leaves(loaded.params), named_leaves(task.fine_tuned(loaded.params, state.params))
     (name,) = {name for name in before if not np.array_equal(before[name], after[name])}
     changed = np.any(before[name] != after[name], -1)
     assert name.startswith("text_encoder") and np.flatnonzero(changed).tolist() == list(range(len(changed)))[-3:]
@@ -138,7 +138,7 @@ def test_new_words_learn_and_nothing_else_is_in_the_state(words):
 def test_text_encoder_learns_whole_when_told_to(first):
     task = Finetune(first.pipeline, K, SHAPE, 16, train_text=True)
     state, _ = train(task, first.params, 2, 1)
-    before, after = named_leaves(first.params), named_leaves(task.tuned(first.params, state.params))
+    before, after = named_leaves(first.params), named_leaves(task.fine_tuned(first.params, state.params))
     changed = {name.partition("/")[0] for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"unet", "text_encoder"}
     assert set(task.frozen(first.params, PROMPTS)) == {"num_prompts", "vae", "ids", "no_ids"}

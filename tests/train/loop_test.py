@@ -18,7 +18,7 @@ from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.runtime.progress import NonFiniteError
 from jaxmoust.train import loop
-from jaxmoust.train.loop import Evaluation, Intervals, Recipe, fit
+from jaxmoust.train.loop import Evaluation, Intervals, Recipe, Training, fit
 
 FROZEN = {"scale": np.full(17, 2.0, np.float32)}
 RECIPE = Recipe(batch_size=8, num_steps=10, name="sgd", learning_rate=0.1, warmup_steps=2, ema_half_life_images=32.0)
@@ -76,17 +76,10 @@ def run(path, num_devices=4, *, task=Tiny(), recipe=RECIPE, on_batch=lambda step
             yield {**batch, "slot": np.arange(8, dtype=np.int32), **(on_batch(step) or {})}
             step += 1
 
-    return fit(
-        task,
-        recipe,
-        stream_from,
-        folder=RunFolder.open(path, {}, {}),
-        machine=Machine.local(num_devices),
-        seed=options.pop("seed", 3),
-        intervals=intervals or Intervals(log_steps=1, checkpoint_steps=5),
-        frozen=options.pop("frozen", FROZEN),
-        **options,
-    )
+    intervals = intervals or Intervals(log_steps=1, checkpoint_steps=5)
+    training = Training(task, recipe, intervals, options.pop("best_metric", ""))
+    folder, machine, seed = RunFolder.open(path, {}, {}), Machine.local(num_devices), options.pop("seed", 3)
+    return fit(training, stream_from, folder, machine, seed, **{"frozen": FROZEN, **options})
 
 
 def crash_at(step):
@@ -401,7 +394,7 @@ def test_recipe_refuses_what_cannot_train(field, value):
 
 @pytest.mark.parametrize("steps", [{"log_steps": 0}, {"eval_steps": -1}, {"checkpoint_steps": -1}])
 def test_intervals_refuse_what_cannot_come_round(steps):
-    with pytest.raises(ValueError, match="allowed are log_steps from 1"):
+    with pytest.raises(ValueError, match=r"train\.(log|eval|checkpoint)_steps (0|-1): allowed are whole numbers from"):
         Intervals(**steps)
 
 

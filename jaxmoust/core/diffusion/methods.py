@@ -19,6 +19,9 @@ from jaxmoust.core.diffusion import denoise, noise
 class Method(Protocol):
     """What `train/diffuse.py` and `generate/` ask of a method."""
 
+    def __hash__(self) -> int:
+        """Methods key the caches of compiled programs."""
+
     def denoiser(self, net: Callable) -> denoise.Denoiser:
         """Wraps a raw network `net(x, c)` into `denoise(x, sigma) -> x0`."""
 

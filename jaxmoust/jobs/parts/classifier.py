@@ -13,12 +13,11 @@ from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.streams import write_array
-from jaxmoust.runtime import checkpoint
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.loop import Evaluation
-from jaxmoust.train.warm_start import trained_variables
+from jaxmoust.train.warm_start import read_state
 
 
 def make_classifier(config: Config, inputs: Inputs, machine: Machine) -> tuple[RealData, build.Training]:
@@ -46,9 +45,7 @@ def open_classifier(output: Output, evaluated: Source) -> Classifier:
     shape = image_shape(output)
     task = build.make_classify(output.config, shape, len(evaluated.class_names))
     assert output.folder, "a classifier is opened once it is trained"
-    tree, _ = checkpoint.restore_tree(output.folder / "checkpoints", which=output.which)
-    averaged = trained_variables(tree) if "ema" in tree else None
-    state = TrainState(tree["step"], tree["params"], tree.get("stats", {}), None, averaged)
+    state = read_state(output.folder, output.which)
     return Classifier(task, state, shape, how_held(output.config), output.result)
 
 

@@ -16,10 +16,9 @@ from jaxmoust.data.mixture import as_tuple
 from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import digest
 from jaxmoust.runtime.paths import read_json
-
-BEST = "@best"  # behind the folder of a run: the checkpoint that was best by its train.best_metric, not the newest
 
 
 @dataclasses.dataclass(frozen=True)

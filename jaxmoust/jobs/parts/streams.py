@@ -38,21 +38,8 @@ def run_fit(
     watch: Any = None,
 ) -> tuple:
     """Does what `build.make_training` laid out; see `fit`."""
-    return fit(
-        training.task,
-        training.recipe,
-        stream_from,
-        folder=folder,
-        machine=machine,
-        seed=seed,
-        intervals=training.intervals,
-        eval_data=eval_data,
-        best_metric=training.best_metric,
-        title=title,
-        start=start,
-        frozen=frozen,
-        watch=watch,
-    )
+    given = {"eval_data": eval_data, "start": start, "frozen": frozen, "watch": watch}
+    return fit(training, stream_from, folder, machine, seed, title=title, **given)
 
 
 def fit_fold(
