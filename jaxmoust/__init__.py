@@ -1,3 +1,3 @@
-"""Will generated images help a classifier, and how many are worth one more real image? Answers with evidence, in JAX."""
+"""Will generated images help a classifier, and how many are worth one more real image? Answers, with evidence."""
 
 __version__ = "0.2.0"
