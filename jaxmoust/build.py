@@ -62,7 +62,7 @@ CLASSIFIER: Schema = {
     "sampler": SAMPLER,
     "model": MODEL,
     "augment": AUGMENT,
-    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment")),
+    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment", "pretrained_checkpoint")),
     "optim": OPTIM,
     "train": TRAIN,
     "eval": EVAL,

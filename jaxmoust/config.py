@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import math
 import re
 import sys
 import traceback
@@ -19,7 +20,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NoReturn, Union
 
 import ml_collections
 
@@ -125,7 +126,10 @@ def read_config(path: str) -> dict[str, Any]:
                 raise ValueError(f"{file} defines no get_config(arg=''), so it is no configuration file.")
             if hasattr(module, "WORDS"):
                 _check_words(file, arg, module.WORDS)
-            return plain(module.get_config(arg))
+            config = plain(module.get_config(arg))
+            if not isinstance(config, dict):
+                raise ValueError(f"{file}: get_config returns {config!r:.80}; allowed is a ConfigDict, or a dict.")
+            return config
     except Exception as e:  # a configuration file is a program: it may raise anything
         raise ValueError(_mistake(file, e)) from e
 
@@ -194,6 +198,8 @@ def typed(words: list[str]) -> dict[str, Any]:
             node = node.setdefault(key, {})
             if not isinstance(node, dict):
                 raise ValueError(f"{word}: {key!r} was given a value before. Give one or the other.")
+        if isinstance(node.get(last), dict):
+            raise ValueError(f"{word}: fields of {last!r} were given before. Give one or the other.")
         node[last] = Text(value)
     return overrides
 
@@ -201,18 +207,22 @@ def typed(words: list[str]) -> dict[str, Any]:
 def merge(config: Config, changes: Config, schema: Schema) -> dict[str, Any]:
     """Returns a configuration with nested fields replaced; nothing is checked before it is completed.
 
-    A section whose `name` changes keeps nothing of what its file said: these fields belong to the name before.
+    A section whose `name` changes keeps of what its file said only what it has under any name. A field that holds a
+    mapping is replaced, unless `--config.FIELD.KEY=VALUE` sets one of its keys.
     """
     merged = dict(config)
     for key, value in changes.items():
         part, old = schema.get(key), config.get(key)
-        if not isinstance(value, Mapping) or not isinstance(old, Mapping) or isinstance(part, Field):
+        if not isinstance(value, Mapping) or not isinstance(old, Mapping):
             merged[key] = value
         elif isinstance(part, Choice):
-            named = value.get("name", old.get("name", part.default)) != old.get("name", part.default)
-            merged[key] = dict(value) if named else {**old, **value}
+            before = old.get("name", part.default)
+            same = value.get("name", before) == before
+            merged[key] = merge({k: v for k, v in old.items() if same or k in part.shared}, value, {})
+        elif isinstance(part, Mapping) or {*map(type, value.values())} == {Text}:
+            merged[key] = merge(old, value, part if isinstance(part, Mapping) else {})
         else:
-            merged[key] = merge(old, value, part or {})
+            merged[key] = value
     return merged
 
 
@@ -259,56 +269,77 @@ def _convert(value: Any, kind: Any, at: str) -> Any:
     """A value as its type: whole numbers for floats, text that was typed for anything."""
     try:
         return _as(plain(value), kind)
-    except (ValueError, TypeError, SyntaxError) as e:
-        raise ValueError(f"{at} is {str(value) if isinstance(value, Text) else value!r}; {_wanted(kind)}.") from e
+    except _NO_SUCH_VALUE as e:
+        shown = str(value) if isinstance(value, Text) else repr(value)
+        hint = _meant(value, map(str, typing.get_args(kind))) if typing.get_origin(kind) is typing.Literal else ""
+        raise ValueError(f"{at} is {shown or 'empty'}; allowed is {_in_words(kind)}.{hint}") from e
+
+
+# What `_as` refuses with, and what reading a text may raise.
+_NO_SUCH_VALUE = (ValueError, TypeError, SyntaxError, ArithmeticError, RecursionError, MemoryError)
 
 
 def _as(value: Any, kind: Any) -> Any:
-    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    origin, of = typing.get_origin(kind) or kind, typing.get_args(kind)
+    text = value if isinstance(value, Text) else None
     if origin in (Union, types.UnionType):
+        one_word = text is not None and str in of and not set(text) & set(",([")
         # Text last: it takes anything that was typed.
         for one in sorted(of, key=lambda t: (t is str, t is float)):
-            with contextlib.suppress(ValueError, TypeError, SyntaxError):
-                return _as(value, one)
-        raise ValueError
+            with contextlib.suppress(*_NO_SUCH_VALUE):
+                return _as(value, one) if not (one_word and typing.get_origin(one) is tuple) else _refuse()
+        _refuse()
     if origin is typing.Literal:
         return next(one for one in of if str(one) == str(value)) if str(value) in map(str, of) else _refuse()
-    if kind in (None, _NONE):
-        return None if value is None or (isinstance(value, Text) and value.lower() in ("none", "null")) else _refuse()
-    if kind is bool:
-        words = {"true": True, "1": True, "false": False, "0": False}
-        value = words[value.lower()] if isinstance(value, Text) and value.lower() in words else value
+    if origin in (None, _NONE):
+        return None if value is None or (text is not None and text.lower() in ("none", "null")) else _refuse()
+    if origin is bool:
+        value = _WORDS.get(text.lower()) if text is not None else value
         return value if isinstance(value, bool) else _refuse()
-    if kind is int:
-        number = float(value) if isinstance(value, Text) and "e" in value.lower() else value
-        number = int(number) if isinstance(number, Text) else number
-        whole = isinstance(number, int | float) and not isinstance(number, bool) and number == int(number)
-        return int(number) if whole else _refuse()
-    if kind is float:
-        number = float(value) if isinstance(value, Text) else value
-        return float(number) if isinstance(number, int | float) and not isinstance(number, bool) else _refuse()
-    if kind is str:
+    if origin in (int, float):
+        if text is not None:
+            value = int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            _refuse()
+        return origin(value) if origin(value) == value else _refuse()
+    if origin is str:
         return str(value) if isinstance(value, str) else _refuse()
-    if origin in (tuple, Sequence) or kind is tuple:
-        value = _listed(value) if isinstance(value, Text) else value
-        inner = of[0] if of else Any
-        return tuple(_as(one, inner) for one in value) if isinstance(value, tuple) else _refuse()
-    if isinstance(origin or kind, type) and issubclass(origin or kind, Mapping):
-        value = _pairs(value) if isinstance(value, Text) else value
+    if origin in (tuple, Sequence):
+        value = _listed(text) if text is not None else value
+        if not isinstance(value, tuple):
+            _refuse()
+        each = of if of and of[-1] is not ... and origin is tuple else [of[0] if of else Any] * len(value)
+        return tuple(_as(one, inner) for one, inner in zip(value, each, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        value = _pairs(text) if text is not None else value
         inner = of[1] if of else Any
         return {str(k): _as(v, inner) for k, v in value.items()} if isinstance(value, Mapping) else _refuse()
-    return _guess(value) if isinstance(value, Text) else value
+    return value if text is None else _guess(text)
 
 
-def _refuse() -> Any:
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _refuse() -> NoReturn:
     raise ValueError
 
 
 def _listed(text: str) -> tuple:
-    """Reads "1,2", "(1, 2)" or "['a', 'b']"."""
+    """Reads "1,2", "(1, 2)" or "['a', 'b, c']"."""
+    if set(text) & set("'\"({["):
+        with contextlib.suppress(*_NO_SUCH_VALUE):
+            value = plain(ast.literal_eval(text))
+            return _as_typed(value) if isinstance(value, tuple) else (_as_typed(value),)
     inside = text.strip()
     inside = inside[1:-1] if inside[:1] + inside[-1:] in ("()", "[]") else inside
-    return tuple(Text(part.strip().strip("'\"")) for part in inside.split(",") if part.strip())
+    return tuple(Text(part.strip()) for part in inside.split(",") if part.strip())
+
+
+def _as_typed(value: Any) -> Any:
+    """Numbers and texts as they could have been typed alone: what they mean is for their field to say."""
+    if isinstance(value, tuple):
+        return tuple(map(_as_typed, value))
+    return {k: _as_typed(v) for k, v in value.items()} if isinstance(value, dict) else Text(value)
 
 
 def _pairs(text: str) -> dict:
@@ -321,30 +352,24 @@ def _pairs(text: str) -> dict:
 
 def _guess(text: str) -> Any:
     """What a text means where no type says: a number, True, None, a tuple; else itself."""
-    with contextlib.suppress(ValueError, SyntaxError):
+    with contextlib.suppress(*_NO_SUCH_VALUE):
         return plain(ast.literal_eval(text))
     return str(text)
 
 
-def _wanted(kind: Any) -> str:
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "True or False",
-        str: "a text",
-        None: "None",
-        _NONE: "None",
-    }
-    origin, of = typing.get_origin(kind), typing.get_args(kind)
+def _in_words(kind: Any) -> str:
+    """A type as a message names it."""
+    origin, of = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in (Union, types.UnionType):
-        return "allowed is " + " or ".join(_wanted(one).removeprefix("allowed is ") for one in of)
+        return " or ".join(map(_in_words, of))
     if origin is typing.Literal:
-        return f"allowed is one of {', '.join(map(str, of))}"
-    if origin is tuple or kind is tuple:
-        return "allowed is a list by commas" + (f", each {names.get(of[0], of[0])}" if of else "")
-    if isinstance(origin or kind, type) and issubclass(origin or kind, Mapping):
-        return "allowed are pairs, such as real=0.5,edm=0.5"
-    return f"allowed is {names.get(kind, kind)}"
+        return f"one of {', '.join(map(str, of))}"
+    if origin in (tuple, Sequence):
+        return "a list by commas" + (f", each {_in_words(of[0])}" if of else "")
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "pairs, such as real=0.5,edm=0.5"
+    names = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+    return names.get(origin, "None" if origin in (None, _NONE) else str(origin))
 
 
 def unpack(section: str, make: Callable, values: Config, **given: Any) -> Any:
@@ -371,28 +396,28 @@ def choose(section: str, table: Mapping[str, Any], values: Config) -> tuple[Any,
 
 def python_text(config: Config, schema: Schema, title: str) -> str:
     """A complete configuration as a file that can be saved and run, each field beside its documentation."""
-    lines = [f'"""{title}"""', "", "import ml_collections", "", "", 'def get_config(arg: str = ""):']
-    lines += ["    config = ml_collections.ConfigDict()"]
-    for name, value in config.items():
-        part = schema.get(name)
-        if isinstance(value, Mapping) and not isinstance(part, Field):
-            lines += [f"    config.{name} = dict(", *_section_lines(value, part, name, "        "), "    )"]
-        else:
-            lines.append(_line(f"    config.{name} = {value!r}", part))
-    return "\n".join([*lines, "    return config"])
+    title = title.replace("\\", "\\\\").replace('"', "'")
+    head = [f'"""{title}"""', "", "", 'def get_config(arg: str = ""):', "    return {"]
+    return "\n".join([*head, *_lines(config, schema, "config", " " * 8), "    }"])
 
 
-def _section_lines(values: Config, part: Any, at: str, indent: str) -> Iterator[str]:
-    schema = part.fields(values["name"], at) if isinstance(part, Choice) else part or {}
+def _lines(values: Config, schema: Schema, at: str, indent: str) -> Iterator[str]:
     for name, value in values.items():
-        inner = schema.get(name)
-        if isinstance(value, Mapping) and value and not isinstance(inner, Field):
-            yield f"{indent}{name}=dict("
-            yield from _section_lines(value, inner, f"{at}.{name}", indent + "    ")
+        part = schema.get(name)
+        if isinstance(value, Mapping) and part is not None and not isinstance(part, Field):
+            inner = part.fields(value["name"], at) if isinstance(part, Choice) else part
+            yield f"{indent}{name!r}: {{"
+            yield from _lines(value, inner, f"{at}.{name}", indent + "    ")
+            yield f"{indent}}},"
+        elif isinstance(value, tuple) and value and isinstance(value[0], Mapping):
+            yield f"{indent}{name!r}: ("
+            for one in value:
+                yield from (
+                    f"{indent}    {{",
+                    *_lines(one, {}, f"{at}.{name}", indent + "        "),
+                    f"{indent}    }},",
+                )
             yield f"{indent}),"
         else:
-            yield _line(f"{indent}{name}={value!r},", inner)
-
-
-def _line(text: str, part: Any) -> str:
-    return f"{text}  # {part.doc}" if isinstance(part, Field) and part.doc else text
+            doc = f"  # {part.doc}" if isinstance(part, Field) and part.doc else ""
+            yield f"{indent}{name!r}: {value!r},{doc}"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Interval = tuple[float, float]
 Estimate = tuple[float, Interval | None, float | None]  # mean, interval, p
@@ -102,7 +102,7 @@ def wilson(num_correct: int, num_images: int, level: float = 0.95) -> Interval:
     """
     if not 0 <= num_correct <= num_images or num_images < 1:
         raise ValueError(f"wilson: got {num_correct} right of {num_images}; allowed 0 <= right <= images, images >= 1")
-    share = stats.binomtest(num_correct, num_images).proportion_ci(_level(level), method="wilson")
+    share = scipy.stats.binomtest(num_correct, num_images).proportion_ci(_level(level), method="wilson")
     return 100.0 * float(share.low), 100.0 * float(share.high)
 
 
@@ -232,7 +232,7 @@ def mcnemar(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int = 1) -> McNemar:
     a, b = _paired_hits(ranks_a, ranks_b, k, 1)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     discordant = only_a + only_b
-    return McNemar(only_a, only_b, stats.binomtest(only_a, discordant).pvalue if discordant else 1.0)
+    return McNemar(only_a, only_b, scipy.stats.binomtest(only_a, discordant).pvalue if discordant else 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -295,8 +295,8 @@ def _student(values: NDArray, level: float, num_images: int | None) -> Estimate:
 
 
 def _from_error(mean: float, error: float, dof: float, level: float) -> Estimate:
-    half = float(stats.t.isf((1 - _level(level)) / 2, dof)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, dof)) if error > 0 else 1.0  # without any spread, runs that are equal
+    half = float(scipy.stats.t.isf((1 - _level(level)) / 2, dof)) * error
+    p = float(2 * scipy.stats.t.sf(abs(mean) / error, dof)) if error > 0 else 1.0  # without any spread, runs that are equal
     return mean, (mean - half, mean + half), p
 
 

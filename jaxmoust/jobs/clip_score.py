@@ -50,8 +50,8 @@ class ClipScore(Job):
                 "--config.clip=DIR --config.set=DIR."
             )
         evaluation_batch_size(config, self.machine)
-        self.images = self.inputs.synthetic(config["set"])
-        names = self.images.class_names
+        self.synthetic = self.inputs.synthetic(config["set"])
+        names = self.synthetic.class_names
         wanted = digest([config["clip"], config["prompts"], names])
 
         def read() -> tuple:
@@ -63,15 +63,15 @@ class ClipScore(Job):
 
     def promise(self) -> dict[str, Any]:
         """What is known of the scores."""
-        return {"n": len(self.images), "set_digest": self.images.digest}
+        return {"n": len(self.synthetic), "set_digest": self.synthetic.digest}
 
     def open(self) -> None:
         """Opens the stream."""
-        self.data = evaluation_stream(self.images, self.images.shape, self.config, self.machine)
+        self.data = evaluation_stream(self.synthetic, self.synthetic.shape, self.config, self.machine)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Scores."""
-        started, images, params = time.monotonic(), self.images, self.params
+        started, images, params = time.monotonic(), self.synthetic, self.params
         extractor = features.of_loaded_clip(self.clip, params)
         vectors = features.make_extract(extractor, self.machine)(self.data)
         texts, scale = text_features(self.clip, params, self.ids), np.exp(float(params["logit_scale"]))

@@ -13,7 +13,7 @@ samplers and filters read.
 
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -200,6 +200,7 @@ JOB = Domain
 def _real_images(real: RealData, which: str) -> Source:
     """The real images that are compared, each once: a copy of a held-out image would be trained on."""
     if which == "unused":
+        assert real.unused, "the check has refused a base set that is all there is"
         return real.unused
     return real.base.subset(np.arange(base_size(real))) if real.copies > 1 else real.base
 
@@ -241,7 +242,7 @@ def _logit(logits: np.ndarray) -> np.ndarray:
 
 
 def _density_ratios(
-    kinds: Kinds, logits: list[Logits], seed: int
+    kinds: Kinds, logits: Sequence[Logits], seed: int
 ) -> tuple[dict[str, np.ndarray], list[gap.Calibration]]:
     """The log density ratio of every image, by kind, in the order of its source; and the calibrations behind them."""
     ratios = {kind: np.empty(of.size) for kind, of in kinds.folds.items()}
@@ -257,7 +258,7 @@ def _density_ratios(
     return ratios, calibrations
 
 
-def _gap(kinds: Kinds, logits: list[Logits], ratios: Mapping[str, np.ndarray]) -> dict:
+def _gap(kinds: Kinds, logits: Sequence[Logits], ratios: Mapping[str, np.ndarray]) -> dict:
     """Accuracy, AUC and accuracy by class over the images that count, each judged by who has not seen it.
 
     "Real" is said where the density ratio is above 1: the images that count are as many of each kind.

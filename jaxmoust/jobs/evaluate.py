@@ -5,13 +5,16 @@ Every test image is counted once, at any batch size and number of devices.
   jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real
 """
 
+import functools
 import time
 from typing import Any
 
 from jaxmoust import build
 from jaxmoust.config import Field
+from jaxmoust.data.source import Source
 from jaxmoust.data.sources.registry import open_source
-from jaxmoust.jobs.parts.classifier import accuracies, open_classifier
+from jaxmoust.jobs.parts.classifier import accuracies, check_classes, open_classifier
+from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import evaluation_stream
 from jaxmoust.runtime.folder import RunFolder
@@ -32,9 +35,26 @@ class Evaluate(Job):
     }
     refers = ("checkpoint",)
 
+    @functools.cached_property
+    def output(self) -> Output:
+        """The classifier's run."""
+        if not self.config["checkpoint"]:
+            raise ValueError(
+                "config.checkpoint is empty: give the folder of a trained classifier, --config.checkpoint=DIR."
+            )
+        return self.inputs.output(self.config["checkpoint"], "classify", "train")
+
+    @functools.cached_property
+    def test(self) -> Source:
+        """The images: those that the configuration names, or the classifier's own data set."""
+        data = dict(self.config["data"])
+        if not data["source"]:
+            data |= {name: self.output.config["data"][name] for name in ("source", "path", "classes")}
+        return open_source(data["source"], data["split"], data["path"], data["classes"])
+
     def check(self) -> None:
-        """Finds the classifier and the images."""
-        self._test()
+        """Refuses a classifier of other classes than the images have."""
+        check_classes(self.output, self.test)
 
     def open(self) -> None:
         """Reads the classifier, and opens the stream."""
@@ -43,7 +63,6 @@ class Evaluate(Job):
 
     def contents(self) -> dict[str, str]:
         """The classifier and the images."""
-        self._test()
         return {**super().contents(), "data.images": self.test.digest}
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
@@ -52,17 +71,6 @@ class Evaluate(Job):
         evaluation = one.task.evaluate(self.machine.replicate(one.state), None, self.data, self.machine)
         found = accuracies(evaluation, self.test, one.shape, folder, self.machine)
         return {**found, "seconds": time.monotonic() - started}
-
-    def _test(self) -> None:
-        if not self.config["checkpoint"]:
-            raise ValueError(
-                "config.checkpoint is empty: give the folder of a trained classifier, --config.checkpoint=DIR."
-            )
-        self.output = self.inputs.output(self.config["checkpoint"], "classify", "train")
-        data = dict(self.config["data"])
-        if not data["source"]:
-            data |= {name: self.output.config["data"][name] for name in ("source", "path", "classes")}
-        self.test = open_source(data["source"], data["split"], data["path"], data["classes"])
 
 
 JOB = Evaluate

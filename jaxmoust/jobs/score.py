@@ -64,9 +64,9 @@ class Score(Job):
             raise ValueError(f"config.folds is {config['folds']!r}; allowed are 0 (no cross-fitting) and 2 and up.")
         evaluation_batch_size(config, self.machine)
         self.output = self.inputs.output(config["checkpoint"], "classify", "train")
-        self.images = self.inputs.synthetic(config["set"])
-        check_classes(self.output, self.images)
-        self.seen = seen_by(self.output, self.images)
+        self.synthetic = self.inputs.synthetic(config["set"])
+        check_classes(self.output, self.synthetic)
+        self.seen = seen_by(self.output, self.synthetic)
         if self.seen and not config["folds"]:
             raise ValueError(
                 f"The classifier {config['checkpoint']} was itself trained on images of {config['set']}, or of a set "
@@ -79,11 +79,11 @@ class Score(Job):
 
     def promise(self) -> dict[str, Any]:
         """What is known of the scores."""
-        return {"n": len(self.images), "set_digest": self.images.digest}
+        return {"n": len(self.synthetic), "set_digest": self.synthetic.digest}
 
     def open(self) -> None:
         """Opens the streams of the set, or the trainings of the folds."""
-        output, images, config = self.output, self.images, self.config
+        output, images, config = self.output, self.synthetic, self.config
         if self.seen:
             sets = [self.inputs.synthetic(ref, images) for ref in as_tuple(output.config["data"]["synthetic"])]
             trained = make_classifier(output.config, self.inputs, self.machine)
@@ -95,7 +95,7 @@ class Score(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Scores."""
-        started, images, done = time.monotonic(), self.images, self.output.result
+        started, images, done = time.monotonic(), self.synthetic, self.output.result
         values = SCORES[self.config["score"]](self.logits(folder), images.labels).astype(np.float32)
         write_array(folder.path / "scores.npy", values, self.machine)
         return {

@@ -14,7 +14,6 @@ answer; a study writes that of the folder it lies in by itself.
 """
 
 import argparse
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,11 @@ from typing import Any
 from jaxmoust.config import Config, Schema, read_config
 from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
-from jaxmoust.jobs.parts.job import LOCK, Job, do
+from jaxmoust.jobs.parts.job import Job, alone, check_free, do
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
 from jaxmoust.report import findings, index
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, environment, identity
-from jaxmoust.runtime.lock import holder, lease
 from jaxmoust.study.dry_run import make_plan, plan_text
 from jaxmoust.study.expand import OWN, STUDY, TABLES, complete_study, expand
 from jaxmoust.study.experiment import Experiment
@@ -118,8 +116,7 @@ class Study:
         """Refuses now what a stage's job would refuse only when its turn comes, which may be hours later."""
         store, experiment = self.store, self.experiment
         try:
-            if who := holder(workdir / LOCK):
-                raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
+            check_free(workdir, self.machine)
             store.check_folder()
             for run_of_arm in experiment.runs:
                 make_row(experiment, run_of_arm, store)  # refuses a result.json that is none
@@ -149,9 +146,7 @@ class Study:
         except (ValueError, OSError) as e:
             raise BadInput(str(e)) from e
         real = (self.real.base, self.real.test, self.real.shape)
-        with lease(workdir / LOCK) if self.machine.primary else contextlib.nullcontext(False) as ours:
-            if not self.machine.any(self.machine.primary and ours):
-                raise BadInput(f"{workdir} is in use by {holder(workdir / LOCK) or 'another process'}.")
+        with alone(workdir, self.machine):
             page, failed = conduct(self.experiment, self.store, folder.path, real, command, self.config)
         print(findings.table_text(page))
         print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")

@@ -8,6 +8,7 @@ the source "real" of the pool; a synthetic set goes by the name it was written w
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Mapping
@@ -26,7 +27,6 @@ from jaxmoust.jobs.parts.classifier import accuracies, make_classifier
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
-from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 
@@ -40,13 +40,23 @@ class Train(Job):
 
     sections = build.CLASSIFIER
     images = ("base", "test")
-    refers = ("data.synthetic", "data.scores", "method.pretrained")
+    refers = ("data.synthetic", "method.pretrained")
+
+    @functools.cached_property
+    def mixture(self) -> Mixture:
+        """What joins the real images."""
+        return Mixture(**{f.name: self.config["data"][f.name] for f in dataclasses.fields(Mixture)})
+
+    def contents(self) -> dict[str, str]:
+        """The images, what it starts from, and the scores, wherever they lie."""
+        folders = [_scores_of(ref, of_set, self.inputs) for ref, of_set in _scored(self.mixture)]
+        scores = self.inputs.digest(folders)
+        return {**super().contents(), **({"data.scores": scores} if scores else {})}
 
     def check(self) -> None:
         """Builds the training, the pool and the sampler; of sets and scores that are yet to come, from their sizes."""
         self.real, self.training = make_classifier(self.config, self.inputs, self.machine)
         self.training, self.before = _started(self.config, self.training, self.inputs)
-        self.mixture = Mixture(**{f.name: self.config["data"][f.name] for f in dataclasses.fields(Mixture)})
         self.pool, self.scores = open_pool(self.mixture, self.real.base, self.real.test, self.inputs)
         recipe = self.training.recipe
         self.num_draws = recipe.num_steps * recipe.batch_size
@@ -113,8 +123,8 @@ def _started(config: Config, training: build.Training, inputs: Inputs) -> tuple[
             f"{output.config['model']}; allowed is one of the same network. Override the model of both or of none."
         )
     if output.folder:
-        path = f"{output.folder}{BEST if output.which == 'best' else ''}"
-        training = dataclasses.replace(training, task=dataclasses.replace(training.task, pretrained=path))
+        start = {"pretrained": str(output.folder), "pretrained_checkpoint": output.which}
+        training = dataclasses.replace(training, task=dataclasses.replace(training.task, **start))
     return training, output.result
 
 
@@ -124,12 +134,23 @@ def open_pool(mixture: Mixture, base: Source, test: Source, inputs: Inputs) -> t
     Raises: ValueError: what does not fit together; scores of other sets or images, or by who may know the test images.
     """
     sets = [inputs.synthetic(ref, base, mixture.n_synthetic) for ref in mixture.set_refs]
-    pool, scores, refs = Pool.from_sources([base, *sets]), {}, mixture.score_refs
+    pool, scores = Pool.from_sources([base, *sets]), {}
     level = threshold(mixture.keep_above, len(base.class_names))
-    for i, source in enumerate(sets if refs else ()):
-        of_set = _read_scores(refs[i % len(refs)], mixture.set_refs[i], test, inputs, len(source), level)
-        scores[source.name] = of_set[: len(source)]
+    for source, (ref, set_ref) in zip(sets, _scored(mixture), strict=False):
+        scores[source.name] = _read_scores(ref, set_ref, test, inputs, len(source), level)[: len(source)]
     return filtered(pool, mixture.drop_lowest, mixture.drop_per_class, scores, mixture.keep_above), scores
+
+
+def _scored(mixture: Mixture) -> list[tuple[str, str]]:
+    """The scores of each set with the set, as they are referred to; none where nothing is scored."""
+    refs = mixture.score_refs
+    return [(refs[i % len(refs)], of_set) for i, of_set in enumerate(mixture.set_refs)] if refs else []
+
+
+def _scores_of(ref: str, set_ref: str, inputs: Inputs) -> str:
+    """Where scores lie: in the set's own folder scores/, if there are any of that name; or where the name says."""
+    beside = inputs.path(set_ref) / "scores" / ref
+    return str(beside.absolute()) if beside.is_dir() else ref
 
 
 def _read_scores(ref: str, set_ref: str, test: Source, inputs: Inputs, size: int, level: float | None) -> np.ndarray:
@@ -143,12 +164,11 @@ def _read_scores(ref: str, set_ref: str, test: Source, inputs: Inputs, size: int
         # much nobody knows yet.
         lowest = -1.0 if inputs.planned[ref].config.get("score") == "margin" else 0.1
         return np.linspace(lowest, 0.9 if level is None else max(0.9, level + 1.0), size)
-    set_folder = inputs.path(set_ref)
-    beside = set_folder / "scores" / ref
-    folder = beside if beside.is_dir() else inputs.path(ref)
+    set_folder, folder = inputs.path(set_ref), inputs.path(_scores_of(ref, set_ref, inputs))
     if not folder.is_dir():
+        beside = set_folder / "scores"
         raise ValueError(
-            f"data.scores {ref!r} is neither a folder nor in {beside.parent}. Run `jaxmoust score --workdir={beside} "
+            f"data.scores {ref!r} is neither a folder nor in {beside}. Run `jaxmoust score --workdir={beside / ref} "
             f"--config.set={set_folder} ...` first."
         )
     result = inputs.output(str(folder.absolute()), ("score", "clip_score", "domain"), "score").result

@@ -84,10 +84,11 @@ class Inputs:
         Raises: ValueError: there is none; the verb that makes one is named.
         """
         tasks = (tasks,) if isinstance(tasks, str) else tasks
-        if ref in self.planned:
-            return self.planned[ref]
-        folder, which = self.path(ref), "best" if ref.endswith(BEST) else "newest"
-        config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
+        which = "best" if ref.endswith(BEST) else "newest"
+        if planned := self.planned.get(ref.removesuffix(BEST)):
+            return dataclasses.replace(planned, which=which)
+        folder = self.path(ref)
+        config, result = read_object(folder / "config.json"), read_object(folder / "result.json")
         if config is None or result is None or config.get("task") not in tasks:
             raise ValueError(
                 f"{folder} holds no finished {' or '.join(map(repr, tasks))} run. "
@@ -116,17 +117,18 @@ class Inputs:
 
     def learnt_from(self, ref: str) -> str:
         """The digest of the real images that a set's generator learnt from; "" where nothing says."""
-        return (read_json(self.path(ref) / "result.json") or {}).get("data_digest", "")
+        return (read_object(self.path(ref) / "result.json") or {}).get("data_digest", "")
 
     def digest(self, refs: str | Sequence[str]) -> str:
         """The content address of what one or several references name; "" of what is no path here, as a hub's name."""
         refs = as_tuple(refs) if isinstance(refs, str) else tuple(refs)
-        found = [ref if self._names(ref) else self._digest(ref) for ref in refs]
+        found = [ref if self._names(ref.removesuffix(BEST)) else self._digest(ref) for ref in refs]
         return ",".join(found) if all(found) else ""
 
     def _digest(self, ref: str) -> str:
         if ref not in self._digests:
-            self._digests[ref] = content_digest(self.path(ref))
+            content = content_digest(self.path(ref))
+            self._digests[ref] = content + BEST if content and ref.endswith(BEST) else content
         return self._digests[ref]
 
     @staticmethod
@@ -153,9 +155,9 @@ def content_digest(here: Path) -> str:
 
     Of a run, what it was made of and what it found count, and how long it took does not.
     """
-    config, result = (_object(here / name) if here.is_dir() else None for name in ("config.json", "result.json"))
+    config, result = (read_object(here / name) if here.is_dir() else None for name in ("config.json", "result.json"))
     if config is not None and result is not None and "task" in config:
-        contents = _object(here / "contents.json") or {}
+        contents = read_object(here / "contents.json") or {}
         found = {name: value for name, value in result.items() if name != "seconds"}
         return digest_bytes(digest([config, contents, found]).encode())
     names = sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file()) if here.is_dir() else [""]
@@ -164,7 +166,8 @@ def content_digest(here: Path) -> str:
     return digest_files(files, *(name.encode() for name in names)) if here.exists() else ""
 
 
-def _object(path: Path) -> dict | None:
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON object; None where there is no such file, or something else in it."""
     read = read_json(path)
     return read if isinstance(read, dict) else None
 

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -74,8 +74,10 @@ class Job(ABC):
             sources = {"base": real.base, "unused": real.unused, "test": real.test}
             found |= {f"data.{name}": source.digest for name in self.images if (source := sources[name]) is not None}
         for field in self.refers:
-            if refs := _at(self.config, field):
-                found |= {field: self.inputs.digest(refs)}
+            refs: Any = self.config
+            for name in field.split("."):
+                refs = refs[name]
+            found |= {field: self.inputs.digest(refs)} if refs else {}
         return {field: digest for field, digest in found.items() if digest}
 
     @staticmethod
@@ -87,10 +89,28 @@ class Job(ABC):
         return config["train"]["num_steps"] * config["train"]["batch_size"] if "train" in config else 1.0
 
 
-def _at(config: Config, field: str) -> Any:
-    for name in field.split("."):
-        config = config.get(name) if isinstance(config, Mapping) else None  # type: ignore[assignment]
-    return config
+def check_free(workdir: Path, machine: parallel.Machine) -> None:
+    """Refuses a folder in which another process works. Raises: ValueError: who that is.
+
+    Of the processes of one run the first looks: the others must not take its own lock for somebody else's.
+    """
+    if machine.any(machine.primary and (workdir / LOCK).exists() and _is_held(workdir / LOCK)):
+        who = holder(workdir / LOCK) or "another process"
+        raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
+
+
+def _is_held(lock: Path) -> bool:
+    with lease(lock) as free:  # a file that a killed process left behind is nobody's
+        return not free
+
+
+@contextlib.contextmanager
+def alone(workdir: Path, machine: parallel.Machine) -> Iterator[None]:
+    """Keeps other processes out of a folder. Raises: BadInput: one was faster."""
+    with lease(workdir / LOCK) if machine.primary else contextlib.nullcontext(False) as ours:
+        if not machine.any(machine.primary and ours):
+            raise BadInput(f"{workdir} is in use by {holder(workdir / LOCK) or 'another process'}.")
+        yield
 
 
 @dataclass(frozen=True)
@@ -109,8 +129,7 @@ def do(make: type[Job], config: Config, workdir: Path, inputs: Inputs | None = N
     """
     machine = parallel.Machine.all()
     try:
-        if who := holder(workdir / LOCK):
-            raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
+        check_free(workdir, machine)
         job = make(config, inputs)
         contents = job.contents()
         made = RunFolder.check(workdir, config, contents, job.places)
@@ -123,9 +142,7 @@ def do(make: type[Job], config: Config, workdir: Path, inputs: Inputs | None = N
         folder = RunFolder.open(workdir, config, here, machine.primary, contents, job.places)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
-    with lease(workdir / LOCK) if machine.primary else contextlib.nullcontext(False) as ours:
-        if not machine.any(machine.primary and ours):
-            raise BadInput(f"{workdir} is in use by {holder(workdir / LOCK) or 'another process'}.")
+    with alone(workdir, machine):
         result = job.run(folder)
         folder.write_result(result)
     machine.barrier("finished")

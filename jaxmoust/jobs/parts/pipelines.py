@@ -13,11 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.config import Config, fields, unpack
-from jaxmoust.jobs.parts.inputs import Inputs
+from jaxmoust.jobs.parts.inputs import Inputs, read_object
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.models.stable_diffusion import lora as adapters
-from jaxmoust.runtime.paths import read_json
 
 PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
 # The tasks that fine-tune parts of a pipeline.
@@ -62,7 +61,7 @@ def _open(
     if path in inputs.planned:
         return inputs.shared[path]  # which the check of the fine-tuning opened, with its new words
     here = inputs.path(path)
-    if (read_json(here / "config.json") or {}).get("task") in TUNING_TASKS:
+    if (read_object(here / "config.json") or {}).get("task") in TUNING_TASKS:
         output = inputs.output(path, TUNING_TASKS, "fit")
         loaded = left(here, {**output.config["pipeline"], "dtype": dtype, "remat": remat}, inputs)
     else:
@@ -99,7 +98,7 @@ def fine_tuned(path: str, inputs: Inputs) -> dict[str, Any]:
     if path in inputs.planned:
         return inputs.planned[path].result
     here = inputs.path(path)
-    return (read_json(here / "result.json") if here.is_dir() else None) or {}
+    return read_object(here / "result.json") or {}
 
 
 def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from flax import linen as nn
-from scipy import ndimage
 
 from jaxmoust.core.tree import map_named, named_leaves
 from jaxmoust.models.classifiers.inception import InceptionV3
@@ -181,7 +181,7 @@ def resample_positions(positions: np.ndarray, length: int, num_tokens: int) -> n
             f"got {positions.shape[1]} positions for {length}; without {num_tokens} token both must be squares"
         )
     grid = positions[0, num_tokens:].reshape(old, old, -1).astype(np.float32)
-    grid = ndimage.zoom(grid, (new / old, new / old, 1), order=1, mode="nearest")
+    grid = scipy.ndimage.zoom(grid, (new / old, new / old, 1), order=1, mode="nearest")
     return np.concatenate([positions[:, :num_tokens], grid.reshape(1, new * new, -1)], axis=1)
 
 
