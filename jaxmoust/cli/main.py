@@ -45,9 +45,8 @@ def call(args: list[str]) -> int:
         verb, rest = _verb(args)
         if {"-h", "--help"} & set(rest):
             return _quietly(lambda: print(_explained(verb)))
-        modules = [entry.load() for entry in _of(verb) if not entry.tasks]
-        if modules and not hasattr(modules[0], "complete"):
-            return _light(verb, modules[0], rest)
+        if light := [entry for entry in _of(verb) if not entry.tasks]:
+            return _light(verb, light[0].load(), rest)
         return _guarded(lambda: _configured(verb, rest))
     except (Usage, BadInput) as e:
         return _complain(e, BAD_USAGE)
@@ -137,9 +136,8 @@ def _configured(verb: str, args: list[str]) -> None:
         own[0].main(config, parsed, command)
         return
     from jaxmoust.jobs.parts.job import do
-    from jaxmoust.jobs.parts.registry import job_of
 
-    outcome = do(job_of(config["task"]), config, Path(parsed.workdir))
+    outcome = do(config, Path(parsed.workdir))
     shown = {k: v for k, v in outcome.result.items() if isinstance(v, int | float | str) and k != "sampler"}
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
     print(f"{parsed.workdir}/result.json" + (f" (found: it was finished on {outcome.found})" if outcome.found else ""))

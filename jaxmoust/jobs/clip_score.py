@@ -67,6 +67,7 @@ class ClipScore(Job):
 
     def open(self) -> None:
         """Opens the stream."""
+        assert self.synthetic.shape, "the images of a set are all of one shape"
         self.data = evaluation_stream(self.synthetic, self.synthetic.shape, self.config, self.machine)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def _is_real(pictured: Mapping[str, Source]) -> np.ndarray:
 
 def _write_features(path: Path, planes: Mapping[str, gap.Plane], pictured: Mapping[str, Source]) -> None:
     """Writes is_real and label [N], and of each classifier NAME its plane: NAME [N, 2] and NAME_shares [2]."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "is_real": _is_real(pictured),
         "label": np.concatenate([pictured["real"].labels, pictured["synthetic"].labels]),
     }

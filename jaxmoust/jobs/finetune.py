@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -53,8 +53,7 @@ class TunePipeline(Job):
     """What the two trainings of parts of a pipeline have in common."""
 
     images = ("base", "unused")
-    refers = ("pipeline.path", "pipeline.lora")
-    title: str
+    refers: ClassVar[tuple[str, ...]] = ("pipeline.path", "pipeline.lora")
     asked: prompts.Prompts = ()
     words: dict[str, str] = {}
 
@@ -80,7 +79,8 @@ class TunePipeline(Job):
             raise ValueError(
                 "method.precompute encodes each image once: allowed is data.random_crop=0, or no precompute."
             )
-        make, self.frozen = self.make_task(), {}
+        make = self.make_task()
+        self.frozen: dict[str, Any] = {}
 
         def make_frozen(task: Any) -> Any:
             self.frozen = dict(task.frozen(self.loaded.params, self.asked))

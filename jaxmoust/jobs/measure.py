@@ -135,12 +135,15 @@ class Measure(Job):
         memorised: dict[str, Memorisation] = {}
         summaries: dict[str, dict] = {}
 
+        def of_both(read: Callable[[str], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            return read("synthetic"), read("heldout")
+
         def remember(space: str, vectors: dict, read: Callable, data: dict) -> None:
             """Measures memorisation in a space, and writes what is known so far."""
             memorised[space] = memorisation(
                 **vectors,
-                labels=tuple(sets[name].labels for name in COMPARED),
-                mirrored=tuple(read(data[name], mirrored=True) for name in COMPARED) if self.config["flips"] else None,
+                labels=of_both(lambda name: sets[name].labels),
+                mirrored=of_both(lambda name: read(data[name], mirrored=True)) if self.config["flips"] else None,
             )
             summaries[space] = memorised[space].summary(self.synthetic.class_names)
             if self.machine.primary:
@@ -260,7 +263,9 @@ def _write_pairs(
 ) -> None:
     """Writes ratios.npz, all of them, and the closest pairs as pairs.npz and as a picture."""
     resize = Resize(real.shape[0], real.shape[2], crop_fraction=real.test_crop)
-    ratios, pairs, blocks = {}, {}, []
+    ratios: dict[str, Any] = {}
+    pairs: dict[str, Any] = {}
+    blocks = []
     for space, found in memorised.items():
         ratios |= {f"{space}/synthetic": found.ratio, f"{space}/heldout": found.heldout_ratio}
         index = found.closest(num_pairs)

@@ -170,7 +170,7 @@ class Study:
     def _compute(self, stage: Stage, folder: Path) -> dict[str, Any]:
         for need in stage.needs:  # finished by now: what lies there counts, and no more what was known beforehand
             self.inputs.forget(need.name)
-        return do(job_of(stage.config["task"]), stage.config, folder, self.inputs).result
+        return do(stage.config, folder, self.inputs).result
 
 
 def _work_of(config: Config, size_of: Callable[[str], int]) -> float:

@@ -169,9 +169,14 @@ class RunFolder:
         stored = _stored_config(Path(path))
         if stored is None:
             return False
-        before = read_json(Path(path) / "contents.json") or {}
-        hidden = (*places, *before, *(contents or {}))
-        lines = differences(identity(stored, before, hidden), identity(_plain(config), contents or {}, hidden))
+        before, now = _object(Path(path) / "contents.json") or {}, contents or {}
+        hidden = (*places, *before, *now)
+        lines = differences(identity(stored, {}, hidden), identity(_plain(config), {}, hidden))
+        lines += [
+            f"{name}: folder has content {before.get(name, 'of none')}, given {now.get(name, 'none')}"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        ]
         if lines:
             raise FolderMismatch(Path(path), lines)
         return True
@@ -254,10 +259,7 @@ def _pretty(obj: Any) -> str:
 
 def _stored_config(path: Path) -> dict[str, Any] | None:
     """Reads a folder's config; None for a folder that is new."""
-    if (path / "config.json").exists():
-        stored = read_json(path / "config.json")
-        if not isinstance(stored, dict):
-            raise ValueError(f"{path / 'config.json'} is damaged: not a JSON object. Put back a whole copy.")
+    if (stored := _object(path / "config.json")) is not None:
         return stored
     for name in ("checkpoints", "metrics.jsonl", "result.json"):
         if (path / name).exists():
@@ -266,6 +268,15 @@ def _stored_config(path: Path) -> dict[str, Any] | None:
                 "Put config.json back, or give another folder."
             )
     return None
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON object; None where there is no such file."""
+    if not path.exists():
+        return None
+    if not isinstance(stored := read_json(path), dict):
+        raise ValueError(f"{path} is damaged: not a JSON object. Put back a whole copy.")
+    return stored
 
 
 def _with_earlier(path: Path, environment: dict[str, Any]) -> dict[str, Any]:

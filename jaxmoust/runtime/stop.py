@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM or Ctrl-C sets a flag, long work looks at it between steps and leaves a checkpoint.
+"""Being asked to stop: SIGTERM, SIGHUP or Ctrl-C sets a flag; long work looks at it and leaves a checkpoint.
 
 The command line installs the handlers while it works; a library user who does not keeps Python's own behaviour. The
 second Ctrl-C interrupts at once, for what cannot wait.
@@ -20,18 +20,19 @@ class Stopped(Exception):
 
 
 def install() -> Callable[[], None]:
-    """Turns SIGTERM and the first SIGINT into a request that `requested` reports; call it from the main thread.
+    """Turns SIGTERM, SIGHUP and the first SIGINT into a request that `requested` reports; call it from the main thread.
 
-    What was requested before is forgotten: it was asked of other work. A SIGINT that is ignored (by a command that a
-    shell started in the background) stays so.
+    What was requested before is forgotten: it was asked of other work. A SIGINT or SIGHUP that is ignored (by a command
+    that a shell started in the background, or by nohup) stays so.
 
     Returns: puts back what was installed before.
     """
     global _requested, _interrupted
     _requested = _interrupted = False
-    before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM), signal.SIGINT: signal.getsignal(signal.SIGINT)}
-    if before[signal.SIGINT] in (signal.SIG_IGN, None):  # None: somebody else's, who is not written in Python
-        del before[signal.SIGINT]
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if before[number] in (signal.SIG_IGN, None):  # None: somebody else's, who is not written in Python
+            del before[number]
     for number in before:
         signal.signal(number, _request)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxmoust import jobs
-from jaxmoust.build import load_config, override
 from jaxmoust.data.sources import registry as sources
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.parts.registry import BadInput
 
 BASE = {"n_base": 100}
 
@@ -30,21 +31,21 @@ def folders(tmp_path_factory) -> Path:
     keys = np.stack([np.flatnonzero(test.labels == c)[:12] for c in range(10)]).T.ravel()
     write_set(root / "same", test.images(keys), "same")
     write_set(root / "apart", 255 - test.images(keys), "apart")
-    judge = override(load_config("configs/classifier/digits_resnet.py:quick"), {"data": BASE})
-    jobs.run(jobs.JOBS["train"], judge, root / "judge")
+    judge = as_config("configs/classifier/digits_resnet.py:quick", {"data": BASE})
+    do(judge, root / "judge")
     run(root, "same", root / "same_gap", classifier=str(root / "judge"))
     run(root, "apart", root / "apart" / "scores" / "density_ratio")
     return root
 
 
 def make_config(root: Path, name: str, **changes: object) -> dict:
-    config = load_config("configs/domain/digits.py:quick")
-    config = override(config, {"set": str(root / name), "data": BASE, "train": {"num_steps": 60}})
-    return override(config, {"optim": {"learning_rate": 1e-2}, **changes})
+    config = as_config("configs/domain/digits.py:quick")
+    config = as_config(config, {"set": str(root / name), "data": BASE, "train": {"num_steps": 60}})
+    return as_config(config, {"optim": {"learning_rate": 1e-2}, **changes})
 
 
 def run(root: Path, name: str, work: Path, **changes: object) -> dict:
-    return jobs.run(jobs.JOBS["domain"], make_config(root, name, **changes), work)
+    return do(make_config(root, name, **changes), work).result
 
 
 def result(folder: Path) -> dict:
@@ -101,9 +102,9 @@ def test_domain_scores_are_read_by_name_as_any_others(folders, tmp_path, field, 
     middle = np.sort(scores.astype(np.float64))[59:61].mean()
     value = str(middle) if value == "middle" else value
     made = str(folders / "apart")
-    config = load_config(f"configs/classifier/digits_resnet.py:quick,synthetic={made},share=0.5,name=apart")
-    config = override(config, {"data": {**BASE, "scores": "density_ratio", "drop_per_class": False, field: value}})
-    found = jobs.run(jobs.JOBS["train"], config, tmp_path / "work")
+    config = as_config(f"configs/classifier/digits_resnet.py:quick,synthetic={made},share=0.5,name=apart")
+    config = as_config(config, {"data": {**BASE, "scores": "density_ratio", "drop_per_class": False, field: value}})
+    found = do(config, tmp_path / "work").result
     assert found["n_synthetic"] == (96 if field == "drop_lowest" else (scores > middle).sum())
 
 
@@ -112,7 +113,7 @@ def test_domain_scores_are_read_by_name_as_any_others(folders, tmp_path, field, 
     [
         ({"set": ""}, r"config\.set is empty"),
         ({"set": "no/such/folder"}, "provenance.json"),
-        ({"real": "test"}, r"'test'; allowed are 'base'"),
+        ({"real": "test"}, r"'test'; allowed is one of base, unused"),
         ({"folds": 1}, r"config\.folds is 1"),
         ({"folds": 60}, "60 folds of 100 real images"),
         ({"real": "unused", "data": {"n_base": 0}}, "the base set is all there is"),
@@ -120,7 +121,7 @@ def test_domain_scores_are_read_by_name_as_any_others(folders, tmp_path, field, 
     ],
 )
 def test_domain_refuses_before_anything_is_written(folders, tmp_path, changes, said):
-    with pytest.raises(jobs.BadInput, match=said):
+    with pytest.raises(ValueError, match=said):
         run(folders, "same", tmp_path / "work", **changes)
     assert not (tmp_path / "work").exists()
 
@@ -134,14 +135,14 @@ def test_domain_refuses_before_anything_is_written(folders, tmp_path, changes, s
 )
 def test_domain_refuses_what_would_let_the_classifier_know(folders, tmp_path, section, fields, said):
     config = make_config(folders, "same")
-    with pytest.raises(jobs.BadInput, match=said):
-        jobs.run(jobs.JOBS["domain"], {**config, section: {**config[section], **fields}}, tmp_path / "work")
+    with pytest.raises(BadInput, match=said):
+        do({**config, section: {**config[section], **fields}}, tmp_path / "work")
 
 
 def test_domain_refuses_a_second_classifier_that_knows_synthetic_images(folders, tmp_path):
-    config = load_config(f"configs/classifier/digits_resnet.py:quick,synthetic={folders / 'same'},name=same")
-    jobs.run(jobs.JOBS["train"], config, tmp_path / "mixed")
-    with pytest.raises(jobs.BadInput, match="knows real images alone"):
+    config = as_config(f"configs/classifier/digits_resnet.py:quick,synthetic={folders / 'same'},name=same")
+    do(config, tmp_path / "mixed")
+    with pytest.raises(BadInput, match="knows real images alone"):
         run(folders, "same", tmp_path / "work", classifier=str(tmp_path / "mixed"))
 
 

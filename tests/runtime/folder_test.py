@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.runtime import folder
-from jaxmoust.runtime.folder import FolderMismatch, RunFolder, canonical_json, differences, digest, environment
-from jaxmoust.runtime.paths import atomic_write
+from jaxmoust.runtime.folder import (
+    FolderMismatch,
+    RunFolder,
+    canonical_json,
+    differences,
+    digest,
+    environment,
+    identity,
+)
+from jaxmoust.runtime.paths import atomic_write, read_json
 
 CONFIG = {"seed": 0, "optim": {"lr": 1e-3, "betas": (0.9, 0.999)}, "data": {"name": "digits", "path": None}}
 HERE = {"device": "1 x x86_64 (cpu, 2 cores)", "cpus": 2}
@@ -29,7 +37,7 @@ def names(path: Path) -> set[str]:
 
 def test_open_writes_config_and_environment(tmp_path):
     run = RunFolder.open(tmp_path / "a" / "b", CONFIG, HERE)
-    assert names(run.path) == {"config.json", "environment.json"}
+    assert names(run.path) == {"config.json", "contents.json", "environment.json"}
     assert json.loads((run.path / "config.json").read_text()) == json.loads(json.dumps(CONFIG))
     assert json.loads((run.path / "environment.json").read_text()) == HERE
     assert run.checkpoints == run.path / "checkpoints"
@@ -126,19 +134,51 @@ def test_open_refuses_a_value_json_cannot_hold_by_its_name(tmp_path, bad):
 
 def test_result_comes_back_as_it_was_written(tmp_path):
     run = RunFolder.open(tmp_path, CONFIG, HERE)
-    assert run.read_result() is None
     run.write_result({"top1": np.float32(0.5), "n": np.int64(797), "per_class": (0.25, 1)})
-    assert run.read_result() == {"top1": 0.5, "n": 797, "per_class": [0.25, 1]}
+    assert read_json(tmp_path / "result.json") == {"top1": 0.5, "n": 797, "per_class": [0.25, 1]}
     with pytest.raises(ValueError, match="top1 is nan"):
         run.write_result({"top1": float("nan")})
-    assert run.read_result()["top1"] == 0.5
+    assert read_json(tmp_path / "result.json")["top1"] == 0.5
 
 
-def test_a_damaged_result_says_where(tmp_path):
-    run = RunFolder.open(tmp_path, CONFIG, HERE)
-    (tmp_path / "result.json").write_text('{"top1":\n 0.')
-    with pytest.raises(ValueError, match=r"result\.json is damaged: not JSON at line 2"):
-        run.read_result()
+def test_damaged_contents_are_refused(tmp_path):
+    RunFolder.open(tmp_path, CONFIG, HERE)
+    (tmp_path / "contents.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"contents\.json is damaged: not a JSON object"):
+        RunFolder.open(tmp_path, CONFIG, HERE)
+
+
+def test_place_of_what_is_known_by_its_content_does_not_count(tmp_path):
+    """Moved images are the same run; other images under the old path are another one, and each is named."""
+    RunFolder.open(tmp_path, CONFIG, HERE, contents={"data.path": "abc", "data.test": "1"})
+    moved = {**CONFIG, "data": {"name": "digits", "path": "elsewhere"}}
+    assert RunFolder.check(tmp_path, moved, {"data.path": "abc", "data.test": "1"})
+    with pytest.raises(FolderMismatch) as error:
+        RunFolder.check(tmp_path, CONFIG, {"data.path": "def", "data.base": "2", "data.test": "1"})
+    assert error.value.differences == [
+        "data.base: folder has content of none, given 2",
+        "data.path: folder has content abc, given def",
+    ]
+    assert not RunFolder.check(tmp_path / "none", CONFIG)
+
+
+def test_place_that_says_nothing_of_the_run_does_not_count(tmp_path):
+    RunFolder.open(tmp_path, CONFIG, HERE, places=("data.path",))
+    moved = {**CONFIG, "data": {"name": "digits", "path": "elsewhere"}}
+    assert RunFolder.check(tmp_path, moved, places=("data.path",))
+    with pytest.raises(FolderMismatch, match=r'data\.path: folder has null, given "elsewhere"'):
+        RunFolder.check(tmp_path, moved)
+
+
+def test_identity_is_of_contents_and_of_every_field_that_names_none():
+    known = identity(CONFIG, {"data.path": "abc"}, ("optim.lr",))
+    assert known == {
+        "seed": 0,
+        "optim": {"betas": (0.9, 0.999)},
+        "data": {"name": "digits"},
+        "contents": {"data.path": "abc"},
+    }
+    assert digest(known) != digest(identity(CONFIG, {"data.path": "def"}, ("optim.lr",)))
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

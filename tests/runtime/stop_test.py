@@ -13,18 +13,19 @@ from jaxmoust.runtime import stop
 def unasked(monkeypatch):
     """Nobody has asked yet; afterwards the signals do what they did before."""
     monkeypatch.setattr(stop, "_requested", False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def test_sigterm_becomes_a_request(unasked):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_sighup_become_a_request(unasked, number):
     stop.install()
     assert not stop.requested()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     assert stop.requested() and not stop.interrupted()
-    os.kill(os.getpid(), signal.SIGTERM)  # impatience costs nothing
+    os.kill(os.getpid(), number)  # impatience costs nothing
 
 
 def test_sigint_becomes_a_request_once_and_then_interrupts(unasked, capfd):
@@ -35,10 +36,11 @@ def test_sigint_becomes_a_request_once_and_then_interrupts(unasked, capfd):
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_sigint_that_is_ignored_stays_so(unasked):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signal_that_is_ignored_stays_so(unasked, number):
+    signal.signal(number, signal.SIG_IGN)
     stop.install()
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), number)
     assert not stop.requested()
 
 

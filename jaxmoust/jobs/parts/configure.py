@@ -1,5 +1,6 @@
 """A command line's configuration: what the file says, completed by its task's schema, overridden by words."""
 
+from types import MappingProxyType
 from typing import Any
 
 from jaxmoust.config import Config, Field, Schema, complete, merge, read_config, typed
@@ -28,13 +29,16 @@ def configuration(path: str, words: list[str], verb: str = "") -> tuple[Entry, d
         if hasattr(module, "complete"):
             config = module.complete(raw, changes)
             return entry, config, module.schema(config)
-        schema = {**TASK, **schema_of(raw["task"])}
-        return entry, complete(merge(raw, changes, schema), schema), schema
+        return entry, as_config(raw, changes), {**TASK, **schema_of(raw["task"])}
     except ValueError as e:
         raise BadInput(str(e)) from e
 
 
-def as_config(config: Config) -> Config:
-    """A complete configuration of a job from a partial one, for programs: `as_config(dict(task="classify", ...))`."""
-    schema = {**TASK, **schema_of(config["task"])}
-    return complete(config, schema)
+def as_config(config: Config | str, changes: Config = MappingProxyType({})) -> dict[str, Any]:
+    """A job's complete configuration, for programs: of a file `PATH[:arg]` or of its fields, with nested changes.
+
+    Raises: ValueError: whatever is wrong with it.
+    """
+    given = read_config(config) if isinstance(config, str) else config
+    schema = {**TASK, **schema_of(given.get("task", ""))}
+    return complete(merge(given, changes, schema), schema)

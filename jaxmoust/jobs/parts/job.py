@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from jaxmoust.config import Config, Schema
 from jaxmoust.jobs.parts.inputs import Inputs
-from jaxmoust.jobs.parts.registry import BadInput
+from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, environment
 from jaxmoust.runtime.lock import holder, lease
@@ -121,8 +121,8 @@ class Outcome:
     found: str = ""
 
 
-def do(make: type[Job], config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
-    """Does a job in its folder, or returns the result that the folder already holds of the same job and data.
+def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
+    """Does the job of a complete configuration in a folder, or finds the result of the same job and data there.
 
     Raises:
         BadInput: the configuration, its data or the folder does not allow it; nothing was written.
@@ -130,7 +130,7 @@ def do(make: type[Job], config: Config, workdir: Path, inputs: Inputs | None = N
     machine = parallel.Machine.all()
     try:
         check_free(workdir, machine)
-        job = make(config, inputs)
+        job = job_of(config["task"])(config, inputs)
         contents = job.contents()
         made = RunFolder.check(workdir, config, contents, job.places)
         if made and (result := read_json(workdir / "result.json")) is not None and job.inputs.is_whole(workdir):

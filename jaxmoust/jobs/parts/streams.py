@@ -78,13 +78,14 @@ def training_stream(
     pool: Pool, sampler: Sampler, real: RealData, recipe: Recipe, machine: parallel.Machine, pixels: bool = True
 ) -> Callable[[int], Iterator]:
     """Opens the stream (images that fit into memory are read, and refused, here) and returns what seeks in it."""
-    size = {"image_px": real.shape[0], "channels": real.shape[2]}
-    crop = RandomResizedCrop(**size, area=(real.random_crop, 1.0)) if real.random_crop else None
+    image_px, _, channels = real.shape
+    crop = RandomResizedCrop(image_px, channels, area=(real.random_crop, 1.0)) if real.random_crop else None
     stream = loader.train_stream(
         pool,
         sampler,
         recipe.batch_size,
-        **size,
+        image_px=image_px,
+        channels=channels,
         process_index=machine.process_index,
         process_count=machine.process_count,
         train_transform=crop,

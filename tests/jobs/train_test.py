@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from jaxmoust import jobs
-from jaxmoust.build import load_config, override
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.runtime.checkpoint import restore_tree
 
 
@@ -37,7 +38,7 @@ def start_from(folder, config, n_base=100, **method):
 @pytest.fixture(scope="module")
 def second(first, tmp_path_factory):
     work = tmp_path_factory.mktemp("second") / "run"
-    return work, jobs.run(jobs.JOBS["train"], start_from(*first), work)
+    return work, do(start_from(*first), work).result
 
 
 def test_run_begins_where_another_ended(first, second):
@@ -52,9 +53,9 @@ def test_what_the_first_run_saw_counts_as_seen(first, second, quick_study, tmp_p
     made = first[1]["data"]["synthetic"][0]
     assert second[1]["n_synthetic"] == 0 and len(second[1]["synthetic_digests"]) == 1
     fields = {"checkpoint": str(second[0]), "set": str(quick_study.store / made)}
-    config = override(load_config("configs/score/classifier.py"), fields)
-    with pytest.raises(jobs.BadInput, match="was itself trained on images of"):
-        jobs.run(jobs.JOBS["score"], config, tmp_path / "score")
+    config = as_config("configs/score/classifier.py", fields)
+    with pytest.raises(BadInput, match="was itself trained on images of"):
+        do(config, tmp_path / "score")
 
 
 def test_part_of_a_set_that_the_first_run_saw_counts_as_seen(tmp_path):
@@ -64,31 +65,29 @@ def test_part_of_a_set_that_the_first_run_saw_counts_as_seen(tmp_path):
     synthetic.write_shard(tmp_path / "set", spec, 0, images)
     synthetic.finish(tmp_path / "set", spec)
     data = {"n_base": 20, "synthetic": (str(tmp_path / "set"),), "n_synthetic": 20}
-    config = override(load_config("configs/classifier/digits_resnet.py:quick"), {"data": data})
-    jobs.run(jobs.JOBS["train"], config, tmp_path / "first")
-    unaware = override(config, {"data": {"n_synthetic": 0}})
-    jobs.run(jobs.JOBS["train"], start_from(tmp_path / "first", unaware, n_base=20), tmp_path / "second")
+    config = as_config("configs/classifier/digits_resnet.py:quick", {"data": data})
+    do(config, tmp_path / "first")
+    unaware = as_config(config, {"data": {"n_synthetic": 0}})
+    do(start_from(tmp_path / "first", unaware, n_base=20), tmp_path / "second")
     fields = {"checkpoint": str(tmp_path / "second"), "set": str(tmp_path / "set")}
-    with pytest.raises(jobs.BadInput, match="was itself trained on images of"):
-        jobs.run(jobs.JOBS["score"], override(load_config("configs/score/classifier.py"), fields), tmp_path / "score")
+    with pytest.raises(BadInput, match="was itself trained on images of"):
+        do(as_config("configs/score/classifier.py", fields), tmp_path / "score")
 
 
 def test_another_network_is_refused_with_its_leaves(first, tmp_path):
     folder, config = first
     wider = {**start_from(folder, config), "model": {**config["model"], "width": 6}}
-    with pytest.raises(
-        jobs.BadInput, match=r"another network.*\n.*conv0/kernel is \(3, 3, 4, 4\), wanted \(3, 3, 6, 6\)"
-    ):
-        jobs.run(jobs.JOBS["train"], wider, tmp_path / "run")
+    with pytest.raises(BadInput, match=r"another network.*\n.*conv0/kernel is \(3, 3, 4, 4\), wanted \(3, 3, 6, 6\)"):
+        do(wider, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ('arms[-1]["overrides"] = {"model": {"width": 24}}', "allowed is one of the same network"),
-        ('config.domains = {"gap": {**GAP, "arm": "outside"}}', "allowed is one that knows real images alone"),
-        ('config.domains = {"gap": {**GAP, "arm": "real"}}', "allowed is one that knows real images alone"),
+        ('arms[-1]["model"] = {"width": 24}', "allowed is one of the same network"),
+        ('config["domains"] = {"gap": {**GAP, "arm": "outside"}}', "allowed is one that knows real images alone"),
+        ('config["domains"] = {"gap": {**GAP, "arm": "real"}}', "allowed is one that knows real images alone"),
     ],
 )
 def test_study_that_would_be_refused_at_a_later_stage_is_refused_before_the_first(cli, tmp_path, changed, said):
@@ -106,15 +105,14 @@ def test_study_that_would_be_refused_at_a_later_stage_is_refused_before_the_firs
 
 
 EXPERIMENT = """
-from jaxmoust.build import read_config
+from jaxmoust.config import read_config
 
-GAP = {"set": "edm", "config": "configs/domain/digits.py:quick", "overrides": {}}
+GAP = {"set": "edm", "config": "configs/domain/digits.py:quick"}
 
 
 def get_config(arg=""):
     config = read_config("experiments/pretrained_vit.py:quick")
-    arms = list(config.to_dict()["arms"])
+    arms = config["arms"]
     CHANGED
-    config.arms = tuple(arms)
     return config
 """

@@ -1,4 +1,4 @@
-"""Laws of jobs/clip_scores.py: the score is p(class | image), and what reads scores reads it."""
+"""Laws of jobs/clip_score.py: the score is p(class | image), and what reads scores reads it."""
 
 import csv
 import json
@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import tiny_clip
 
-from jaxmoust import jobs
-from jaxmoust.build import load_config, override
 from jaxmoust.data.synthetic.store import open_synthetic
-from jaxmoust.jobs.clip_scores import probabilities
+from jaxmoust.jobs.clip_score import probabilities
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.train.features import of_clip
 
 
 def make_config(folder, made, **changes) -> dict:
-    config = override(load_config("configs/score/clip.py"), {"clip": str(folder), "set": str(made)})
-    return override(config, {"prompts": {"template": "a {}"}, **changes})
+    config = as_config("configs/score/clip.py", {"clip": str(folder), "set": str(made)})
+    return as_config(config, {"prompts": {"template": "a {}"}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def clip(tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(clip, quick_study, tmp_path_factory):
     work = tmp_path_factory.mktemp("scored") / "clip"
-    jobs.run(jobs.JOBS["score"], make_config(clip, quick_study.made), work)
+    do(make_config(clip, quick_study.made), work)
     return work
 
 
@@ -48,9 +49,9 @@ def test_clip_score_is_the_probability_of_the_class_among_all(scored, clip, quic
 
 
 def test_clip_scores_are_read_by_filters(scored, quick_study, tmp_path):
-    config = load_config(f"configs/classifier/digits_resnet.py:quick,synthetic={quick_study.made},share=0.5")
-    config = override(config, {"data": {"scores": str(scored), "drop_lowest": 0.25, "drop_per_class": False}})
-    assert jobs.run(jobs.JOBS["train"], config, tmp_path / "work")["n_synthetic"] == 30
+    config = as_config(f"configs/classifier/digits_resnet.py:quick,synthetic={quick_study.made},share=0.5")
+    config = as_config(config, {"data": {"scores": str(scored), "drop_lowest": 0.25, "drop_per_class": False}})
+    assert do(config, tmp_path / "work").result["n_synthetic"] == 30
 
 
 def test_probabilities_follow_directions_and_sum_to_one():
@@ -72,8 +73,8 @@ def test_probabilities_follow_directions_and_sum_to_one():
     ],
 )
 def test_clip_score_refuses_before_anything_is_written(clip, quick_study, tmp_path, changes, said):
-    with pytest.raises(jobs.BadInput, match=said):
-        jobs.run(jobs.JOBS["score"], make_config(clip, quick_study.made, **changes), tmp_path / "work")
+    with pytest.raises(BadInput, match=said):
+        do(make_config(clip, quick_study.made, **changes), tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 

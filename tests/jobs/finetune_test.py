@@ -1,4 +1,4 @@
-"""Laws of jobs/tuning.py and jobs/pipelines.py: what a fine-tuning leaves is what is drawn from."""
+"""Laws of jobs/finetune.py and jobs/parts/pipelines.py: what a fine-tuning leaves is what is drawn from."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,14 @@ import pytest
 import tiny_stable_diffusion
 from PIL import Image
 
-from jaxmoust import jobs
-from jaxmoust.build import load_config, override
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.synthetic.store import open_synthetic
-from jaxmoust.jobs import pipelines
-from jaxmoust.jobs.tuning import new_words
+from jaxmoust.jobs.finetune import new_words
+from jaxmoust.jobs.parts import pipelines
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.inputs import Inputs
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.models import stable_diffusion
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.parallel import Machine
@@ -32,22 +34,22 @@ def base(tmp_path_factory) -> Path:
 
 def make_config(base: Path, name: str = "digits_tiny_sd_lora", **sections: dict) -> dict:
     """A quick fine-tuning of the small pipeline on 40 digits."""
-    config = load_config(f"configs/generator/{name}.py:quick")
-    config = override(config, {"pipeline": {"path": str(base)}, "data": {"n_base": 40}, "method": SMALL})
-    return override(config, {**sections, "prompts": {"template": "a {}", **sections.get("prompts", {})}})
+    config = as_config(f"configs/generator/{name}.py:quick")
+    config = as_config(config, {"pipeline": {"path": str(base)}, "data": {"n_base": 40}, "method": SMALL})
+    return as_config(config, {**sections, "prompts": {"template": "a {}", **sections.get("prompts", {})}})
 
 
 def tune(config: dict, folder: Path) -> dict:
-    return jobs.run(jobs.JOBS["fit"], config, folder)
+    return do(config, folder).result
 
 
 def draw(path: Path, folder: Path, **changes: object) -> dict:
     """Draws 20 digits with whatever pipeline `path` is."""
-    config = load_config("configs/sample/tiny_sd.py:quick")
+    config = as_config("configs/sample/tiny_sd.py:quick")
     sample = {"num_images": 20, "pipeline": {"path": str(path)}, "prompts": {"template": "a {}"}}
-    config = override(config, override(sample, {}) | changes)
-    config = override(config, {"sample": {"image_px": 16}, "data": {"n_base": 40}})
-    return jobs.run(jobs.JOBS["sample"], config, folder)
+    config = as_config(config, sample | changes)
+    config = as_config(config, {"sample": {"image_px": 16}, "data": {"n_base": 40}})
+    return do(config, folder).result
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +102,11 @@ def test_grid_of_each_evaluation_shows_every_class(adapted):
 
 
 def test_merge_writes_a_plain_pipeline(adapted, tmp_path):
-    config = override(load_config("configs/merge.py"), {"pipeline": {"path": str(adapted)}})
-    made = jobs.run(jobs.JOBS["merge"], config, tmp_path / "merged")
+    config = as_config("configs/merge.py", {"pipeline": {"path": str(adapted)}})
+    made = do(config, tmp_path / "merged").result
     assert made["generator"] == result(adapted)["generator"]
     loaded = stable_diffusion.load(str(tmp_path / "merged" / "pipeline"))
-    tuned = pipelines.open_pipeline({"path": str(adapted)})
+    tuned = pipelines.open_pipeline({"path": str(adapted)}, Inputs())
     for name, leaf in named_leaves(tuned.params).items():
         np.testing.assert_array_equal(named_leaves(loaded.params)[name], leaf)
     assert draw(tmp_path / "merged" / "pipeline", tmp_path / "set")["generator"] == made["generator"]
@@ -159,15 +161,14 @@ def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
 def test_fine_tuning_refuses_before_anything_is_written(base, tmp_path, sections, said):
     config = make_config(base)
     config["augment"] = {"flip": False, "crop_px": 0}
-    config = override(config, sections)
-    with pytest.raises(jobs.BadInput, match=said):
-        tune(config, tmp_path / "work")
+    with pytest.raises(ValueError, match=said):
+        tune(as_config(config, sections), tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 
 def test_step_that_no_device_has_the_memory_for_is_refused(base, tmp_path, monkeypatch):
     monkeypatch.setattr(Machine, "memory_bytes", property(lambda self: 2**20))
-    with pytest.raises(jobs.BadInput, match=r"needs about 0\.\d GiB: .* a device has 0\.0 GiB"):
+    with pytest.raises(BadInput, match=r"needs about 0\.\d GiB: .* a device has 0\.0 GiB"):
         tune(make_config(base), tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
@@ -176,5 +177,5 @@ def test_run_that_has_not_finished_is_no_pipeline(base, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(make_config(base)))
-    with pytest.raises(jobs.BadInput, match="holds no finished"):
+    with pytest.raises(BadInput, match="holds no finished"):
         draw(folder, tmp_path / "set")
