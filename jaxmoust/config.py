@@ -212,15 +212,16 @@ def merge(config: Config, changes: Config, schema: Schema) -> dict[str, Any]:
     """
     merged = dict(config)
     for key, value in changes.items():
-        part, old = schema.get(key), config.get(key)
+        part, old = schema.get(key, {}), config.get(key)
         if not isinstance(value, Mapping) or not isinstance(old, Mapping):
             merged[key] = value
         elif isinstance(part, Choice):
             before = old.get("name", part.default)
-            same = value.get("name", before) == before
-            merged[key] = merge({k: v for k, v in old.items() if same or k in part.shared}, value, {})
-        elif isinstance(part, Mapping) or {*map(type, value.values())} == {Text}:
-            merged[key] = merge(old, value, part if isinstance(part, Mapping) else {})
+            name = value.get("name", before)
+            kept = {k: v for k, v in old.items() if name == before or k in part.shared}
+            merged[key] = merge(kept, value, part.fields(name, key) if name in part.table else {})
+        elif not isinstance(part, Field) or {*map(type, value.values())} == {Text}:
+            merged[key] = merge(old, value, {} if isinstance(part, Field) else part)
         else:
             merged[key] = value
     return merged

@@ -1,10 +1,12 @@
 """Verb `data inspect`: counts and shows the images of a data set or a synthetic set
 
-jaxmoust data inspect --source=digits
-jaxmoust data inspect --source=folder --path=my_images --split=test --picture=sheet.png
-jaxmoust data inspect --source=folder --path=imagenet --classes=imagenet100.txt
-jaxmoust data inspect --source=medmnist --path=bloodmnist.npz --split=val
-jaxmoust data inspect --path=runs/edm_set --picture=sheet.png
+Prints how many images each class has, and with --picture draws some of each.
+
+  jaxmoust data inspect --source=digits
+  jaxmoust data inspect --source=folder --path=my_images --split=test --picture=sheet.png
+  jaxmoust data inspect --source=folder --path=imagenet --classes=imagenet100.txt
+  jaxmoust data inspect --source=medmnist --path=bloodmnist.npz --split=val
+  jaxmoust data inspect --path=runs/edm_set --picture=sheet.png
 """
 
 import argparse

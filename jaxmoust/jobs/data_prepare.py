@@ -1,6 +1,8 @@
 """Verb `data prepare`: downloads and prepares a data set of TFDS's own catalogue (needs the `tfds` extra)
 
-jaxmoust data prepare --source=tfds:cifar10 --path=datasets
+Prints where the images lie; other verbs read them as data.source=tfds:NAME and data.path=DIR.
+
+  jaxmoust data prepare --source=tfds:cifar10 --path=datasets
 """
 
 import argparse

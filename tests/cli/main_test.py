@@ -16,13 +16,17 @@ import planted_equivalence
 import pytest
 from PIL import Image
 
-from jaxmoust import jobs
 from jaxmoust.analysis.equivalence.answer import figure
-from jaxmoust.cli import VERBS, _guarded
+from jaxmoust.cli.main import _guarded
+from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import registry as sources
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.parts.registry import entries
+from jaxmoust.runtime.checkpoint import restore_tree
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+VERBS = list(dict.fromkeys(entry.verb for entry in entries()))
 EDM = "--config=configs/generator/digits_edm.py:quick"
 RESNET = "--config=configs/classifier/digits_resnet.py:quick"
 
@@ -59,18 +63,20 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
     [
         (
             "bogus --workdir={work}",
-            ["'bogus'", "fit, merge, import, sample, train, evaluate, score, measure, domain, study", "--help"],
+            ["'bogus'", "equivalence, evaluate, fit, import, measure, merge, sample, score, study, train", "--help"],
         ),
         ("data bogus --workdir={work}", ["'data bogus'", "data inspect, data import"]),
         ("fit --config=configs/nope.py --workdir={work}", ["'configs/nope.py'", "configs/generator/digits_edm.py"]),
         ("fit --config={empty} --workdir={work}", ["get_config"]),
-        ("fit --config={broken} --workdir={work}", ["cannot be read", "SyntaxError"]),
+        ("fit --config={broken} --workdir={work}", ["broken.py, line 1: ", "def get_config(:"]),
         (f"fit {EDM} --workdir={{work}} --config.data.n_bse=3", ["config.data", "'n_bse'", "n_base, "]),
-        (f"fit {EDM} --workdir={{work}} --config.dta.n_base=3", ["'dta'", "augment, data, eval"]),
-        (f"fit {EDM} --workdir={{work}} --config.seed.x=3", ["seed"]),
-        (f"fit {EDM} --workdir={{work}} --config.data.n_base=three", ["n_base=three", "int"]),
-        (f"fit {EDM} --workdir={{work}} --config.model.dropout=none", ["dropout=none", "float"]),
-        (f"fit {EDM} --workdir={{work}} --config.train.num_steps=1.5", ["num_steps=1.5", "int"]),
+        (f"fit {EDM} --workdir={{work}} --config.dta.n_base=3", ["'dta'", "Did you mean 'data'?"]),
+        (f"fit {EDM} --workdir={{work}} --config.seed.x=3", ["config.seed is {'x': '3'}", "a whole number"]),
+        (f"fit {EDM} --workdir={{work}} --config.data.n_base=three", ["config.data.n_base is three", "a whole number"]),
+        (f"fit {EDM} --workdir={{work}} --config.model.dropout=none", ["config.model.dropout is none", "a number"]),
+        (f"fit {EDM} --workdir={{work}} --config.train.num_steps=1e999", ["num_steps is 1e999", "a whole number"]),
+        (f"fit {EDM} --workdir={{work}} --config.data", ["--config.data gives no value", "--config.data=VALUE"]),
+        ("fti --workdir={work}", ["Unknown verb 'fti'", "Did you mean 'fit'?"]),
         (f"fit {EDM} --workdir={{work}} --bogus=3", ["bogus"]),
         (f"fit {EDM} --workdir={{work}} extra", ["'extra'", "--config.field=value"]),
         (f"fit {EDM}", ["--workdir is missing", "jaxmoust fit --config="]),
@@ -88,8 +94,8 @@ def write_images(folder: Path, per_class: int = 6, size_px: int = 8, classes: st
         ("equivalence", ["--results is missing", "jaxmoust equivalence --results="]),
         ("equivalence --results={work}", ["cannot be read", "results.csv of a study"]),
         ("equivalence --results={work} --n_real_plus=5", ["--n_real_plus needs --n_base"]),
-        ("equivalence --results={work} --n_base=many", ["n_base=many"]),
-        ("equivalence --results={work} --law=linear", ["study|effective"]),
+        ("equivalence --results={work} --n_base=many", ["n_base", "many"]),
+        ("equivalence --results={work} --law=linear", ["linear", "study", "effective"]),
         ("equivalence --results={work} {empty}", ["Unexpected '", "several files are given by commas"]),
     ],
 )
@@ -138,6 +144,28 @@ def test_console_script_starts():
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert "jaxmoust VERB --config=PATH" in done.stdout
+
+
+def test_config_prints_a_file_that_runs_and_says_the_same(cli, tmp_path):
+    line = "config --config={config} --config.seed=3"
+    printed = cli(line, config="configs/classifier/digits_resnet.py:quick")
+    assert printed.code == 0 and "'seed': 3,  # " in printed.out
+    (tmp_path / "mine.py").write_text(printed.out)
+    again = cli("config --config={config}", config=tmp_path / "mine.py")
+    assert again.out.partition("def get_config")[2] == printed.out.partition("def get_config")[2]
+    assert_refused(
+        cli("config --config={config} --config.seeds=3", config=tmp_path / "mine.py"), "Did you mean 'seed'?"
+    )
+    assert_refused(cli("config"), "--config is missing")
+
+
+@pytest.mark.parametrize("config", ["experiments/quickstart.py:quick", "experiments/filters.py"])
+def test_config_prints_an_experiment_that_runs_and_says_the_same(cli, tmp_path, config):
+    printed = cli("config --config={config}", config=config)
+    assert printed.code == 0
+    (tmp_path / "mine.py").write_text(printed.out)
+    again = cli("config --config={config}", config=tmp_path / "mine.py")
+    assert again.out.partition("def get_config")[2] == printed.out.partition("def get_config")[2]
 
 
 # --- configurations that cannot run ----------------------------------------------------------------------------------
@@ -195,16 +223,16 @@ def test_config_of_a_study_is_refused_for_a_score_before_the_first_stage_runs(cl
     """Or it would be refused after a generator, its sets and the judging classifiers are done."""
     experiment = tmp_path / "experiment.py"
     for change, words in (
-        ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:bogus"', ["config.score is 'bogus'"]),
-        ('["scores"]["confidence"]["overrides"] = {"eval": {"batch_size": 0}}', ["eval.batch_size"]),
+        ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:bogus"', [".score is 'bogus'"]),
+        ('["scores"]["confidence"]["eval"] = {"batch_size": 0}', ["eval.batch_size"]),
         ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:margin"', ["a weight of -", "scores"]),
         ('["scores"]["confidence"]["arm"] = "random"', ["config.scores", "that very set", "real images only"]),
     ):
         experiment.write_text(f"""import ml_collections
-from jaxmoust.build import read_config
+from jaxmoust.config import read_config
 
 def get_config(arg=""):
-    config = read_config("experiments/sampling_strategy.py:quick").to_dict()
+    config = read_config("experiments/sampling_strategy.py:quick")
     config{change}
     return ml_collections.ConfigDict(config)
 """)
@@ -215,13 +243,13 @@ def get_config(arg=""):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ('["arms"][-1]["overrides"] = {"augment": {"cutout_px": -2}}', ["cutout_px=-2"]),
-        ('["arms"][-1]["overrides"] = {"data": {"n_synthetic": 41}}', ["n_synthetic 41", "ddpm holds 40"]),
+        ('["arms"][-1]["augment"] = {"cutout_px": -2}', ["cutout_px=-2"]),
+        ('["arms"][-1]["data"] = {"n_synthetic": 41}', ["n_synthetic 41", "ddpm holds 40"]),
         ('["arms"][-1]["sampler"]["shares"] = {"real": 0.5, "ddpm": 0.6}', ["sum to 1.1"]),
         ('["arms"][-1]["sampler"] = {"name": "weighted", "weights": {"ddpm": "scores"}}', ["data.scores"]),
-        ('["sets"]["ddpm"]["overrides"] = {"sample": {"guidance": 2.0}}', ["guidance 2.0", "label_dropout"]),
-        ('["sets"]["ddpm"]["overrides"] = {"num_images": 0}', ["num_images=0"]),
-        ('["generators"]["ddpm"]["overrides"] = {"optim": {"name": "bogus"}}', ["'bogus'", "adamw"]),
+        ('["sets"]["ddpm"]["sample"] = {"guidance": 2.0}', ["guidance 2.0", "label_dropout"]),
+        ('["sets"]["ddpm"]["num_images"] = 0', ["num_images=0"]),
+        ('["generators"]["ddpm"]["optim"] = {"name": "bogus"}', ["'bogus'", "adamw"]),
         ('["generators"]["ddpm"]["config"] = "configs/sample/edm.py"', ["'sample'", "'diffuse'"]),
     ],
 )
@@ -229,10 +257,10 @@ def test_config_of_a_study_is_refused_for_its_last_stage_before_the_first_runs(c
     """Nothing else would say so until every stage before it is done."""
     experiment = tmp_path / "experiment.py"
     experiment.write_text(f"""import ml_collections
-from jaxmoust.build import load_config
+from jaxmoust.config import read_config
 
 def get_config(arg=""):
-    config = load_config("experiments/my_images.py:quick")
+    config = read_config("experiments/my_images.py:quick")
     config{change}
     return ml_collections.ConfigDict(config)
 """)
@@ -267,6 +295,44 @@ def test_workdir_of_another_config_is_refused_with_the_difference(cli, quick_stu
     before = contents(work)
     outcome = cli("fit --config=configs/generator/digits_ddpm.py:quick --config.seed=7 --workdir={work}", work=work)
     assert_refused(outcome, str(work), "seed: folder has 0, given 7", 'method.name: folder has "edm", given "ddpm"')
+    assert contents(work) == before
+
+
+def test_workdir_in_which_another_process_works_is_refused_at_once_with_who_that_is(cli, tmp_path):
+    work = tmp_path / "work"
+    script = "import sys, time\nfrom jaxmoust.runtime.lock import lease\n"
+    script += "with lease(sys.argv[1]):\n    print(flush=True)\n    time.sleep(3600)"
+    other = subprocess.Popen([sys.executable, "-c", script, work / ".lock"], stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        line = f"train {RESNET} --workdir={{work}}"
+        assert_refused(cli(line, work=work), f"{work} is in use by process {other.pid} on ")
+        assert list(contents(work)) == [".lock"]
+    finally:
+        other.kill()
+        other.wait()
+    assert (work / ".lock").exists()  # it was killed with it: nobody's
+    assert cli(line, work=work).code == 0
+    assert not (work / ".lock").exists()
+
+
+def test_workdir_of_images_that_have_changed_is_refused_and_one_of_moved_images_is_found(cli, tmp_path):
+    images, work = write_images(tmp_path / "images"), tmp_path / "work"
+    line = f"train {RESNET} --config.data.source=folder --config.data.n_base=0 --config.data.path={{path}} "
+    first = cli(line + "--workdir={work}", path=images, work=work)
+    assert first.code == 0 and "found" not in first.out
+    moved = images.rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(moved)
+    for path in (moved, tmp_path / "link"):
+        again = cli(line + "--workdir={work}", path=path, work=work)
+        assert again.code == 0 and re.search(r"found: it was finished on \d{4}-\d\d-\d\d \d\d:\d\d", again.out)
+    files = {file.name: file for file in sorted(moved.rglob("*.png"))}
+    before = contents(work)
+    for file in files.values():
+        pixels = np.array(Image.open(file))
+        Image.fromarray(255 - pixels).save(file)
+    outcome = cli(line + "--workdir={work}", path=moved, work=work)
+    assert_refused(outcome, "data.base: folder has content", "data.test: folder has content")
     assert contents(work) == before
 
 
@@ -464,6 +530,29 @@ def test_evaluate_equals_what_train_found(cli, tmp_path):
         np.testing.assert_array_equal(np.load(work / "ranks.npy"), np.load(tmp_path / "trained" / "ranks.npy"))
 
 
+def test_checkpoint_at_best_is_the_best_one_and_another_content(cli, tmp_path):
+    """Evaluated, and started from; a loss is best where it is lowest."""
+    trained = tmp_path / "trained"
+    line = f"train {RESNET} --config.train.eval_steps=2 --config.train.best_metric=loss --workdir={{work}}"
+    assert cli(line + " --config.optim.learning_rate=3", work=trained).code == 0
+    metrics = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    losses = {of["step"]: of["eval/loss"] for of in metrics if "eval/loss" in of}
+    best = min(losses, key=losses.get)
+    line = "evaluate --config=configs/evaluate.py --config.checkpoint={origin} --workdir={work}"
+    newest = cli(line, origin=trained, work=tmp_path / "evaluated")
+    assert newest.code == 0
+    assert_refused(cli(line, origin=f"{trained}@best", work=tmp_path / "evaluated"), "checkpoint: folder has content")
+    assert cli(line, origin=f"{trained}@best", work=tmp_path / "best").code == 0
+    found = json.loads((tmp_path / "best" / "result.json").read_text())
+    assert found["loss"] == pytest.approx(losses[best], rel=1e-5) and best != max(losses)
+    start = f"train {RESNET} --config.method.pretrained={trained}@best --config.optim.learning_rate=1e-12"
+    assert cli(start + " --workdir={work}", work=tmp_path / "started").code == 0
+    started, _ = restore_tree(tmp_path / "started" / "checkpoints", "params")
+    begun, _ = restore_tree(trained / "checkpoints", "params", "best")
+    for name, leaf in named_leaves(begun).items():
+        np.testing.assert_allclose(named_leaves(started)[name], leaf, atol=1e-9)
+
+
 def test_scores_beside_a_set_are_read_by_name(cli, train_mixed, quick_study, tmp_path):
     """Score, then filter by the scores: exactly the lowest fifth is gone, and what was drawn is on record."""
     made = shutil.copytree(quick_study.made, tmp_path / "set")
@@ -500,7 +589,7 @@ def test_score_by_a_classifier_that_has_learnt_from_the_set_is_refused(
 def test_score_knows_images_of_a_longer_or_a_shorter_set_that_was_drawn_alike(cli, quick_study, train_mixed, tmp_path):
     config = json.loads((quick_study.made / "config.json").read_text())
     short = {**config, "name": "short", "num_images": 20, "generator": str(quick_study.generator)}
-    jobs.run(jobs.JOBS["sample"], short, tmp_path / "short")
+    do(short, tmp_path / "short")
     line = "score --config=configs/score/classifier.py --config.checkpoint={judge} --config.set={made} --workdir={work}"
     assert train_mixed(quick_study.made).code == 0
     outcome = cli(line, judge=tmp_path / "work", made=tmp_path / "short", work=tmp_path / "scores")
@@ -711,9 +800,9 @@ def test_equivalence_of_the_effective_sample_size_answers_alike_without_n_real_p
         ("--n_base=1000 --n_real_plus=nan", ["n_real_plus: got nan"]),
         ("--k=0", ["k: got 0"]),
         ("--k=inf", ["k: got inf"]),
-        ("--n_base=many --k=3", ["n_base=many"]),
+        ("--n_base=many --k=3", ["n_base", "many"]),
         ("--n_real_plus=5", ["--n_real_plus needs --n_base"]),
-        ("--law=linear", ["study|effective"]),
+        ("--law=linear", ["linear", "study", "effective"]),
         ("other.csv", ["Unexpected 'other.csv'"]),
     ],
 )
