@@ -25,14 +25,13 @@ def first(quick_study):
 
 def start_from(folder, config, n_base=100, **method):
     """A run on real images that begins as the one of a folder, and learns nothing."""
-    data = {**config["data"], "synthetic": [], "n_base": n_base}
-    return {
-        **config,
-        "data": data,
+    changes = {
+        "data": {"synthetic": (), "n_base": n_base},
         "sampler": {"name": "random"},
-        "method": {**config["method"], "pretrained": str(folder), **method},
-        "optim": {**config["optim"], "learning_rate": 1e-9, "weight_decay": 0.0},
+        "method": {"pretrained": str(folder), **method},
+        "optim": {"learning_rate": 1e-9, "weight_decay": 0.0},
     }
+    return as_config(config, changes)
 
 
 @pytest.fixture(scope="module")
