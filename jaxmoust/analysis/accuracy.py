@@ -296,7 +296,8 @@ def _student(values: NDArray, level: float, num_images: int | None) -> Estimate:
 
 def _from_error(mean: float, error: float, dof: float, level: float) -> Estimate:
     half = float(scipy.stats.t.isf((1 - _level(level)) / 2, dof)) * error
-    p = float(2 * scipy.stats.t.sf(abs(mean) / error, dof)) if error > 0 else 1.0  # without any spread, runs that are equal
+    # Without any spread: runs that are equal.
+    p = float(2 * scipy.stats.t.sf(abs(mean) / error, dof)) if error > 0 else 1.0
     return mean, (mean - half, mean + half), p
 
 
