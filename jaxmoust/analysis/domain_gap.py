@@ -9,8 +9,8 @@ no file and no device.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
 
 from jaxmoust.analysis.accuracy import Interval
 
@@ -68,12 +68,12 @@ def auc(logits: ArrayLike, is_real: ArrayLike, folds: ArrayLike | None = None) -
     for fold in np.unique(folds):
         mine = folds == fold
         size = _count_kinds(is_real[mine], f"auc of fold {fold}")
-        ranks = stats.rankdata(logits[mine])[is_real[mine]]
+        ranks = scipy.stats.rankdata(logits[mine])[is_real[mine]]
         values.append((ranks.mean() - (size[0] + 1) / 2) / size[1])
         sizes.append(size)
     weights = np.sum(sizes, axis=1) / len(logits)
     value = float(np.dot(weights, values))
-    z2 = stats.norm.ppf(0.975) ** 2
+    z2 = scipy.stats.norm.ppf(0.975) ** 2
 
     def excess(t: float) -> float:
         variance = sum(w**2 * _mann_whitney_variance(t, *size) for w, size in zip(weights, sizes, strict=True))
@@ -81,8 +81,8 @@ def auc(logits: ArrayLike, is_real: ArrayLike, folds: ArrayLike | None = None) -
 
     # The variance is 0 at 0 and 1, so that a value there is itself a root: the other one is looked for.
     inside = 1e-9
-    low = optimize.brentq(excess, 0.0, min(value, 1 - inside)) if value > inside else 0.0
-    high = optimize.brentq(excess, max(value, inside), 1.0) if value < 1 - inside else 1.0
+    low = scipy.optimize.brentq(excess, 0.0, min(value, 1 - inside)) if value > inside else 0.0
+    high = scipy.optimize.brentq(excess, max(value, inside), 1.0) if value < 1 - inside else 1.0
     return value, (float(low), float(high))
 
 
@@ -111,13 +111,13 @@ def calibrate(logits: ArrayLike, is_real: ArrayLike) -> Calibration:
 
     def loss(parameters: NDArray) -> tuple[float, NDArray]:
         z = parameters[0] * scaled + parameters[1]
-        error = special.expit(z) - target
+        error = scipy.special.expit(z) - target
         return float((np.logaddexp(0, z) - target * z).sum()), np.array([error @ scaled, error.sum()])
 
     start = np.array([0.0, np.log(num_real / num_synthetic)])
     bounds = [(0.0, None), (None, None)]
     options = {"ftol": 1e-14, "gtol": 1e-8, "maxiter": 1000}
-    best = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    best = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     return Calibration(float(best[0]) / scale, float(best[1]), num_real, num_synthetic)
 
 

@@ -6,8 +6,8 @@ falls as 1 / N), so a figure means something beside its floor: the same of real 
 """
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
 
 from jaxmoust.analysis.nearest_neighbours import Features, centred, check_features, nearest_others, tiles
 
@@ -41,7 +41,7 @@ def fid(real: ArrayLike, fake: ArrayLike) -> float:
     """
     real, fake = _pair(real, fake, 2)
     means, roots = zip(*(_moments(x) for x in (real, fake)), strict=True)
-    shared = linalg.svdvals(roots[0] @ roots[1].T).sum()
+    shared = scipy.linalg.svdvals(roots[0] @ roots[1].T).sum()
     spread = sum(np.square(root).sum() for root in roots)
     return float(np.square(means[0] - means[1]).sum() + max(spread - 2 * shared, 0.0))
 
@@ -160,7 +160,7 @@ def _moments(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.fl
     for start in range(0, num, _ROWS):
         rows = x[start : start + _ROWS] - mean
         covariance += rows.T @ rows
-    values, vectors = linalg.eigh(covariance / (num - 1), check_finite=False)
+    values, vectors = scipy.linalg.eigh(covariance / (num - 1), check_finite=False)
     # What is below the rounding of the largest is 0 (a feature that never fires), and its root would not be small.
     values = np.where(values > values[-1] * len(values) * np.finfo(np.float64).eps, values, 0.0)
     return mean, np.sqrt(values)[:, None] * vectors.T

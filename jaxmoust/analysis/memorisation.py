@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from jaxmoust.analysis.nearest_neighbours import check_features, nearest
 
@@ -62,7 +62,7 @@ class Memorisation:
         for a generator as good and as original as the world, with the two-sided p of Mann and Whitney's test.
         Source of the latter: Meehan et al. 2020 (2004.05675), section 3.
         """
-        test = stats.mannwhitneyu(self.heldout_ratio, self.ratio)
+        test = scipy.stats.mannwhitneyu(self.heldout_ratio, self.ratio)
         figures = {
             "n": len(self.ratio),
             "n_heldout": len(self.heldout_ratio),
