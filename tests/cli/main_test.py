@@ -536,7 +536,7 @@ def test_checkpoint_at_best_is_the_best_one_and_another_content(cli, tmp_path):
     line = f"train {RESNET} --config.train.eval_steps=2 --config.train.best_metric=loss --workdir={{work}}"
     assert cli(line + " --config.optim.learning_rate=3", work=trained).code == 0
     metrics = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    losses = {of["step"]: of["eval/loss"] for of in metrics if "eval/loss" in of}
+    losses = {of["step"]: of["eval_loss"] for of in metrics if "eval_loss" in of}
     best = min(losses, key=losses.get)
     line = "evaluate --config=configs/evaluate.py --config.checkpoint={origin} --workdir={work}"
     newest = cli(line, origin=trained, work=tmp_path / "evaluated")
