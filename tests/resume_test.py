@@ -40,17 +40,16 @@ MOMENTS = {
 
 # The quick experiment's arms of one generator, with checkpoints inside its fit.
 EXPERIMENT = """
-import runpy
-import ml_collections
+from jaxmoust.config import read_config
 
 def get_config(arg=""):
-    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
+    config = read_config("experiments/quickstart.py:quick")
     config["seeds"] = (0,)
     config["arms"] = [arm for arm in config["arms"] if arm["name"] in ("real", "edm_only", "edm_mixed")]
     config["generators"] = {"edm": config["generators"]["edm"]}
-    config["generators"]["edm"]["overrides"] = {"train": {"checkpoint_steps": 5}}
+    config["generators"]["edm"]["train"] = {"checkpoint_steps": 5}
     config.update(sets={"edm": config["sets"]["edm"]}, domains={}, measures={})
-    return ml_collections.ConfigDict(config)
+    return config
 """
 
 
