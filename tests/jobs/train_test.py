@@ -75,7 +75,7 @@ def test_part_of_a_set_that_the_first_run_saw_counts_as_seen(tmp_path):
 
 def test_another_network_is_refused_with_its_leaves(first, tmp_path):
     folder, config = first
-    wider = {**start_from(folder, config), "model": {**config["model"], "width": 6}}
+    wider = as_config(start_from(folder, config), {"model": {"width": 6}})
     with pytest.raises(BadInput, match=r"another network.*\n.*conv0/kernel is \(3, 3, 4, 4\), wanted \(3, 3, 6, 6\)"):
         do(wider, tmp_path / "run")
     assert not (tmp_path / "run").exists()
