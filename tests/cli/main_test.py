@@ -226,7 +226,7 @@ def test_config_of_a_study_is_refused_for_a_score_before_the_first_stage_runs(cl
         ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:bogus"', [".score is 'bogus'"]),
         ('["scores"]["confidence"]["eval"] = {"batch_size": 0}', ["eval.batch_size"]),
         ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:margin"', ["a weight of -", "scores"]),
-        ('["scores"]["confidence"]["arm"] = "random"', ["config.scores", "that very set", "real images only"]),
+        ('["scores"]["confidence"]["arm"] = "random"', ["was itself trained on", "--config.folds=2"]),
     ):
         experiment.write_text(f"""import ml_collections
 from jaxmoust.config import read_config
