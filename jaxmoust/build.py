@@ -62,7 +62,7 @@ CLASSIFIER: Schema = {
     "sampler": SAMPLER,
     "model": MODEL,
     "augment": AUGMENT,
-    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment", "pretrained_checkpoint")),
+    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment")),
     "optim": OPTIM,
     "train": TRAIN,
     "eval": EVAL,

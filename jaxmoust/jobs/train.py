@@ -24,7 +24,7 @@ from jaxmoust.data.real import filtered, threshold
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts.classifier import accuracies, make_classifier
-from jaxmoust.jobs.parts.inputs import Inputs
+from jaxmoust.jobs.parts.inputs import BEST, Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
 from jaxmoust.runtime.folder import RunFolder
@@ -123,8 +123,8 @@ def _started(config: Config, training: build.Training, inputs: Inputs) -> tuple[
             f"{output.config['model']}; allowed is one of the same network. Override the model of both or of none."
         )
     if output.folder:
-        start = {"pretrained": str(output.folder), "pretrained_checkpoint": output.which}
-        training = dataclasses.replace(training, task=dataclasses.replace(training.task, **start))
+        path = f"{output.folder}{BEST if output.which == 'best' else ''}"
+        training = dataclasses.replace(training, task=dataclasses.replace(training.task, pretrained=path))
     return training, output.result
 
 
