@@ -10,37 +10,18 @@ Result:
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = variants.WORDS
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick = "quick" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="medmnist", n_base=200 if quick else 0, synthetic=(words["synthetic"],) if "synthetic" in words else ()
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
-    config.model = dict(
-        name="resnet",
-        block="basic",
-        stage_sizes=(1,) if quick else (2, 2, 2, 2),
-        width=4 if quick else 64,
-        stem="cifar",
-    )
+    config.data = dict(source="medmnist")
+    config.model = dict(name="resnet", block="basic", stage_sizes=(2, 2, 2, 2), width=64, stem="cifar")
     config.optim = dict(name="adam")
-    config.train = dict(
-        batch_size=32 if quick else 128,
-        num_steps=4 if quick else 9_343,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 1_868,
-        checkpoint_steps=0 if quick else 1_868,
-    )
-    config.eval = dict(batch_size=100 if quick else 1000)
-    return config
+    config.train = dict(batch_size=128, num_steps=9_343, log_steps=100, eval_steps=1_868, checkpoint_steps=1_868)
+    config.eval = dict(batch_size=1000)
+    return variants.finish(config, arg, model=dict(stage_sizes=(1,), width=4))

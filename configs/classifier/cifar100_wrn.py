@@ -11,39 +11,19 @@ Result:
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = variants.WORDS
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick = "quick" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="tfds:cifar100",
-        n_base=200 if quick else 0,
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
-    config.model = dict(
-        name="wide_resnet",
-        depth=10 if quick else 28,
-        widen=1 if quick else 10,
-        dtype="float32" if quick else "bfloat16",
-    )
+    config.data = dict(source="tfds:cifar100")
+    config.model = dict(name="wide_resnet", depth=28, widen=10, dtype="bfloat16")
     config.augment = dict(flip=True, crop_px=4)
     config.optim = dict(name="sgd", learning_rate=0.1, weight_decay=5e-4)
-    config.train = dict(
-        batch_size=32 if quick else 128,
-        num_steps=4 if quick else 78_125,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 7_812,
-        checkpoint_steps=0 if quick else 7_812,
-    )
-    config.eval = dict(batch_size=100 if quick else 1000)
-    return config
+    config.train = dict(batch_size=128, num_steps=78_125, log_steps=100, eval_steps=7_812, checkpoint_steps=7_812)
+    config.eval = dict(batch_size=1000)
+    return variants.finish(config, arg, model=dict(depth=10, widen=1))

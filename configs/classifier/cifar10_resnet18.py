@@ -15,43 +15,26 @@ Result:
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick|small", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = ("quick|small", *variants.WORDS[1:])
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": a small ResNet, few steps, for 2 CPU cores; "quick"; or synthetic=DIR,share=0.5,name=edm."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick, small = "quick" in words, "small" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="tfds:cifar10",
-        n_base=200 if quick else 0,
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
+    config.data = dict(source="tfds:cifar10")
     config.model = dict(
-        name="resnet",
-        block="basic",
-        stage_sizes=(1,) if quick else (1, 1, 1) if small else (2, 2, 2, 2),
-        width=4 if quick else 16 if small else 64,
-        stem="cifar",
-        dtype="float32" if quick or small else "bfloat16",
+        name="resnet", block="basic", stage_sizes=(2, 2, 2, 2), width=64, stem="cifar", dtype="bfloat16"
     )
     config.augment = dict(flip=True, crop_px=4, fill="constant")
-    config.optim = dict(
-        name="sgd", learning_rate=0.4 if small else 0.1, warmup_steps=50 if small else 0, weight_decay=5e-4
-    )
-    config.train = dict(
-        batch_size=32 if quick else 64 if small else 128,
-        num_steps=4 if quick else 600 if small else 78_125,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick or small else 7_812,
-        checkpoint_steps=0 if quick or small else 7_812,
-    )
-    config.eval = dict(batch_size=100 if quick or small else 1000)
-    return config
+    config.optim = dict(name="sgd", learning_rate=0.1, weight_decay=5e-4)
+    config.train = dict(batch_size=128, num_steps=78_125, log_steps=100, eval_steps=7_812, checkpoint_steps=7_812)
+    config.eval = dict(batch_size=1000)
+    if "small" in arg.split(","):
+        config.model.update(stage_sizes=(1, 1, 1), width=16, dtype="float32")
+        config.optim.update(learning_rate=0.4, warmup_steps=50)
+        config.train.update(batch_size=64, num_steps=600, eval_steps=0, checkpoint_steps=0)
+        config.eval.batch_size = 100
+    return variants.finish(config, arg, model=dict(stage_sizes=(1,), width=4))

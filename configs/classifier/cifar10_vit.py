@@ -11,43 +11,22 @@ Result:
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = variants.WORDS
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick = "quick" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="tfds:cifar10",
-        n_base=200 if quick else 0,
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
+    config.data = dict(source="tfds:cifar10")
     config.model = dict(
-        name="vit",
-        width=16 if quick else 192,
-        depth=2 if quick else 12,
-        num_heads=2 if quick else 3,
-        patch_px=4,
-        stochastic_depth=0.1,
-        dtype="float32" if quick else "bfloat16",
+        name="vit", width=192, depth=12, num_heads=3, patch_px=4, stochastic_depth=0.1, dtype="bfloat16"
     )
     config.augment = dict(flip=True, crop_px=4, randaugment_ops=2, mixup=0.8, cutmix=1.0, fill="constant")
     config.method = dict(smoothing=0.1)
-    config.optim = dict(name="adamw", warmup_steps=0 if quick else 3_906, weight_decay=0.05)
-    config.train = dict(
-        batch_size=32 if quick else 128,
-        num_steps=4 if quick else 39_062,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 3_906,
-        checkpoint_steps=0 if quick else 3_906,
-    )
-    config.eval = dict(batch_size=100 if quick else 1000)
-    return config
+    config.optim = dict(name="adamw", warmup_steps=3_906, weight_decay=0.05)
+    config.train = dict(batch_size=128, num_steps=39_062, log_steps=100, eval_steps=3_906, checkpoint_steps=3_906)
+    config.eval = dict(batch_size=1000)
+    return variants.finish(config, arg, model=dict(width=16, depth=2, num_heads=2))

@@ -12,27 +12,13 @@ Result: Top-1 62.63 [57.54, 67.73] with 100 real digits, 5 seeds; 73.00 [69.56, 
 import digits_resnet
 import ml_collections
 
-WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = digits_resnet.WORDS
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
     config = digits_resnet.get_config(arg)
-    quick = "quick" in arg.split(",")
-    config.model = dict(
-        name="vit",
-        width=16 if quick else 48,
-        depth=1 if quick else 3,
-        num_heads=2 if quick else 4,
-        patch_px=2,
-        pool="token",
-        dropout=0.0,
-        stochastic_depth=0.0,
-        activation="gelu",
-        remat=False,
-        scan=True,
-        dtype="float32",
-    )
-    config.method = dict(smoothing=0.1, pretrained="")
+    size = dict(width=16, depth=1, num_heads=2) if "quick" in arg.split(",") else dict(width=48, depth=3, num_heads=4)
+    config.model = dict(name="vit", patch_px=2, pool="token", **size)
     config.optim.update(learning_rate=1e-3, clip_norm=1.0)
     return config

@@ -9,41 +9,22 @@ Result: Top-1 91.63, Top-5 99.88 on the 10,000 test images (seed 0). "small" wit
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick|small", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = ("quick|small", *variants.WORDS[1:])
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": few steps, for 1,000 images on 2 CPU cores; "quick"; or synthetic=DIR,share=0.5,name=edm."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick, small = "quick" in words, "small" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="fashion_mnist",
-        n_base=200 if quick else 0,
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
-    config.model = dict(
-        name="resnet", block="basic", stage_sizes=(1,) if quick else (1, 1, 1), width=4 if quick else 16, stem="cifar"
-    )
+    config.data = dict(source="fashion_mnist")
+    config.model = dict(name="resnet", block="basic", stage_sizes=(1, 1, 1), width=16, stem="cifar")
     config.augment = dict(flip=True, crop_px=2, fill="constant")
-    config.optim = dict(
-        name="sgd",
-        learning_rate=0.4 if small else 0.1,
-        warmup_steps=0 if quick else 50 if small else 200,
-        weight_decay=5e-4,
-    )
-    config.train = dict(
-        batch_size=32 if quick else 64 if small else 128,
-        num_steps=4 if quick else 600 if small else 4200,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick or small else 1400,
-        checkpoint_steps=0 if quick or small else 1400,
-    )
+    config.optim = dict(name="sgd", learning_rate=0.1, warmup_steps=200, weight_decay=5e-4)
+    config.train = dict(batch_size=128, num_steps=4200, log_steps=100, eval_steps=1400, checkpoint_steps=1400)
     config.eval = dict(batch_size=1000)
-    return config
+    if "small" in arg.split(","):
+        config.optim.update(learning_rate=0.4, warmup_steps=50)
+        config.train.update(batch_size=64, num_steps=600, eval_steps=0, checkpoint_steps=0)
+    return variants.finish(config, arg, model=dict(stage_sizes=(1,), width=4), eval=dict(batch_size=1000))

@@ -12,45 +12,20 @@ Result:
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = variants.WORDS
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; or synthetic=DIR,share=0.5,name=edm mixes in the set of that name."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick = "quick" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="folder",
-        n_base=200 if quick else 0,
-        image_px=64 if quick else 224,
-        channels=3,
-        random_crop=0.08,
-        test_crop=0.875,
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
-    config.model = dict(
-        name="resnet",
-        block="bottleneck",
-        stage_sizes=(1,) if quick else (3, 4, 6, 3),
-        width=4 if quick else 64,
-        dtype="float32" if quick else "bfloat16",
-    )
+    config.data = dict(source="folder", image_px=224, channels=3, random_crop=0.08, test_crop=0.875)
+    config.model = dict(name="resnet", block="bottleneck", stage_sizes=(3, 4, 6, 3), width=64, dtype="bfloat16")
     config.augment = dict(flip=True)
     config.method = dict(smoothing=0.1)
-    config.optim = dict(name="sgd", learning_rate=0.4, warmup_steps=0 if quick else 6_255, weight_decay=1e-4)
-    config.train = dict(
-        batch_size=32 if quick else 1024,
-        num_steps=4 if quick else 112_590,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 6_255,
-        checkpoint_steps=0 if quick else 6_255,
-    )
-    config.eval = dict(batch_size=100 if quick else 1000)
-    return config
+    config.optim = dict(name="sgd", learning_rate=0.4, warmup_steps=6_255, weight_decay=1e-4)
+    config.train = dict(batch_size=1024, num_steps=112_590, log_steps=100, eval_steps=6_255, checkpoint_steps=6_255)
+    config.eval = dict(batch_size=1000)
+    return variants.finish(config, arg, data=dict(image_px=64), model=dict(stage_sizes=(1,), width=4))

@@ -12,48 +12,23 @@ Result:
 """
 
 import ml_collections
+import variants
 
-WORDS = ("quick", "pretrained=", "synthetic=", "share=", "name=")  # of arg; others are refused
+WORDS = (*variants.WORDS, "pretrained=")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick"; pretrained=FILE; synthetic=DIR,share=0.5,name=edm mixes in the set of that name; by ","."""
-    words = dict(word.partition("=")[::2] for word in arg.split(",") if word)
-    quick = "quick" in words
     config = ml_collections.ConfigDict()
     config.task = "classify"
-    config.data = dict(
-        source="tfds:cifar10",
-        n_base=200 if quick else 0,
-        image_px=32 if quick else 224,
-        channels=3,
-        random_crop=0.05,
-        synthetic=(words["synthetic"],) if "synthetic" in words else (),
-    )
-    config.sampler = dict(name="random")
-    if "synthetic" in words:
-        share = float(words.get("share", 0.5))
-        config.sampler = dict(name="share", shares={"real": 1.0 - share, words.get("name", "edm"): share})
+    config.data = dict(source="tfds:cifar10", image_px=224, channels=3, random_crop=0.05)
     config.model = dict(
-        name="vit",
-        width=16 if quick else 1024,
-        depth=2 if quick else 24,
-        num_heads=2 if quick else 16,
-        activation="gelu_tanh",
-        remat=True,
-        dtype="float32" if quick else "bfloat16",
+        name="vit", width=1024, depth=24, num_heads=16, activation="gelu_tanh", remat=True, dtype="bfloat16"
     )
     config.augment = dict(flip=True)
-    config.method = dict(pretrained=words.get("pretrained", ""))
-    config.optim = dict(
-        name="sgd", learning_rate=0.01, warmup_steps=0 if quick else 500, clip_norm=1.0, micro_batches=1 if quick else 4
-    )
-    config.train = dict(
-        batch_size=32 if quick else 512,
-        num_steps=4 if quick else 10_000,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 1_000,
-        checkpoint_steps=0 if quick else 1_000,
-    )
-    config.eval = dict(batch_size=100 if quick else 1000)
-    return config
+    config.method = dict(pretrained=dict(word.partition("=")[::2] for word in arg.split(",")).get("pretrained", ""))
+    config.optim = dict(name="sgd", learning_rate=0.01, warmup_steps=500, clip_norm=1.0, micro_batches=4)
+    config.train = dict(batch_size=512, num_steps=10_000, log_steps=100, eval_steps=1_000, checkpoint_steps=1_000)
+    config.eval = dict(batch_size=1000)
+    network = dict(width=16, depth=2, num_heads=2)
+    return variants.finish(config, arg, data=dict(image_px=32), model=network, optim=dict(micro_batches=1))
