@@ -9,30 +9,23 @@ Run: jaxmoust fit --config=configs/generator/bloodmnist_edm.py --workdir=runs/bl
 """
 
 import ml_collections
+import variants
 
 WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
-    quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
-    config.data = dict(source="medmnist", n_base=96 if quick else 0, image_px=28, channels=3)
+    config.data = dict(source="medmnist", image_px=28, channels=3)
     config.model = dict(name="ddpmpp_cifar10", attention_px=(14,), dropout=0.25)
-    if quick:
-        config.model.update(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
     config.method = dict(name="edm")
     config.augment = dict(nonleaky=0.15)
-    config.optim = dict(
-        name="adam", learning_rate=2e-4, warmup_steps=0 if quick else 5000, decay=False, ema_half_life_images=500_000.0
-    )
-    config.train = dict(
-        batch_size=16 if quick else 256,
-        num_steps=4 if quick else 100_000,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 5000,
-        checkpoint_steps=0 if quick else 5000,
-    )
-    config.eval = dict(batch_size=16 if quick else 256)
+    config.optim = dict(name="adam", learning_rate=2e-4, warmup_steps=5000, decay=False, ema_half_life_images=500_000.0)
+    config.train = dict(batch_size=256, num_steps=100_000, log_steps=100, eval_steps=5000, checkpoint_steps=5000)
+    config.eval = dict(batch_size=256)
+    if arg == "quick":
+        network = dict(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
+        variants.quick(config, data=dict(n_base=96), model=network, eval=dict(batch_size=16))
     return config

@@ -17,46 +17,32 @@ Cost of "small" on 2 CPU cores, x86_64, jax 0.10.2, with five other jobs on them
 """
 
 import ml_collections
+import variants
 
 WORDS = ("quick|small",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
-    quick, small = arg == "quick", arg == "small"
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
-    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0, image_px=32, channels=3)
+    config.data = dict(source="tfds:cifar10", image_px=32, channels=3)
     config.model = dict(name="ddpm_cifar10")
-    if quick:
-        config.model.update(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
-    if small:
-        config.model = dict(
-            name="unet",
-            base_channels=16,
-            channel_multipliers=(1, 2, 4),
-            num_blocks=1,
-            attention_px=(8,),
-            middle_attention=False,
-            resample="pool",
-            dropout=0.1,
-        )
     config.method = dict(name="ddpm")
     config.augment = dict(flip=True)
     config.optim = dict(
         name="adam",
-        learning_rate=2e-3 if small else 2e-4,
-        warmup_steps=0 if quick else 100 if small else 5000,
-        decay=small,
+        learning_rate=2e-4,
+        warmup_steps=5000,
+        decay=False,
         clip_norm=1.0,
-        ema_half_life_images=100_000.0 if small else 887_184.0,  # 0.9999 a step of 128 images
+        ema_half_life_images=887_184.0,  # 0.9999 a step of 128 images
     )
-    config.train = dict(
-        batch_size=16 if quick else 64 if small else 128,
-        num_steps=4 if quick else 1800 if small else 800_000,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick or small else 20_000,
-        checkpoint_steps=0 if quick else 600 if small else 10_000,
-    )
-    config.eval = dict(batch_size=16 if quick else 128 if small else 256)
+    config.train = dict(batch_size=128, num_steps=800_000, log_steps=100, eval_steps=20_000, checkpoint_steps=10_000)
+    config.eval = dict(batch_size=256)
+    if arg == "quick":
+        network = dict(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
+        variants.quick(config, model=network, eval=dict(batch_size=16))
+    if arg == "small":
+        variants.small(config, attention_px=8)
     return config

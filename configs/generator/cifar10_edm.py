@@ -16,45 +16,28 @@ Cost of "small" on 2 CPU cores, x86_64, jax 0.10.2, with five other jobs on them
 """
 
 import ml_collections
+import variants
 
 WORDS = ("quick|small",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
-    quick, small = arg == "quick", arg == "small"
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
-    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0, image_px=32, channels=3)
+    config.data = dict(source="tfds:cifar10", image_px=32, channels=3)
     config.model = dict(name="ddpmpp_cifar10")
-    if quick:
-        config.model.update(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
-    if small:
-        config.model = dict(
-            name="unet",
-            base_channels=16,
-            channel_multipliers=(1, 2, 4),
-            num_blocks=1,
-            attention_px=(8,),
-            middle_attention=False,
-            resample="pool",
-            dropout=0.1,
-        )
     config.method = dict(name="edm")
-    config.augment = dict(flip=small, nonleaky=0.0 if small else 0.12)
+    config.augment = dict(nonleaky=0.12)
     config.optim = dict(
-        name="adam",
-        learning_rate=2e-3 if small else 1e-3,
-        warmup_steps=0 if quick else 100 if small else 19_531,
-        decay=small,
-        ema_half_life_images=100_000.0 if small else 500_000.0,
+        name="adam", learning_rate=1e-3, warmup_steps=19_531, decay=False, ema_half_life_images=500_000.0
     )
-    config.train = dict(
-        batch_size=16 if quick else 64 if small else 512,
-        num_steps=4 if quick else 1800 if small else 390_625,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick or small else 5000,
-        checkpoint_steps=0 if quick else 600 if small else 5000,
-    )
-    config.eval = dict(batch_size=16 if quick else 128 if small else 256)
+    config.train = dict(batch_size=512, num_steps=390_625, log_steps=100, eval_steps=5000, checkpoint_steps=5000)
+    config.eval = dict(batch_size=256)
+    if arg == "quick":
+        network = dict(base_channels=8, channel_multipliers=(1, 2), num_blocks=1)
+        variants.quick(config, model=network, eval=dict(batch_size=16))
+    if arg == "small":
+        variants.small(config, attention_px=8)
+        config.augment = dict(flip=True)
     return config

@@ -8,13 +8,13 @@ Result: loss at fixed noise 0.172 on the 100 digits and 0.207 on others.
 """
 
 import ml_collections
+import variants
 
 WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""
-    quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "finetune"
     config.pipeline = dict(path="tiny_sd")
@@ -22,12 +22,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.prompts = dict(template="a photo of the digit {}, light on dark")
     config.method = dict(image_px=32, precompute=True)
     config.optim = dict(name="adamw", learning_rate=5e-4, weight_decay=0.01, ema_half_life_images=5_000.0)
-    config.train = dict(
-        batch_size=16 if quick else 64,
-        num_steps=4 if quick else 200,
-        log_steps=2 if quick else 100,
-        checkpoint_steps=0 if quick else 200,
-    )
+    config.train = dict(batch_size=64, num_steps=200, log_steps=100, checkpoint_steps=200)
     config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=15, per_device_batch=20)
+    config.grid = dict(per_class=4, sampler="dpmpp_2m", num_steps=15, per_device_batch=20)
+    if arg == "quick":
+        variants.quick(config)
     return config

@@ -9,6 +9,7 @@ Result: loss at fixed noise 0.212 on the 100 digits and 0.241 on others, by 145,
     and 0.282 (at a rate of 5e-3; 65,536 numbers), the whole U-Net 0.172 and 0.207 (digits_tiny_sd_full.py).
 """
 
+import digits_tiny_sd_full
 import ml_collections
 
 WORDS = ("quick",)  # of arg; others are refused
@@ -16,26 +17,9 @@ WORDS = ("quick",)  # of arg; others are refused
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains for seconds, to see that all parts meet."""
-    quick = arg == "quick"
-    config = ml_collections.ConfigDict()
-    config.task = "finetune"
-    config.pipeline = dict(path="tiny_sd")
-    config.data = dict(source="digits", n_base=100)
-    config.prompts = dict(template="a photo of the digit {}, light on dark")
-    config.method = dict(
-        image_px=32,
-        rank=2 if quick else 16,
-        alpha=2.0 if quick else 16.0,
-        targets=("to_q", "to_k", "to_v", "to_out_0", "proj", "net_2", "time_emb_proj"),
-        precompute=True,
-    )
-    config.optim = dict(name="adamw", learning_rate=3e-3, weight_decay=0.01, ema_half_life_images=5_000.0)
-    config.train = dict(
-        batch_size=16 if quick else 64,
-        num_steps=4 if quick else 200,
-        log_steps=2 if quick else 100,
-        checkpoint_steps=0 if quick else 200,
-    )
-    config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=15, per_device_batch=20)
+    config = digits_tiny_sd_full.get_config(arg)
+    rank = 2 if arg == "quick" else 16
+    targets = ("to_q", "to_k", "to_v", "to_out_0", "proj", "net_2", "time_emb_proj")
+    config.method.update(rank=rank, alpha=float(rank), targets=targets)
+    config.optim.learning_rate = 3e-3
     return config

@@ -17,6 +17,6 @@ WORDS = ("quick",)  # of arg; others are refused
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
     config = imagenet100_edm.get_config(arg)
-    config.method = dict(name="ddpm", num_timesteps=1000, beta_start=1e-4, beta_end=0.02, label_dropout=0.0)
+    config.method = dict(name="ddpm")
     config.optim.clip_norm = 1.0
     return config

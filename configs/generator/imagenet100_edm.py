@@ -12,34 +12,25 @@ Run: jaxmoust fit --config=configs/generator/imagenet100_edm.py --workdir=runs/i
 """
 
 import ml_collections
+import variants
 
 WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
-    quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
-    config.data = dict(source="folder", n_base=100 if quick else 0, image_px=64, channels=3)
+    config.data = dict(source="folder", image_px=64, channels=3)
     config.model = dict(name="ddpmpp_64px", dtype="bfloat16")
-    if quick:
-        config.model.update(base_channels=8, channel_multipliers=(1, 1, 2), num_blocks=1)
     config.method = dict(name="edm")
     config.augment = dict(nonleaky=0.15)
     config.optim = dict(
-        name="adam",
-        learning_rate=2e-4,
-        warmup_steps=0 if quick else 39_062,
-        decay=False,
-        ema_half_life_images=500_000.0,
+        name="adam", learning_rate=2e-4, warmup_steps=39_062, decay=False, ema_half_life_images=500_000.0
     )
-    config.train = dict(
-        batch_size=8 if quick else 256,
-        num_steps=4 if quick else 781_250,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 10_000,
-        checkpoint_steps=0 if quick else 10_000,
-    )
-    config.eval = dict(batch_size=16 if quick else 256)
+    config.train = dict(batch_size=256, num_steps=781_250, log_steps=100, eval_steps=10_000, checkpoint_steps=10_000)
+    config.eval = dict(batch_size=256)
+    if arg == "quick":
+        network = dict(base_channels=8, channel_multipliers=(1, 1, 2), num_blocks=1)
+        variants.quick(config, model=network, train=dict(batch_size=8), eval=dict(batch_size=16))
     return config

@@ -13,23 +13,19 @@ Result:
 """
 
 import ml_collections
+import variants
 
 WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains the U-Net of the package's own pipeline for seconds, to see that all parts meet."""
-    quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "finetune"
-    config.pipeline = dict(
-        path="tiny_sd" if quick else "stable-diffusion-v1-5/stable-diffusion-v1-5",
-        dtype="float32" if quick else "bfloat16",
-        remat=True,
-    )
-    config.data = dict(source="tfds:cifar10", n_base=100 if quick else 0, image_px=32, channels=3)
+    config.pipeline = dict(path="stable-diffusion-v1-5/stable-diffusion-v1-5", dtype="bfloat16", remat=True)
+    config.data = dict(source="tfds:cifar10", image_px=32, channels=3)
     config.prompts = dict(template="a photo of a {}")
-    config.method = dict(image_px=32 if quick else 512)
+    config.method = dict(image_px=512)
     config.augment = dict(flip=True)
     config.optim = dict(
         name="adamw",
@@ -39,13 +35,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         clip_norm=1.0,
         ema_half_life_images=32 * 6931.0,
     )
-    config.train = dict(
-        batch_size=16 if quick else 32,
-        num_steps=4 if quick else 15_000,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 2500,
-        checkpoint_steps=0 if quick else 2500,
-    )
-    config.eval = dict(batch_size=16 if quick else 64)
-    config.grid = dict(per_class=0 if quick else 4, sampler="dpmpp_2m", num_steps=20, per_device_batch=4)
+    config.train = dict(batch_size=32, num_steps=15_000, log_steps=100, eval_steps=2500, checkpoint_steps=2500)
+    config.eval = dict(batch_size=64)
+    config.grid = dict(per_class=4, sampler="dpmpp_2m", num_steps=20, per_device_batch=4)
+    if arg == "quick":
+        pipeline = dict(path="tiny_sd", dtype="float32")
+        variants.quick(config, pipeline=pipeline, method=dict(image_px=32), eval=dict(batch_size=16))
     return config

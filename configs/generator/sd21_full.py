@@ -14,6 +14,7 @@ Result:
 """
 
 import ml_collections
+import sd15_full
 
 WORDS = ("quick",)  # of arg; others are refused
 
@@ -21,32 +22,8 @@ WORDS = ("quick",)  # of arg; others are refused
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" trains the U-Net of the package's own pipeline for seconds, to see that all parts meet."""
     quick = arg == "quick"
-    config = ml_collections.ConfigDict()
-    config.task = "finetune"
-    config.pipeline = dict(
-        path="tiny_sd" if quick else "stabilityai/stable-diffusion-2-1-base",
-        dtype="float32" if quick else "bfloat16",
-        remat=True,
-    )
-    config.data = dict(source="folder", n_base=100 if quick else 0, image_px=64 if quick else 512, channels=3)
-    config.prompts = dict(template="a photo of a {}")
-    config.method = dict(image_px=32 if quick else 512)
-    config.augment = dict(flip=True)
-    config.optim = dict(
-        name="adamw",
-        learning_rate=1e-5,
-        decay=False,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        ema_half_life_images=32 * 6931.0,
-    )
-    config.train = dict(
-        batch_size=16 if quick else 32,
-        num_steps=4 if quick else 15_000,
-        log_steps=2 if quick else 100,
-        eval_steps=0 if quick else 2500,
-        checkpoint_steps=0 if quick else 2500,
-    )
-    config.eval = dict(batch_size=16 if quick else 64)
-    config.grid = dict(per_class=0 if quick else 1, sampler="dpmpp_2m", num_steps=20, per_device_batch=4)
+    config = sd15_full.get_config(arg)
+    config.pipeline.path = "tiny_sd" if quick else "stabilityai/stable-diffusion-2-1-base"
+    config.data.update(source="folder", image_px=64 if quick else 512)
+    config.grid.per_class = 0 if quick else 1
     return config

@@ -10,6 +10,7 @@ Result:
 """
 
 import ml_collections
+import sd15_cifar10
 
 WORDS = ("quick",)  # of arg; others are refused
 
@@ -17,17 +18,9 @@ WORDS = ("quick",)  # of arg; others are refused
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick" few images and steps of the small pipeline that comes with the package."""
     quick = arg == "quick"
-    config = ml_collections.ConfigDict()
-    config.task = "text_to_image"
-    config.pipeline = dict(
-        path="tiny_sd" if quick else "stabilityai/stable-diffusion-2-1-base",
-        variant="fp16",
-        dtype="float32" if quick else "bfloat16",
-    )
-    config.data = dict(source="folder", image_px=256, channels=3)
-    config.prompts = dict(template="a photo of a {}")
+    config = sd15_cifar10.get_config(arg)
+    config.pipeline.path = "tiny_sd" if quick else "stabilityai/stable-diffusion-2-1-base"
+    config.data.update(source="folder", image_px=256)
     config.name = "sd21"
     config.num_images = 20 if quick else 126_689
-    config.shard_images = 10 if quick else 500
-    config.sample = dict(num_steps=2 if quick else 50, per_device_batch=2 if quick else 8)
     return config
