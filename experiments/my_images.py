@@ -23,7 +23,7 @@ import ml_collections
 import parts
 
 DIGITS, FASHION, CIFAR10 = (parts.SCALES[name] for name in ("digits", "fashion", "cifar10"))
-SMALL = {name: f"configs/generator/cifar10_{name}.py:small" for name in ("edm", "ddpm")}
+GENERATORS = ("edm", "ddpm")
 FOLDER = dict(data=dict(source="folder", image_px=32, channels=3))
 RECIPES = dict(
     digits={**DIGITS, "num_images": 2000},
@@ -34,7 +34,7 @@ RECIPES = dict(
         "num_train": 1000,  # as n_base: a folder's images are all taken
         "classifier": "configs/classifier/cifar10_resnet18.py:small",
         "stronger_words": "cutout besides flips and crops",
-        "generators": {name: {**FASHION["generators"][name], "fit": fit} for name, fit in SMALL.items()},
+        "fit": {name: dict(config=f"configs/generator/cifar10_{name}.py:small") for name in GENERATORS},
     },
     published={**CIFAR10, **FOLDER},
 )
@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "against training longer, duplicating, or augmenting harder?"
     )
     config = parts.study(scale, "my_images", question)
-    config.generators = {name: parts.generator(scale, name) for name in SMALL}
-    config.sets = {name: parts.drawn(scale, name, num_images) for name in SMALL}
+    config.generators = {name: parts.generator(scale, name) for name in GENERATORS}
+    config.sets = {name: parts.drawn(scale, name, num_images) for name in GENERATORS}
     config.arms = (*parts.controls(scale), parts.only("edm", num_images), parts.mixed("edm"), parts.mixed("ddpm"))
     return config

@@ -6,7 +6,8 @@ A scale is a data set, a classifier of its size, and the generators that there a
                  dataset-fashion-mnist, or lie in --config.data.path=DIR
     cifar10      32 px, published networks, for accelerators; the verb `data prepare` puts it where TFDS looks for it
     imagenet100  224 px, published networks, for accelerators; --config.data.path=DIR holds train/CLASS/*.JPEG and a
-                 validation split, and --config.data.classes=FILE names the hundred classes, one a line
+                 validation split, --config.data.classes=FILE names the hundred classes, one a line, and
+                 --config.sets.sd.prompts.words_file=FILE says what folders such as n01440764 are called, as JSON
 "quick" beside a scale ("fashion,quick") runs every part of it for seconds; its numbers mean nothing.
 
 Of the generators, edm and ddpm are trained on the base set. sd comes from outside and is drawn from as it is, sd_lora
@@ -16,22 +17,20 @@ Diffusion 1.5 and 2.1-base at the large ones.
 
 import ml_collections
 
-
-def _made(draw: str, fit: str = "", drawing: dict | None = None, fitting: dict | None = None) -> dict:
-    """A generator: what draws from it and what trains it (""; nothing here), and what differs from these files."""
-    return dict(draw=draw, fit=fit, drawing=drawing or {}, fitting=fitting or {})
-
-
+EDM, DDIM = dict(config="configs/sample/edm.py"), dict(config="configs/sample/ddim.py")
+TINY_SD = dict(config="configs/sample/tiny_sd.py")
+EXTERNAL = ("sd", "sd_lora", "sd_full")
+NO_GRID = dict(grid=dict(per_class=0))  # a study's page shows what is drawn
 # The tiny Stable Diffusion reads 24 tokens, most of them letters, and this leaves room for "Ankle boot".
 GARMENT = dict(prompts=dict(template="a photo of a {}"))
-NO_GRID = dict(grid=dict(per_class=0))  # a study's page shows what is drawn
+TINY_SD_GARMENT = dict(**TINY_SD, **GARMENT)
 # Garments are ten times as many as digits: three times as many steps.
 ON_GARMENTS = dict(**GARMENT, **NO_GRID, train=dict(num_steps=600))
-# What folders such as n01440764 are called, as JSON: --config.sets.sd.prompts.words_file=FILE
-NAMED = dict(prompts=dict(words_file=""))
-AT_256 = dict(**NAMED, data=dict(image_px=256))
-AT_512 = dict(**NAMED, data=dict(image_px=512))
+AT_64, AT_256, AT_512 = dict(data=dict(image_px=64)), dict(data=dict(image_px=256)), dict(data=dict(image_px=512))
+SD21 = dict(config="configs/sample/sd21_imagenet100.py", **AT_256)
 
+# A generator is trained as `fit` says, those without are drawn from as they are, and drawn from as `sample` says: a
+# configuration file, and what differs from it.
 SCALES = dict(
     digits=dict(
         data=dict(source="digits", image_px=0, channels=0),
@@ -43,15 +42,15 @@ SCALES = dict(
         classifier="configs/classifier/digits_resnet.py",
         stronger=dict(rotate_deg=10.0, scale=0.1, cutout_px=2),
         stronger_words="rotation, scaling and cutout besides the shifts",
-        looks=dict(domain="configs/domain/digits.py", measure="configs/measure/digits.py"),
-        looking=dict(domain={}, measure={}),
-        generators=dict(
-            edm=_made("configs/sample/edm.py", "configs/generator/digits_edm.py"),
-            ddpm=_made("configs/sample/ddim.py", "configs/generator/digits_ddpm.py"),
-            sd=_made("configs/sample/tiny_sd.py"),
-            sd_lora=_made("configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_lora.py", fitting=NO_GRID),
-            sd_full=_made("configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_full.py", fitting=NO_GRID),
+        domain=dict(config="configs/domain/digits.py"),
+        measure=dict(config="configs/measure/digits.py"),
+        fit=dict(
+            edm=dict(config="configs/generator/digits_edm.py"),
+            ddpm=dict(config="configs/generator/digits_ddpm.py"),
+            sd_lora=dict(config="configs/generator/digits_tiny_sd_lora.py", **NO_GRID),
+            sd_full=dict(config="configs/generator/digits_tiny_sd_full.py", **NO_GRID),
         ),
+        sample=dict(edm=EDM, ddpm=DDIM, **dict.fromkeys(EXTERNAL, TINY_SD)),
     ),
     fashion=dict(
         data=dict(source="fashion_mnist", image_px=0, channels=0),
@@ -63,27 +62,19 @@ SCALES = dict(
         classifier="configs/classifier/fashion_resnet.py:small",
         stronger=dict(cutout_px=8),
         stronger_words="cutout besides flips and shifts",
-        looks=dict(domain="configs/domain/fashion.py", measure="configs/measure/cifar10.py:classifier"),
-        looking=dict(domain={}, measure={}),
-        generators=dict(
-            # 23 and 24 evaluations an image, about half of what the two papers spend.
-            edm=_made(
-                "configs/sample/edm.py",
-                "configs/generator/fashion_edm.py:small",
-                drawing=dict(sample=dict(num_steps=12, per_device_batch=125)),
-            ),
-            ddpm=_made(
-                "configs/sample/ddim.py",
-                "configs/generator/fashion_ddpm.py:small",
-                drawing=dict(sample=dict(num_steps=24, per_device_batch=125)),
-            ),
-            sd=_made("configs/sample/tiny_sd.py", drawing=GARMENT),
-            sd_lora=_made(
-                "configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_lora.py", GARMENT, ON_GARMENTS
-            ),
-            sd_full=_made(
-                "configs/sample/tiny_sd.py", "configs/generator/digits_tiny_sd_full.py", GARMENT, ON_GARMENTS
-            ),
+        domain=dict(config="configs/domain/fashion.py"),
+        measure=dict(config="configs/measure/cifar10.py:classifier"),
+        fit=dict(
+            edm=dict(config="configs/generator/fashion_edm.py:small"),
+            ddpm=dict(config="configs/generator/fashion_ddpm.py:small"),
+            sd_lora=dict(config="configs/generator/digits_tiny_sd_lora.py", **ON_GARMENTS),
+            sd_full=dict(config="configs/generator/digits_tiny_sd_full.py", **ON_GARMENTS),
+        ),
+        # Of EDM and DDPM 23 and 24 evaluations an image, about half of what the two papers spend.
+        sample=dict(
+            edm=dict(**EDM, sample=dict(num_steps=12, per_device_batch=125)),
+            ddpm=dict(**DDIM, sample=dict(num_steps=24, per_device_batch=125)),
+            **dict.fromkeys(EXTERNAL, TINY_SD_GARMENT),
         ),
     ),
     cifar10=dict(
@@ -96,14 +87,20 @@ SCALES = dict(
         classifier="configs/classifier/cifar10_resnet18.py",
         stronger=dict(randaugment_ops=2, cutout_px=16),
         stronger_words="RandAugment and cutout besides flips and crops",
-        looks=dict(domain="configs/domain/cifar10.py", measure="configs/measure/cifar10.py:classifier"),
-        looking=dict(domain={}, measure={}),
-        generators=dict(
-            edm=_made("configs/sample/edm.py", "configs/generator/cifar10_edm.py"),
-            ddpm=_made("configs/sample/ddim.py", "configs/generator/cifar10_ddpm.py"),
-            sd=_made("configs/sample/sd15_cifar10.py"),
-            sd_lora=_made("configs/sample/sd15_finetuned.py", "configs/generator/sd15_lora.py"),
-            sd_full=_made("configs/sample/sd15_finetuned.py", "configs/generator/sd15_full.py"),
+        domain=dict(config="configs/domain/cifar10.py"),
+        measure=dict(config="configs/measure/cifar10.py:classifier"),
+        fit=dict(
+            edm=dict(config="configs/generator/cifar10_edm.py"),
+            ddpm=dict(config="configs/generator/cifar10_ddpm.py"),
+            sd_lora=dict(config="configs/generator/sd15_lora.py"),
+            sd_full=dict(config="configs/generator/sd15_full.py"),
+        ),
+        sample=dict(
+            edm=EDM,
+            ddpm=DDIM,
+            sd=dict(config="configs/sample/sd15_cifar10.py"),
+            sd_lora=dict(config="configs/sample/sd15_finetuned.py"),
+            sd_full=dict(config="configs/sample/sd15_finetuned.py"),
         ),
     ),
     imagenet100=dict(
@@ -116,28 +113,20 @@ SCALES = dict(
         classifier="configs/classifier/imagenet100_resnet50.py",
         stronger=dict(randaugment_ops=2),
         stronger_words="RandAugment besides flips and crops",
-        looks=dict(domain="configs/domain/cifar10.py", measure="configs/measure/cifar10.py:classifier"),
-        looking=dict(domain=dict(data=dict(image_px=64)), measure=dict(num_images=10_000)),
-        generators=dict(
-            edm=_made(
-                "configs/sample/edm.py", "configs/generator/imagenet100_edm.py", fitting=dict(data=dict(image_px=64))
-            ),
-            ddpm=_made(
-                "configs/sample/ddim.py", "configs/generator/imagenet100_ddpm.py", fitting=dict(data=dict(image_px=64))
-            ),
-            sd=_made("configs/sample/sd21_imagenet100.py", drawing=AT_256),
-            sd_lora=_made(
-                "configs/sample/sd21_imagenet100.py",
-                "configs/generator/sd21_lora.py",
-                dict(**AT_256, pipeline=dict(variant="")),
-                AT_512,
-            ),
-            sd_full=_made(
-                "configs/sample/sd21_imagenet100.py",
-                "configs/generator/sd21_full.py",
-                dict(**AT_256, pipeline=dict(variant="")),
-                AT_512,
-            ),
+        domain=dict(config="configs/domain/cifar10.py", **AT_64),
+        measure=dict(config="configs/measure/cifar10.py:classifier", num_images=10_000),
+        fit=dict(
+            edm=dict(config="configs/generator/imagenet100_edm.py", **AT_64),
+            ddpm=dict(config="configs/generator/imagenet100_ddpm.py", **AT_64),
+            sd_lora=dict(config="configs/generator/sd21_lora.py", **AT_512),
+            sd_full=dict(config="configs/generator/sd21_full.py", **AT_512),
+        ),
+        sample=dict(
+            edm=EDM,
+            ddpm=DDIM,
+            sd=SD21,
+            sd_lora=dict(**SD21, pipeline=dict(variant="")),
+            sd_full=dict(**SD21, pipeline=dict(variant="")),
         ),
     ),
 )
@@ -217,14 +206,13 @@ def study(
     config.seeds = scale.seeds
     config.data = dict(**scale.data, **base_set(scale, n_base))
     config.generators, config.sets, config.scores, config.domains, config.measures = {}, {}, {}, {}, {}
-    config.classifier = _variant(scale, scale.classifier)
+    config.classifier = _path(scale, scale.classifier)
     return config
 
 
-def generator(scale: ml_collections.ConfigDict, name: str, **overrides: dict) -> dict:
-    """The training of one of the scale's generators on the base set, unless overrides say otherwise."""
-    made = scale.generators[name]
-    return dict(config=_variant(scale, made.fit), **{**_overrides(scale, made.fitting), **overrides})
+def generator(scale: ml_collections.ConfigDict, name: str, **differs: dict) -> dict:
+    """The training of one of the scale's generators on the base set, unless what differs says otherwise."""
+    return {**_entry(scale, scale.fit[name]), **differs}
 
 
 def drawn(scale: ml_collections.ConfigDict, name: str, num_images: int = 0, generator: str = "") -> dict:
@@ -232,26 +220,26 @@ def drawn(scale: ml_collections.ConfigDict, name: str, num_images: int = 0, gene
 
     Args: num_images: 0 is the scale's own number. generator: what the experiment calls the generator, if not `name`.
     """
-    made = scale.generators[name]
-    overrides = {**_overrides(scale, made.drawing), "num_images": num_images or scale.num_images}
-    if scale.quick and not made.fit:  # the small pipeline in place of a public one, which no test can load
-        overrides["pipeline"] = dict(path="tiny_sd", variant="")
-    own = generator or (name if made.fit else "")
-    return dict(generator=own, config=_variant(scale, made.draw), **overrides)
+    entry = {**_entry(scale, scale.sample[name]), "num_images": num_images or scale.num_images}
+    fitted = name in scale.fit
+    if scale.quick and not fitted:  # the small pipeline in place of a public one, which no test can load
+        entry["pipeline"] = dict(path="tiny_sd", variant="")
+    return dict(generator=generator or (name if fitted else ""), **entry)
 
 
-def look(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **overrides) -> dict:
+def look(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **differs) -> dict:
     """A look at a set, "domain" or "measure", beside the classifier of an arm."""
-    overrides = {**_overrides(scale, scale.looking[kind]), **overrides}
-    return dict(set=name, arm=arm, config=_variant(scale, scale.looks[kind]), **overrides)
+    return {**_entry(scale, scale[kind]), "set": name, "arm": arm, **differs}
 
 
-def _variant(scale: ml_collections.ConfigDict, path: str) -> str:
-    return f"{path.partition(':')[0]}:quick" if scale.quick and path else path
+def _entry(scale: ml_collections.ConfigDict, entry: ml_collections.ConfigDict) -> dict:
+    """A configuration file and what differs from it; in the quick variant its own, with its own lengths."""
+    kept = {name: value for name, value in entry.items() if not (scale.quick and name in QUICK_LEFT_OUT)}
+    return {**kept, "config": _path(scale, entry.config)}
 
 
-def _overrides(scale: ml_collections.ConfigDict, given: ml_collections.ConfigDict) -> dict:
-    return {name: value for name, value in given.items() if not (scale.quick and name in QUICK_LEFT_OUT)}
+def _path(scale: ml_collections.ConfigDict, path: str) -> str:
+    return f"{path.partition(':')[0]}:quick" if scale.quick else path
 
 
 def controls(scale: ml_collections.ConfigDict, num_images: int = 0, n_base: int = 0) -> tuple[dict, dict, dict]:
@@ -316,8 +304,8 @@ def arm(
     description: str,
     sets: tuple[str, ...] = (),
     sampler: dict | None = None,
-    **overrides: dict,
+    **differs: dict,
 ) -> dict:
     """An arm: its words, the sets it mixes in, how batches are drawn (None: shuffled), what differs in its training."""
-    differs = dict(sampler=sampler) if sampler else {}
-    return dict(name=name, title=title, description=description, sets=sets, **differs, **overrides)
+    drawn_by = dict(sampler=sampler) if sampler else {}
+    return dict(name=name, title=title, description=description, sets=sets, **drawn_by, **differs)

@@ -137,5 +137,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     return config
 
 
-def _mixed(name: str, title: str, description: str, sampler: dict, **overrides: dict) -> dict:
-    return parts.arm(name, title, description, ("edm",), sampler, **overrides)
+def _mixed(name: str, title: str, description: str, sampler: dict, **differs: dict) -> dict:
+    return parts.arm(name, title, description, ("edm",), sampler, **differs)
