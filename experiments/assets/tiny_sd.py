@@ -27,9 +27,12 @@ import numpy as np
 import typeset
 from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
-from jaxmoust import build, jobs
+from jaxmoust.config import merge, read_config
 from jaxmoust.data.source import Source
 from jaxmoust.data.sources.registry import open_source
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.parts.registry import job_of, schema_of
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
 from jaxmoust.models.stable_diffusion.pipeline import Loaded
@@ -201,10 +204,10 @@ def text_stage(workdir: Path, fresh: Path, train: Source, num_steps: int, seed: 
 def stage(name: str, workdir: Path, quick: bool, seed: int, **sections: dict[str, Any]) -> tuple[Path, dict]:
     """Runs `jaxmoust fit` with one of the two configurations on the world; returns its folder and its result."""
     file = ROOT / "configs" / "generator" / f"{name}.py"
-    config = build.load_config(f"{file}:quick" if quick else str(file))
+    config = read_config(f"{file}:quick" if quick else str(file))
     data = {"path": str(workdir / "world"), **({"n_base": 800} if quick else {})}
-    config = build.override(config, {"seed": seed, "data": data, **sections})
-    return workdir / name, jobs.run(jobs.JOBS["fit"], config, workdir / name)
+    config = merge(config, {"seed": seed, "data": data, **sections}, schema_of(config["task"]))
+    return workdir / name, do(job_of(config["task"]), as_config(config), workdir / name).result
 
 
 def digest_of(folder: Path) -> str:

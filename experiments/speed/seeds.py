@@ -16,11 +16,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import peers
 
 from jaxmoust import build
+from jaxmoust.jobs.parts.configure import configuration
 from jaxmoust.runtime import parallel
 from jaxmoust.train.loop import init_state, make_step
 
@@ -41,7 +41,7 @@ class Seeds:
 
     def __init__(self, k: int, together: bool, quick: bool) -> None:
         """Initialises the states and the batches of seeds 0 to k - 1."""
-        config = ml_collections.ConfigDict(build.load_config(f"{CONFIG}{':quick' if quick else ''}"))
+        _, config, _ = configuration(f"{CONFIG}{':quick' if quick else ''}", [])
         here = parallel.Machine.all()
         self.machine = Together(here.devices) if together else here
         training = build.make_training(build.make_classify, config, SHAPE, NUM_CLASSES, ("top1",), here)

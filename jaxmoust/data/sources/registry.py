@@ -114,6 +114,11 @@ def open_source(name: str, split: str, path: str = "", classes: str = "") -> Sou
         if not path:
             raise ValueError("Got source 'folder' without a path: give the folder of images, data.path=DIR.")
         return SOURCES[name](split, path, classes)  # looks into no other folder than the named ones
+    if name == "digits" and path:
+        raise ValueError(
+            f"Got the path {path!r} for source 'digits', which is built in and reads none: set data.source=folder for "
+            "a folder of images, or leave the path out."
+        )
     if name.startswith("tfds:"):
         source = tfds_source(name.removeprefix("tfds:"), split, path)
     elif name in SOURCES:

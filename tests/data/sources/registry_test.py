@@ -109,3 +109,8 @@ def test_open_source_with_a_class_list_numbers_the_classes_as_it_lists_them(tmp_
 
 GOLDEN_TRAIN = "e6f9f477e1743441966ca1c6bd26c87f"
 GOLDEN_TEST = "e962cc9ba6fbc5169b8ccda07f9f1b87"
+
+
+def test_open_source_refuses_a_path_for_images_that_are_built_in(tmp_path):
+    with pytest.raises(ValueError, match=r"built in and reads none: set data\.source=folder"):
+        open_source("digits", "train", path=str(tmp_path))
