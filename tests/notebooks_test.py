@@ -16,9 +16,9 @@ import planted_equivalence
 import pytest
 from PIL import Image
 
-from jaxmoust.build import load_config, override
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.jobs.parts.configure import configuration
 from jaxmoust.report import notebook as frame
 
 ROOT = Path(__file__).parents[1]
@@ -113,12 +113,13 @@ def test_other_lines_for_stable_diffusion_15_fit_their_configurations():
     exec("\n".join(line.removeprefix("# ") for line in cell.splitlines() if line.startswith("# ")), others)
     assert {"PIPELINE", "FIT", "SAMPLE", "DATA", "PROMPT", "NUM_STEPS"} <= set(others) <= set(names)
     assert set(others["DATA"]) == set(names["DATA"])
-    train = {"num_steps": others["NUM_STEPS"]}
-    assert load_config(str(ROOT / others["FIT"]))["train"]["num_steps"] == others["NUM_STEPS"]
-    changes = {"data": others["DATA"], "pipeline": {"path": ""}, "prompts": {"template": others["PROMPT"]}}
-    for key, own in (("FIT", {"train": train}), ("SAMPLE", {})):
-        override(load_config(str(ROOT / others[key])), changes | own)
-    assert load_config(str(ROOT / others["FIT"]))["pipeline"]["path"] == others["PIPELINE"]
+    fit, sample = (str(ROOT / others[key]) for key in ("FIT", "SAMPLE"))
+    _, config, _ = configuration(fit, [])
+    assert config["train"]["num_steps"] == others["NUM_STEPS"] and config["pipeline"]["path"] == others["PIPELINE"]
+    shared = {"pipeline.path": "", "prompts.template": others["PROMPT"]}
+    shared |= {f"data.{name}": value for name, value in others["DATA"].items()}
+    for path, own in ((fit, {"train.num_steps": others["NUM_STEPS"]}), (sample, {})):
+        configuration(path, [f"--config.{name}={value}" for name, value in (shared | own).items()])
 
 
 # --- executed --------------------------------------------------------------------------------------------------------

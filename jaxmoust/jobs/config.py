@@ -3,7 +3,7 @@
 What is printed is a configuration file: saved, it runs. Fields that are set on the command line are in it.
 
   jaxmoust config --config=configs/classifier/digits_resnet.py
-  jaxmoust config --config=configs/classifier/digits_resnet.py --config.sampler.name=class_power > mine.py
+  jaxmoust config --config=configs/classifier/digits_resnet.py --config.optim.name=sgd > mine.py
 """
 
 import argparse
