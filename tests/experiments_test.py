@@ -1,50 +1,56 @@
 """Every experiment at every scale: it lays out, and carries what a comparison must carry."""
 
+import functools
 from pathlib import Path
 
 import pytest
 
-from jaxmoust import build
-from jaxmoust.study import expand
-from jaxmoust.study.experiment import Experiment
+from jaxmoust.jobs.parts.configure import configuration
+from jaxmoust.jobs.parts.registry import BadInput, schema_of
+from jaxmoust.study.expand import expand
+from jaxmoust.study.experiment import Experiment, Run
 from jaxmoust.study.runner import describe
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("digits", "fashion", "cifar10", "imagenet100")
-SCALED = sorted(path.name for path in (ROOT / "experiments").glob("*.py") if "parts.read(arg" in path.read_text())
 # Experiments without scales, and the words that they take.
 OTHERS = {"fashion.py": ("", "vit"), "my_images.py": ("digits", "photos", "published"), "quickstart.py": ("",)}
+SCALED = sorted({path.name for path in (ROOT / "experiments").glob("*.py")} - {"parts.py", *OTHERS})
 EVERY = [(file, arg) for file, args in {**dict.fromkeys(SCALED, SCALES), **OTHERS}.items() for arg in args]
-
 
 # What an experiment wants besides its scale.
 WANTED = {("pretrained_vit.py", scale): ",pretrained=vit.npz" for scale in ("cifar10", "imagenet100")}
 
 
-@pytest.fixture
-def lay_out(monkeypatch):
+@pytest.fixture(autouse=True)
+def from_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
-    def of(file: str, arg: str) -> Experiment:
-        wanted = WANTED.get((file, arg.partition(",")[0]), "")
-        config = build.load_config(f"experiments/{file}:{arg}{wanted}")
-        return expand.expand(config, build.load_config, build.override, lambda data: data["source"], lambda path: "")
 
-    return of
+@functools.cache
+def completed(file: str, arg: str) -> dict:
+    wanted = WANTED.get((file, arg.partition(",")[0]), "")
+    return configuration(f"experiments/{file}:{arg}{wanted}", [])[1]
 
 
-def real_only(run: expand.Run) -> bool:
+@functools.cache
+def lay_out(file: str, arg: str) -> Experiment:
+    """An experiment without its data: a stage is told from another by its configuration alone."""
+    return expand(completed(file, arg), schema_of, lambda config: config)
+
+
+def real_only(run: Run) -> bool:
     return not run.stage.config["data"]["synthetic"]
 
 
-def test_every_experiment_is_known():
-    here = {path.name for path in (ROOT / "experiments").glob("*.py")}
-    assert here == {"parts.py", *SCALED, *OTHERS}
+def test_every_experiment_has_the_four_scales_or_is_known():
+    for file in SCALED:
+        assert "digits (the default), fashion, cifar10 or imagenet100" in (ROOT / "experiments" / file).read_text()
 
 
 @pytest.mark.parametrize("quick", ["", "quick"])
 @pytest.mark.parametrize(("file", "arg"), EVERY)
-def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(lay_out, file, arg, quick):
+def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(file, arg, quick):
     experiment = lay_out(file, ",".join(word for word in (arg, quick) if word))
     assert len(experiment.seeds) >= 3
     runs = {run.arm.name: run for run in experiment.runs if run.seed == experiment.seeds[0]}
@@ -62,8 +68,8 @@ def test_experiment_carries_three_controls_of_each_base_set_and_three_seeds(lay_
         assert any(one["augment"] != mixed["augment"] for one in beside), name
 
 
-def test_experiment_of_a_scale_is_named_after_it(lay_out):
-    names = [lay_out(file, scale).name for file in SCALED for scale in SCALES]
+def test_experiment_of_a_scale_is_named_after_it():
+    names = [completed(file, scale)["name"] for file in SCALED for scale in SCALES]
     assert len(set(names)) == len(names)
 
 
@@ -76,10 +82,10 @@ def test_experiment_of_a_scale_is_named_after_it(lay_out):
         ("published", "cifar10_resnet18.py", 32, 16),
     ],
 )
-def test_recipe_of_my_images_trains_everything_at_its_own_size(lay_out, recipe, config, image_px, cutout_px, quick):
+def test_recipe_of_my_images_trains_everything_at_its_own_size(recipe, config, image_px, cutout_px, quick):
     experiment = lay_out("my_images.py", recipe + quick)
     config = f"{config.partition(':')[0]}:quick" if quick else config
-    classifier = build.load_config(f"configs/classifier/{config}")
+    _, classifier, _ = configuration(f"configs/classifier/{config}", [])
     runs = {run.arm.name: run.stage.config for run in experiment.runs}
     assert list(runs) == ["real", "duplicated", "augmented", "edm_only", "edm_mixed", "ddpm_mixed"]
     assert all((run["model"], run["train"]) == (classifier["model"], classifier["train"]) for run in runs.values())
@@ -90,19 +96,19 @@ def test_recipe_of_my_images_trains_everything_at_its_own_size(lay_out, recipe, 
     assert experiment.data["source"] == ("folder" if image_px else "digits")
 
 
-def test_my_images_as_it_stands_is_of_digits(lay_out):
+def test_my_images_as_it_stands_is_of_digits():
     named, bare = ([stage.name for stage in lay_out("my_images.py", arg).stages] for arg in ("digits", ""))
     assert named == bare
 
 
-def test_photos_learn_flipped_and_with_no_digits_augmentation(lay_out):
+def test_photos_learn_flipped_and_with_no_digits_augmentation():
     for stage in lay_out("my_images.py", "photos").stages:
         if augment := stage.config.get("augment"):
             assert augment["flip"] and not any(augment.get(name) for name in ("rotate_deg", "scale", "translate_px"))
 
 
 @pytest.mark.parametrize("file", [*SCALED, "my_images.py", "quickstart.py"])
-def test_duplicates_say_how_often_each_image_is_there_which_no_size_of_the_base_set_changes(lay_out, file):
+def test_duplicates_say_how_often_each_image_is_there_which_no_size_of_the_base_set_changes(file):
     runs = [run for run in lay_out(file, "").runs if run.arm.name.startswith("duplicated")]
     assert runs
     for run in runs:
@@ -111,7 +117,7 @@ def test_duplicates_say_how_often_each_image_is_there_which_no_size_of_the_base_
 
 
 @pytest.mark.parametrize("file", SCALED)
-def test_stages_of_a_plan_are_told_apart_in_words(lay_out, file):
+def test_stages_of_a_plan_are_told_apart_in_words(file):
     experiment = lay_out(file, "digits")
     words = [describe(stage, experiment) for stage in experiment.stages]
     assert sorted(set(words)) == sorted(words)
@@ -120,11 +126,11 @@ def test_stages_of_a_plan_are_told_apart_in_words(lay_out, file):
 @pytest.mark.parametrize("arg", ["bogus", "digits,fashion", "digits,imbalance"])
 @pytest.mark.parametrize("file", SCALED)
 def test_unknown_scale_or_two_are_refused_with_those_there_are(file, arg):
-    with pytest.raises(ValueError, match=r"allowed are one of digits, fashion, cifar10, imagenet100, and quick"):
-        build.load_config(f"{ROOT}/experiments/{file}:{arg}")
+    with pytest.raises(BadInput, match=r"allowed are one of digits, fashion, cifar10, imagenet100, and quick"):
+        configuration(f"experiments/{file}:{arg}", [])
 
 
 @pytest.mark.parametrize("arg", ["cifar10", "digits,pretrained=vit.npz"])
 def test_public_checkpoint_is_wanted_where_none_is_trained_and_only_there(arg):
-    with pytest.raises(ValueError, match="allowed is pretrained=FILE at cifar10 and imagenet100"):
-        build.load_config(f"{ROOT}/experiments/pretrained_vit.py:{arg}")
+    with pytest.raises(BadInput, match="allowed is pretrained=FILE at cifar10 and imagenet100"):
+        configuration(f"experiments/pretrained_vit.py:{arg}", [])
