@@ -160,10 +160,11 @@ def test_study_in_the_folder_of_another_is_refused(cli, quick_study):
 
 def part_of_quickstart(path, change):
     """Writes an experiment: the quickstart's first arms, which have real images alone, with a change."""
-    path.write_text(f"""import ml_collections, runpy
+    path.write_text(f"""import ml_collections
+from jaxmoust.config import read_config
 
 def get_config(arg=""):
-    config = runpy.run_path("experiments/quickstart.py")["get_config"]("quick").to_dict()
+    config = read_config("experiments/quickstart.py:quick")
     config.update(seeds=(0,), sets={{}}, generators={{}}, domains={{}}, measures={{}})
     {change}
     return ml_collections.ConfigDict(config)
