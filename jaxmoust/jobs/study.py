@@ -2,10 +2,10 @@
 
 Leaves results.csv (the runs), report/index.html and report/summary.csv (the arms) in --workdir; finished stages go to
 --store (default: stages/ beside --workdir), are named by what they depend on, and are found again by this study and the
-next. Several processes may be given the same command, or share a store: each stage is computed by one of them. A stage
-that fails costs what needs it and no more; the same command tries it again. --dry-run says what would be run, and how
-long that takes where the like was measured. --index=FOLDER lists the studies below a folder on one page, each with its
-answer; a study writes that of the folder it lies in by itself.
+next. Several studies may run on one store, each in a --workdir of its own: each stage is computed by one of them. A
+stage that fails costs what needs it and no more; the same command tries it again. --dry-run says what would be run, and
+how long that takes where the like was measured. --index=FOLDER lists the studies below a folder on one page, each with
+its answer; a study writes that of the folder it lies in by itself.
 
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4 --dry-run
@@ -21,18 +21,15 @@ from typing import Any
 from jaxmoust.config import Config, Schema, read_config
 from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
-from jaxmoust.jobs.parts.job import Job, alone, check_free, do
+from jaxmoust.jobs.parts.job import PLACES, Job, check_free, do, open_alone
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
 from jaxmoust.report import findings, index
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, environment, identity
-from jaxmoust.study.dry_run import make_plan, plan_text
-from jaxmoust.study.expand import OWN, STUDY, TABLES, complete_study, expand
-from jaxmoust.study.experiment import Experiment
+from jaxmoust.runtime.folder import RunFolder, identity
+from jaxmoust.study.dry_run import dry_run
+from jaxmoust.study.expand import STUDY, TABLES, complete_study, entry_schema, expand
 from jaxmoust.study.runner import conduct, make_row
-from jaxmoust.study.store import Stage, Store
-
-PLACES = ("data.path", "data.classes")
+from jaxmoust.study.store import Stage, Store, in_order
 
 
 class StudyFailed(RuntimeError):
@@ -65,10 +62,10 @@ def complete(config: Config, changes: Config) -> dict[str, Any]:
 def schema(config: Config) -> Schema:
     """What each field of a complete experiment is."""
     tables = {
-        table: {name: {**TASK, **schema_of(of["task"]), **OWN[table]} for name, of in config[table].items()}
+        table: {name: entry_schema(table, entry["task"], schema_of) for name, entry in config[table].items()}
         for table in TABLES
     }
-    return {**TASK, **STUDY, **tables, "classifier": {**TASK, **schema_of("classify")}}
+    return {**TASK, **STUDY, **tables, "classifier": entry_schema("classifier", "classify", schema_of)}
 
 
 def main(config: Config, args: argparse.Namespace, command: str) -> None:
@@ -80,11 +77,11 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
     """
     workdir = Path(args.workdir)
     study = Study(config, Path(args.store or workdir.parent / "stages"))
+    study.check(workdir)
     if args.dry_run:
-        study.check(workdir)
-        print(study.plan())
-        return
-    study.run(workdir, command)
+        print(dry_run(study.experiment, study.store, study.machine.description, _work_of))
+    else:
+        study.run(workdir, command)
 
 
 class Study:
@@ -97,18 +94,24 @@ class Study:
 
     def __init__(self, config: Config, store: Path):
         self.config, self.machine = config, parallel.Machine.all()
-        names: set[str] = set()
-        machine = self.machine
-        self.store = Store(store, self._compute, machine.primary, lambda flag: machine.any(machine.primary and flag))
+        names: set[str] = set()  # of the stages
+        primary, agree = self.machine.primary, self.machine.any
+        self.store = Store(store, self._compute, primary, lambda flag: agree(primary and flag))
         self.inputs = Inputs(lambda ref: self.store.folder(ref) if ref in names else Path(ref), names.__contains__)
+        self.contents: dict[str, str] = {}  # digests of all that the study reads besides what it makes itself
 
         def identify(job_config: Config) -> Mapping[str, Any]:
             job = self._job(job_config)
-            return identity(job_config, job.contents(), job.places)
+            contents = job.contents()
+            for field, digest in contents.items():
+                if not field.startswith("data.") and names.isdisjoint(digest.split(",")):
+                    self.contents[f"{job_config['task']}.{field}.{digest}"] = digest
+            return identity(job_config, contents, job.places)
 
         try:
-            self.experiment: Experiment = expand(config, schema_of, identify, names.add)
+            self.experiment = expand(config, schema_of, identify, names.add)
             self.real = self.inputs.real(config["data"])
+            self.contents |= {"data.base": self.real.base.digest, "data.test": self.real.test.digest}
         except (ValueError, OSError) as e:
             raise BadInput(str(e)) from e
 
@@ -128,47 +131,37 @@ class Study:
                 job.check()
                 self.inputs.planned[stage.name] = Output(stage.config, job.promise(), None)
                 self.inputs.shared[stage.name] = job.opened()
-            RunFolder.check(workdir, self.config, self._contents(), PLACES)
+            RunFolder.check(workdir, self.config, self.contents, self._places)
         except (ValueError, OSError) as e:
             raise BadInput(str(e)) from e
-
-    def plan(self) -> str:
-        """What would be computed, in words, with the time that it should take."""
-        work = _work_of
-        return plan_text(make_plan(self.experiment, self.store, self.machine.description, work))
 
     def run(self, workdir: Path, command: str) -> findings.Page:
-        """Computes what is not there, and writes the page."""
-        self.check(workdir)
-        here = environment(self.machine.description)
-        try:
-            folder = RunFolder.open(workdir, self.config, here, self.machine.primary, self._contents(), PLACES)
-        except (ValueError, OSError) as e:
-            raise BadInput(str(e)) from e
-        real = (self.real.base, self.real.test, self.real.shape)
-        with alone(workdir, self.machine):
-            page, failed = conduct(self.experiment, self.store, folder.path, real, command, self.config)
+        """Computes what is not there, and writes the page. Raises: BadInput, StudyFailed: as `main`."""
+        with open_alone(workdir, self.config, self.contents, self._places, self.machine):
+            page, failures = conduct(self.experiment, self.store, workdir, self.real, command, self.config)
         print(findings.table_text(page))
-        print(folder.path / "results.csv", folder.path / "report" / "index.html", sep="\n")
-        if failed:
-            lines = [f"  {what}: {why}" for what, why in failed.items()]
+        print(workdir / "results.csv", workdir / "report" / "index.html", sep="\n")
+        if failures:
             raise StudyFailed(
-                f"{len(failed)} of {len(self.experiment.stages)} stages have no result:\n"
-                + "\n".join(lines)
+                f"{len(failures)} of {len(self.experiment.stages)} stages have no result:\n  "
+                + "\n  ".join(failures)
                 + f"\nWhat does not need them is done. {self.store.path}/*.error.json says more; the same command "
                 "tries them again."
             )
         return page
 
+    @property
+    def _places(self) -> tuple[str, ...]:
+        """Fields that only say where images lie, or where a copy of them is kept, of the study and its entries."""
+        tables = [f"{table}.{name}." for table in TABLES for name in self.config[table]]
+        return tuple(at + place for at in ("", "classifier.", *tables) for place in PLACES)
+
     def _job(self, config: Config) -> Job:
         return job_of(config["task"])(config, self.inputs)
 
-    def _contents(self) -> dict[str, str]:
-        real = self.real
-        return {"data.base": real.base.digest, "data.test": real.test.digest}
-
     def _compute(self, stage: Stage, folder: Path) -> dict[str, Any]:
-        for need in stage.needs:  # finished by now: what lies there counts, and no more what was known beforehand
+        # All that it stands on is finished by now: what lies there counts, and no more what was known beforehand.
+        for need in in_order([*stage.needs]):
             self.inputs.forget(need.name)
         return do(stage.config, folder, self.inputs).result
 

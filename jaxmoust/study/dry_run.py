@@ -16,11 +16,9 @@ from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime.folder import canonical_json
 from jaxmoust.runtime.paths import read_json
 from jaxmoust.study.experiment import Experiment
-from jaxmoust.study.runner import describe
 from jaxmoust.study.store import Stage, Store
 
 Traits = frozenset[tuple[str, str]]
-Rates = Mapping[Traits, list[float]]
 # How much work a configuration is: `work(config, size_of)`, where `size_of(name)` is the number of images of a set.
 Work = Callable[[Config, Callable[[str], int]], float]
 
@@ -29,25 +27,22 @@ REFERENCES = ("generator", "checkpoint", "classifier", "path")
 # Fields that say which images and how many draws, what training starts from, or only names: a step takes as long with
 # any of them.
 FREE = (
-    "seed",
-    "base_seed",
-    "digest",
-    "classes",
-    "decoded",
-    "map_dir",
-    "n_base",
-    "num_steps",
-    "num_images",
-    "synthetic",
-    "scores",
-    "set",
-    "shares",
-    "pretrained",
+    *("seed", "base_seed", "digest", "classes", "decoded", "map_dir", "n_base", "num_steps", "num_images", "synthetic"),
+    *("scores", "set", "shares", "pretrained"),
 )
 # What must be equal for a time to say anything.
-NETWORK = (
-    *("task", "model", "generator", "checkpoint", "classifier", "pipeline", "extractor", "clip", "source", "image_px"),
-)
+NETWORK = {
+    "task",
+    "model",
+    "generator",
+    "checkpoint",
+    "classifier",
+    "pipeline",
+    "extractor",
+    "clip",
+    "source",
+    "image_px",
+}
 
 
 @dataclass(frozen=True)
@@ -70,130 +65,111 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """What a study would compute, and how many stages of each kind it would find."""
 
     experiment: Experiment
     found: Mapping[str, int]
     todo: tuple[Planned, ...]
 
-    @property
-    def seconds(self) -> float:
-        """The sum of the times that are known."""
-        return sum(planned.seconds or 0.0 for planned in self.todo)
+    def __str__(self) -> str:
+        """For a terminal: a line for each stage to compute, and the sum."""
+        num_found = sum(self.found.values())
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.found.items()))
+        found = f"{num_found} found ({kinds})" if num_found else "0 found"
+        stages = f"{num_found + len(self.todo)} stages"
+        lines = [f"{self.experiment.name}: {stages}, {found}, {len(self.todo)} to compute"]
+        width = max((len(planned.what) for planned in self.todo), default=0)
+        for planned in self.todo:
+            time = "unknown" if planned.seconds is None else seconds_text(planned.seconds)
+            lines.append(f"  {planned.what:<{width}}  {time:>12}  {_grounds(planned.rate)}".rstrip())
+        known = [planned.seconds for planned in self.todo if planned.seconds is not None]
+        if known:
+            unknown = f"; {len(self.todo) - len(known)} more of unknown time" if len(known) < len(self.todo) else ""
+            lines.append(f"expected: {seconds_text(sum(known))} in one process for {len(known)} of them{unknown}")
+        elif self.todo:
+            lines.append("expected: unknown, for nothing like them was computed on this device in this store")
+        return "\n".join([*lines, "Nothing was written: the same command without --dry-run does it."])
 
-    @property
-    def num_unknown(self) -> int:
-        """How many stages have no known time."""
-        return sum(planned.seconds is None for planned in self.todo)
 
-
-def make_plan(experiment: Experiment, store: Store, device: str, work: Work) -> Plan:
+def dry_run(experiment: Experiment, store: Store, device: str, work: Work) -> DryRun:
     """Returns the stages that an experiment would compute, each with the time it should take on a device."""
     stages = experiment.stages
     todo = [stage for stage in stages if not store.has(stage)]
-    known = {stage.name: stage.config for stage in stages}
+    laid_out = {stage.name: stage.config for stage in stages}
 
     @functools.cache
     def config_of(name: str) -> Config:
-        return known.get(name) or (name and read_json(store.folder(name) / "config.json")) or {}
+        return laid_out.get(name) or (_object(store.folder(name) / "config.json") if name else {})
 
     def work_of(config: Config) -> float:
         return work(config, lambda name: config_of(name).get("num_images", 1))
 
-    measured = _measured(store, device, {stage.kind for stage in todo}, config_of, work_of)
+    rates = {kind: _measured(store, device, kind, config_of, work_of) for kind in {stage.kind for stage in todo}}
     planned = []
     for stage in todo:
-        rate = _rate(measured.get(stage.kind, {}), _traits(stage.config, config_of))
-        seconds = rate and rate.seconds * work_of(stage.config)
-        planned.append(Planned(describe(stage, experiment), stage, seconds, rate))
+        rate = _rate(rates[stage.kind], frozenset(_leaves(stage.config, config_of)))
+        seconds = rate.seconds * work_of(stage.config) if rate else None
+        planned.append(Planned(experiment.describe(stage), stage, seconds, rate))
     found = Counter(stage.kind for stage in stages)
     found.subtract(stage.kind for stage in todo)
-    return Plan(experiment, +found, tuple(planned))
-
-
-def plan_text(plan: Plan) -> str:
-    """Returns the plan for a terminal: a line for each stage to compute, and the sum."""
-    num_found = sum(plan.found.values())
-    kinds = f" ({', '.join(f'{count} {kind}' for kind, count in sorted(plan.found.items()))})" if num_found else ""
-    total = f"{plan.experiment.name}: {num_found + len(plan.todo)} stages, "
-    lines = [f"{total}{num_found} found{kinds}, {len(plan.todo)} to compute"]
-    width = max((len(planned.what) for planned in plan.todo), default=0)
-    for planned in plan.todo:
-        time = "unknown" if planned.seconds is None else seconds_text(planned.seconds)
-        lines.append(f"  {planned.what:<{width}}  {time:>12}  {_grounds(planned.rate)}".rstrip())
-    known = len(plan.todo) - plan.num_unknown
-    if known:
-        unknown = f"; {plan.num_unknown} more of unknown time" if plan.num_unknown else ""
-        lines.append(f"expected: {seconds_text(plan.seconds)} in one process for {known} of them{unknown}")
-    elif plan.todo:
-        lines.append("expected: unknown, for nothing like them was computed on this device in this store")
-    return "\n".join([*lines, "Nothing was written: the same command without --dry-run does it."])
+    return DryRun(experiment, +found, tuple(planned))
 
 
 def _grounds(rate: Rate | None) -> str:
     if rate is None:
         return ""
     stages = f"{rate.num_stages} stage{'' if rate.num_stages == 1 else 's'}"
-    return f"as {stages} of the same settings" if rate.same else f"as {stages} of similar settings"
+    return f"as {stages} of {'the same' if rate.same else 'similar'} settings"
 
 
 def _measured(
-    store: Store,
-    device: str,
-    kinds: set[str],
-    config_of: Callable[[str], Config],
-    work_of: Callable[[Config], float],
-) -> Mapping[str, Rates]:
-    """Seconds for a unit of work of the stages that this device finished, by kind and by what the time depends on."""
-    rates: dict[str, dict[Traits, list[float]]] = {kind: {} for kind in kinds}
-    for kind, of_kind in rates.items():
-        for path in sorted(store.path.glob(f"{kind}-*/result.json")):
-            folder = path.parent
-            seconds, config = _object(path).get("seconds"), _object(folder / "config.json")
-            if config and seconds and _object(folder / "environment.json").get("device") == device:
-                try:
-                    rate = float(seconds) / work_of(config)
-                except (LookupError, TypeError):  # of before today's fields
-                    continue
-                of_kind.setdefault(_traits(config, config_of), []).append(rate)
+    store: Store, device: str, kind: str, config_of: Callable[[str], Config], work_of: Callable[[Config], float]
+) -> Mapping[Traits, list[float]]:
+    """Seconds for a unit of work of the stages of a kind that a device finished, by what the time depends on."""
+    rates: dict[Traits, list[float]] = {}
+    for path in sorted(store.path.glob(f"{kind}-*/result.json")):
+        seconds, config = _object(path).get("seconds"), _object(path.parent / "config.json")
+        if config and seconds and _object(path.parent / "environment.json").get("device") == device:
+            try:
+                rate = float(seconds) / work_of(config)
+            except (ValueError, LookupError, TypeError, ZeroDivisionError):  # of before today's tasks and fields
+                continue
+            rates.setdefault(frozenset(_leaves(config, config_of)), []).append(rate)
     return rates
 
 
 def _object(path: Path) -> Config:
     """What a file of another study's stage holds; {} where it is damaged, from which no time is taken."""
     try:
-        held = read_json(path)
+        content = read_json(path)
     except ValueError:
         return {}
-    return held if isinstance(held, Mapping) else {}
+    return content if isinstance(content, Mapping) else {}
 
 
-def _rate(rates: Rates, wanted: Traits) -> Rate | None:
+def _rate(rates: Mapping[Traits, list[float]], wanted: Traits) -> Rate | None:
     """The median rate of the stages that are most like one; None where none has the same network and images."""
-    alike = [traits for traits in rates if _of_network(traits) == _of_network(wanted)]
-    if not alike:
+    unlike = {traits: traits ^ wanted for traits in rates}
+    distance = {
+        traits: len(differ)
+        for traits, differ in unlike.items()
+        if all(NETWORK.isdisjoint(name.split(".")) for name, _ in differ)
+    }
+    if not distance:
         return None
-    unlike = {traits: len(traits ^ wanted) for traits in alike}
-    best = [rate for traits in alike if unlike[traits] == min(unlike.values()) for rate in rates[traits]]
-    return Rate(statistics.median(best), len(best), same=not min(unlike.values()))
+    least = min(distance.values())
+    best = [rate for traits, far in distance.items() if far == least for rate in rates[traits]]
+    return Rate(statistics.median(best), len(best), same=not least)
 
 
-def _traits(config: Config, config_of: Callable[[str], Config]) -> Traits:
+def _leaves(config: Config, config_of: Callable[[str], Config], at: str = "") -> Iterator[tuple[str, str]]:
     """The fields that the time of a unit of work depends on: (dotted name, value as text)."""
-    return frozenset(_leaves({k: v for k, v in config.items() if k != "name"}, config_of, ""))
-
-
-def _leaves(config: Config, config_of: Callable[[str], Config], at: str) -> Iterator[tuple[str, str]]:
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, config_of, f"{at}{name}.")
         elif name in REFERENCES:
             behind = config_of(value)
             yield f"{at}{name}", canonical_json([behind.get("model"), behind.get("pipeline")] if behind else value)
-        elif name not in FREE:
+        elif name not in FREE and (at or name != "name"):
             yield f"{at}{name}", canonical_json(value)
-
-
-def _of_network(traits: Traits) -> set[tuple[str, str]]:
-    return {(name, value) for name, value in traits if set(name.split(".")) & set(NETWORK)}

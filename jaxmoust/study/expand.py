@@ -10,8 +10,8 @@ from typing import Any, Literal
 from jaxmoust.config import Config, Field, Schema, check_names, complete, fields, merge
 from jaxmoust.data.real import real_data
 from jaxmoust.data.source import REAL
-from jaxmoust.study.experiment import BASE_FIELDS, Arm, Base, Experiment, Probe, Run, base_text, base_words
-from jaxmoust.study.stage_graph import PROBES, START, StageGraph, find
+from jaxmoust.study.experiment import BASE_FIELDS, Arm, Base, DiagnosticRun, Experiment, Run, base_text, base_words
+from jaxmoust.study.stage_graph import DIAGNOSTICS, OWN_BASE, START, StageGraph, find
 from jaxmoust.study.store import Stage
 
 # What all of a study shares of its data: which images there are, and what they are brought to.
@@ -27,14 +27,16 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "measures": ("measure",),
 }
 # What an entry has besides its configuration.
-_ARM = Field("", str, "the arm whose classifier, at the same seed, scores or is drawn; '' for none")
+_ARM = Field("", str, "the arm whose classifier, at the same seed, scores or is compared with; '' for none")
 _SEEDS = Field("first", Literal["first", "all"], "of which seeds a set is measured")
+_BASE = Field(False, bool, "keeps the base set of its own data section for every arm; true where it gives one")
 OWN: Mapping[str, Schema] = {
     "generators": {},
     "sets": {"generator": Field("", str, "what samples it: a name of generators; '' a pipeline as it is")},
     "scores": {"arm": _ARM},
     "domains": {"arm": _ARM, "seeds": _SEEDS},
     "measures": {"arm": _ARM, "seeds": _SEEDS},
+    "classifier": {},
 }
 ARM: Schema = {
     "name": Field(type=str, doc="what rows of results.csv call it"),
@@ -54,6 +56,12 @@ STUDY: Schema = {
 }
 
 
+def entry_schema(table: str, task: str, schema_of: Callable[[str], Schema]) -> Schema:
+    """What an entry of a table holds ("classifier" for the one that arms share)."""
+    schema = {"task": Field(type=str, doc="what the configuration is of"), **schema_of(task), **OWN[table]}
+    return {**schema, OWN_BASE: _BASE} if "data" in schema and table != "classifier" else schema
+
+
 def complete_study(
     config: Config,
     changes: Config,
@@ -67,14 +75,18 @@ def complete_study(
         load: reads `PATH[:arg]`. schema_of: what a configuration of a task holds.
     Raises: ValueError: unknown or missing fields, or a file of another task.
     """
-    top = {name: value for name, value in config.items() if name not in (*TABLES, "classifier", "arms")}
-    said = {name: value for name, value in changes.items() if name not in (*TABLES, "classifier", "arms")}
-    check_names("config", (*config, *changes), ("task", *STUDY, *TABLES, "classifier", "arms"))
-    done = complete(merge({k: v for k, v in top.items() if k != "task"}, said, STUDY), STUDY)
+    names = (*STUDY, *TABLES, "classifier", "arms")
+    check_names("config", config, ("task", *names))
+    check_names("config", changes, names)
+    if "arms" in changes:
+        raise ValueError("config.arms cannot be set on the command line: arms differ in the file. Change that.")
+    if "classifier" not in config:
+        raise ValueError("config.classifier is missing: the configuration file of the classifier that arms train.")
+    top, said = ({name: value for name, value in layer.items() if name in STUDY} for layer in (config, changes))
+    study = complete(merge(top, said, STUDY), STUDY)
 
-    def entry(at: str, given: Any, change: Any, tasks: tuple[str, ...], own: Schema) -> dict[str, Any]:
-        given = {"config": given} if isinstance(given, str) else dict(given)
-        change = {"config": str(change)} if isinstance(change, str) else dict(change)
+    def entry(table: str, at: str, given: Any, change: Any, tasks: tuple[str, ...]) -> dict[str, Any]:
+        given, change = _section(given, at), _section(change, at)
         path = str(change.pop("config", given.pop("config", "")))
         given.pop("config", None)
         job = load(path) if path else {}
@@ -84,37 +96,54 @@ def complete_study(
                 f"{at} is {path or 'without a file'}, a configuration of task {task!r}; one of task "
                 f"{' or '.join(map(repr, tasks))} belongs here."
             )
-        schema = {"task": Field(type=str), **schema_of(task), **own}
-        shared = {"data": done["data"]} if "data" in schema else {}
-        for layer in (shared, given, change):
+        schema = entry_schema(table, task, schema_of)
+        for layer in ({"data": study["data"]} if "data" in schema else {}, given, change):
             job = merge(job, layer, schema)
+        if OWN_BASE in schema:
+            named = {name for layer in (given, change) for name in layer.get("data") or ()}
+            job.setdefault(OWN_BASE, not named.isdisjoint(BASE_FIELDS))
         return complete(job, schema, at)
 
+    tables = {}
     for table, tasks in TABLES.items():
-        given, change = config.get(table, {}), changes.get(table, {})
-        if not isinstance(change, Mapping) or (unknown := [name for name in change if name not in given]):
-            named = change if isinstance(change, str) else unknown[0]
-            raise ValueError(f"config.{table} has no entry {named!r}. Allowed: {', '.join(given) or 'none'}.")
-        done[table] = {
-            name: entry(f"config.{table}.{name}", of, change.get(name, {}), tasks, OWN[table])
-            for name, of in given.items()
+        given, change = _entries(table, config.get(table, {})), _entries(table, changes.get(table, {}))
+        if unknown := [name for name in change if name not in given]:
+            raise ValueError(f"config.{table} has no entry {unknown[0]!r}. Allowed: {', '.join(given) or 'none'}.")
+        tables[table] = {
+            name: entry(table, f"config.{table}.{name}", of, change.get(name, {}), tasks) for name, of in given.items()
         }
-    if "classifier" not in config:
-        raise ValueError("config.classifier is missing: the configuration file of the classifier that arms train.")
-    done["classifier"] = entry(
-        "config.classifier", config["classifier"], changes.get("classifier", {}), ("classify",), {}
+    classifier = entry(
+        "classifier", "config.classifier", config["classifier"], changes.get("classifier", {}), ("classify",)
     )
-    if "arms" in changes:
-        raise ValueError("config.arms cannot be set on the command line: arms differ in the file. Change that.")
-    done["arms"] = tuple(_arm(i, fields, schema_of("classify")) for i, fields in enumerate(config.get("arms", ())))
-    return {"task": "study", **done}
+    arms = tuple(_arm(i, arm, schema_of("classify")) for i, arm in enumerate(config.get("arms", ())))
+    return {"task": "study", **study, **tables, "classifier": classifier, "arms": arms}
 
 
-def _arm(i: int, given: Config, classifier: Schema) -> dict[str, Any]:
+def _section(given: Any, at: str) -> dict[str, Any]:
+    """An entry of a table as a dict; one that is a text names its file. Raises: ValueError: it is neither."""
+    if isinstance(given, str):
+        return {"config": given}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{at} is {given!r}; allowed is the path of a configuration, or dict(config=PATH, ...).")
+    return dict(given)
+
+
+def _entries(table: str, given: Any) -> Config:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"config.{table} is {given!r}; it has entries by name: set config.{table}.NAME.FIELD.")
+    return given
+
+
+def _arm(i: int, given: Any, classifier: Schema) -> dict[str, Any]:
     """An arm's own fields, and what differs of the classifier; that is checked where it is put together."""
-    differs = {name: value for name, value in given.items() if name in classifier and value is not None}
-    own = {name: value for name, value in given.items() if name not in classifier}
-    return {**complete(own, ARM, f"config.arms[{i}]"), **differs}
+    at, sections = f"config.arms[{i}]", {name for name, part in classifier.items() if not isinstance(part, Field)}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{at} is {given!r}; allowed is dict(name=..., title=..., ...what differs...).")
+    check_names(at, given, (*ARM, *sorted(sections)))
+    if wrong := [name for name in given if name in sections and not isinstance(given[name], Mapping)]:
+        raise ValueError(f"{at}.{wrong[0]} is {given[wrong[0]]!r}; it has fields: dict(FIELD=...).")
+    own = {name: value for name, value in given.items() if name in ARM}
+    return {**complete(own, ARM, at), **{name: value for name, value in given.items() if name in sections}}
 
 
 def expand(
@@ -138,9 +167,9 @@ def expand(
     """
     _check_names(config)
     seeds, data = config["seeds"], config["data"]
-    arms_of = {fields["name"]: fields for fields in config["arms"]}
-    bases = {name: _base_of(fields, data) for name, fields in arms_of.items()}
-    baselines = _baselines(config["baseline"], [fields["name"] for fields in config["arms"]], bases)
+    sections = {arm["name"]: arm for arm in config["arms"]}
+    bases = {name: _base_of(section, data) for name, section in sections.items()}
+    baselines = _baselines(config["baseline"], [arm["name"] for arm in config["arms"]], bases)
     graph = StageGraph(config, bases, schema_of, identify, named)
     for name in config["generators"]:  # those, too, that no arm asks for: what is wrong with one is said
         graph.generator(name, ())
@@ -148,29 +177,37 @@ def expand(
         graph.sampling(name, (), seeds[0])
 
     arms, runs = [], []
-    for name, of_arm in arms_of.items():
+    for name, section in sections.items():
         stages = [graph.classifier(name, seed) for seed in seeds]
-        generators = tuple(config["sets"][one]["generator"] or one for one in of_arm["sets"])
-        words = of_arm["description"]
-        if of_arm[START]:
-            steps, first = stages[0].needs[-1].config["train"]["num_steps"], arms_of[of_arm[START]]["title"]
+        generators = tuple(config["sets"][one]["generator"] or one for one in section["sets"])
+        words = section["description"]
+        if section[START]:
+            steps, first = stages[0].needs[-1].config["train"]["num_steps"], sections[section[START]]["title"]
             words += f" It begins as the classifier of {first}, after the {steps:,} steps of that."
-        arm = Arm(name, of_arm["title"], words, of_arm["sets"], baselines[name], generators)
+        arm = Arm(name, section["title"], words, section["sets"], baselines[name], generators)
         arms.append(arm)
         runs += [Run(arm, seed, stage) for seed, stage in zip(seeds, stages, strict=True)]
     _check_equal_work(runs)
-    firsts: dict[str, Stage] = {}
+    pictured: dict[str, Stage] = {}
     for run in (run for run in runs if run.seed == seeds[0]):
         for name, sampled in zip(run.arm.sets, run.stage.needs, strict=False):
-            firsts.setdefault(name + base_words(sampled, data), sampled)
-    probes = tuple(
-        Probe(table, name, of_probe["set"], seed, graph.probe(table, name, seed, bases.get(of_probe["arm"], ())))
-        for table in PROBES
-        for name, of_probe in config[table].items()
-        for seed in (seeds if of_probe["seeds"] == "all" else seeds[:1])
+            pictured.setdefault(name + base_words(sampled, data), sampled)
+    diagnostics = tuple(
+        DiagnosticRun(table, name, one["set"], seed, graph.diagnostic(table, name, seed, bases.get(one["arm"], ())))
+        for table in DIAGNOSTICS
+        for name, one in config[table].items()
+        for seed in (seeds if one["seeds"] == "all" else seeds[:1])
     )
     return Experiment(
-        config["name"], config["question"], arms[0].baseline, seeds, tuple(arms), tuple(runs), firsts, data, probes
+        config["name"],
+        config["question"],
+        arms[0].baseline,
+        seeds,
+        tuple(arms),
+        tuple(runs),
+        pictured,
+        data,
+        diagnostics,
     )
 
 
@@ -190,15 +227,15 @@ def _check_names(config: Config) -> None:
     if both := sorted(set(config["scores"]) & set(config["domains"])):
         raise ValueError(f"config.scores and config.domains both have {both[0]!r}: an arm's scores name one of either.")
     names = {arm["name"]: arm for arm in config["arms"]}
-    for table in PROBES:
-        for name, probe in config[table].items():
-            if probe["arm"]:
-                find(f"config.{table}.{name}.arm", names, probe["arm"])
+    for table in DIAGNOSTICS:
+        for name, one in config[table].items():
+            if one["arm"]:
+                find(f"config.{table}.{name}.arm", names, one["arm"])
 
 
-def _base_of(fields: Config, data: Config) -> Base:
+def _base_of(arm: Config, data: Config) -> Base:
     """What an arm's base set has other than the study's."""
-    own = fields.get("data", {})
+    own = arm.get("data", {})
     return tuple((name, own[name]) for name in BASE_FIELDS if own.get(name, data[name]) != data[name])
 
 
@@ -209,7 +246,7 @@ def _baselines(baseline: str | tuple[str, ...], names: list[str], bases: Mapping
         raise ValueError(f"config.baseline is {baseline!r}; it must be one of the arms {names}, each once.")
     if len(given) == 1:
         return dict.fromkeys(names, given[0])
-    found = {}
+    baselines = {}
     for name in names:
         of_base = [other for other in given if bases[other] == bases[name]]
         if len(of_base) != 1:
@@ -217,8 +254,8 @@ def _baselines(baseline: str | tuple[str, ...], names: list[str], bases: Mapping
                 f"config.baseline {given} holds {of_base or 'no arm'} for the base set of the arm {name!r} "
                 f"({base_text(bases[name]) or 'the one of config.data'}); allowed is one for each base set."
             )
-        found[name] = of_base[0]
-    return found
+        baselines[name] = of_base[0]
+    return baselines
 
 
 def _check_equal_work(runs: list[Run]) -> None:

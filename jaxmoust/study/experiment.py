@@ -1,5 +1,6 @@
 """An experiment, laid out: its arms, one training run for each arm and seed, and the stages these stand on."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ class Arm:
     Args:
         name, title, description: what it is called, and what it does in a sentence.
         sets: the synthetic sets that it mixes in. baseline: the arm that it is compared with.
-        generators: what draws these sets: the experiment's name of a generator, or of a set that has none inside.
+        generators: what samples these sets: the experiment's name of a generator, or of a set from a pipeline as it is.
     """
 
     name: str
@@ -43,13 +44,12 @@ class Run:
     @property
     def fine_tuning(self) -> str:
         """What of the generators of its sets was fine-tuned: "none", "lora", "tokens", "full"; "+" between sets."""
-        of_sets = [need for need in self.stage.needs if need.kind == "sample"]
-        return "+".join(_fine_tuning(made) for made in of_sets) or "none"
+        return "+".join(_fine_tuning(need) for need in self.stage.needs if need.kind == "sample") or "none"
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A look at a synthetic set of one seed: the table and the name it has in the experiment, and its stage."""
+class DiagnosticRun:
+    """One diagnostic of a synthetic set of one seed: its table and its name in the experiment, and its stage."""
 
     table: str
     name: str
@@ -59,7 +59,7 @@ class Probe:
 
 
 def base_words(stage: Stage, data: Config) -> str:
-    """Says on what other base set than a study's a fitting or a drawing stands: ", n_base 50"; "" for that one."""
+    """Says on what other base set than a study's a fitting or a sampling stands: ", n_base 50"; "" for that one."""
     fitted = next((need for need in stage.needs if need.kind == "fit"), stage)
     of_stage = fitted.config.get("data", {})
     fields = [name for name in BASE_FIELDS if name in of_stage and of_stage[name] != data.get(name)]
@@ -72,8 +72,8 @@ def base_text(fields: Iterable[tuple[str, Any]]) -> str:
     return ", ".join(f"{name} {'all' if (name, value) == ('n_base', 0) else value}" for name, value in fields)
 
 
-def _fine_tuning(made: Stage) -> str:
-    for generator in made.needs:
+def _fine_tuning(sampled: Stage) -> str:
+    for generator in sampled.needs:
         if generator.config["task"] == "finetune":
             return tuned_parts(generator.config["method"])
     return "none"
@@ -95,7 +95,7 @@ class Experiment:
         sets: name -> the sampling stage at the first seed, for pictures; in the order in which arms mix them in. Of a
             set for several base sets, the name says which.
         data: the data section that all of it shares, but for the base sets of arms that have their own.
-        probes: what looks at the sets, table by table.
+        diagnostics: of the sets, table by table.
     """
 
     name: str
@@ -106,9 +106,28 @@ class Experiment:
     runs: tuple[Run, ...]
     sets: Mapping[str, Stage]
     data: Config
-    probes: tuple[Probe, ...] = ()
+    diagnostics: tuple[DiagnosticRun, ...] = ()
 
-    @property
+    @functools.cached_property
     def stages(self) -> list[Stage]:
         """Every stage of it, once, each after what it needs."""
-        return in_order([one.stage for one in (*self.runs, *self.probes)])
+        return in_order([*(run.stage for run in self.runs), *(one.stage for one in self.diagnostics)])
+
+    @functools.cached_property
+    def _titles(self) -> dict[str, str]:
+        titles = {run.stage.name: f"train {run.arm.name}, seed {run.seed}" for run in reversed(self.runs)}
+        return titles | {one.stage.name: f"{one.stage.kind} {one.name}, seed {one.seed}" for one in self.diagnostics}
+
+    def describe(self, stage: Stage) -> str:
+        """What a stage does, in a few words: "train edm_only, seed 2"."""
+        if stage.name in self._titles:
+            return self._titles[stage.name]
+        if stage.kind == "fit":
+            method = stage.config["method"]
+            name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
+            return f"fit {name}{base_words(stage, self.data)}"
+        sampled = stage if stage.kind == "sample" else stage.needs[0]
+        of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}, seed {sampled.config['seed']}"
+        if stage.kind == "score":
+            return f"score {stage.config.get('score', 'clip')} of {of_set}"
+        return f"{stage.kind} {of_set}"

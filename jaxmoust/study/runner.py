@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.report import draw_counts, index
@@ -23,7 +24,7 @@ from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import environment
 from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.study.engines.local import compute_all
-from jaxmoust.study.experiment import Experiment, Run, base_words, tuned_parts
+from jaxmoust.study.experiment import Experiment, Run
 from jaxmoust.study.store import BrokenResult, Stage, Store
 
 NUM_GALLERY_IMAGES = 8
@@ -42,22 +43,21 @@ def conduct(
     experiment: Experiment,
     store: Store,
     folder: Path,
-    real: tuple[Source, Source, tuple],
+    real: RealData,
     command: str,
     config: Mapping[str, Any],
-    say: Callable = print,
-) -> tuple[Page, dict[str, str]]:
+    say: Callable[[str], object] = print,
+) -> tuple[Page, list[str]]:
     """Runs every arm at every seed, skipping what the store holds.
 
-    Leaves results.csv and report/ in the folder.
-
-    The index of the studies beside this one is written again, unless somebody else's index.html stands there.
+    Leaves results.csv and report/ in the folder. The index of the studies beside this one is written again, unless
+    somebody else's index.html stands there.
 
     Args:
-        real: the base set, the test set and the shape images are brought to; for pictures and per-class numbers.
+        real: the base set and the test set, for pictures and per-class numbers.
         command: how to run the study again. config: the experiment's whole configuration.
         say: receives a line of text for each stage.
-    Returns: (the page, why there is no result of what failed or needs what failed, by what it was to do).
+    Returns: (the page, of each stage that failed or needs one that did a line that says which and why).
     Raises:
         stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
         BrokenResult: a finished stage has a result.json that is no result.
@@ -65,11 +65,11 @@ def conduct(
     stages = experiment.stages
     todo = [stage for stage in stages if not store.has(stage)]
     say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
-    computed, failed = set[str](), dict[str, str]()
+    computed, failures = set[str](), list[str]()
     for i, done in enumerate(compute_all(todo, store, say), 1):
-        what, top1 = describe(done.stage, experiment), ""
+        what, top1 = experiment.describe(done.stage), ""
         if done.result is None:
-            failed[what] = done.error
+            failures.append(f"{what}: {done.error}")
             how = f"failed: {done.error}" if done.here else f"not tried: {done.error}"
         else:
             if done.here:
@@ -79,14 +79,14 @@ def conduct(
         write_results(experiment, store, folder)
         say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
     write_results(experiment, store, folder)
-    page = make_page(experiment, store, stages, computed, real, command, config, failed)
+    page = make_page(experiment, store, stages, computed, real, command, config, failures)
     for words in page.unread:
         say(words)
     report.write_report(page, folder / "report")
     index.write_summary(page, folder)
     if index.may_write(folder.parent):
         index.write_index(folder.parent)
-    return page, failed
+    return page, failures
 
 
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
@@ -131,35 +131,32 @@ def make_page(
     store: Store,
     stages: list[Stage],
     computed: set[str],
-    real: tuple[Source, Source, tuple],
+    real: RealData,
     command: str,
     config: Mapping[str, Any],
-    failed: Mapping[str, str],
+    failures: Sequence[str],
 ) -> Page:
     """Gathers everything the page shows from the store.
 
     Files that are missing or damaged cost the page what it would show of them, which it says, and no more.
     """
-    base, test, shape = real
+    base, test, shape = real.base, real.test, real.shape
     labels = {run.stage.name: run for run in experiment.runs}
-    made = [(run, row) for run in experiment.runs if (row := make_row(experiment, run, store))]
+    finished = [(run, row) for run in experiment.runs if (row := make_row(experiment, run, store))]
     reader = Reader(store)
     ranks: dict[str, dict[int, np.ndarray]] = {}
     curves: dict[str, dict[int, list]] = {}
-    for run, row in made:
-        answers = reader.read(run.stage, "ranks.npy", lambda path, row=row: _read_ranks(path, test.labels, row))
-        if answers is not None:
-            ranks.setdefault(run.arm.name, {})[run.seed] = answers
+    for run, row in finished:
+        if (of_run := reader.read(run.stage, "ranks.npy", _read_ranks, test.labels, row)) is not None:
+            ranks.setdefault(run.arm.name, {})[run.seed] = of_run
         if (curve := reader.read(run.stage, "metrics.jsonl", _read_curve)) is not None:
             curves.setdefault(run.arm.name, {})[run.seed] = curve
     galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
-        if not store.has(stage):
-            continue
-        if (gallery := reader.read(stage, "", lambda path, of=(name, stage): _gallery(path, *of, shape))) is not None:
+        if (gallery := reader.read(stage, "", _gallery, name, stage.config["seed"], shape)) is not None:
             galleries.append(gallery)
     arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms]
-    rows = [row for _, row in made]
+    rows = [row for _, row in finished]
     draws = _read_draws(experiment, reader)
     sections = _sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader)
     return Page(
@@ -179,7 +176,7 @@ def make_page(
         environment=environment(),
         config=config,
         sections=sections,
-        unread=[*(f"{what}: {why}" for what, why in failed.items()), *reader.words],
+        unread=[*failures, *reader.words],
     )
 
 
@@ -190,10 +187,12 @@ class Reader:
         self.store = store
         self._lost: dict[str, list[str]] = {}
 
-    def read(self, stage: Stage, file: str, read: Callable[[Path], T]) -> T | None:
-        """Returns what `read` makes of a file of a stage ("": of its folder), None if that is missing or damaged."""
+    def read(self, stage: Stage, file: str, read: Callable[..., T], *given: Any) -> T | None:
+        """What `read(path, *given)` makes of a finished stage's file ("": of its folder); None if that is damaged."""
+        if not self.store.has(stage):
+            return None
         try:
-            return read(self.store.folder(stage) / file)
+            return read(self.store.folder(stage) / file, *given)
         except DAMAGED:
             self.miss(stage.name, file)
             return None
@@ -218,10 +217,10 @@ def _some(folders: Sequence[str]) -> str:
     return ", ".join(folders[:MOST_NAMED]) + more
 
 
-def _gallery(path: Path, name: str, stage: Stage, shape: tuple[int, int, int]) -> Gallery:
-    made = open_synthetic(path)
-    caption = f"{len(made):,} images, seed {stage.config['seed']}; the first of each class, not picked."
-    return Gallery(name, caption, _pictures(made, shape))
+def _gallery(path: Path, name: str, seed: int, shape: tuple[int, int, int]) -> Gallery:
+    images = open_synthetic(path)
+    caption = f"{len(images):,} images, seed {seed}; the first of each class, not picked."
+    return Gallery(name, caption, _pictures(images, shape))
 
 
 def _sections(
@@ -242,7 +241,7 @@ def _sections(
                 whole.setdefault(table, []).append(one)
             except DAMAGED:
                 reader.miss(one.folder.name)
-        if sum(map(len, whole.values())) == sum(map(len, found.values())):  # it is none of the files
+        if sum(map(len, whole.values())) == sum(map(len, found.values())):  # no file is to blame
             raise
         return diagnostics.collect(arms, baseline, rows, whole)
 
@@ -250,42 +249,21 @@ def _sections(
 def _diagnostics(experiment: Experiment, store: Store) -> dict[str, list[Diagnostic]]:
     """What the experiment's diagnostics found, table by table."""
     found: dict[str, list[Diagnostic]] = {}
-    for probe in experiment.probes:
-        result, folder = store.find(probe.stage), store.folder(probe.stage)
-        if result is None:
-            continue
-        top1_alone = _only(experiment, store, probe.set)
-        diagnostic = Diagnostic(probe.name, probe.set, probe.seed, result, folder, top1_alone)
-        found.setdefault(probe.table, []).append(diagnostic)
+    for run in experiment.diagnostics:
+        if (result := store.find(run.stage)) is not None:
+            top1_alone = _only(experiment, store, run.set)
+            one = Diagnostic(run.name, run.set, run.seed, result, store.folder(run.stage), top1_alone)
+            found.setdefault(run.table, []).append(one)
     return found
 
 
-def _only(experiment: Experiment, store: Store, made: str) -> tuple[float, ...]:
+def _only(experiment: Experiment, store: Store, name: str) -> tuple[float, ...]:
     """Top-1 of the runs that trained on one set and nothing else, in order of seeds; of the first arm that did."""
-    found: dict[str, list[float]] = {}
+    top1: dict[str, list[float]] = {}
     for run in experiment.runs:
-        if run.arm.sets == (made,) and (result := store.find(run.stage)) and result["share"] == 1:
-            found.setdefault(run.arm.name, []).append(result["top1"])
-    return tuple(next(iter(found.values()), ()))
-
-
-def describe(stage: Stage, experiment: Experiment) -> str:
-    """What a stage of an experiment does, in a few words: "train edm_only, seed 2"."""
-    for run in experiment.runs:
-        if run.stage.name == stage.name:
-            return f"train {run.arm.name}, seed {run.seed}"
-    for probe in experiment.probes:
-        if probe.stage.name == stage.name:
-            return f"{stage.kind} {probe.name}, seed {probe.seed}"
-    if stage.kind == "fit":
-        method = stage.config["method"]
-        name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
-        return f"fit {name}{base_words(stage, experiment.data)}"
-    if stage.kind == "score":
-        made = stage.needs[0].config
-        return f"score {stage.config.get('score', 'clip')} of {made['name']}, seed {made['seed']}"
-    made = stage if stage.kind == "sample" else stage.needs[0]  # a probe that only scores looks at this set
-    return f"{stage.kind} {made.config['name']}{base_words(made, experiment.data)}, seed {made.config['seed']}"
+        if run.arm.sets == (name,) and (result := store.find(run.stage)) and result["share"] == 1:
+            top1.setdefault(run.arm.name, []).append(result["top1"])
+    return tuple(next(iter(top1.values()), ()))
 
 
 def _read_ranks(path: Path, labels: np.ndarray, row: Mapping[str, Any] | None) -> np.ndarray:
@@ -304,11 +282,12 @@ def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
 
 def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, draw_counts.DrawCounts]:
     """What each arm's sampler drew, its seeds added up; arms of which a run kept no record are left out."""
-    records: dict[str, list[draw_counts.DrawCounts | None]] = {}
+    records: dict[str, list[draw_counts.DrawCounts]] = {}
     for run in experiment.runs:
-        record = reader.read(run.stage, "draws.json", _read_record) if reader.store.has(run.stage) else None
-        records.setdefault(run.arm.name, []).append(record)
-    return {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if None not in of_seeds}
+        if (record := reader.read(run.stage, "draws.json", _read_record)) is not None:
+            records.setdefault(run.arm.name, []).append(record)
+    num_seeds = len(experiment.seeds)
+    return {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if len(of_seeds) == num_seeds}
 
 
 def _read_record(path: Path) -> draw_counts.DrawCounts | None:

@@ -4,16 +4,17 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxmoust.config import Config, Schema, complete, merge
+from jaxmoust.config import Config, Field, Schema, complete, merge
 from jaxmoust.study.experiment import Base
 from jaxmoust.study.store import Stage
 
 START = "start"  # of an arm: the arm whose classifier, at the same seed, its own begins as
+OWN_BASE = "own_base"  # of an entry: whether it keeps the base set of its own data section, whatever the arm's is
 
-# Each entry of these tables is a probe: a stage that measures one synthetic set, with or without an arm's classifier,
-# and whose result is shown on the page beside the runs.
+# Each entry of these tables is a diagnostic: a stage that measures one synthetic set, with or without an arm's
+# classifier, and whose result is shown on the page beside the runs.
 # Table -> the kind of its stages (also their task), and how a stage's configuration names the arm's classifier.
-PROBES: Mapping[str, tuple[str, Callable[[str], Config]]] = {
+DIAGNOSTICS: Mapping[str, tuple[str, Callable[[str], Config]]] = {
     "domains": ("domain", lambda classifier: {"classifier": classifier}),
     "measures": ("measure", lambda classifier: {"extractor": {"path": classifier}}),
 }
@@ -37,7 +38,7 @@ class StageGraph:
     ):
         self._config, self._data, self._bases = config, config["data"], bases
         self._schema_of, self._identify, self._named = schema_of, identify, named
-        self._arms = {fields["name"]: fields for fields in config["arms"]}
+        self._arms = {arm["name"]: arm for arm in config["arms"]}
         self._classifiers: dict[tuple[str, int], Stage] = {}
         # Asked for again and again by arms and seeds; the caches go with the graph.
         self.generator = functools.cache(self._generator)
@@ -45,17 +46,15 @@ class StageGraph:
 
     def _generator(self, name: str, base: Base) -> Stage:
         """The training of a generator on a base set."""
-        return self._stage("fit", self._on_base(self._config["generators"][name], base))
+        return self._stage("fit", self._job(self._config["generators"][name], base))
 
     def _sampling(self, name: str, base: Base, seed: int) -> Stage:
         """The sampling of a set at a seed, from a generator of a base set."""
-        job, at = dict(self._config["sets"][name]), f"config.sets.{name}"
-        external, source = job["task"] == "text_to_image", job["generator"]
-        if external:
-            del job["generator"]
-            # What is sampled from text alone, with a pipeline as it is, is the same for every base set: done once.
-            job = self._on_base(job, base) if source or job["from_real"] else job
-        job |= {"name": name, "seed": seed}
+        entry, at = self._config["sets"][name], f"config.sets.{name}"
+        external, source = entry["task"] == "text_to_image", entry["generator"]
+        # What is sampled from text alone, with a pipeline as it is, is the same for every base set: done once.
+        alone = external and not source and not entry["from_real"]
+        job = self._job(entry, () if alone else base) | {"name": name, "seed": seed}
         if external and not source:
             return self._stage("sample", job)
         find(f"{at}.generator", self._config["generators"], source)
@@ -73,22 +72,20 @@ class StageGraph:
         if name in waiting:
             raise ValueError(f"config.arms: the arms {[*waiting, name]} wait for each other's classifiers.")
         waiting = (*waiting, name)
-        fields = find("config.scores.*.arm or config.arms.*.start", self._arms, name)
-        schema = self._schema_of("classify")
-        differs = {key: value for key, value in fields.items() if key in schema}
-        job = merge(self._config["classifier"], differs, {"task": {}, **schema})
+        arm = find("config.scores.*.arm or config.arms.*.start", self._arms, name)
+        schema = {"task": Field(), **self._schema_of("classify")}
+        job = merge(self._config["classifier"], {key: arm[key] for key in arm if key in schema}, schema)
         before: tuple[Stage, ...] = ()
-        if fields[START]:
-            before = (self.classifier(fields[START], seed, waiting),)
+        if arm[START]:
+            before = (self.classifier(arm[START], seed, waiting),)
             job = merge(job, {"method": {"pretrained": before[0].name}}, schema)
-        for one in fields["sets"]:
+        for one in arm["sets"]:
             find(f"config.arms.{name}.sets", self._config["sets"], one)
-        sets = [self.sampling(one, self._bases[name], seed) for one in fields["sets"]]
-        named = _score_names(name, job["data"]["scores"], len(sets))
-        scores = [self._score(score, one, seed, waiting) for score, one in zip(named, sets, strict=False)]
+        sets = [self.sampling(one, self._bases[name], seed) for one in arm["sets"]]
+        names = _score_names(name, job["data"]["scores"], len(sets))
+        scores = [self._score(score, one, seed, waiting) for score, one in zip(names, sets, strict=False)]
         mixed = {"synthetic": tuple(one.name for one in sets), "scores": tuple(one.name for one in scores)}
-        job = merge(job, {"seed": seed, "data": mixed}, schema)
-        job = {"task": "classify", **complete({k: v for k, v in job.items() if k != "task"}, schema, _of_arm(name))}
+        job = complete(merge(job, {"seed": seed, "data": mixed}, schema), schema, f"config.arms.{name}")
         self._classifiers[name, seed] = self._stage("train", job, (*sets, *scores, *before))
         return self._classifiers[name, seed]
 
@@ -96,41 +93,41 @@ class StageGraph:
         """The scoring of a set of the last of the arms that wait: by an arm's classifier, by CLIP, or as a domain."""
         arm, scores, domains = waiting[-1], self._config["scores"], self._config["domains"]
         where = f"config.arms.{arm}.data.scores"
-        fields = find(where, {**scores, **domains}, score)
+        entry = find(where, {**scores, **domains}, score)
         if score in domains:
-            if fields["set"] != of_set.config["name"]:
+            if entry["set"] != of_set.config["name"]:
                 raise ValueError(
                     f"{where} names the domain {score!r} for the set {of_set.config['name']!r}; it scores the set "
-                    f"{fields['set']!r}. Give each set a score of its own."
+                    f"{entry['set']!r}. Give each set a score of its own."
                 )
-            return self.probe("domains", score, seed, self._bases[arm], waiting)
-        job = {name: value for name, value in fields.items() if name != "arm"} | {"set": of_set.name}
+            return self.diagnostic("domains", score, seed, self._bases[arm], waiting)
+        job = self._job(entry, ()) | {"set": of_set.name}
         if job["task"] == "clip_score":  # CLIP has learnt from neither
-            if fields["arm"]:
+            if entry["arm"]:
                 at = f"config.scores.{score}.arm"
-                raise ValueError(f"{at} is {fields['arm']!r}, and CLIP is what scores. Leave the arm empty.")
+                raise ValueError(f"{at} is {entry['arm']!r}, and CLIP is what scores. Leave the arm empty.")
             return self._stage("score", job, (of_set,))
-        classifier = self.classifier(fields["arm"], seed, waiting)
+        classifier = self.classifier(entry["arm"], seed, waiting)
         return self._stage("score", {**job, "checkpoint": classifier.name}, (of_set, classifier))
 
-    def probe(self, table: str, name: str, seed: int, base: Base, waiting: tuple[str, ...] = ()) -> Stage:
-        """The probe of a set of a seed and a base set, with the classifier of an arm at that seed, if one is named."""
-        at, fields, (kind, refer) = f"config.{table}.{name}", self._config[table][name], PROBES[table]
-        find(f"{at}.set", self._config["sets"], fields["set"])
-        of_set = self.sampling(fields["set"], base, seed)
-        job = {name: value for name, value in fields.items() if name not in ("arm", "seeds")}
-        job = merge(self._on_base(job, base), {"set": of_set.name}, {})
-        classifier = (self.classifier(fields["arm"], seed, waiting),) if fields["arm"] else ()
+    def diagnostic(self, table: str, name: str, seed: int, base: Base, waiting: tuple[str, ...] = ()) -> Stage:
+        """The diagnostic of a set of a seed and a base set, with the classifier of its arm at that seed, if any."""
+        entry, (kind, refer) = self._config[table][name], DIAGNOSTICS[table]
+        find(f"config.{table}.{name}.set", self._config["sets"], entry["set"])
+        of_set = self.sampling(entry["set"], base, seed)
+        job = self._job(entry, base) | {"set": of_set.name}
+        classifier = (self.classifier(entry["arm"], seed, waiting),) if entry["arm"] else ()
         if classifier:
             job = merge(job, refer(classifier[0].name), {})
-        if "seed" in job:  # of its own training; a probe that draws nothing has none
+        if "seed" in job:  # of its own training; a diagnostic that draws nothing has none
             job = {**job, "seed": seed}
         return self._stage(kind, job, (of_set, *classifier))
 
-    def _on_base(self, job: Config, base: Base) -> dict[str, Any]:
-        """A job on another base set, where it does not say one of its own, other than the experiment's."""
-        own = {name for name, value in self._data.items() if job["data"][name] != value}
-        return {**job, "data": {**job["data"], **{name: value for name, value in base if name not in own}}}
+    def _job(self, entry: Config, base: Base) -> dict[str, Any]:
+        """The job that an entry of a table describes, on the base set of an arm unless the entry gives one itself."""
+        schema = self._schema_of(entry["task"])
+        job = {name: value for name, value in entry.items() if name == "task" or name in schema}
+        return job if not base or entry[OWN_BASE] else {**job, "data": {**job["data"], **dict(base)}}
 
     def _stage(self, kind: str, job: Config, needs: tuple[Stage, ...] = ()) -> Stage:
         stage = Stage(kind, job, needs, self._identify(job))
@@ -145,11 +142,7 @@ def find(what: str, table: Mapping[str, Any], name: str) -> Any:
     return table[name]
 
 
-def _of_arm(name: str) -> str:
-    return f"config.arms.{name}"
-
-
-def _from_generator(generator: Stage, job: Config, what: str) -> Config:
+def _from_generator(generator: Stage, job: dict[str, Any], what: str) -> dict[str, Any]:
     """Tells a sampling job which generator it samples from: an internal one, or a fine-tuned pipeline."""
     tasks = {"sample": "diffuse", "text_to_image": "finetune"}
     if generator.config["task"] != tasks[job["task"]]:

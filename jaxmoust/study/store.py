@@ -39,7 +39,7 @@ class Stage:
     """One job to do.
 
     Args:
-        kind: the verb: "fit", "sample", "score", "train", or one of a probe's.
+        kind: the verb: "fit", "sample", "score", "train", or a diagnostic's, "domain" or "measure".
         config: its complete configuration; other stages are referred to by name.
         needs: the stages it refers to.
         identity: what tells it from others: its configuration, with the content of images, files and folders in the
@@ -64,9 +64,11 @@ def in_order(stages: list[Stage]) -> list[Stage]:
     ordered: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
+        if stage.name in ordered:
+            return
         for need in stage.needs:
             visit(need)
-        ordered.setdefault(stage.name, stage)
+        ordered[stage.name] = stage
 
     for stage in stages:
         visit(stage)
@@ -124,10 +126,10 @@ class Store:
         """The machine and the versions that computed a finished stage; empty where their record is lost."""
         if stage.name not in self._environments:
             try:
-                known = read_json(self.folder(stage) / "environment.json")
+                machine = read_json(self.folder(stage) / "environment.json")
             except ValueError:  # damaged: a record of the past, not worth a page
-                known = {}
-            self._environments[stage.name] = known if isinstance(known, dict) else {}
+                machine = {}
+            self._environments[stage.name] = machine if isinstance(machine, dict) else {}
         return self._environments[stage.name]
 
     def check_folder(self, writable: bool = False) -> None:
@@ -152,7 +154,7 @@ class Store:
         return result
 
     def fail(self, stage: Stage, error: Exception) -> None:
-        """Records that a stage could not be computed, and why; the next try takes the record away."""
+        """Records that a stage could not be computed, and why, beside its folder, until it is computed after all."""
         if self._primary:
             record = {
                 "error": f"{error}" or type(error).__name__,
@@ -163,27 +165,19 @@ class Store:
                 self.path.mkdir(parents=True, exist_ok=True)
                 atomic_write(self._error_path(stage), json.dumps(record, indent=2))
 
-    def error(self, stage: Stage) -> str:
-        """Why the last try of a stage failed, in a sentence or two; "" where none did."""
-        try:
-            return (read_json(self._error_path(stage)) or {}).get("error", "")
-        except ValueError:
-            return ""
-
     @contextlib.contextmanager
     def lease(self, stage: Stage) -> Iterator[bool]:
-        """Takes the right to compute a stage, if no other process has it: `with store.lease(stage) as held`."""
-        with lease(self._lease_path(stage)) if self._primary else contextlib.nullcontext(False) as held:
-            yield self._agree(held)
+        """Takes the right to compute a stage, if no other process has it: `with store.lease(stage) as ours`."""
+        with lease(self._lease_path(stage)) if self._primary else contextlib.nullcontext(False) as ours:
+            yield self._agree(ours)
 
     def holder(self, stage: Stage) -> str:
         """Who computes a stage now, in words; "" when that cannot be told."""
         return holder(self._lease_path(stage))
 
+    # Beside the stage's folder, for a job that refuses its input leaves no folder.
     def _error_path(self, stage: Stage) -> Path:
-        # Beside the stage's folder, for a job that refuses its input leaves no folder.
         return self.path / f"{stage.name}.error.json"
 
     def _lease_path(self, stage: Stage) -> Path:
-        # Beside the stage's folder, for a job that refuses its input leaves no folder.
         return self.path / f".{stage.name}.lease"

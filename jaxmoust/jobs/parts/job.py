@@ -3,7 +3,7 @@
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,8 +16,8 @@ from jaxmoust.runtime.folder import RunFolder, environment
 from jaxmoust.runtime.lock import holder, lease
 from jaxmoust.runtime.paths import read_json
 
-# Fields that only say where something lies, or where a copy of it is kept.
 LOCK = ".lock"
+# Fields that only say where something lies, or where a copy of it is kept.
 PLACES = ("data.path", "data.classes", "data.map_dir", "data.decoded")
 
 
@@ -104,21 +104,37 @@ def _is_held(lock: Path) -> bool:
         return not free
 
 
-@contextlib.contextmanager
-def alone(workdir: Path, machine: parallel.Machine) -> Iterator[None]:
-    """Keeps other processes out of a folder. Raises: BadInput: one was faster."""
-    with lease(workdir / LOCK) if machine.primary else contextlib.nullcontext(False) as ours:
-        if not machine.any(machine.primary and ours):
-            raise BadInput(f"{workdir} is in use by {holder(workdir / LOCK) or 'another process'}.")
-        yield
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What became of a job: its result, and when it was finished, if that was before ("" if it was now)."""
 
     result: dict[str, Any]
     found: str = ""
+
+
+@contextlib.contextmanager
+def open_alone(
+    workdir: Path, config: Config, contents: Mapping[str, str], places: tuple[str, ...], machine: parallel.Machine
+) -> Iterator[RunFolder]:
+    """Opens a run's folder and keeps other processes out of it while a block lasts.
+
+    The lock is asked for, and no file of who has it, for a process that was killed leaves that file behind.
+
+    Raises: BadInput: another process works there, or the folder is not of this run, or cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            ours = machine.primary and stack.enter_context(lease(workdir / LOCK))
+            if not machine.any(ours):
+                who = holder(workdir / LOCK) or "another process"
+                raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
+            here = environment(machine.description)
+            folder = RunFolder.open(workdir, config, here, machine.primary, contents, places)
+        except OSError as e:
+            raise BadInput(f"cannot write in {workdir}: {e}. Give a folder that this user can make and write.") from e
+        except ValueError as e:
+            raise BadInput(str(e)) from e
+        yield folder
 
 
 def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
@@ -138,11 +154,9 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
         job.check()
         job.open()
-        here = environment(machine.description)
-        folder = RunFolder.open(workdir, config, here, machine.primary, contents, job.places)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
-    with alone(workdir, machine):
+    with open_alone(workdir, config, contents, job.places, machine) as folder:
         result = job.run(folder)
         folder.write_result(result)
     machine.barrier("finished")

@@ -28,7 +28,7 @@ class Done:
     error: str = ""
 
 
-def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], None] = print) -> Iterator[Done]:
+def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], object] = print) -> Iterator[Done]:
     """Computes stages, each in one process however many work in the store, and yields each as it is over.
 
     A stage that another process computes is left to it: whatever else can be done is done first, then this process
@@ -48,7 +48,7 @@ def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], None
                 "continues."
             )
         if (done := _first_possible(left, store, failed)) is not None:
-            left.remove(done.stage)
+            left = [stage for stage in left if stage is not done.stage]
             waiting = False
             if done.error:
                 failed.add(done.stage.name)
