@@ -127,7 +127,7 @@ class StageGraph:
         """The job that an entry of a table describes, on the base set of an arm unless the entry gives one itself."""
         schema = self._schema_of(entry["task"])
         job = {name: value for name, value in entry.items() if name == "task" or name in schema}
-        return job if not base or entry[OWN_BASE] else {**job, "data": {**job["data"], **dict(base)}}
+        return job if not base or entry.get(OWN_BASE, True) else {**job, "data": {**job["data"], **dict(base)}}
 
     def _stage(self, kind: str, job: Config, needs: tuple[Stage, ...] = ()) -> Stage:
         stage = Stage(kind, job, needs, self._identify(job))

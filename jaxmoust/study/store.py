@@ -11,7 +11,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ class Stage:
 
     kind: str
     config: Mapping[str, Any]
-    needs: tuple["Stage", ...] = ()
-    identity: Mapping[str, Any] | None = None
+    # Neither printed nor compared: the configuration names them, and a walk over all paths of a graph takes for ever.
+    needs: tuple["Stage", ...] = field(default=(), repr=False, compare=False)
+    identity: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @functools.cached_property
     def name(self) -> str:

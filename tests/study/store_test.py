@@ -5,9 +5,14 @@ import json
 
 import pytest
 
-from jaxmoust import build
+from jaxmoust.config import merge, read_config
+from jaxmoust.jobs import study
+from jaxmoust.jobs.parts.configure import configuration
+from jaxmoust.jobs.parts.registry import schema_of
+from jaxmoust.runtime.folder import identity
+from jaxmoust.study.engines.local import compute_all
 from jaxmoust.study.expand import expand
-from jaxmoust.study.store import Stage, Store, compute_all, in_order
+from jaxmoust.study.store import BrokenResult, Stage, Store, in_order
 
 ROOT_CONFIGS = ["generator/digits_edm", "sample/edm", "classifier/digits_resnet"]
 
@@ -21,9 +26,9 @@ def changed(value):
     """Another value of the same kind."""
     if isinstance(value, bool):
         return not value
-    return {int: lambda: value + 1, float: lambda: value + 0.5, str: lambda: value + "x"}.get(
-        type(value), lambda: (*value, 1)
-    )()
+    if isinstance(value, int | float):
+        return value + 1
+    return value + "x" if isinstance(value, str) else (*(value or ()), 1)
 
 
 def leaves(config, path=()):
@@ -53,7 +58,7 @@ def reordered(value):
 
 @pytest.mark.parametrize("path", ROOT_CONFIGS)
 def test_name_depends_on_every_field(path):
-    config = build.load_config(f"configs/{path}.py")
+    config = configuration(f"configs/{path}.py", [])[1]
     stage = Stage("any", config)
     names = {Stage("any", with_leaf(config, leaf, changed(value))).name for leaf, value in leaves(config)}
     assert stage.name not in names
@@ -62,7 +67,7 @@ def test_name_depends_on_every_field(path):
 
 @pytest.mark.parametrize("path", ROOT_CONFIGS)
 def test_name_does_not_depend_on_the_order_of_fields(path):
-    config = build.load_config(f"configs/{path}.py")
+    config = configuration(f"configs/{path}.py", [])[1]
     assert Stage("any", reordered(config)).name == Stage("any", config).name
 
 
@@ -74,7 +79,7 @@ def test_name_begins_with_the_kind_and_depends_on_it():
 
 def test_name_is_the_same_in_every_process_and_release():
     """A golden: should it change, every store becomes worthless, which FORMAT exists to say."""
-    assert Stage("fit", {"b": (1, 2.0), "a": {"c": "x"}}).name == "fit-cc0c97cf8c435dde"
+    assert Stage("fit", {"b": (1, 2.0), "a": {"c": "x"}}).name == "fit-24a50fffa40affba"
 
 
 def test_name_tells_a_lists_order():
@@ -100,22 +105,25 @@ class Counting:
     """Computes nothing: leaves a result and counts what it was asked for."""
 
     def __init__(self, path):
-        self.path, self.done = path, []
+        self.store, self.done = Store(path, self), []
 
-    def __call__(self, kind, config, workdir, resolve):
-        self.done.append(kind)
-        for reference in config.get("data", {}).get("synthetic", ()):
-            assert (resolve(reference) / "result.json").is_file(), "a stage came before what it needs"
+    def __call__(self, stage, workdir):
+        self.done.append(stage.kind)
+        for need in stage.needs:
+            assert (self.store.folder(need) / "result.json").is_file(), "a stage came before what it needs"
         workdir.mkdir(parents=True)
-        (workdir / "result.json").write_text(json.dumps({"kind": kind}))
-        return {"kind": kind}
+        (workdir / "result.json").write_text(json.dumps({"kind": stage.kind}))
+        return {"kind": stage.kind}
 
-    def conduct(self, **changes):
-        """Computes what the quick study, with other top-level fields, does not find; returns how many of each kind."""
-        config = build.load_config("experiments/quickstart.py:quick") | changes
-        experiment = expand(config, build.load_config, build.override, lambda data: f"digest of {data}", str)
-        store, self.done = Store(self.path, self), []
-        for _ in compute_all([stage for stage in experiment.stages if store.find(stage) is None], store):
+    def conduct(self, *changes, **top):
+        """Computes what the quick study, with changes, does not find; returns how many of each kind."""
+        config = read_config("experiments/quickstart.py:quick") | {"domains": {}, "measures": {}} | top
+        for change in changes:
+            config = merge(config, change, {})
+        complete = study.complete(config, {})
+        experiment = expand(complete, schema_of, lambda job: identity(job, {}, ()))
+        self.done = []
+        for _ in compute_all([stage for stage in experiment.stages if not self.store.has(stage)], self.store):
             pass
         return {kind: self.done.count(kind) for kind in ("fit", "sample", "train")}
 
@@ -126,15 +134,15 @@ def counting(tmp_path):
 
 
 def test_store_finds_a_stage_once_its_result_is_there(counting):
-    store, stage = Store(counting.path, counting), Stage("fit", {"a": 1})
+    store, stage = counting.store, Stage("fit", {"a": 1})
     assert store.find(stage) is None
     assert store.compute(stage) == {"kind": "fit"} == store.find(stage)
-    assert store.folder(stage) == store.folder(stage.name) == counting.path / stage.name
+    assert store.folder(stage) == store.folder(stage.name) == store.path / stage.name
     assert store.find(Stage("fit", {"a": 2})) is None
 
 
 def test_store_does_not_take_an_unfinished_folder_for_a_result(counting):
-    store, stage = Store(counting.path, counting), Stage("fit", {"a": 1})
+    store, stage = counting.store, Stage("fit", {"a": 1})
     store.folder(stage).mkdir(parents=True)
     (store.folder(stage) / "config.json").write_text("{}")
     assert store.find(stage) is None
@@ -148,43 +156,74 @@ def test_store_computes_only_what_a_change_touches(counting):
     arm_only = {"name": "another", "question": "?", "baseline": "edm_mixed", "seeds": (2, 0, 1)}
     assert counting.conduct(**arm_only) == {"fit": 0, "sample": 0, "train": 0}
     assert counting.conduct(seeds=(0, 1, 2, 3)) == {"fit": 0, "sample": 5, "train": 12}
-    data = build.load_config("experiments/quickstart.py")["data"]
-    assert counting.conduct(data={**data, "base_seed": 1}) == everything
+    assert counting.conduct({"data": {"base_seed": 1}}) == everything
+
+
+def arms_of(change):
+    """The arms of the quick study, each changed."""
+    return tuple(change(arm) for arm in read_config("experiments/quickstart.py:quick")["arms"])
 
 
 def test_store_computes_again_only_the_trains_of_another_learning_rate(counting):
     counting.conduct()
-    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
-    faster = tuple({**a, "overrides": {**a["overrides"], "optim": {"learning_rate": 1e-3}}} for a in arms)
+    faster = arms_of(lambda arm: {**arm, "optim": {"learning_rate": 1e-3}})
     assert counting.conduct(arms=faster) == {"fit": 0, "sample": 0, "train": 36}
 
 
 def test_store_computes_again_only_what_uses_a_set_of_another_size(counting):
     """Two of the arms use the EDM's set."""
     counting.conduct()
-    sets = build.load_config("experiments/quickstart.py:quick")["sets"]
-    more = {**sets, "edm": {**sets["edm"], "overrides": {"num_images": 60}}}
-    assert counting.conduct(sets=more) == {"fit": 0, "sample": 3, "train": 6}
+    more = {"sets": {"edm": {"num_images": 60}}}
+    assert counting.conduct(more) == {"fit": 0, "sample": 3, "train": 6}
 
 
 def test_store_computes_again_all_that_stands_on_another_generator(counting):
     counting.conduct()
-    generators = build.load_config("experiments/quickstart.py:quick")["generators"]
-    longer = {**generators, "ddpm": {**generators["ddpm"], "overrides": {"train": {"num_steps": 30}}}}
-    assert counting.conduct(generators=longer) == {"fit": 1, "sample": 3, "train": 3}
+    longer = {"generators": {"ddpm": {"train": {"num_steps": 30}}}}
+    assert counting.conduct(longer) == {"fit": 1, "sample": 3, "train": 3}
 
 
 def test_store_computes_again_only_the_arm_whose_sampler_changed(counting):
     counting.conduct()
-    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
-    shares = {"real": 0.75, "edm": 0.25}
-    other = tuple({**a, "sampler": {**a["sampler"], "shares": shares}} if a["name"] == "edm_mixed" else a for a in arms)
-    assert counting.conduct(arms=other) == {"fit": 0, "sample": 0, "train": 3}
+    other = {"name": "share", "shares": {"real": 0.75, "edm": 0.25}}
+    arms = arms_of(lambda arm: {**arm, "sampler": other} if arm["name"] == "edm_mixed" else arm)
+    assert counting.conduct(arms=arms) == {"fit": 0, "sample": 0, "train": 3}
 
 
 def test_store_computes_nothing_again_for_other_words(counting):
     """Titles, descriptions and the question are of the page; no result depends on them."""
     counting.conduct()
-    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
-    other = tuple({**a, "title": "Another", "description": "Said otherwise."} for a in arms)
-    assert counting.conduct(arms=other, question="?") == {"fit": 0, "sample": 0, "train": 0}
+    arms = arms_of(lambda arm: {**arm, "title": "Another", "description": "Said otherwise."})
+    assert counting.conduct(arms=arms, question="?") == {"fit": 0, "sample": 0, "train": 0}
+
+
+# --- damage and failures ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3"])
+def test_store_refuses_a_result_that_is_none(counting, text):
+    stage = Stage("fit", {"a": 1})
+    counting.store.compute(stage)
+    (counting.store.folder(stage) / "result.json").write_text(text)
+    with pytest.raises(BrokenResult, match="is no result.*remove the folder and run again"):
+        Store(counting.store.path, counting).find(stage)
+
+
+def test_store_keeps_the_record_of_a_failure_until_the_stage_is_computed(counting):
+    store, stage = counting.store, Stage("fit", {"a": 1})
+    store.fail(stage, MemoryError())
+    (record,) = store.path.glob("*.error.json")
+    assert record.name == f"{stage.name}.error.json"
+    assert json.loads(record.read_text())["error"] == "MemoryError" and not store.has(stage)
+    store.compute(stage)
+    assert not record.exists() and store.has(stage)
+
+
+def test_store_that_is_no_folder_or_may_not_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is no folder"):
+        Store(tmp_path / "file" / "stages", run=None).check_folder()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    Store(tmp_path / "stages", run=None).check_folder()  # to read it is enough where nothing is to compute
+    with pytest.raises(ValueError, match="may not be written"):
+        Store(tmp_path / "stages", run=None).check_folder(writable=True)

@@ -1,4 +1,4 @@
-"""Several processes on one store: a stage is computed by one of them, and a killed one keeps nobody waiting."""
+"""Stages after stages: failures cost what needs them, and several processes compute each stage once."""
 
 import json
 import os
@@ -12,19 +12,21 @@ import pytest
 
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.lock import lease
-from jaxmoust.study import store as stages
-from jaxmoust.study.store import Stage, Store, compute_all
+from jaxmoust.study.engines import local
+from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.store import Stage, Store
 
 # Computes one generator and six classifiers that stand on it; each takes a while, and writes a line when it begins.
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
 from jaxmoust.study import store as stages
+from jaxmoust.study.engines import local
 
-stages.POLL_SECS = 0.02
+local.POLL_SECS = 0.02
 path, secs = Path(sys.argv[1]), float(sys.argv[2])
 
-def job(kind, config, workdir, resolve):
+def job(stage, workdir):
     with open(path / "begun", "a") as log:
         log.write(f"{workdir.name}\\n")
     time.sleep(secs)
@@ -35,14 +37,14 @@ def job(kind, config, workdir, resolve):
 
 fit = stages.Stage("fit", {})
 todo = stages.in_order([stages.Stage("train", {"seed": seed}, (fit,)) for seed in range(6)])
-for done in stages.compute_all(todo, stages.Store(path, job), lambda line: print(line, flush=True)):
+for done in local.compute_all(todo, stages.Store(path, job), lambda line: print(line, flush=True)):
     print(done.stage.name, done.result["by"], flush=True)
 """
 
 
 @pytest.fixture(autouse=True)
 def quick_polls(monkeypatch):
-    monkeypatch.setattr(stages, "POLL_SECS", 0.01)
+    monkeypatch.setattr(local, "POLL_SECS", 0.01)
 
 
 @pytest.fixture
@@ -74,10 +76,11 @@ def wait_for(condition) -> None:
         time.sleep(0.01)
 
 
-def finish(kind, config, workdir, resolve):
+def finish(stage, workdir):
     workdir.mkdir(parents=True)
-    (workdir / "result.json").write_text(json.dumps(config))
-    return config
+    result = {**stage.config, "done": True}
+    (workdir / "result.json").write_text(json.dumps(result))
+    return result
 
 
 def test_stages_that_another_computes_come_last_and_are_waited_for(tmp_path):
@@ -96,7 +99,7 @@ def test_stages_that_another_computes_come_last_and_are_waited_for(tmp_path):
 
     def say(line):  # now it waits; the other process finishes
         said.append(line)
-        finish("fit", {"k": 0}, store.folder(fits[0]), None)
+        finish(fits[0], store.folder(fits[0]))
         other.__exit__(None, None, None)
 
     rest = [(done.stage.kind, done.stage.config["k"], done.here) for done in compute_all(todo[:2], store, say)]
@@ -148,3 +151,53 @@ def test_killed_process_loses_its_stage_to_the_one_that_waits(work, tmp_path):
     assert all(line.endswith(f" {second.pid}") for line in lines)
     assert begun(tmp_path)[0] == begun(tmp_path)[1] and len(begun(tmp_path)) == 8
     assert not list(tmp_path.glob(".*.lease"))
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tree():
+    """Two generators, a set and a classifier on each, and one classifier of both sets."""
+    fits = [Stage("fit", {"k": k}) for k in (0, 1)]
+    sets = [Stage("sample", {"k": k}, (fit,)) for k, fit in enumerate(fits)]
+    return [*fits, *sets, *(Stage("train", {"k": k}, (one,)) for k, one in enumerate(sets)), Stage("train", {}, (*sets,))]
+
+
+@pytest.mark.parametrize("error", [ValueError("bad image 3"), MemoryError(), KeyError("label"), OSError(28, "full")])
+def test_stage_that_fails_costs_what_needs_it_and_is_tried_again(tree, tmp_path, error):
+    broken = True
+
+    def job(stage, workdir):
+        if broken and stage.kind == "fit" and stage.config["k"] == 0:
+            raise error
+        return finish(stage, workdir)
+
+    store = Store(tmp_path, job)
+    done = {each.stage.name: each for each in compute_all(tree, store)}
+    assert list(done) != [] and len(done) == len(tree)
+    lost = [tree[0], tree[2], tree[4], tree[6]]
+    assert [stage for stage in tree if done[stage.name].result is None] == lost
+    assert done[tree[0].name].here and done[tree[0].name].error
+    assert all(done[stage.name].error.startswith("it needs ") and not done[stage.name].here for stage in lost[1:])
+    assert [path.name for path in tmp_path.glob("*.error.json")] == [f"{tree[0].name}.error.json"]
+    assert not list(tmp_path.glob(".*.lease"))
+    broken = False
+    again = list(compute_all(lost, store))
+    assert all(each.here and each.result for each in again) and not list(tmp_path.glob("*.error.json"))
+
+
+def test_stage_that_is_stopped_is_no_failure(tree, tmp_path):
+    def job(stage, workdir):
+        raise stop.Stopped("asked")
+
+    with pytest.raises(stop.Stopped):
+        list(compute_all(tree, Store(tmp_path, job)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stage_that_fails_in_another_process_is_tried_here(tree, tmp_path):
+    """Its lease is free, and no result is there."""
+    store = Store(tmp_path, finish)
+    store.fail(tree[0], ValueError("elsewhere"))
+    assert all(done.result for done in compute_all(tree, store))
