@@ -30,7 +30,11 @@ SCHEMAS = {
     "clip_score": {"clip": Field("", str), "set": Field("", str)},
     "score": {name: Field("", str) for name in ("checkpoint", "set", "score")},
     "domain": {**SEED, "set": Field("", str), "classifier": Field("", str), "data": DATA, **TRAIN},
-    "measure": {"set": Field("", str), "extractor": {"name": Field("classifier"), "path": Field("", str)}, "data": DATA},
+    "measure": {
+        "set": Field("", str),
+        "extractor": {"name": Field("classifier"), "path": Field("", str)},
+        "data": DATA,
+    },
     "classify": {
         **SEED,
         "data": {**DATA, "synthetic": Field((), tuple), "scores": Field((), str | tuple)},

@@ -2,10 +2,12 @@
 
 import copy
 import json
+import time
 
 import pytest
 
-from jaxmoust.study.dry_run import make_plan, plan_text
+from jaxmoust.jobs.parts.registry import job_of
+from jaxmoust.study.dry_run import dry_run
 from jaxmoust.study.experiment import Arm, Experiment, Run
 from jaxmoust.study.store import Stage, Store
 
@@ -23,9 +25,9 @@ def sample(generator, seed, num_images=50):
     return Stage("sample", config | {"sample": {"name": "heun", "num_steps": 4}}, (generator,))
 
 
-def train(seed, made=(), **more):
+def train(seed, sets=(), **more):
     config = {"seed": seed, "task": "classify", "model": MODEL, "train": {"num_steps": 20, "batch_size": 5}}
-    return Stage("train", config | {"data": {"synthetic": [one.name for one in made], "copies": 1}} | more, tuple(made))
+    return Stage("train", config | {"data": {"synthetic": [one.name for one in sets], "copies": 1}} | more, tuple(sets))
 
 
 def experiment(stages):
@@ -47,33 +49,42 @@ def finish(store, stage, seconds, device=DEVICE):
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
+def work(config, size_of):
+    """As the jobs of the tasks say."""
+    return job_of(config["task"]).work(config, size_of)
+
+
+def plan(store, *stages):
+    return dry_run(experiment(stages), store, DEVICE, work)
+
+
 def times(store, *stages):
-    return {planned.stage.name: planned.seconds for planned in make_plan(experiment(stages), store, DEVICE).todo}
+    return {planned.stage.name: planned.seconds for planned in plan(store, *stages).todo}
 
 
 def test_plan_has_what_is_to_compute_and_counts_what_is_found(store):
     generator = fit()
-    made = sample(generator, 0)
-    runs = [train(0), train(0, [made])]
+    sampled = sample(generator, 0)
+    runs = [train(0), train(0, [sampled])]
     finish(store, generator, 3.0)
     finish(store, runs[0], 3.0)
-    plan = make_plan(experiment(runs), store, DEVICE)
-    assert [planned.stage for planned in plan.todo] == [made, runs[1]]
-    assert plan.found == {"fit": 1, "train": 1}
-    text = plan_text(plan)
+    planned = plan(store, *runs)
+    assert [one.stage for one in planned.todo] == [sampled, runs[1]]
+    assert planned.found == {"fit": 1, "train": 1}
+    text = str(planned)
     assert "trial: 4 stages, 2 found (1 fit, 1 train), 2 to compute" in text
     assert "  sample edm, seed 0 " in text and "  train arm1, seed 0 " in text
 
 
 def test_plan_writes_nothing(store, tmp_path):
-    plan_text(make_plan(experiment([train(0)]), store, DEVICE))
+    assert str(plan(store, train(0)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_plan_of_what_was_never_measured_is_unknown(store):
-    plan = make_plan(experiment([train(0), train(1)]), store, DEVICE)
-    assert [planned.seconds for planned in plan.todo] == [None, None]
-    assert "expected: unknown" in plan_text(plan)
+    planned = plan(store, train(0), train(1))
+    assert [one.seconds for one in planned.todo] == [None, None]
+    assert "expected: unknown" in str(planned)
 
 
 def test_plan_expects_the_median_of_other_seeds(store):
@@ -81,13 +92,13 @@ def test_plan_expects_the_median_of_other_seeds(store):
         finish(store, train(seed), seconds)
     wanted = train(9)
     assert times(store, wanted) == {wanted.name: pytest.approx(12.0)}
-    assert "12 s  as 3 stages of the same settings" in plan_text(make_plan(experiment([wanted]), store, DEVICE))
+    assert "12 s  as 3 stages of the same settings" in str(plan(store, wanted))
 
 
 def test_plan_takes_a_start_from_another_seeds_classifier_for_the_same_settings(store):
     first, second = (train(seed, method={"pretrained": train(seed).name}) for seed in (0, 1))
     finish(store, first, 10.0)
-    assert "10 s  as 1 stage of the same settings" in plan_text(make_plan(experiment([second]), store, DEVICE))
+    assert "10 s  as 1 stage of the same settings" in str(plan(store, second))
 
 
 def test_plan_scales_times_by_the_work(store):
@@ -96,18 +107,18 @@ def test_plan_scales_times_by_the_work(store):
     finish(store, generator, 40.0)
     finish(store, sample(generator, 0), 8.0)
     twice = fit(train={"num_steps": 200, "batch_size": 10})
-    made = sample(twice, 1, num_images=25)
-    expected = times(store, train(0, [made]))
-    assert expected[twice.name] == pytest.approx(80.0) and expected[made.name] == pytest.approx(4.0)
+    sampled = sample(twice, 1, num_images=25)
+    expected = times(store, train(0, [sampled]))
+    assert expected[twice.name] == pytest.approx(80.0) and expected[sampled.name] == pytest.approx(4.0)
 
 
-def test_plan_times_a_look_by_the_images_that_it_looks_at(store):
+def test_plan_times_a_diagnostic_by_the_images_that_it_takes(store):
     """0 is every image of the set."""
     generator = fit()
     small, large = sample(generator, 0, num_images=50), sample(generator, 1, num_images=100)
     of_small, of_large, of_some = (
-        Stage("measure", {"task": "measure", "seed": 0, "set": made.name, "num_images": num_images}, (made,))
-        for made, num_images in ((small, 0), (large, 0), (large, 25))
+        Stage("measure", {"task": "measure", "seed": 0, "set": sampled.name, "num_images": num_images}, (sampled,))
+        for sampled, num_images in ((small, 0), (large, 0), (large, 25))
     )
     finish(store, small, 1.0)
     finish(store, of_small, 6.0)
@@ -120,7 +131,7 @@ def test_plan_prefers_the_stages_that_are_most_alike(store):
     finish(store, train(0, sampler={"name": "other"}), 30.0)
     assert list(times(store, train(1)).values()) == [pytest.approx(10.0)]
     assert list(times(store, train(1, sampler={"name": "other"})).values()) == [pytest.approx(30.0)]
-    text = plan_text(make_plan(experiment([train(1, sampler={"name": "third"})]), store, DEVICE))
+    text = str(plan(store, train(1, sampler={"name": "third"})))
     assert "as 1 stage of similar settings" in text or "as 2 stages of similar settings" in text
 
 
@@ -143,12 +154,13 @@ def test_plan_takes_no_time_from_a_set_of_another_generators_network(store):
 
 
 def test_plan_takes_no_time_from_another_clip(store):
-    made = sample(fit(), 0)
+    sampled = sample(fit(), 0)
     base, large = (
-        Stage("score", {"task": "clip_score", "clip": clip, "set": made.name}, (made,)) for clip in ("base", "large")
+        Stage("score", {"task": "clip_score", "clip": clip, "set": sampled.name}, (sampled,))
+        for clip in ("base", "large")
     )
     finish(store, base, 5.0)
-    assert times(store, train(0, [made, large]))[large.name] is None
+    assert times(store, train(0, [sampled, large]))[large.name] is None
 
 
 def test_plan_takes_no_time_from_another_device(store):
@@ -159,7 +171,7 @@ def test_plan_takes_no_time_from_another_device(store):
 def test_plan_sums_what_is_known_and_says_what_is_not(store):
     finish(store, train(0), 60.0)
     runs = [train(1), train(2), train(0, model={**MODEL, "width": 99})]
-    text = plan_text(make_plan(experiment(runs), store, DEVICE))
+    text = str(plan(store, *runs))
     assert "expected: 2 min 00 s in one process for 2 of them; 1 more of unknown time" in text
 
 
@@ -167,7 +179,7 @@ def test_plan_does_not_touch_the_stages_configurations(store):
     wanted = train(1)
     before = copy.deepcopy(wanted.config)
     finish(store, train(0), 1.0)
-    make_plan(experiment([wanted]), store, DEVICE)
+    plan(store, wanted)
     assert wanted.config == before
 
 
@@ -179,3 +191,24 @@ def test_plan_takes_no_time_from_a_stage_that_is_damaged(store, damaged):
     finish(store, train(3), 3.0)
     (store.folder(train(3)) / "config.json").write_text(damaged)
     assert times(store, train(0)) == {train(0).name: 3.0}
+
+
+@pytest.mark.parametrize("change", [{"task": "of_before"}, {"train": {"num_steps": 0, "batch_size": 5}}])
+def test_plan_takes_no_time_from_a_stage_of_before_todays_tasks_or_without_work(store, change):
+    finish(store, train(1, **change), 3.0)
+    assert times(store, train(0)) == {train(0).name: None}
+
+
+def test_plan_of_thousand_stages_is_not_quadratic(store):
+    """Each is described and timed by itself: no more than ten times as long as a hundred, with room for noise."""
+    for seed in range(20):
+        finish(store, train(seed), 3.0)
+
+    def secs(n):
+        runs = [train(100 + seed) for seed in range(n)]
+        started = time.process_time()
+        assert len(plan(store, *runs).todo) == n
+        return time.process_time() - started
+
+    secs(10)
+    assert secs(1000) < 40 * secs(100)

@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmoust import build
 from jaxmoust.cli import call
+from jaxmoust.config import read_config
 from jaxmoust.data.sources import registry as sources
+from jaxmoust.jobs import train
 from jaxmoust.report.page import Section
 from jaxmoust.report.sections import diagnostics
 from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime import stop
-from jaxmoust.study import runner as study_run
-from jaxmoust.study.experiment import Arm, Experiment, Probe, Run
-from jaxmoust.study.store import Stage, Store, compute_all
+from jaxmoust.runtime.lock import lease
+from jaxmoust.study import runner
+from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.experiment import Arm, DiagnosticRun, Experiment, Run
+from jaxmoust.study.store import Stage, Store
 
 # DESIGN: one row a run, exactly these columns, in this order.
 COLUMNS = (
@@ -55,7 +58,7 @@ def test_results_have_the_columns_that_others_rely_on(quick_study):
 
 def test_results_have_a_row_for_every_arm_and_seed_in_the_experiments_order(quick_study, monkeypatch, request):
     monkeypatch.chdir(request.config.rootpath)
-    arms = build.load_config("experiments/quickstart.py:quick")["arms"]
+    arms = read_config("experiments/quickstart.py:quick")["arms"]
     named = [(row["arm"], row["seed"]) for row in rows_of(quick_study.workdir)]
     assert named == [(arm["name"], seed) for arm in arms for seed in ("0", "1")]
 
@@ -198,23 +201,71 @@ def test_study_interrupted_once_ends_in_order_and_the_next_command_goes_on(cli, 
     """Ctrl-C after the first stage."""
     experiment = part_of_quickstart(tmp_path / "experiment.py", "config['arms'] = config['arms'][:2]")
     line = f"study --config={experiment} --workdir={tmp_path}/study"
-    write = study_run.write_results
+    write = runner.write_results
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_run, "write_results", lambda *args: (write(*args), os.kill(os.getpid(), signal.SIGINT)))
+        patch.setattr(runner, "write_results", lambda *args: (write(*args), os.kill(os.getpid(), signal.SIGINT)))
         outcome = cli(line)
     assert outcome.code == 130 and "before stage 2 of 2; the same command continues" in outcome.err
     assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real"]
     assert cli(line).code == 0
 
 
-def test_study_whose_run_fails_keeps_what_is_done(cli, tmp_path):
-    """A learning rate no loss survives, in an arm that comes second."""
-    change = "config['arms'] = config['arms'][:2]; config['arms'][1]['overrides'] = {'optim': {'learning_rate': 1e30}}"
-    experiment = part_of_quickstart(tmp_path / "experiment.py", change)
-    outcome = cli(f"study --config={experiment} --workdir={tmp_path}/study")
-    assert outcome.code == 1
-    assert "step" in outcome.err and "Traceback" not in outcome.err
-    assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real"]
+@pytest.fixture
+def failing(tmp_path):
+    """Four arms of real images; the second has a learning rate that no loss survives, and the fourth begins as it."""
+    change = """config['arms'] = (*config['arms'][:3], dict(name='later', title='Later', start='duplicated'))
+    config['arms'][1]['optim'] = {'learning_rate': 1e30}"""
+    return part_of_quickstart(tmp_path / "experiment.py", change)
+
+
+def test_study_with_a_stage_that_fails_does_the_rest_and_says_what_it_lacks(cli, failing, tmp_path):
+    line = f"study --config={failing} --workdir={tmp_path}/study"
+    outcome = cli(line)
+    assert outcome.code == 1 and "Traceback" not in outcome.err
+    assert "2 of 4 stages have no result" in outcome.err and "the same command tries them again" in outcome.err
+    assert re.search(r"  train duplicated, seed 0: .*step", outcome.err)
+    assert re.search(r"  train later, seed 0: it needs train-\w+, which failed", outcome.err)
+    assert [row["arm"] for row in rows_of(tmp_path / "study")] == ["real", "augmented"]
+    (record,) = (tmp_path / "stages").glob("*.error.json")
+    assert json.loads(record.read_text())["kind"] == "NonFiniteError"
+    page = (tmp_path / "study" / "report" / "index.html").read_text()
+    assert "train duplicated, seed 0: " in page and "train later, seed 0: it needs " in page
+
+    # Another fault that goes away by itself: the same command finds what is done, and tries the rest again.
+    again = cli(line)
+    assert again.code == 1 and "4 stages, 2 found, 2 to compute" in again.out and record.exists()
+
+
+def test_study_tries_a_failed_stage_again_and_takes_its_record_away(cli, tmp_path):
+    experiment = part_of_quickstart(tmp_path / "experiment.py", "config['arms'] = config['arms'][:2]")
+    line = f"study --config={experiment} --workdir={tmp_path}/study"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Train, "run", lambda self, folder: {}["an image that cannot be read"])
+        assert cli(line).code == 1
+    assert len(list((tmp_path / "stages").glob("*.error.json"))) == 2 and rows_of(tmp_path / "study") == []
+    assert cli(line).code == 0
+    assert not list((tmp_path / "stages").glob("*.error.json")) and len(rows_of(tmp_path / "study")) == 2
+
+
+def test_study_that_was_killed_goes_on_with_the_same_command(cli, two_arms, tmp_path):
+    """A killed process leaves the files that name it: of the study's folder, of its stage's, and of the lease."""
+    shutil.copytree(two_arms[1], tmp_path / "stages")
+    stage = min((tmp_path / "stages").glob("train-*"))
+    (stage / "result.json").unlink()
+    (tmp_path / "study").mkdir()
+    for path in (tmp_path / "study" / ".lock", stage / ".lock", stage.with_name(f".{stage.name}.lease")):
+        path.write_text("process 1 on elsewhere\n")
+    outcome = cli(f"study --config={two_arms[0]} --workdir={tmp_path}/study")
+    assert (outcome.code, outcome.err) == (0, "") and "1 to compute" in outcome.out
+
+
+def test_study_in_a_folder_that_another_process_uses_is_refused(cli, two_arms, tmp_path):
+    line = f"study --config={two_arms[0]} --workdir={tmp_path}/study --store={two_arms[1]}"
+    with lease(tmp_path / "study" / ".lock"):
+        outcome = cli(line)
+        assert outcome.code == 2 and f"is in use by process {os.getpid()} on" in outcome.err
+        assert [path.name for path in (tmp_path / "study").iterdir()] == [".lock"]
+    assert cli(line).code == 0
 
 
 # --- files that are damaged ------------------------------------------------------------------------------------------
@@ -291,8 +342,8 @@ def test_study_of_a_finished_store_needs_not_write_it(cli, two_arms, tmp_path, m
 
 def test_sections_leave_out_a_diagnostic_whose_files_are_lost(tmp_path):
     page, found = made_up_page.make_page(), {"domains": [Diagnostic("edm", "edm", 0, {}, tmp_path / "domain-0123")]}
-    reader = study_run.Reader(Store(tmp_path, run=None))
-    assert study_run._sections(page.arms, page.baseline, page.rows, found, reader) == []
+    reader = runner.Reader(Store(tmp_path, run=None))
+    assert runner._sections(page.arms, page.baseline, page.rows, found, reader) == []
     assert reader.words[0].startswith("A file is missing or damaged in domain-0123 of ")
 
 
@@ -301,7 +352,7 @@ def test_sections_raise_what_no_file_is_to_blame_for(tmp_path, monkeypatch):
     monkeypatch.setitem(diagnostics.SECTIONS, "domains", lambda found: Section("Fine"))
     monkeypatch.setattr(diagnostics.ratio, "sections", lambda arms, baseline: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
-        study_run._sections(page.arms, page.baseline, page.rows, found, study_run.Reader(Store(tmp_path, run=None)))
+        runner._sections(page.arms, page.baseline, page.rows, found, runner.Reader(Store(tmp_path, run=None)))
 
 
 def test_page_has_the_configuration_that_it_was_made_of(two_arms):
@@ -321,7 +372,7 @@ def test_pictures_of_images_of_several_sizes_have_the_networks_shape(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(3):
             Image.new("RGB", (20 + i, 30 + k)).save(tmp_path / name / f"{i}.png")
-    pictures = study_run._pictures(sources.image_folder(str(tmp_path), "all"), (8, 8, 3))
+    pictures = runner._pictures(sources.image_folder(str(tmp_path), "all"), (8, 8, 3))
     assert {name: image.shape for name, image in pictures.items()} == {"cat": (3, 8, 8, 3), "owl": (3, 8, 8, 3)}
 
 
@@ -341,38 +392,42 @@ def test_arm_of_which_a_run_kept_no_record_has_no_draws(tmp_path):
     runs = [Run(arm, seed, Stage("train", {"arm": arm.name, "seed": seed})) for arm in arms for seed in (0, 1)]
     for run in runs:
         store.folder(run.stage).mkdir()
+        (store.folder(run.stage) / "result.json").write_text('{"top1": 1}')
         if run.arm.name == "kept" or (run.arm.name == "half" and run.seed == 0):
             (store.folder(run.stage) / "draws.json").write_text(json.dumps(record))
     experiment = Experiment("trial", "", "kept", (0, 1), tuple(arms), tuple(runs), {}, {})
-    found = study_run._read_draws(experiment, study_run.Reader(store))
+    found = runner._read_draws(experiment, runner.Reader(store))
     assert list(found) == ["kept"] and found["kept"].counts.tolist() == [[[14]]]
 
 
-def test_probes_are_computed_and_shown_with_what_they_found(tmp_path):
-    """The stages of both tables with jobs that only leave a result: a probe of one seed that scores, one of all."""
+def test_diagnostics_are_computed_and_shown_with_what_they_found(tmp_path):
+    """The stages of both tables with jobs that only leave a result: a diagnostic at one seed, and one at all."""
     folder = tmp_path / "stages"
-    made = {seed: Stage("sample", {"name": "edm", "seed": seed}) for seed in (0, 1)}
-    probes = [Probe("domains", "gap", "edm", s, Stage("domain", {"set": m.name}, (m,))) for s, m in made.items()]
-    probes.append(Probe("measures", "near", "edm", 0, Stage("measure", {"set": made[0].name}, (made[0],))))
+    sets = {seed: Stage("sample", {"name": "edm", "seed": seed}) for seed in (0, 1)}
+    runs = [
+        DiagnosticRun("domains", "gap", "edm", seed, Stage("domain", {"set": one.name}, (one,)))
+        for seed, one in sets.items()
+    ]
+    runs.append(DiagnosticRun("measures", "near", "edm", 0, Stage("measure", {"set": sets[0].name}, (sets[0],))))
 
-    def job(kind, config, workdir, resolve):
-        assert kind == "sample" or (resolve(config["set"]) / "result.json").is_file()
+    def job(stage, workdir):
+        assert stage.kind == "sample" or (folder / stage.config["set"] / "result.json").is_file()
         workdir.mkdir(parents=True)
-        result = {"sample": {"n": 1}, "domain": {"accuracy": 91.5}, "measure": {"fid": 3.25}}[kind]
+        result = {"sample": {"n": 1}, "domain": {"accuracy": 91.5}, "measure": {"fid": 3.25}}[stage.kind]
         (workdir / "result.json").write_text(json.dumps(result))
         return result
 
     store = Store(folder, job)
-    experiment = Experiment("trial", "", "real", (0, 1), (), (), {}, {}, tuple(probes))
+    experiment = Experiment("trial", "", "real", (0, 1), (), (), {}, {}, tuple(runs))
     assert [stage.kind for stage in experiment.stages] == ["sample", "domain", "sample", "domain", "measure"]
-    said = [study_run.describe(done.stage, experiment) for done in compute_all(experiment.stages, store)]
+    said = [experiment.describe(done.stage) for done in compute_all(experiment.stages, store)]
     assert said == [
         *("sample edm, seed 0", "domain gap, seed 0", "sample edm, seed 1", "domain gap, seed 1"),
         "measure near, seed 0",
     ]
-    found = study_run._diagnostics(experiment, store)
+    found = runner._diagnostics(experiment, store)
     assert [(one.name, one.seed, one.result) for one in found["domains"]] == [
         ("gap", 0, {"accuracy": 91.5}),
         ("gap", 1, {"accuracy": 91.5}),
     ]
-    assert found["measures"][0].folder == store.folder(probes[2].stage)
+    assert found["measures"][0].folder == store.folder(runs[2].stage)

@@ -79,9 +79,7 @@ def test_other_weights_under_a_path_make_other_stages_of_what_stands_on_them_alo
     assert changed == {arm for (arm, _), name in after.items() if name not in of_the_hub.values()}
 
 
-@pytest.mark.parametrize(
-    ("kind", "generator"), [("external.py", "g"), ("sample.py", "adapted"), ("sample.py", "")]
-)
+@pytest.mark.parametrize(("kind", "generator"), [("external.py", "g"), ("sample.py", "adapted"), ("sample.py", "")])
 def test_set_from_a_generator_of_another_kind_is_refused(external, kind, generator):
     external["sets"]["set_"] = {"generator": generator, "config": kind}
     with pytest.raises(ValueError, match=r"config\.sets\.set_"):

@@ -205,7 +205,7 @@ def test_store_refuses_a_result_that_is_none(counting, text):
     stage = Stage("fit", {"a": 1})
     counting.store.compute(stage)
     (counting.store.folder(stage) / "result.json").write_text(text)
-    with pytest.raises(BrokenResult, match="is no result.*remove the folder and run again"):
+    with pytest.raises(BrokenResult, match=r"is no result.*remove the folder and run again"):
         Store(counting.store.path, counting).find(stage)
 
 

@@ -161,7 +161,12 @@ def tree():
     """Two generators, a set and a classifier on each, and one classifier of both sets."""
     fits = [Stage("fit", {"k": k}) for k in (0, 1)]
     sets = [Stage("sample", {"k": k}, (fit,)) for k, fit in enumerate(fits)]
-    return [*fits, *sets, *(Stage("train", {"k": k}, (one,)) for k, one in enumerate(sets)), Stage("train", {}, (*sets,))]
+    return [
+        *fits,
+        *sets,
+        *(Stage("train", {"k": k}, (one,)) for k, one in enumerate(sets)),
+        Stage("train", {}, (*sets,)),
+    ]
 
 
 @pytest.mark.parametrize("error", [ValueError("bad image 3"), MemoryError(), KeyError("label"), OSError(28, "full")])
