@@ -46,22 +46,13 @@ NETWORK = {
 
 
 @dataclass(frozen=True)
-class Rate:
-    """How fast stages like one were: seconds for a unit of work, from how many stages, and of what likeness."""
-
-    seconds: float
-    num_stages: int
-    same: bool
-
-
-@dataclass(frozen=True)
 class Planned:
     """A stage to compute, in words, with its expected time in seconds (None: unknown) and what that rests on."""
 
     what: str
     stage: Stage
-    seconds: float | None
-    rate: Rate | None
+    seconds: float | None = None
+    grounds: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class DryRun:
         width = max((len(planned.what) for planned in self.todo), default=0)
         for planned in self.todo:
             time = "unknown" if planned.seconds is None else seconds_text(planned.seconds)
-            lines.append(f"  {planned.what:<{width}}  {time:>12}  {_grounds(planned.rate)}".rstrip())
+            lines.append(f"  {planned.what:<{width}}  {time:>12}  {planned.grounds}".rstrip())
         known = [planned.seconds for planned in self.todo if planned.seconds is not None]
         if known:
             unknown = f"; {len(self.todo) - len(known)} more of unknown time" if len(known) < len(self.todo) else ""
@@ -105,26 +96,26 @@ def dry_run(experiment: Experiment, store: Store, device: str, work: Work) -> Dr
     def work_of(config: Config) -> float:
         return work(config, lambda name: config_of(name).get("num_images", 1))
 
-    rates = {kind: _measured(store, device, kind, config_of, work_of) for kind in {stage.kind for stage in todo}}
+    def traits_of(config: Config) -> Traits:
+        return frozenset(_leaves(config, config_of))
+
+    rates = {kind: _measured(store, device, kind, traits_of, work_of) for kind in {stage.kind for stage in todo}}
     planned = []
     for stage in todo:
-        rate = _rate(rates[stage.kind], frozenset(_leaves(stage.config, config_of)))
-        seconds = rate.seconds * work_of(stage.config) if rate else None
-        planned.append(Planned(experiment.describe(stage), stage, seconds, rate))
+        what, (alike, settings) = experiment.describe(stage), _most_alike(rates[stage.kind], traits_of(stage.config))
+        if alike:
+            num_stages = f"{len(alike)} stage{'' if len(alike) == 1 else 's'}"
+            seconds = statistics.median(alike) * work_of(stage.config)
+            planned.append(Planned(what, stage, seconds, f"as {num_stages} of {settings} settings"))
+        else:
+            planned.append(Planned(what, stage))
     found = Counter(stage.kind for stage in stages)
     found.subtract(stage.kind for stage in todo)
     return DryRun(experiment, +found, tuple(planned))
 
 
-def _grounds(rate: Rate | None) -> str:
-    if rate is None:
-        return ""
-    stages = f"{rate.num_stages} stage{'' if rate.num_stages == 1 else 's'}"
-    return f"as {stages} of {'the same' if rate.same else 'similar'} settings"
-
-
 def _measured(
-    store: Store, device: str, kind: str, config_of: Callable[[str], Config], work_of: Callable[[Config], float]
+    store: Store, device: str, kind: str, traits_of: Callable[[Config], Traits], work_of: Callable[[Config], float]
 ) -> Mapping[Traits, list[float]]:
     """Seconds for a unit of work of the stages of a kind that a device finished, by what the time depends on."""
     rates: dict[Traits, list[float]] = {}
@@ -135,7 +126,7 @@ def _measured(
                 rate = float(seconds) / work_of(config)
             except (ValueError, LookupError, TypeError, ZeroDivisionError):  # of before today's tasks and fields
                 continue
-            rates.setdefault(frozenset(_leaves(config, config_of)), []).append(rate)
+            rates.setdefault(traits_of(config), []).append(rate)
     return rates
 
 
@@ -148,19 +139,16 @@ def _object(path: Path) -> Config:
     return content if isinstance(content, Mapping) else {}
 
 
-def _rate(rates: Mapping[Traits, list[float]], wanted: Traits) -> Rate | None:
-    """The median rate of the stages that are most like one; None where none has the same network and images."""
-    unlike = {traits: traits ^ wanted for traits in rates}
+def _most_alike(rates: Mapping[Traits, list[float]], wanted: Traits) -> tuple[list[float], str]:
+    """The rates of the stages that are most like one, of the same network and images; and how alike these are."""
     distance = {
-        traits: len(differ)
-        for traits, differ in unlike.items()
-        if all(NETWORK.isdisjoint(name.split(".")) for name, _ in differ)
+        traits: len(traits ^ wanted)
+        for traits in rates
+        if all(NETWORK.isdisjoint(name.split(".")) for name, _ in traits ^ wanted)
     }
-    if not distance:
-        return None
-    least = min(distance.values())
-    best = [rate for traits, far in distance.items() if far == least for rate in rates[traits]]
-    return Rate(statistics.median(best), len(best), same=not least)
+    least = min(distance.values(), default=0)
+    alike = [rate for traits, far in distance.items() if far == least for rate in rates[traits]]
+    return alike, "similar" if least else "the same"
 
 
 def _leaves(config: Config, config_of: Callable[[str], Config], at: str = "") -> Iterator[tuple[str, str]]:
