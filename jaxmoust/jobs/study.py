@@ -47,6 +47,8 @@ def without_config(args: argparse.Namespace) -> bool:
     """Does what needs no configuration, if that is asked for."""
     if not args.index:
         return False
+    if args.config or args.workdir:
+        raise BadInput("--index takes no --config and no --workdir: it writes the page of the studies that are there.")
     try:
         print(index.write_index(Path(args.index)))
     except (ValueError, OSError) as e:
