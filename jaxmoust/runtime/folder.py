@@ -143,17 +143,17 @@ class RunFolder:
             ValueError: config.json is damaged or missing from a folder that holds a run; the folder cannot be
                 written; the config has a value JSON cannot hold.
         """
-        path, config, environment = Path(path), _plain(config), _plain(environment)
-        stored = cls.check(path, config, contents, places)
+        path, plain, here = Path(path), _plain(config), _plain(environment)
+        stored = cls.check(path, plain, contents, places)
         if primary:
             with _writable(path):
                 path.mkdir(parents=True, exist_ok=True)
                 sweep(path)
                 if not stored:
                     atomic_write(path / "contents.json", _pretty(contents or {}))
-                    atomic_write(path / "config.json", _pretty(config))
-                atomic_write(path / "environment.json", _pretty(_with_earlier(path, environment)))
-        return cls(path, config, primary)
+                    atomic_write(path / "config.json", _pretty(plain))
+                atomic_write(path / "environment.json", _pretty(_with_earlier(path, here)))
+        return cls(path, plain, primary)
 
     @staticmethod
     def check(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.config import Config, plain
+from jaxmoust.data.image import Encoded, EncodedImages
 from jaxmoust.data.mixture import as_tuple
 from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Source, digest_bytes, digest_files
@@ -137,16 +138,16 @@ class Inputs:
         return not synthetic.is_set(folder) or synthetic.is_whole(folder)
 
 
-class _Unread:
+@dataclasses.dataclass(frozen=True)
+class _Unread(EncodedImages):
     """The images of a set that is yet to be sampled: so many of them, and none to read."""
 
-    def __init__(self, size: int):
-        self._size = size
+    size: int
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def encoded(self, i: int) -> Encoded:
         raise RuntimeError("a set that is yet to be sampled was read")
 
 
