@@ -9,7 +9,6 @@ from jaxmoust.jobs.parts.configure import configuration
 from jaxmoust.jobs.parts.registry import BadInput, schema_of
 from jaxmoust.study.expand import expand
 from jaxmoust.study.experiment import Experiment, Run
-from jaxmoust.study.runner import describe
 
 ROOT = Path(__file__).parents[1]
 SCALES = ("digits", "fashion", "cifar10", "imagenet100")
@@ -119,7 +118,7 @@ def test_duplicates_say_how_often_each_image_is_there_which_no_size_of_the_base_
 @pytest.mark.parametrize("file", SCALED)
 def test_stages_of_a_plan_are_told_apart_in_words(file):
     experiment = lay_out(file, "digits")
-    words = [describe(stage, experiment) for stage in experiment.stages]
+    words = [experiment.describe(stage) for stage in experiment.stages]
     assert sorted(set(words)) == sorted(words)
 
 

@@ -87,6 +87,7 @@ def _light(verb: str, module: Any, args: list[str]) -> int:
 
     Of one with `refused`, a program that asked for --json reads why there is no answer, whatever is wrong.
     """
+    args = [word.removesuffix("=true") if word.startswith("--") else word for word in args]
 
     def work() -> None:
         parser = _Parser(prog=f"jaxmoust {verb}", add_help=False, allow_abbrev=False)
@@ -97,7 +98,7 @@ def _light(verb: str, module: Any, args: list[str]) -> int:
             if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
                 raise Usage(f"Unexpected {' '.join(left)!r}: {getattr(module, 'STRAY', 'fields are --name=value')}.")
         except Usage as e:
-            if hasattr(module, "refused") and {"--json", "--json=true"} & set(args):
+            if hasattr(module, "refused") and "--json" in args:
                 module.refused(str(e))
             raise
         module.main(*((parsed, words) if getattr(module, "OVERRIDES", False) else (parsed,)))

@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--sampler", default="", help="takes the mixed runs with this sampler")
     add("--law", choices=("study", "effective"), default="study", help="the law that n_syn is taken from")
     add("--k", type=float, default=1000.0, help="the number of images that c1 is stated for")
-    add("--json", nargs="?", const=True, default=False, type=lambda text: text == "true", help="one object")
+    add("--json", action="store_true", help="print one object in place of words")
 
 
 def _names(text: str) -> list[str]:
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
         paths = [path for word in args.results for path in word.split(",") if path]
         if not paths:
             raise ValueError(
-                "--results is missing: the results.csv of a study. `jaxmoust equivalence --help` says more."
+                "--results is missing: the results.csv of a study.\n`jaxmoust equivalence --help` says more."
             )
         if args.n_real_plus is not None and args.n_base is None:
             raise ValueError("--n_real_plus needs --n_base: how many real images there are already.")

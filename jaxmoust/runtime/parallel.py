@@ -49,7 +49,7 @@ def enable_compilation_cache(folder: str | os.PathLike) -> None:
 
     A folder that JAX was already given (JAX_COMPILATION_CACHE_DIR) wins; one that cannot be made is no error.
     """
-    if jax.config.values["jax_compilation_cache_dir"]:
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def use_all_cores() -> None:
     XLA runs the small operations of a small network on one core, so a batch split over the cores is nearly as many
     times faster. Call it before any other use of JAX. What was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS stays.
     """
-    if jax.config.values["jax_num_cpu_devices"] > 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
+    if getattr(jax.config, "jax_num_cpu_devices", 0) > 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", 2 ** min(3, int(math.log2(cores))))

@@ -109,7 +109,7 @@ def write(path, num_devices=1, **processes):
 
 
 def files(path):
-    return {file.name: file.read_bytes() for file in path.iterdir()}
+    return {file.name: file.read_bytes() for file in path.iterdir() if file.suffix != ".lock"}
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_guidance_of_one_is_the_conditional_network_asked_once(loaded, monkeypat
         return kept(self, params, states, **options)
 
     monkeypatch.setattr(stable_diffusion.StableDiffusion, "denoiser", counting)
-    text_to_image._sampler.cache_clear()
+    text_to_image._solver.cache_clear()
     off = draw(loaded, replace(REQUEST, guidance=1.0, num_steps=2))
     near = draw(loaded, replace(REQUEST, guidance=1.0 + 1e-6, num_steps=2))
     assert rows == [2, 4]

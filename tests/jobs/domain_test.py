@@ -129,14 +129,14 @@ def test_domain_refuses_before_anything_is_written(folders, tmp_path, changes, s
 @pytest.mark.parametrize(
     ("section", "fields", "said"),
     [
-        ("train", {"best_metric": "top1"}, "judged once"),
+        ("train", {"best_metric": "top1"}, "config.train has no field 'best_metric'"),
         ("model", {"separate_stats": True}, "tells the network which images are synthetic"),
     ],
 )
 def test_domain_refuses_what_would_let_the_classifier_know(folders, tmp_path, section, fields, said):
     config = make_config(folders, "same")
-    with pytest.raises(BadInput, match=said):
-        do({**config, section: {**config[section], **fields}}, tmp_path / "work")
+    with pytest.raises(ValueError, match=said):
+        do(as_config(config, {section: fields}), tmp_path / "work")
 
 
 def test_domain_refuses_a_second_classifier_that_knows_synthetic_images(folders, tmp_path):

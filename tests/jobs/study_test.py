@@ -125,7 +125,7 @@ def test_other_base_images_make_other_stages_all_through(study, images, tmp_path
     Image.new("L", (8, 8)).save(images / "train" / "cat" / "0.png")
     after = study()
     assert not names(after) & names(before)
-    with pytest.raises(BadInput, match=r"contents\.data\.base: folder has"):
+    with pytest.raises(BadInput, match=r"data\.base: folder has"):
         after.check(tmp_path / "study")
 
 

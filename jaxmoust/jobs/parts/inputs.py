@@ -152,10 +152,13 @@ class _Unread(EncodedImages):
 
 
 def content_digest(here: Path) -> str:
-    """The content address of a finished run, of a file, or of a folder's files but hidden ones; "" where nothing lies.
+    """The content address of a synthetic set, a finished run, a file, or a folder's files; "" where nothing lies.
 
-    Of a run, what it was made of and what it found count, and how long it took does not.
+    Of a set its images count, and not what lies beside them, as scores do; of a run, what it was made of and what it
+    found, and not how long it took; of another folder, no hidden files.
     """
+    if synthetic.is_set(here):
+        return synthetic.open_synthetic(here).digest
     config, result = (read_object(here / name) if here.is_dir() else None for name in ("config.json", "result.json"))
     if config is not None and result is not None and "task" in config:
         contents = read_object(here / "contents.json") or {}

@@ -131,7 +131,9 @@ def open_alone(
             here = environment(machine.description)
             folder = RunFolder.open(workdir, config, here, machine.primary, contents, places)
         except OSError as e:
-            raise BadInput(f"cannot write in {workdir}: {e}. Give a folder that this user can make and write.") from e
+            raise BadInput(
+                f"cannot write in {workdir}: {e}. Give a folder that can be made and written by this user."
+            ) from e
         except ValueError as e:
             raise BadInput(str(e)) from e
         yield folder

@@ -9,7 +9,7 @@ from jaxmoust.study import stage_graph
 
 
 def test_every_table_of_diagnostics_has_a_section():
-    assert set(diagnostics.SECTIONS) == set(stage_graph.PROBES)
+    assert set(diagnostics.SECTIONS) == set(stage_graph.DIAGNOSTICS)
 
 
 def test_sections_are_those_of_the_runs_then_those_of_the_diagnostics_that_found_something(monkeypatch, tmp_path):
