@@ -142,8 +142,7 @@ def progress(
     """
     output = _Output(sys.stderr if stream is None else stream)
     # Rates are those since the line before: the first one alone pays for compilation.
-    # The delay is there to leave out a line that says that nothing is done yet.
-    lines = {"bar_format": LINE, "mininterval": LINE_SECS, "smoothing": 1.0, "miniters": 1, "delay": 1e-3}
+    lines = {"bar_format": LINE, "mininterval": LINE_SECS, "smoothing": 1.0, "miniters": 1}
     how = {"dynamic_ncols": True} if output.isatty() else lines
     desc = title and f"{title}: "
     return tqdm(total=total, initial=initial, unit=f" {unit}", desc=desc, file=output, disable=not enabled, **how)
