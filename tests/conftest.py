@@ -31,6 +31,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MOST_MAPPINGS = 15_000
 
 
+# Tests that train, sample, draw whole pages or start processes, by the beginning of their path; and those that use the
+# study that is run once. `make test-fast` leaves them out.
+SLOW = (
+    *("assets", "cli", "configs", "experiments", "generate", "jobs", "models", "notebooks", "resume", "speed", "train"),
+    *("data/loading/speed", "data/samplers/speed", "report/browser", "report/html", "runtime/checkpoint"),
+    *("runtime/parallel", "study/runner", "core/augment", "analysis/equivalence", "data/loading/workers"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is slow."""
+    for item in items:
+        place = item.path.relative_to(ROOT / "tests").as_posix()
+        if place.startswith(SLOW) or "quick_study" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def room_for_programs():
     """Forgets what was compiled when a file of tests ends and there are many mappings."""

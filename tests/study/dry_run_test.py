@@ -210,5 +210,7 @@ def test_plan_of_thousand_stages_is_not_quadratic(store):
         assert len(plan(store, *runs).todo) == n
         return time.process_time() - started
 
-    secs(10)
-    assert secs(1000) < 40 * secs(100)
+    def best(n):
+        return min(secs(n) for _ in range(3))  # whatever else the machine does
+
+    assert best(1000) < 40 * best(100)
