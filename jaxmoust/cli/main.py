@@ -47,7 +47,7 @@ def call(args: list[str]) -> int:
             return _quietly(lambda: print(_explained(verb)))
         if light := [entry for entry in _of(verb) if not entry.tasks]:
             return _light(verb, light[0].load(), rest)
-        return _guarded(lambda: _configured(verb, rest))
+        return _quietly(lambda: _guarded(lambda: _configured(verb, rest)))
     except (Usage, BadInput) as e:
         return _complain(e, BAD_USAGE)
 
@@ -169,6 +169,8 @@ def _guarded(run: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         what = "what is finished and the last checkpoint, where there is one"
         return _complain(f"Interrupted at once; the same command continues from {what}.", INTERRUPTED)
+    except BrokenPipeError:
+        raise  # for `_quietly`: nobody reads any more
     except Exception as e:
         if isinstance(e, _said_in_words()):
             return _complain(e, FAILED)

@@ -38,6 +38,8 @@ OWN: Mapping[str, Schema] = {
     "measures": {"arm": _ARM, "seeds": _SEEDS},
     "classifier": {},
 }
+# What a study sets in its stages itself, so that it cannot be set in an entry on the command line.
+SET_BY_STUDY = {"sets": ("name", "seed"), "domains": ("seed",), "classifier": ("seed",)}
 ARM: Schema = {
     "name": Field(type=str, doc="what rows of results.csv call it"),
     "title": Field(type=str, doc="what the page calls it"),
@@ -87,6 +89,8 @@ def complete_study(
 
     def entry(table: str, at: str, given: Any, change: Any, tasks: tuple[str, ...]) -> dict[str, Any]:
         given, change = _section(given, at), _section(change, at)
+        if idle := [name for name in SET_BY_STUDY.get(table, ()) if name in change]:
+            raise ValueError(f"{at}.{idle[0]} would do nothing: a study sets it, by config.seeds or the entry's name.")
         path = str(change.pop("config", given.pop("config", "")))
         given.pop("config", None)
         job = load(path) if path else {}

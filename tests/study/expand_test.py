@@ -67,6 +67,7 @@ def test_command_line_names_another_file_for_an_entry(config):
         ("domains.bogus.seed=1", r"config\.domains has no entry 'bogus'\. Allowed: none"),
         ("sets=3", r"config\.sets is '3'; it has entries by name"),
         ("classifier.trian.num_steps=1", r"config\.classifier has no field 'trian'.*Did you mean 'train'"),
+        ("classifier.seed=3", r"config\.classifier\.seed would do nothing: a study sets it"),
         ("classifier.train.num_steps=x", r"config\.classifier\.train\.num_steps is x; allowed is a whole number"),
         ("scores.sure.bogus=1", r"config\.scores\.sure has no field 'bogus'"),
         ("bogus=1", r"config has no field 'bogus'"),
