@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 EVEN = 0.05  # classes whose draws differ by less than this from an even share (root mean square) are called even
 RARE = 1e-5  # the chance that even classes are not called so
@@ -116,7 +116,7 @@ def unevenness(counts: NDArray) -> float:
     """
     num_draws, num_classes = counts.sum(), len(counts)
     square = num_classes * ((counts / num_draws) ** 2).sum() - 1
-    return float(np.sqrt(max(square - stats.chi2.isf(RARE, max(num_classes - 1, 1)) / num_draws, 0.0)))
+    return float(np.sqrt(max(square - scipy.stats.chi2.isf(RARE, max(num_classes - 1, 1)) / num_draws, 0.0)))
 
 
 def spread(draws: DrawCounts) -> str:

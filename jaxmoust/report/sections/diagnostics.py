@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxmoust.report.arms import ArmInfo, summarise
 from jaxmoust.report.page import Section
-from jaxmoust.report.sections import domain_gap, equivalence, fidelity, ratio
+from jaxmoust.report.sections import domain_gap, fidelity, ratio
 from jaxmoust.report.sections.diagnostic import Diagnostic
 
 # A table of the experiment -> what makes the section of its diagnostics.
@@ -31,5 +31,7 @@ def collect(
         arms, baseline, rows: as the page has them.
         diagnostics: table of diagnostics, "domains" or "measures", -> what was found, in the experiment's order.
     """
+    from jaxmoust.report.sections import equivalence  # here, as its pandas takes a while, which no plan should pay
+
     of_runs = ratio.sections(summarise(arms, rows), baseline) + equivalence.sections(rows)
     return of_runs + [SECTIONS[table](found) for table, found in diagnostics.items() if found]
