@@ -10,6 +10,7 @@ import functools
 import io
 import re
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,13 +58,13 @@ class TunePipeline(Job):
     asked: prompts.Prompts = ()
     words: dict[str, str] = {}
 
+    @abstractmethod
     def make_task(self) -> Callable[..., Any]:
         """Opens what the training is of, and returns what makes its task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes what was learnt."""
-        raise NotImplementedError
 
     def watch(self, folder: RunFolder) -> Callable[[TrainState], None] | None:
         """What is called at every evaluation."""
