@@ -218,7 +218,7 @@ def test_section_chart_that_is_no_markup_is_escaped(tmp_path):
 def test_page_of_a_thousand_runs_takes_seconds(tmp_path):
     """100 arms, 10 seeds, 10,000 images, whose answers are independent over seeds: the least that runs can share.
 
-    About 10 s of this process, and twice that where another test shares the processor's caches.
+    About 8 s of this process, once the libraries that a page needs are imported.
     """
     rng, page = np.random.default_rng(0), make_page(gains=range(-50, 50), num_seeds=10, ranks={}, curves={})
     labels = np.arange(10_000) % len(CLASSES)
@@ -228,6 +228,7 @@ def test_page_of_a_thousand_runs_takes_seconds(tmp_path):
         for row in page.rows
     ]
     page = replace(page, rows=rows, ranks=ranks, labels=labels)
+    report.write_report(make_page(), tmp_path)
     started = time.process_time()  # of the work, whatever else the machine does
     report.write_report(page, tmp_path)
-    assert time.process_time() - started < 25.0
+    assert time.process_time() - started < 15.0
