@@ -5,6 +5,7 @@ Each maker checks what it finds and returns a `Source`; what a source can do is 
 
 import gzip
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,12 @@ def digits(split: str) -> Source:
     Source: Alpaydin and Kaynak 1998, Optical recognition of handwritten digits, UCI; CC BY 4.0.
     """
     check_choice("split", split, ("train", "test"), " of digits")
-    from sklearn.datasets import load_digits  # a slow import that only this source needs
-
-    data = load_digits()
-    labels = data.target.astype(np.int32)
-    images = np.rint(data.images * (255 / 16)).astype(np.uint8)
+    # The file of scikit-learn's load_digits, whose import takes longer than all else that planning a study imports.
+    sklearn = find_spec("sklearn")
+    assert sklearn and sklearn.origin
+    data = np.loadtxt(Path(sklearn.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    labels = data[:, -1].astype(np.int32)
+    images = np.rint(data[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     order = shuffled(np.arange(labels.size), labels.size, make_key(0x646967697473))
     train = np.sort(np.concatenate([order[labels[order] == c][:100] for c in range(10)]))
     keys = train if split == "train" else np.setdiff1d(np.arange(labels.size), train)
