@@ -151,8 +151,9 @@ class GroupNorm(nn.Module):
 
         wide = x.astype(jnp.float32)
         mean = over_group(jnp.mean(wide, axis=(1, 2)))
-        variance = over_group(jnp.mean(jnp.square(wide), axis=(1, 2))) - jnp.square(mean)
-        gain = gain * jax.lax.rsqrt(jnp.maximum(variance, 0.0) + self.epsilon)
+        # Of the deviations: the mean of squares less the square of the mean loses digits where the mean is large.
+        variance = over_group(jnp.mean(jnp.square(wide - mean[:, None, None, :]), axis=(1, 2)))
+        gain = gain * jax.lax.rsqrt(variance + self.epsilon)
         bias = bias - mean * gain
         return (wide * gain[:, None, None, :] + bias[:, None, None, :]).astype(self.dtype)
 

@@ -252,6 +252,17 @@ def test_group_norm_is_flax_group_norm():
     np.testing.assert_allclose(twelve.apply(variables, x), flax_norm.apply(variables, x), atol=1e-5)
 
 
+def test_group_norm_keeps_its_digits_where_the_mean_is_large():
+    """Against float64. Squares of 1,000 hold no digit of a variance of 1: by their mean the norm would be 0.5 off."""
+    x = (1000 + np.random.default_rng(0).standard_normal((2, 8, 8, 8))).astype(np.float32)
+    grouped = x.astype(np.float64).reshape(2, 64, 2, 4)
+    mean, variance = (f(grouped, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
+    expected = ((grouped - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape)
+    norm = blocks.GroupNorm(num_groups=2)
+    found = norm.apply({"params": {"scale": jnp.ones(8), "bias": jnp.zeros(8)}}, x)
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # 1,000 has units of 6e-5, and gain and shift cancel once
+
+
 @pytest.mark.parametrize("embedding", blocks.EMBEDDINGS)
 def test_embedding_tells_noise_levels_apart(embedding):
     # c_noise of EDM: ln(sigma) / 4 for sigma in 0.002 ... 80, in steps of 10 %.
