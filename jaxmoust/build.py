@@ -58,6 +58,7 @@ TRAIN: Schema = {
 SAMPLER = Choice(SAMPLERS, "random", skip=("pool", "seed", "num_draws", "scores"))
 CLASSIFIER: Schema = {
     **SEED,
+    "order_seed": Field(None, int | None, "of the order in which images are drawn; None: seed"),
     "data": {**DATA, **fields(mixture.Mixture)},
     "sampler": SAMPLER,
     "model": MODEL,
@@ -99,6 +100,12 @@ def make_sampler(
             "that `jaxmoust score` wrote."
         )
     return unpack("sampler", make, values, **given)
+
+
+def order_seed(config: Config) -> int:
+    """The seed of the order in which a classifier's configuration has images drawn; of an older one, its only seed."""
+    own = config.get("order_seed")
+    return config["seed"] if own is None else own
 
 
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:

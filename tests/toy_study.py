@@ -37,6 +37,7 @@ SCHEMAS = {
     },
     "classify": {
         **SEED,
+        "order_seed": Field(None, int | None),
         "data": {**DATA, "synthetic": Field((), tuple), "scores": Field((), str | tuple)},
         "sampler": {"name": Field("random", str), "shares": Field({}, dict)},
         "method": {"pretrained": Field("", str)},

@@ -60,7 +60,7 @@ class Train(Job):
         self.pool, self.scores = open_pool(self.mixture, self.real.base, self.real.test, self.inputs)
         recipe = self.training.recipe
         self.num_draws = recipe.num_steps * recipe.batch_size
-        section, seed = self.config["sampler"], self.config["seed"]
+        section, seed = self.config["sampler"], build.order_seed(self.config)
         self.sampler = build.make_sampler(section, self.pool, seed, self.num_draws, self.scores)
 
     def promise(self) -> dict[str, Any]:

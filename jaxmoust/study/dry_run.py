@@ -27,7 +27,19 @@ REFERENCES = ("generator", "checkpoint", "classifier", "path")
 # Fields that say which images and how many draws, what training starts from, or only names: a step takes as long with
 # any of them.
 FREE = (
-    *("seed", "base_seed", "digest", "classes", "decoded", "map_dir", "n_base", "num_steps", "num_images", "synthetic"),
+    *(
+        "seed",
+        "order_seed",
+        "base_seed",
+        "digest",
+        "classes",
+        "decoded",
+        "map_dir",
+        "n_base",
+        "num_steps",
+        "num_images",
+        "synthetic",
+    ),
     *("scores", "set", "shares", "pretrained"),
 )
 # What must be equal for a time to say anything.

@@ -7,10 +7,21 @@ number of steps of the same batch size) is checked here, before anything runs.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from jaxmoust.config import Config, Field, Schema, check_names, complete, fields, merge
+from jaxmoust.analysis.decisions import CONTROL, MIXTURE, SYNTHETIC_ALONE
+from jaxmoust.analysis.looks import Rule
+from jaxmoust.config import Config, Field, Schema, check_names, complete, fields, merge, unpack
 from jaxmoust.data.real import real_data
 from jaxmoust.data.source import REAL
-from jaxmoust.study.experiment import BASE_FIELDS, Arm, Base, DiagnosticRun, Experiment, Run, base_text, base_words
+from jaxmoust.study.experiment import (
+    BASE_FIELDS,
+    Arm,
+    Base,
+    DiagnosticRun,
+    Experiment,
+    Run,
+    base_text,
+    base_words,
+)
 from jaxmoust.study.stage_graph import DIAGNOSTICS, OWN_BASE, START, StageGraph, find
 from jaxmoust.study.store import Stage
 
@@ -39,7 +50,7 @@ OWN: Mapping[str, Schema] = {
     "classifier": {},
 }
 # What a study sets in its stages itself, so that it cannot be set in an entry on the command line.
-SET_BY_STUDY = {"sets": ("name", "seed"), "domains": ("seed",), "classifier": ("seed",)}
+SET_BY_STUDY = {"sets": ("name", "seed"), "domains": ("seed",), "classifier": ("seed", "order_seed")}
 ARM: Schema = {
     "name": Field(type=str, doc="what rows of results.csv call it"),
     "title": Field(type=str, doc="what the page calls it"),
@@ -53,7 +64,19 @@ STUDY: Schema = {
     "baseline": Field(
         type=str | tuple[str, ...], doc="the arm that others are compared with, or one for each base set"
     ),
-    "seeds": Field((0, 1, 2), tuple[int, ...], "of initialisation, order and the sets' noise"),
+    "seeds": Field((0, 1, 2), tuple[int, ...], "of what vary says; arms are compared at equal seeds"),
+    "vary": Field(
+        ("init", "order", "draw"),
+        tuple[Literal["init", "order", "draw", "generator", "base"], ...],
+        "what each seed has of its own: init(ialisation) and order of a classifier, draw: the sets' images, generator: "
+        "their generators' training, base: the base set; a claim holds for what is not here as it is",
+    ),
+    "decide": {
+        **fields(Rule),
+        "families": Field(
+            {}, Mapping[str, str], "arm=family by ',', of arms that are not compared with those of their kind"
+        ),
+    },
     "data": DATA,
 }
 
@@ -158,8 +181,8 @@ def expand(
 ) -> Experiment:
     """Lays out an experiment's complete configuration.
 
-    Seeds vary a classifier's initialisation and order and a synthetic set's noise; the base set, the generators
-    trained on it, and the test set stay. An arm may change the base set's fields of its data: the generators of its
+    Seeds vary what config.vary says; the rest and the test set stay. A study until it is decided is laid out for as
+    many seeds as an arm may have. An arm may change the base set's fields of its data: the generators of its
     sets are then trained on that base set (unless they say their own), and diagnostics of its sets compare with it. A
     study of several base sets names a baseline for each.
 
@@ -170,13 +193,16 @@ def expand(
     Raises: ValueError: names that refer to nothing, or arms of unequal work.
     """
     _check_names(config)
-    seeds, data = config["seeds"], config["data"]
+    decided, data = dict(config["decide"]), config["data"]
+    families = decided.pop("families")
+    rule = unpack("decide", Rule, decided)
+    seeds = _all_seeds(config["seeds"], rule)
     sections = {arm["name"]: arm for arm in config["arms"]}
     bases = {name: _base_of(section, data) for name, section in sections.items()}
     baselines = _baselines(config["baseline"], [arm["name"] for arm in config["arms"]], bases)
     graph = StageGraph(config, bases, schema_of, identify, named)
     for name in config["generators"]:  # those, too, that no arm asks for: what is wrong with one is said
-        graph.generator(name, ())
+        graph.generator(name, (), seeds[0])
     for name in config["sets"]:
         graph.sampling(name, (), seeds[0])
 
@@ -188,10 +214,12 @@ def expand(
         if section[START]:
             steps, first = stages[0].needs[-1].config["train"]["num_steps"], sections[section[START]]["title"]
             words += f" It begins as the classifier of {first}, after the {steps:,} steps of that."
-        arm = Arm(name, section["title"], words, section["sets"], baselines[name], generators)
+        family = families.get(name) or _family(section)
+        arm = Arm(name, section["title"], words, section["sets"], baselines[name], generators, family)
         arms.append(arm)
         runs += [Run(arm, seed, stage) for seed, stage in zip(seeds, stages, strict=True)]
     _check_equal_work(runs)
+    _check_vary(config["vary"], arms, runs)
     pictured: dict[str, Stage] = {}
     for run in (run for run in runs if run.seed == seeds[0]):
         for name, sampled in zip(run.arm.sets, run.stage.needs, strict=False):
@@ -212,12 +240,43 @@ def expand(
         pictured,
         data,
         diagnostics,
+        rule,
+        config["vary"],
     )
+
+
+def _all_seeds(seeds: tuple[int, ...], rule: Rule) -> tuple[int, ...]:
+    """The seeds that a study may come to: those given, or of one until it is decided, as many as an arm may have."""
+    if not rule.until_decided:
+        return seeds
+    further = range(max(seeds) + 1, max(seeds) + 1 + max(rule.most_seeds - len(seeds), 0))
+    return (*seeds, *further)[: rule.most_seeds]
+
+
+def _family(arm: Config) -> str:
+    """What an arm is: a control without synthetic images, one of these alone, or a mixture."""
+    if not arm["sets"]:
+        return MIXTURE if arm[START] else CONTROL  # what begins as a classifier of synthetic images
+    shares = arm.get("sampler", {}).get("shares")
+    return SYNTHETIC_ALONE if shares and not shares.get(REAL) else MIXTURE
+
+
+def _check_vary(vary: tuple[str, ...], arms: list[Arm], runs: list[Run]) -> None:
+    """Refuses what leaves an arm that is a baseline one and the same run at every seed: it would have no spread."""
+    for arm in arms:
+        names = [run.stage.name for run in runs if run.arm is arm]
+        if arm.baseline == arm.name and len({*names}) < len(names):
+            raise ValueError(
+                f"config.vary {vary} leaves {arm.name!r}, which others are compared with, the same at several seeds. "
+                "Add what varies it: init, order or base."
+            )
 
 
 def _check_names(config: Config) -> None:
     """Checks the seeds and the names of the tables; what they refer to is found as it is laid out."""
     seeds = config["seeds"]
+    if len(set(config["vary"])) < len(config["vary"]):
+        raise ValueError(f"config.vary {config['vary']}: name each thing once.")
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ValueError(f"config.seeds {seeds}: give at least one, integers from 0 up, each once, such as 0,1,2.")
     if not config["arms"]:
@@ -231,6 +290,8 @@ def _check_names(config: Config) -> None:
     if both := sorted(set(config["scores"]) & set(config["domains"])):
         raise ValueError(f"config.scores and config.domains both have {both[0]!r}: an arm's scores name one of either.")
     names = {arm["name"]: arm for arm in config["arms"]}
+    for name in config["decide"]["families"]:
+        find("config.decide.families", names, name)
     for table in DIAGNOSTICS:
         for name, one in config[table].items():
             if one["arm"]:

@@ -1,15 +1,26 @@
 """An experiment, laid out: its arms, one training run for each arm and seed, and the stages these stand on."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxmoust.analysis.decisions import MIXTURE
+from jaxmoust.analysis.looks import Rule
 from jaxmoust.config import Config
 from jaxmoust.study.store import Stage, in_order
 
 # What of a data section says which images are the base set. An arm that overrides one has a base set of its own.
 BASE_FIELDS = ("n_base", "n_per_class", "base_seed", "imbalance", "imbalance_ratio")
+
+# What a seed may have of its own: how it is said, and how what has it not.
+VARIABLE = {
+    "init": ("the classifier's initialisation", "this initialisation"),
+    "order": ("the order of its images", "this order of images"),
+    "draw": ("the noise of the synthetic images", "these synthetic images"),
+    "generator": ("the training of their generators", "these generators"),
+    "base": ("the base set", "this base set"),
+}
 
 # What an arm's base set has other than the study's: fields of the data section with their values.
 Base = tuple[tuple[str, Any], ...]
@@ -23,6 +34,7 @@ class Arm:
         name, title, description: what it is called, and what it does in a sentence.
         sets: the synthetic sets that it mixes in. baseline: the arm that it is compared with.
         generators: what samples these sets: the experiment's name of a generator, or of a set from a pipeline as it is.
+        family: the arms that it is compared together with.
     """
 
     name: str
@@ -31,6 +43,7 @@ class Arm:
     sets: tuple[str, ...]
     baseline: str = ""
     generators: tuple[str, ...] = ()
+    family: str = MIXTURE
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class Experiment:
             set for several base sets, the name says which.
         data: the data section that all of it shares, but for the base sets of arms that have their own.
         diagnostics: of the sets, table by table.
+        rule: how it comes to its verdicts. vary: what each seed has of its own.
     """
 
     name: str
@@ -107,6 +121,8 @@ class Experiment:
     sets: Mapping[str, Stage]
     data: Config
     diagnostics: tuple[DiagnosticRun, ...] = ()
+    rule: Rule = Rule()
+    vary: tuple[str, ...] = ("init", "order", "draw")
 
     @functools.cached_property
     def stages(self) -> list[Stage]:
@@ -118,6 +134,15 @@ class Experiment:
         titles = {run.stage.name: f"train {run.arm.name}, seed {run.seed}" for run in reversed(self.runs)}
         return titles | {one.stage.name: f"{one.stage.kind} {one.name}, seed {one.seed}" for one in self.diagnostics}
 
+    @property
+    def claim(self) -> str:
+        """Says what varies with the seed, and for what a claim therefore holds."""
+        kinds = {stage.kind for stage in self.stages}
+        asked = [x for x in VARIABLE if {"draw": "sample", "generator": "fit"}.get(x, "train") in kinds]
+        varied = [VARIABLE[x][0] for x in asked if x in self.vary]
+        fixed = [VARIABLE[x][1] for x in asked if x not in self.vary] or ["base sets drawn as these are"]
+        return f"With each seed {and_list(varied)} vary. A claim holds for {and_list(fixed)}."
+
     def describe(self, stage: Stage) -> str:
         """What a stage does, in a few words: "train edm_only, seed 2"."""
         if stage.name in self._titles:
@@ -125,9 +150,15 @@ class Experiment:
         if stage.kind == "fit":
             method = stage.config["method"]
             name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
-            return f"fit {name}{base_words(stage, self.data)}"
+            seed = f", seed {stage.config['seed']}" if "generator" in self.vary else ""
+            return f"fit {name}{base_words(stage, self.data)}{seed}"
         sampled = stage if stage.kind == "sample" else stage.needs[0]
         of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}, seed {sampled.config['seed']}"
         if stage.kind == "score":
             return f"score {stage.config.get('score', 'clip')} of {of_set}"
         return f"{stage.kind} {of_set}"
+
+
+def and_list(words: Sequence[str]) -> str:
+    """Joins words: "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

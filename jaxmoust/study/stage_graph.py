@@ -36,7 +36,7 @@ class StageGraph:
         identify: Callable[[Config], Mapping[str, Any]],
         named: Callable[[str], object],
     ):
-        self._config, self._data, self._bases = config, config["data"], bases
+        self._config, self._bases, self._vary, self._first = config, bases, config["vary"], config["seeds"][0]
         self._schema_of, self._identify, self._named = schema_of, identify, named
         self._arms = {arm["name"]: arm for arm in config["arms"]}
         self._classifiers: dict[tuple[str, int], Stage] = {}
@@ -44,9 +44,14 @@ class StageGraph:
         self.generator = functools.cache(self._generator)
         self.sampling = functools.cache(self._sampling)
 
-    def _generator(self, name: str, base: Base) -> Stage:
-        """The training of a generator on a base set."""
-        return self._stage("fit", self._job(self._config["generators"][name], base))
+    def _seed(self, what: str, seed: int) -> int:
+        """The seed of something at a seed of the study: that one, or, of what does not vary, the first."""
+        return seed if what in self._vary else self._first
+
+    def _generator(self, name: str, base: Base, seed: int) -> Stage:
+        """The training of a generator on a base set: at a seed as many further on from its own as vary it."""
+        job = self._job(self._config["generators"][name], base, seed)
+        return self._stage("fit", {**job, "seed": job["seed"] + (seed if "generator" in self._vary else 0)})
 
     def _sampling(self, name: str, base: Base, seed: int) -> Stage:
         """The sampling of a set at a seed, from a generator of a base set."""
@@ -54,11 +59,12 @@ class StageGraph:
         external, source = entry["task"] == "text_to_image", entry["generator"]
         # What is sampled from text alone, with a pipeline as it is, is the same for every base set: done once.
         alone = external and not source and not entry["from_real"]
-        job = self._job(entry, () if alone else base) | {"name": name, "seed": seed}
+        job = self._job(entry, () if alone else base, 0 if alone else seed)
+        job |= {"name": name, "seed": self._seed("draw", seed)}
         if external and not source:
             return self._stage("sample", job)
         find(f"{at}.generator", self._config["generators"], source)
-        generator = self.generator(source, base)
+        generator = self.generator(source, base, seed)
         job = _from_generator(generator, job, f"{at} samples from {source!r}")
         return self._stage("sample", job, (generator,))
 
@@ -85,7 +91,9 @@ class StageGraph:
         names = _score_names(name, job["data"]["scores"], len(sets))
         scores = [self._score(score, one, seed, waiting) for score, one in zip(names, sets, strict=False)]
         mixed = {"synthetic": tuple(one.name for one in sets), "scores": tuple(one.name for one in scores)}
-        job = complete(merge(job, {"seed": seed, "data": mixed}, schema), schema, f"config.arms.{name}")
+        init, order = self._seed("init", seed), self._seed("order", seed)
+        drawn = {"seed": init, "order_seed": None if order == init else order, "data": mixed}
+        job = self._on_base(complete(merge(job, drawn, schema), schema, f"config.arms.{name}"), (), seed)
         self._classifiers[name, seed] = self._stage("train", job, (*sets, *scores, *before))
         return self._classifiers[name, seed]
 
@@ -101,7 +109,7 @@ class StageGraph:
                     f"{entry['set']!r}. Give each set a score of its own."
                 )
             return self.diagnostic("domains", score, seed, self._bases[arm], waiting)
-        job = self._job(entry, ()) | {"set": of_set.name}
+        job = self._job(entry, (), seed) | {"set": of_set.name}
         if job["task"] == "clip_score":  # CLIP has learnt from neither
             if entry["arm"]:
                 at = f"config.scores.{score}.arm"
@@ -115,7 +123,7 @@ class StageGraph:
         entry, (kind, refer) = self._config[table][name], DIAGNOSTICS[table]
         find(f"config.{table}.{name}.set", self._config["sets"], entry["set"])
         of_set = self.sampling(entry["set"], base, seed)
-        job = self._job(entry, base) | {"set": of_set.name}
+        job = self._job(entry, base, seed) | {"set": of_set.name}
         classifier = (self.classifier(entry["arm"], seed, waiting),) if entry["arm"] else ()
         if classifier:
             job = merge(job, refer(classifier[0].name), {})
@@ -123,11 +131,18 @@ class StageGraph:
             job = {**job, "seed": seed}
         return self._stage(kind, job, (of_set, *classifier))
 
-    def _job(self, entry: Config, base: Base) -> dict[str, Any]:
+    def _job(self, entry: Config, base: Base, seed: int) -> dict[str, Any]:
         """The job that an entry of a table describes, on the base set of an arm unless the entry gives one itself."""
         schema = self._schema_of(entry["task"])
         job = {name: value for name, value in entry.items() if name == "task" or name in schema}
-        return job if not base or entry.get(OWN_BASE, True) else {**job, "data": {**job["data"], **dict(base)}}
+        return self._on_base(job, () if entry.get(OWN_BASE, True) else base, seed)
+
+    def _on_base(self, job: dict[str, Any], base: Base, seed: int) -> dict[str, Any]:
+        """A job on a base set, drawn anew at each seed where that varies: then its own base_seed counts from there."""
+        if "data" not in job:
+            return job
+        data = {**job["data"], **dict(base)}
+        return {**job, "data": {**data, "base_seed": data["base_seed"] + (seed if "base" in self._vary else 0)}}
 
     def _stage(self, kind: str, job: Config, needs: tuple[Stage, ...] = ()) -> Stage:
         stage = Stage(kind, job, needs, self._identify(job))

@@ -59,6 +59,44 @@ def test_command_line_names_another_file_for_an_entry(config):
     assert done["generators"]["g"]["task"] == "finetune"
 
 
+def test_study_until_it_is_decided_has_as_many_seeds_as_an_arm_may_have(config):
+    config["seeds"] = (4, 2)
+    assert lay_out(config).seeds == (4, 2)
+    config["decide"] = {"until_decided": True, "looks": (2, 3), "most_seeds": 4}
+    assert lay_out(config).seeds == (4, 2, 5, 6)
+    config["decide"]["most_seeds"], config["seeds"] = 2, (4, 2, 9)
+    assert lay_out(config).seeds == (4, 2)
+
+
+def test_arms_are_of_a_family_by_what_they_are_or_as_it_is_said(config):
+    alone = {"name": "share", "shares": {"real": 0.0, "a": 1.0}}
+    config["arms"] += (arm("alone", ("a",), sampler=alone), arm("then_real", start="alone"))
+    families = {one.name: one.family for one in lay_out(config).arms}
+    mixtures = dict.fromkeys(("mixed", "both", "union", "then_real"), "mixture")
+    assert families == {"real": "control", "alone": "synthetic_alone", **mixtures}
+    config["decide"] = {"families": {"union": "shuffled"}}
+    assert {one.name: one.family for one in lay_out(config).arms} == {**families, "union": "shuffled"}
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        (("init", "order", "draw"), "A claim holds for these generators and this base set."),
+        (("init", "draw", "generator", "base"), "A claim holds for this order of images."),
+        (("init", "order", "draw", "generator", "base"), "A claim holds for base sets drawn as these are."),
+    ],
+)
+def test_claim_is_for_what_seeds_do_not_vary(config, vary, words):
+    claim = lay_out({**config, "vary": vary}).claim
+    assert claim.startswith("With each seed the classifier's initialisation") and claim.endswith(words)
+
+
+def test_claim_of_real_images_alone_speaks_of_no_generator(config):
+    config |= {"arms": config["arms"][:1], "generators": {}, "sets": {}}
+    said = "With each seed the classifier's initialisation and the order of its images vary. A claim holds for"
+    assert lay_out(config).claim == f"{said} this base set."
+
+
 @pytest.mark.parametrize(
     ("word", "words"),
     [
@@ -68,6 +106,9 @@ def test_command_line_names_another_file_for_an_entry(config):
         ("sets=3", r"config\.sets is '3'; it has entries by name"),
         ("classifier.trian.num_steps=1", r"config\.classifier has no field 'trian'.*Did you mean 'train'"),
         ("classifier.seed=3", r"config\.classifier\.seed would do nothing: a study sets it"),
+        ("classifier.order_seed=3", r"config\.classifier\.order_seed would do nothing: a study sets it"),
+        ("vary=init,nosie", r"config\.vary is .*allowed is a list by commas, each one of init, order, draw, generator"),
+        ("decide.margn=2", r"config\.decide has no field 'margn'.*Did you mean 'margin'"),
         ("classifier.train.num_steps=x", r"config\.classifier\.train\.num_steps is x; allowed is a whole number"),
         ("scores.sure.bogus=1", r"config\.scores\.sure has no field 'bogus'"),
         ("bogus=1", r"config has no field 'bogus'"),
@@ -224,6 +265,12 @@ def test_diagnostic_that_cannot_be_laid_out_is_refused(diagnosed, change, words)
         ({"seeds": ("none",)}, r"config\.seeds is \('none',\)"),
         ({"seeds": (-1, 1)}, r"seeds \(-1, 1\).*integers from 0 up"),
         ({"seeds": (0, 1, 0)}, r"seeds \(0, 1, 0\).*each once"),
+        ({"vary": ("draw", "generator")}, r"vary .*leaves 'real'.*the same at several seeds.*init, order or base"),
+        ({"vary": ("init", "init")}, r"vary .*each thing once"),
+        ({"decide": {"margin": 0.0}}, r"decide\.margin 0\.0: allowed is above 0"),
+        ({"decide": {"looks": (5, 3)}}, r"decide\.looks \(5, 3\): allowed are numbers of seeds that rise"),
+        ({"decide": {"most_seeds": 2}}, r"decide\.most_seeds 2 is below the first look, after 3 seeds"),
+        ({"decide": {"families": {"bogus": "x"}}}, r"decide\.families names 'bogus'; there are real, mixed"),
         ({"baseline": "bogus"}, r"baseline is 'bogus'.*'real', 'mixed'"),
         ({"arms": ()}, r"arms is empty"),
         ({"arms": (arm("real"), arm("real"))}, r"each once"),

@@ -25,6 +25,58 @@ def test_seeds_vary_classifiers_and_sets_and_leave_the_generator(config):
     assert sets[0].needs[0].config["seed"] == 5
 
 
+def seeds_of(stage):
+    """Of a training on a set: (initialisation, order, the set's noise, its generator's training, the base set)."""
+    job, (sampled,) = stage.config, stage.needs
+    (generator,) = sampled.needs
+    order = job["seed"] if job["order_seed"] is None else job["order_seed"]
+    assert generator.config["data"]["base_seed"] == job["data"]["base_seed"]
+    return job["seed"], order, sampled.config["seed"], generator.config["seed"], job["data"]["base_seed"]
+
+
+@pytest.mark.parametrize(
+    ("vary", "first", "second"),
+    [
+        (("init", "order", "draw"), (3, 3, 3, 5, 0), (4, 4, 4, 5, 0)),
+        (("init",), (3, 3, 3, 5, 0), (4, 3, 3, 5, 0)),
+        (("order",), (3, 3, 3, 5, 0), (3, 4, 3, 5, 0)),
+        (("init", "generator"), (3, 3, 3, 8, 0), (4, 3, 3, 9, 0)),
+        (("base",), (3, 3, 3, 5, 3), (3, 3, 3, 5, 4)),
+        (("init", "order", "draw", "generator", "base"), (3, 3, 3, 8, 3), (4, 4, 4, 9, 4)),
+    ],
+)
+def test_seeds_vary_what_the_experiment_says_and_nothing_else(config, vary, first, second):
+    config |= {"seeds": (3, 4), "vary": vary}
+    stages = stages_of(config)
+    assert [seeds_of(stages["mixed", seed]) for seed in (3, 4)] == [first, second]
+
+
+def test_seed_0_is_the_same_whatever_varies(config):
+    """So that a study that varies more finds what one of less has left."""
+    everything = {**config, "vary": ("init", "order", "draw", "generator", "base")}
+    alike, other = ([stages_of(of)["mixed", seed].name for of in (config, everything)] for seed in (0, 1))
+    # The toy's generator has a seed of its own, 5, and counts from there.
+    assert len({*alike}) == 1 and len({*other}) == 2
+
+
+def test_base_sets_of_arms_and_of_entries_vary_with_the_seed_and_those_of_no_image_stay(grid):
+    grid |= {"seeds": (0, 1), "vary": ("init", "base")}
+    stages = stages_of(grid)
+    of = {name: [stages[name, seed].needs[0] for seed in (0, 1)] for name in ("a_10", "much_10", "as_it_is_10")}
+    data = {name: [sampled.needs[0].config["data"] for sampled in of[name]] for name in ("a_10", "much_10")}
+    assert {name: [(x["n_base"], x["base_seed"]) for x in both] for name, both in data.items()} == {
+        "a_10": [(10, 0), (10, 1)],
+        "much_10": [(100, 0), (100, 1)],
+    }
+    assert of["as_it_is_10"][0].name == of["as_it_is_10"][1].name
+    gap = [run.stage.config["data"]["base_seed"] for run in lay_out(with_all_seeds(grid)).diagnostics]
+    assert gap == [0, 1]
+
+
+def with_all_seeds(grid):
+    return {**grid, "domains": {"gap": {**grid["domains"]["gap"], "seeds": "all"}}}
+
+
 def test_stages_refer_to_what_they_need_by_name(config):
     stage = stages_of(config)["both", 0]
     assert stage.config["data"]["synthetic"] == tuple(need.name for need in stage.needs)

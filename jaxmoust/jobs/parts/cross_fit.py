@@ -57,11 +57,11 @@ class CrossFit:
         self.training, self.seed, data = dataclasses.replace(training, best_metric=""), trained["seed"], trained["data"]
         check_trained(trained)
         self.folds = fold_of(images.labels, self.num_folds, self.seed)
-        recipe = training.recipe
+        recipe, order = training.recipe, build.order_seed(trained)
         self.streams = []
         for k in range(self.num_folds):
             pool = Pool.from_sources([real.base, *(self._part(source, data["n_synthetic"], k) for source in sets)])
-            sampler = build.make_sampler(trained["sampler"], pool, self.seed, recipe.num_steps * recipe.batch_size, {})
+            sampler = build.make_sampler(trained["sampler"], pool, order, recipe.num_steps * recipe.batch_size, {})
             self.streams.append(training_stream(pool, sampler, real, recipe, machine))
         where = (real.decoded, real.map_dir, real.test_crop)
         self.scored = [
