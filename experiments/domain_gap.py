@@ -8,6 +8,8 @@ Run: jaxmoust study --config=experiments/domain_gap.py --workdir=runs/domain_gap
      jaxmoust study --config=experiments/domain_gap.py:fashion --workdir=runs/domain_gap_fashion
      jaxmoust study --config=experiments/domain_gap.py:cifar10 --workdir=runs/domain_gap_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
+Each seed trains its generators anew. Cost and results are of before that, of one training for all seeds; `--dry-run`
+gives today's cost, and --config.vary=init,order,draw the study of then.
 Cost: 6 min at digits, on 2 CPU cores (x86_64, jax 0.10.2) with a test suite on them, where other experiments have left
     generators, sets and most classifiers in the same store; 7 s for each of 25 domain classifiers.
 Result (digits: Top-1 on 797 test images, mean of 5 seeds and points over real only with their 95 % intervals; *
@@ -66,6 +68,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "domain_gap",
         f"Can a classifier tell images of a generator that knows {scale.n_base:,} real images from other real images, "
         "and do those that are harder to tell help more?",
+        vary=parts.VARY,
     )
     config.generators = {name: parts.generator(scale, name) for name in generators if name != "sd"}
     config.sets = {name: parts.drawn(scale, name) for name in generators}

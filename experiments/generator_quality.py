@@ -9,6 +9,8 @@ Run: jaxmoust study --config=experiments/generator_quality.py --workdir=runs/gen
      jaxmoust study --config=experiments/generator_quality.py:fashion --workdir=runs/generator_quality_fashion
      jaxmoust study --config=experiments/generator_quality.py:cifar10 --workdir=runs/generator_quality_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
+Each seed trains its generators anew. Cost and results are of before that, of one training for all seeds; `--dry-run`
+gives today's cost, and --config.vary=init,order,draw the study of then.
 Cost: 15 min at digits, on 2 CPU cores (x86_64, jax 0.10.2) with other jobs on them, where the quickstart has left the
     generators of 100 digits and some of their sets in the same store.
 Result (digits: Top-1 on 797 test images, mean of 10 seeds and points over real only with their 95 % intervals; *
@@ -75,6 +77,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         "generator_quality",
         f"Beside {few:,} real images, are those of an EDM worth more than those of a DDPM, and how much more are they "
         f"worth when the generator was trained on {many:,} real images in place of the same {few:,}?",
+        vary=parts.VARY,
     )
     arms = list(parts.controls(scale))
     for name, method in METHODS.items():

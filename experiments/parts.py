@@ -131,6 +131,9 @@ SCALES = dict(
     ),
 )
 
+# What each seed has of its own where the question is about generators: a claim about one training of each is none.
+VARY = ("init", "order", "draw", "generator")
+
 # A generator's title, and what its images are of.
 WORDS = dict(
     edm=("EDM", "an EDM trained on the base set"),
@@ -191,12 +194,14 @@ def study(
     question: str,
     n_base: int = 0,
     baseline: str | tuple[str, ...] = "real",
+    vary: tuple[str, ...] = ("init", "order", "draw"),
 ) -> ml_collections.ConfigDict:
     """An experiment without generators, sets and arms yet, of the scale's data, classifier and seeds.
 
     Args:
         n_base: size of the base set; 0 is the scale's own.
         baseline: the arm that others are compared with, or one for each base set.
+        vary: what each seed has of its own.
     """
     config = ml_collections.ConfigDict()
     config.task = "study"
@@ -204,6 +209,7 @@ def study(
     config.question = question
     config.baseline = baseline
     config.seeds = scale.seeds
+    config.vary = vary
     config.data = dict(**scale.data, **base_set(scale, n_base))
     config.generators, config.sets, config.scores, config.domains, config.measures = {}, {}, {}, {}, {}
     config.classifier = _path(scale, scale.classifier)

@@ -10,6 +10,8 @@ Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sam
      jaxmoust study --config=experiments/sampling_strategy.py:fashion --workdir=runs/sampling_fashion
      jaxmoust study --config=experiments/sampling_strategy.py:cifar10,imbalanced --workdir=runs/sampling_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
+Each seed trains its generators anew. Cost and results are of before that, of one training for all seeds; `--dry-run`
+gives today's cost, and --config.vary=init,order,draw the study of then.
 Cost: 3 and 10 min at digits, on 2 CPU cores (x86_64, jax 0.10.2), where base_size.py has left the EDM of 100 and its
     sets in the same store.
 Result (digits: Top-1 on 797 test images, mean of 5 and of 10 seeds, and points over random with their 95 %
@@ -75,6 +77,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         f"With {base} and {scale.num_images:,} of an EDM trained on them, does it matter how a classifier's batches "
         "are drawn from the two?",
         baseline="random",
+        vary=parts.VARY,
     )
     if imbalanced:
         config.data.update(imbalance="step", imbalance_ratio=float(ratio))
