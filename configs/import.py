@@ -3,7 +3,8 @@
 Run: jaxmoust import --config=configs/import.py --workdir=runs/public --config.path=ddpm-cifar10-32
 
 EDM publishes pickles, which run code and are not opened here; models/unet/load.py shows the line that turns one
-into the .npz or .safetensors that is.
+into the .npz that is, with how it was preconditioned. A state dict alone does not say that:
+     --config.precondition=edm --config.sigma_data=0.5
 """
 
 import ml_collections

@@ -65,6 +65,7 @@ class Measure(Job):
         "extractor": {
             "name": Field(CLASSIFIER, Literal[EXTRACTORS], "what reads the images' features"),
             "path": Field("", str, "its folder or file"),
+            "num_heads": Field(0, int, "attention heads of a vit; 0: as its file or the config.json beside it says"),
         },
         "data": build.DATA,
         "num_images": Field(0, int, "of the synthetic and of the test images, at most so many each; 0 is all"),
@@ -83,6 +84,9 @@ class Measure(Job):
                 "config.extractor.path or config.set is empty: give the folder or file of the extractor and the folder "
                 "of a synthetic set, --config.extractor.path=PATH --config.set=DIR."
             )
+        self.heads = {"num_heads": config["extractor"]["num_heads"]} if config["extractor"]["num_heads"] else {}
+        if self.heads and config["extractor"]["name"] != "vit":
+            raise ValueError("config.extractor.num_heads is of a vit alone: set it to 0.")
         if config["num_images"] < 0 or config["num_pairs"] < 1:
             raise ValueError(
                 f"config.num_images {config['num_images']}, config.num_pairs {config['num_pairs']}: allowed are from 0 "
@@ -119,7 +123,7 @@ class Measure(Job):
             self.shape, where = one.shape, one.held
         else:
             make = features.EXTRACTORS[config["extractor"]["name"]]
-            self.extractor = make(self.inputs.path(config["extractor"]["path"]))
+            self.extractor = make(self.inputs.path(config["extractor"]["path"]), **self.heads)
         self.streams = {
             name: evaluation_stream(source, self.shape, config, self.machine, *where)
             for name, source in self.sets.items()

@@ -22,9 +22,21 @@ Make = Callable[[list[np.ndarray], tuple[int, ...]], np.ndarray]
 """(tensors as the file has them, the shape of our leaf) -> the leaf; what cannot fit is handed on, to be refused."""
 Rule = Callable[[str], tuple[list[str], Make]]
 
+# What training scripts put before every name: DataParallel, Lightning, an average of the parameters, torch.compile.
+WRAPPERS = ("module", "model", "ema", "model_ema", "state_dict", "_orig_mod")
+# Makes a .safetensors of what training scripts save: a state dict, one inside another dict, a whole module.
+FROM_TORCH = (
+    'python -c "import argparse, sys, torch; from safetensors.torch import save_file; '
+    "torch.serialization.add_safe_globals([argparse.Namespace]); "
+    "d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
+    "d = d.state_dict() if hasattr(d, 'state_dict') else d.get('state_dict', d.get('model', d)); "
+    'save_file({k: v.clone().contiguous() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])" '
+    "FILE.pth NEW.safetensors"
+)
+
 
 def read_arrays(path: Path) -> Tensors:
-    """Reads every array of a .npz or .safetensors file without running anything that is in it.
+    """Reads every array of a .npz or .safetensors file without running anything that is in it; see `unwrapped`.
 
     Args: path: of the file, or of a folder with a model.safetensors.
     Raises: ValueError: no such file, another kind of file, or a damaged one.
@@ -32,18 +44,29 @@ def read_arrays(path: Path) -> Tensors:
     path = path / "model.safetensors" if path.is_dir() else path
     if path.suffix not in (".npz", ".safetensors"):
         raise ValueError(
-            f"{path}: allowed are .npz and .safetensors. A file of torch runs code when opened; turn it into a "
-            "safe one where you trust it: safetensors.torch.save_file(torch.load(file, weights_only=True), new_file)."
+            f"{path}: allowed are .npz and .safetensors. A file of torch may run code when opened. Beside torch, this "
+            f"line makes a safe one of its tensors:\n  {FROM_TORCH}\n"
+            "Of a whole pickled module, and only where you trust it, with weights_only=False."
         )
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Give the path of a downloaded checkpoint.")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
+            return unwrapped(safetensors.numpy.load_file(path))
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return unwrapped({name: file[name] for name in file.files})
     except (safetensors.SafetensorError, zipfile.BadZipFile, EOFError, ValueError, TypeError, KeyError) as e:
         raise ValueError(f"{path} cannot be read as {path.suffix}: {e}. Fetch it again.") from e
+
+
+def unwrapped(tensors: Tensors) -> Tensors:
+    """Takes off what training scripts put before every name, such as `module.`, layer by layer."""
+    for _ in WRAPPERS:
+        parts = [name.partition(".") for name in tensors]
+        if len(firsts := {first for first, _, _ in parts}) != 1 or firsts.isdisjoint(WRAPPERS) or not parts[0][2]:
+            break
+        tensors = {rest: array for (_, _, rest), array in zip(parts, tensors.values(), strict=True)}
+    return tensors
 
 
 def translate(
@@ -79,11 +102,10 @@ def translate(
     left_over = sorted(name for name in tensors.keys() - used if not re.match(ignored, name))
     faults += [f"not wanted by the model: {name} {tensors[name].shape}" for name in left_over]
     if faults:
-        raise ValueError(
-            f"{origin} does not fit the model:\n  "
-            + "\n  ".join(faults)
-            + "\nBuild the model with the sizes that the file was trained with."
-        )
+        sizes = all(fault.startswith(("another shape", "cannot make")) for fault in faults)
+        remedy = "Build the model with the sizes that the file was trained with."
+        remedy = remedy if sizes else "It is of another network or depth, or of another layout, or damaged."
+        raise ValueError(f"{origin} does not fit the model:\n  " + "\n  ".join(faults) + f"\n{remedy}")
     return map_named(lambda name, leaf: jnp.asarray(leaves[name], leaf.dtype), template)
 
 

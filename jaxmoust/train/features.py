@@ -59,9 +59,9 @@ def of_classifier(task: Classify, state: TrainState, kind: str = "classifier") -
     return Extractor(named(kind, variables), task.features, variables)
 
 
-def of_vit(path: str | Path) -> Extractor:
-    """The pooled, normed tokens of a pre-trained ViT, on images resampled to what it was trained for."""
-    model, variables, side = load_vit(path)
+def of_vit(path: str | Path, num_heads: int = 0) -> Extractor:
+    """The pooled, normed tokens of a pre-trained ViT, at the size it was trained for; see `load_vit`."""
+    model, variables, side = load_vit(path, num_heads)
     return Extractor(named("vit", variables), partial(model.apply, method=model.features), variables, side)
 
 
@@ -91,7 +91,7 @@ def of_inception(path: str | Path) -> Extractor:
 
 
 # Extractors of a file or a folder by the name that a configuration gives them.
-EXTRACTORS: dict[str, Callable[[str | Path], Extractor]] = {"vit": of_vit, "clip": of_clip, "inception": of_inception}
+EXTRACTORS: dict[str, Callable[..., Extractor]] = {"vit": of_vit, "clip": of_clip, "inception": of_inception}
 
 
 def named(kind: str, variables: Any) -> str:

@@ -1,12 +1,17 @@
 """Laws of models/translate.py."""
 
+import argparse
+import shlex
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxmoust.models.translate import as_it_is, kernel, read_arrays, translate
+from jaxmoust.models.translate import FROM_TORCH, as_it_is, kernel, read_arrays, translate, unwrapped
 
 TEMPLATE = jax.eval_shape(lambda: {"a": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2, jnp.bfloat16)}})
 
@@ -55,7 +60,7 @@ def test_torchs_kernels_are_laid_out_as_flax_has_them():
 def test_pickles_are_refused_and_never_opened(tmp_path):
     for name in ("pytorch_model.bin", "model.pth", "model.pt"):
         (tmp_path / name).write_bytes(b"\x80\x04.")
-        with pytest.raises(ValueError, match="runs code when opened"):
+        with pytest.raises(ValueError, match="may run code when opened"):
             read_arrays(tmp_path / name)
     np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):
@@ -74,3 +79,54 @@ def test_damaged_and_absent_files_are_refused(name, tmp_path):
 def test_folder_stands_for_its_model_safetensors(tmp_path):
     safetensors.numpy.save_file({"a": np.arange(3.0)}, tmp_path / "model.safetensors")
     np.testing.assert_array_equal(read_arrays(tmp_path)["a"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "ema.", "state_dict.", "_orig_mod.", "state_dict.module."])
+def test_what_training_scripts_put_before_every_name_is_taken_off(wrapper, tmp_path):
+    safetensors.numpy.save_file(
+        {f"{wrapper}{name}": np.zeros(2) for name in ("a.weight", "b")}, tmp_path / "w.safetensors"
+    )
+    assert set(read_arrays(tmp_path / "w.safetensors")) == {"a.weight", "b"}
+
+
+def test_a_prefix_that_not_every_name_has_stays():
+    for names in ({"module.a", "b"}, {"model.a", "ema.a"}, {"encoder.a", "encoder.b"}, {"model"}, set()):
+        assert set(unwrapped(dict.fromkeys(names, np.zeros(1)))) == names
+
+
+def saved_by_torch(torch) -> dict[str, object]:
+    """What training scripts hand to `torch.save`."""
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    tied = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 4), "b": torch.nn.Linear(4, 4)})
+    tied["b"].weight = tied["a"].weight
+    return {
+        "a state dict": net.state_dict(),
+        "timm, Lightning": {"state_dict": net.state_dict(), "epoch": 3},
+        "DeiT, MAE": {"model": net.state_dict(), "args": argparse.Namespace(lr=1)},
+        "a whole module": net,
+        "tied": tied.state_dict(),
+        "a transposed view": {"w": torch.randn(3, 4).t()},
+    }
+
+
+def test_the_line_that_is_advised_for_torchs_files_makes_safe_ones(tmp_path):
+    """The very line of the message is run, on a whole module with weights_only=False, as that says."""
+    torch = pytest.importorskip("torch")
+    for kind, content in saved_by_torch(torch).items():
+        torch.save(content, tmp_path / "model.pth")
+        with pytest.raises(ValueError) as refusal:
+            read_arrays(tmp_path / "model.pth")
+        (line,) = (line for line in str(refusal.value).splitlines() if line.startswith("  python -c"))
+        line = line.replace("weights_only=True", "weights_only=False") if kind == "a whole module" else line
+        words = shlex.split(line.replace("FILE.pth", "model.pth").replace("NEW.safetensors", "new.safetensors"))
+        subprocess.run([sys.executable, *words[1:]], check=True, cwd=tmp_path)
+        found = read_arrays(tmp_path / "new.safetensors")
+        inner = content.state_dict() if kind == "a whole module" else content
+        inner = inner.get("state_dict", inner.get("model", inner))
+        assert set(found) == set(inner)
+        for name, tensor in inner.items():
+            np.testing.assert_array_equal(found[name], tensor.detach().numpy())
+
+
+def test_the_line_that_is_advised_is_a_program():
+    compile(shlex.split(FROM_TORCH)[2], "line", "exec")

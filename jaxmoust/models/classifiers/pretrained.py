@@ -23,7 +23,7 @@ from jaxmoust.core.tree import map_named, named_leaves
 from jaxmoust.models.classifiers.inception import InceptionV3
 from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.models.classifiers.vit import ViT
-from jaxmoust.models.translate import Make, Tensors, kernel, read_arrays, translate
+from jaxmoust.models.translate import WRAPPERS, Make, Tensors, kernel, read_arrays, translate
 from jaxmoust.runtime.paths import read_json
 
 _HEAD = ("params/head/kernel", "params/head/bias")
@@ -40,19 +40,25 @@ def load_pretrained(path: str | Path, model: nn.Module, shapes: Any) -> dict[str
 
     Args:
         path: a .npz or .safetensors file, or a folder with a model.safetensors. Torch's layouts do not show how
-            many heads a ViT has; where a folder holds Hugging Face's config.json too, that is asked.
+            many heads a ViT has; where Hugging Face's or timm's config.json lies beside it, that is asked.
         model: a `ViT` or a `ResNet` (with stem="imagenet"; public weights want imagenet_colours=True as well).
         shapes: the model's {"params": ..., "stats": ...}, as arrays or `jax.ShapeDtypeStruct`s.
     Returns: "params/..." and "stats/..." to arrays of the model's dtypes.
     Raises: ValueError: no such file, a pickle, another layout, or leaves that do not fit, all of them named.
     """
     layout, arrays = open_layout(path, type(model))
-    if isinstance(model, ViT) and num_heads_of(path, model.num_heads) != model.num_heads:
+    beside = num_heads_of(path, model.width) if isinstance(model, ViT) else 0
+    if beside and beside != model.num_heads:
         raise ValueError(
-            f"{Path(path) / 'config.json'} says {num_heads_of(path, 0)} attention heads, the model has "
-            f"{model.num_heads}: give it as many."
+            f"The config.json beside {path} says {beside} attention heads, the model has {model.num_heads}: give it "
+            "as many."
         )
     wanted, ignored = named_leaves(shapes), _COUNTERS
+    if isinstance(model, InceptionV3) and not _head_fits(arrays, layout, wanted):
+        raise ValueError(
+            f"{path} is no Inception of FID's, whose head has {model.num_classes:,} classes (torchvision's, which was "
+            "trained on ImageNet, has 1,000): give the whole file that pytorch-fid or torch-fidelity publishes."
+        )
     if not _head_fits(arrays, layout, wanted):
         wanted, ignored = {name: leaf for name, leaf in wanted.items() if name not in _HEAD}, f"{_COUNTERS}|{_HEADS}"
     origin = f"{path}, of {layout.family}'s layout,"
@@ -108,20 +114,28 @@ def open_layout(path: str | Path, kind: type[nn.Module]) -> tuple[Layout, Tensor
     Raises: ValueError: as `read_arrays`, or no layout of a network of that kind.
     """
     arrays = {re.sub(r"^(vit|resnet)\.", "", name): array for name, array in read_arrays(Path(path)).items()}
-    for layout in _LAYOUTS:
+    other = next((what for sign, what in _OTHERS.items() if any(re.search(sign, name) for name in arrays)), "")
+    for layout in () if other else _LAYOUTS:
         if issubclass(kind, layout.model) and layout.names(layout.first)[0] in arrays:
             return layout, arrays
     known = ", ".join(f"{layout.family}'s {layout.model.__name__}" for layout in _LAYOUTS)
-    raise ValueError(
-        f"{path} holds {', '.join(sorted(arrays)[:4])} ... and no {kind.__name__} of a known layout; known layouts: "
-        f"{known}"
-    )
+    wrapped = sorted({name.partition(".")[0] for name in arrays} & set(WRAPPERS))
+    inside = f" Give a file of what is inside {' or '.join(wrapped)} alone." if wrapped else ""
+    what = f"{other}, which is not read:" if other else f"no {kind.__name__} of a known layout;"
+    raise ValueError(f"{path} holds {', '.join(sorted(arrays)[:4])} ... and {what} known layouts: {known}.{inside}")
 
 
-def num_heads_of(path: str | Path, default: int) -> int:
-    """The attention heads that a folder's config.json names; the default where there is none."""
-    config = read_json(Path(path) / "config.json") if Path(path).is_dir() else None
-    return (config or {}).get("num_attention_heads", default)
+def num_heads_of(path: str | Path, width: int) -> int:
+    """The attention heads that the config.json in a folder, or beside a file, gives a ViT; 0 where nothing says."""
+    here = Path(path)
+    config = read_json((here if here.is_dir() else here.parent) / "config.json")
+    config = config if isinstance(config, dict) else {}
+    own = config.get("model_args") if isinstance(config.get("model_args"), dict) else {}
+    said = config.get("num_attention_heads") or (own or {}).get("num_heads")
+    if isinstance(said, int) and said > 0:
+        return said
+    words = re.split(r"[_.]", str(config.get("architecture", "")))
+    return next((heads for name, (of_width, heads) in _TIMM_HEADS.items() if name in words and of_width == width), 0)
 
 
 def _head_fits(arrays: Tensors, layout: Layout, wanted: dict[str, Any]) -> bool:
@@ -211,6 +225,31 @@ _RESNET = {
     "shortcut_conv": ("downsample.0", "shortcut.convolution"),
     "shortcut_norm": ("downsample.1", "shortcut.normalization"),
     "head": ("fc", "classifier.1"),
+}
+# timm's sizes, by their word in the architecture that its config.json names: (width, heads).
+# Source: timm's vision_transformer.py and deit.py.
+_TIMM_HEADS = {
+    "tiny": (192, 3),
+    "small": (384, 6),
+    "medium": (512, 8),
+    "base": (768, 12),
+    "large": (1024, 16),
+    "so400m": (1152, 16),
+    "huge": (1280, 16),
+    "giant": (1408, 16),
+    "gigantic": (1664, 16),
+}
+# Networks and layouts that are not read, by a name that only they have.
+_OTHERS = {
+    r"Transformer/encoderblock(_\d+)?/(MlpBlock_0|LayerNorm_1)/": "a ViT of big_vision's present layout (augreg's is "
+    "the older one)",
+    r"^conv_proj\.weight$": "torchvision's ViT",
+    r"(^|\.)(dist_token|distillation_token)$": "a distilled DeiT, of two tokens",
+    r"layer_scale\d?\.|\.ls\d\.gamma$|(^|\.)(reg_token|register_tokens)$": "a ViT with layer scale or registers, as "
+    "DINOv2's are",
+    r"^conv1\.\d\.": "a ResNet-D, whose stem is three convolutions",
+    r"^(convnextv?2?|stages)\.\d?": "a ConvNeXt",
+    r"^AuxLogits\.": "torchvision's Inception for ImageNet, not FID's",
 }
 _TORCH_LEAVES = {
     "kernel": ".weight",

@@ -9,15 +9,14 @@ import numpy as np
 from jaxmoust.models.classifiers.pretrained import load_variables, num_heads_of, open_layout
 from jaxmoust.models.classifiers.vit import ViT
 
-_HEAD_WIDTH = 64  # of every published size; torch's layouts do not show it
 
-
-def load_vit(path: str | Path) -> tuple[ViT, Any, int]:
+def load_vit(path: str | Path, num_heads: int = 0) -> tuple[ViT, Any, int]:
     """Loads a ViT: (the module, {"params": ...} with a head of zeros, the side in pixels it was trained for).
 
-    Args: path: a file or folder of one of the layouts of `load_pretrained`. Heads are 64 wide where neither the file
-        nor a config.json beside it says otherwise.
-    Raises: ValueError: no such file, a pickle, another network, or leaves that do not fit.
+    Args:
+        path: a file or folder of one of the layouts of `load_pretrained`.
+        num_heads: attention heads; 0: as the file, or the config.json beside it, says.
+    Raises: ValueError: no such file, a pickle, another network, leaves that do not fit, or heads that nothing says.
     """
     layout, arrays = open_layout(path, ViT)
 
@@ -36,12 +35,19 @@ def load_vit(path: str | Path) -> tuple[ViT, Any, int]:
     augreg = layout.family == "augreg"
     width, patch_px = (patch.shape[3], patch.shape[0]) if augreg else (patch.shape[0], patch.shape[2])
     query = arrays.get(name_of("blocks/qkv/kernel").format(0)) if augreg else None
-    num_heads = num_heads_of(path, max(1, width // _HEAD_WIDTH)) if query is None else query.shape[1]
+    said = num_heads_of(path, width) if query is None else query.shape[1]
+    if not said and not num_heads:
+        raise ValueError(
+            f"{path} does not say how many attention heads it has, and a width of {width} does not tell. Put the "
+            "config.json of its publisher beside it, or give their number: --config.extractor.num_heads=N."
+        )
+    if num_heads not in (0, said or num_heads):
+        raise ValueError(f"{path} has {said} attention heads, as it says; got {num_heads}.")
     model = ViT(
         num_classes=1,
         width=width,
         depth=next(i for i in itertools.count() if name_of("blocks/norm0/bias").format(i) not in arrays),
-        num_heads=num_heads,
+        num_heads=num_heads or said,
         patch_px=patch_px,
         pool="token" if has_token else "gap",
         activation="gelu_tanh" if augreg else "gelu",

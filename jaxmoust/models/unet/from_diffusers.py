@@ -9,6 +9,7 @@ from jaxmoust.models.translate import Make, kernel, read_arrays
 from jaxmoust.models.unet.convert import Imported, features_in, make_params, place, stacked, with_null
 from jaxmoust.runtime.paths import read_json
 
+_WEIGHTS = "diffusion_pytorch_model"
 # Fields of config.json with the values that our network can be, the first of which diffusers takes where there is none.
 _ALLOWED: dict[str, tuple] = {
     "_class_name": ("UNet2DModel",),
@@ -61,12 +62,15 @@ def read_diffusers(folder: Path, num_classes: int = 0) -> Imported:
     Raises: ValueError: as `read_unet`, or a schedule other than DDPM's linear one.
     """
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    file, config_file = unet_folder / "diffusion_pytorch_model.safetensors", unet_folder / "config.json"
-    if not file.is_file() or not config_file.is_file():
+    files, config_file = sorted(unet_folder.glob(f"{_WEIGHTS}*.safetensors")), unet_folder / "config.json"
+    if not files or not config_file.is_file():
         raise ValueError(
-            f"{unet_folder} lacks config.json or diffusion_pytorch_model.safetensors. A .bin is a pickle, which is not "
-            "opened here: `UNet2DModel.from_pretrained(DIR).save_pretrained(OUT)`, beside torch, writes such a folder."
+            f"{unet_folder} lacks config.json or {_WEIGHTS}.safetensors; it holds "
+            f"{', '.join(sorted(path.name for path in unet_folder.iterdir())[:8]) or 'nothing'}. Beside torch, "
+            "`UNet2DModel.from_pretrained(DIR).save_pretrained(OUT)` writes such a folder, of a .bin (a pickle, which "
+            "is not opened here) too."
         )
+    file = next((path for path in files if path.name == f"{_WEIGHTS}.safetensors"), files[0])  # or a variant, as fp16
     config = _diffusers_config(config_file)
     base, widths = config["block_out_channels"][0], config["block_out_channels"]
     levels = len(widths)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.core.augment.nonleaky import LABEL_DIM
-from jaxmoust.models.translate import Make, Tensors, kernel, read_arrays
+from jaxmoust.models.translate import Make, Tensors, kernel, read_arrays, unwrapped
 from jaxmoust.models.unet.convert import (
     Imported,
     features_in,
@@ -25,15 +25,26 @@ from jaxmoust.models.unet.unet import PUBLISHED
 _AUGMENT_PROBABILITY = 0.12
 
 
-def read_edm(file: Path, num_classes: int = 0) -> Imported:
-    """Reads the state dict of an EDM-preconditioned DDPM++ (SongUNet) or ADM (DhariwalUNet), sigma_data 0.5.
+# Preconditionings by the class of EDM's pickles. One sampled as another gives images that are wrong without a word.
+PRECONDITIONS = {"EDMPrecond": "edm", "VPPrecond": "vp", "VEPrecond": "ve", "iDDPMPrecond": "iddpm"}
+
+
+def read_edm(file: Path, num_classes: int = 0, precondition: str = "", sigma_data: float | None = None) -> Imported:
+    """Reads the state dict of an EDM-preconditioned DDPM++ (SongUNet) or ADM (DhariwalUNet).
 
     Dropout and the probability of augmentation are not in a state dict; they are set to 0, and to Karras et al.'s
     0.12 where the network has labels of augmentation.
 
-    Raises: ValueError: as `read_unet`; NCSN++ too.
+    Args: precondition, sigma_data: as `read_unet`.
+    Raises: ValueError: as `read_unet`; NCSN++ and EDM2 too.
     """
-    tensors = {name.removeprefix("model."): tensor for name, tensor in read_arrays(file).items()}
+    arrays = read_arrays(file)
+    of_file = arrays.pop("precondition", None), arrays.pop("sigma_data", None)
+    tensors = {name.removeprefix("model."): tensor for name, tensor in unwrapped(arrays).items()}
+    if edm2 := [name for name in tensors if "emb_fourier" in name or name.endswith("out_gain")]:
+        raise ValueError(
+            f"{file} is a network of EDM2 (Karras et al. 2024), as {edm2[0]} shows; allowed are those of EDM (2022)."
+        )
     filters = [name for name in tensors if name.endswith("resample_filter")]
     odd = [name for name in filters if tensors[name].size != 4 or np.any(tensors[name] != 0.25)]
     odd += [name for name in tensors if "freqs" in name or "aux_residual" in name or "aux_down" in name]
@@ -46,14 +57,41 @@ def read_edm(file: Path, num_classes: int = 0) -> Imported:
     num_classes = max(1, own_classes)
     if augment_dim not in (0, LABEL_DIM):
         raise ValueError(f"{file} has {augment_dim} augmentation labels; allowed are {LABEL_DIM} or none.")
+    sigma_data = _agreed(file, of_file, precondition, sigma_data)
     rule = functools.partial(_edm_rule, model=model, size=shape[0])
     params = make_params(file, model, shape, num_classes, tensors, rule, augment_dim)
     sections = {
         "model": model,
-        "method": {"name": "edm", "sigma_data": 0.5, "label_dropout": 0.0},
+        "method": {"name": "edm", "sigma_data": sigma_data, "label_dropout": 0.0},
         "augment": {"nonleaky": _AUGMENT_PROBABILITY} if augment_dim else {},
     }
     return Imported(sections, params, num_classes, shape)
+
+
+def _agreed(file: Path, of_file: tuple[Any, Any], precondition: str, sigma_data: float | None) -> float:
+    """The sigma_data of an EDM-preconditioned network, of what the file and the user say.
+
+    Raises: ValueError: neither says it, they differ, or it is of another preconditioning.
+    """
+    own_kind = PRECONDITIONS.get(str(of_file[0]), str(of_file[0] or ""))
+    own_sigma = None if of_file[1] is None else float(of_file[1])
+    if precondition and own_kind not in ("", precondition):
+        raise ValueError(f"{file} is of a pickle of {own_kind!r}; config.precondition is {precondition!r}.")
+    kind, sigma = precondition or own_kind, own_sigma if sigma_data is None else sigma_data
+    if not kind or sigma is None:
+        raise ValueError(
+            f"{file} does not say how its network was preconditioned: give --config.precondition=edm, vp, ve or iddpm "
+            "(its pickle's class: EDMPrecond is edm) and --config.sigma_data=0.5 (that of all networks which Karras et "
+            "al. published), or make the file by the line in jaxmoust/models/unet/load.py, which keeps both."
+        )
+    if kind != "edm":
+        raise ValueError(
+            f"{file} is of the preconditioning {kind!r}, which no method here has: allowed is 'edm'. Sampled as that, "
+            "its images would be wrong."
+        )
+    if own_sigma not in (None, sigma):
+        raise ValueError(f"{file} is of a pickle with sigma_data {own_sigma}; config.sigma_data is {sigma_data}.")
+    return sigma
 
 
 def _edm_sizes(file: Path, tensors: Tensors) -> tuple[dict[str, Any], tuple[int, int, int], int, int]:

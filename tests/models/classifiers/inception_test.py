@@ -101,6 +101,20 @@ def test_inception_refuses_a_file_that_lacks_a_layer(stored, tmp_path):
         of_inception(tmp_path / "fid.safetensors")
 
 
+@pytest.mark.parametrize("classes", [1000, 0])
+def test_inception_of_torchvision_is_not_taken_for_fids(stored, tmp_path, classes):
+    """Its names are the same and its head has 1,000 classes; a file without a head does not say whose it is."""
+    shapes = json.loads(str(stored["shapes"]))
+    weights = {k: np.zeros([classes, *v[1:]] if k.startswith("fc.") else v, np.float32) for k, v in shapes.items()}
+    weights = {k: v for k, v in weights.items() if v.size}
+    safetensors.numpy.save_file(weights, tmp_path / "inception.safetensors")
+    with pytest.raises(ValueError, match=r"no Inception of FID's.*torchvision's.*1,000"):
+        of_inception(tmp_path / "inception.safetensors")
+    safetensors.numpy.save_file({**weights, "AuxLogits.fc.weight": np.zeros(3)}, tmp_path / "inception.safetensors")
+    with pytest.raises(ValueError, match="torchvision's Inception for ImageNet, not FID's"):
+        of_inception(tmp_path / "inception.safetensors")
+
+
 def test_stored_features_are_those_of_torch_fidelity(stored, tmp_path):
     pytest.importorskip("torch_fidelity")
     found = answer_of_torch(tmp_path)

@@ -378,6 +378,48 @@ def test_shallower_model_names_the_blocks_it_has_not(stored, write):
         load_pretrained(write(stored["vit12"][0]), shallow, tree_of(shallow))
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel", "big_vision"),
+        ("params/Transformer/encoderblock/LayerNorm_1/scale", "big_vision"),
+        ("conv_proj.weight", "torchvision's ViT"),
+        ("dist_token", "distilled DeiT"),
+        ("deit.embeddings.distillation_token", "distilled DeiT"),
+        ("encoder.layer.0.layer_scale1.lambda1", "layer scale or registers"),
+        ("blocks.0.ls1.gamma", "layer scale or registers"),
+        ("embeddings.register_tokens", "layer scale or registers"),
+        ("conv1.0.weight", "ResNet-D"),
+        ("stages.0.blocks.0.conv_dw.weight", "ConvNeXt"),
+        ("convnext.embeddings.layernorm.weight", "ConvNeXt"),
+    ],
+)
+@pytest.mark.parametrize("of", ["vit12", "resnet18"])
+def test_layouts_that_are_not_read_are_called_by_their_names(of, name, what, stored, write):
+    arrays = {**stored[of][0], name: np.zeros(2, np.float32)}
+    with pytest.raises(ValueError, match=f"{what}.*which is not read: known layouts: "):
+        load_pretrained(write(arrays), MODELS[of], tree_of(MODELS[of]))
+
+
+def test_prefixes_of_training_scripts_are_taken_off_or_named(stored, write):
+    model, weights = MODELS["resnet18"], stored["resnet18"][0]
+    expected = load_pretrained(write(weights), model, tree_of(model))
+    found = load_pretrained(
+        write({f"module.{k}": v for k, v in weights.items()}, "m.safetensors"), model, tree_of(model)
+    )
+    assert all(np.array_equal(found[leaf], expected[leaf]) for leaf in expected)
+    both = {f"{part}.{k}": v for k, v in weights.items() for part in ("model", "ema")}
+    with pytest.raises(ValueError, match="Give a file of what is inside ema or model alone"):
+        load_pretrained(write(both, "both.safetensors"), model, tree_of(model))
+
+
+def test_missing_leaves_are_not_said_to_be_a_matter_of_sizes(stored, write):
+    weights = {k: v for k, v in stored["vit12"][0].items() if "layernorm_after" not in k}
+    with pytest.raises(ValueError) as caught:
+        load_pretrained(write(weights), MODELS["vit12"], tree_of(MODELS["vit12"]))
+    assert "with the sizes that" not in str(caught.value) and "another network or depth" in str(caught.value)
+
+
 @pytest.mark.parametrize("model", [MODELS["resnet18"], WideResNet(num_classes=2, depth=10, widen=1)])
 def test_file_for_another_kind_of_network_is_refused(model, stored, write):
     with pytest.raises(ValueError, match="known layouts: augreg's ViT"):

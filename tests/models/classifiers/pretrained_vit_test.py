@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
+from jaxmoust.models.classifiers.pretrained import load_pretrained, num_heads_of, put_leaves
 from jaxmoust.models.classifiers.pretrained_vit import load_vit
 from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.train.features import of_vit
@@ -74,7 +74,7 @@ def features(model: ViT, variables) -> np.ndarray:
 
 def test_vit_of_hugging_face_is_the_model_that_its_sizes_describe(tmp_path):
     safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
-    model, variables, side = load_vit(tmp_path)
+    model, variables, side = load_vit(tmp_path, num_heads=2)
     assert (model, side) == (MODEL, 12)
     tree = {"params": jax.eval_shape(MODEL.init, jax.random.key(0), X)["params"], "stats": {}}
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
@@ -84,8 +84,8 @@ def test_vit_of_hugging_face_is_the_model_that_its_sizes_describe(tmp_path):
 
 def test_extractor_of_vit_gives_its_features_of_images_at_its_size(tmp_path):
     safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
-    model, variables, _ = load_vit(tmp_path)
-    extractor = of_vit(tmp_path)
+    model, variables, _ = load_vit(tmp_path, num_heads=2)
+    extractor = of_vit(tmp_path, num_heads=2)
     pixels = np.rint((X + 1) * 127.5).astype(np.uint8)
     found = jax.jit(extractor)(extractor.variables, pixels)
     assert extractor.name.startswith("vit-") and extractor.image_px == 12
@@ -97,6 +97,63 @@ def test_vit_of_hugging_face_has_the_heads_that_its_config_names(tmp_path):
     safetensors.numpy.save_file(hugging_face(""), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 8}))
     assert load_vit(tmp_path)[0].num_heads == 8
+    assert load_vit(tmp_path / "model.safetensors")[0].num_heads == 8
+    with pytest.raises(ValueError, match="has 8 attention heads, as it says; got 2"):
+        load_vit(tmp_path, num_heads=2)
+
+
+def test_heads_that_nothing_says_are_asked_for_and_never_guessed(tmp_path):
+    """A width of 128 may be 2 heads of 64, or 4 or 8."""
+    safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
+    for config in (None, "[]", '{"architecture": "vit_base_patch16_224"}', '{"num_attention_heads": "two"}'):
+        if config:
+            (tmp_path / "config.json").write_text(config)
+        with pytest.raises(
+            ValueError, match=r"does not say how many attention heads .* --config\.extractor\.num_heads"
+        ):
+            load_vit(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "width", "heads"),
+    [
+        ("vit_tiny_patch16_224", 192, 3),
+        ("deit_small_patch16_224.fb_in1k", 384, 6),
+        ("vit_large_patch14_clip_224", 1024, 16),
+        ("vit_huge_patch14_224", 1280, 16),
+        ("vit_small_patch16_224", 768, 0),  # timm once called another size by this name
+        ("vit_mine", 128, 0),
+    ],
+)
+def test_heads_of_timms_architectures_are_those_that_timm_gives_them(tmp_path, architecture, width, heads):
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture, "num_classes": 0}))
+    assert num_heads_of(tmp_path, width) == num_heads_of(tmp_path / "model.safetensors", width) == heads
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture, "model_args": {"num_heads": 5}}))
+    assert num_heads_of(tmp_path, width) == 5
+
+
+def test_timms_vit_huge_has_16_heads_of_80(tmp_path):
+    """One block of its width; 1280 is no multiple of 16 heads of 64."""
+    rng, d = np.random.RandomState(3), 1280
+    shapes = {"cls_token": (1, 1, d), "pos_embed": (1, 5, d), "patch_embed.proj.weight": (d, 3, 2, 2)}
+    shapes |= {
+        "patch_embed.proj.bias": (d,),
+        "blocks.0.attn.qkv.weight": (3 * d, d),
+        "blocks.0.attn.qkv.bias": (3 * d,),
+    }
+    shapes |= {
+        "blocks.0.attn.proj.weight": (d, d),
+        "blocks.0.mlp.fc1.weight": (4 * d, d),
+        "blocks.0.mlp.fc1.bias": (4 * d,),
+    }
+    shapes |= {"blocks.0.mlp.fc2.weight": (d, 4 * d), "blocks.0.mlp.fc2.bias": (d,), "blocks.0.attn.proj.bias": (d,)}
+    norms = ("norm", "blocks.0.norm1", "blocks.0.norm2")
+    shapes |= {f"{norm}.{leaf}": (d,) for norm in norms for leaf in ("weight", "bias")}
+    arrays = {name: rng.normal(0, 0.02, shape).astype(np.float16) for name, shape in shapes.items()}
+    safetensors.numpy.save_file(arrays, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_huge_patch14_224"}))
+    model, _, side = load_vit(tmp_path)
+    assert (model.num_heads, model.width, model.depth, side) == (16, d, 1, 4)
 
 
 def test_vit_of_augreg_has_the_heads_of_its_arrays_and_its_activation(tmp_path):

@@ -63,6 +63,10 @@ def weights(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
     return drawn
 
 
+# What the line in models/unet/load.py keeps of an EDM pickle beside its tensors.
+OF_PICKLE = {"precondition": np.array("EDMPrecond"), "sigma_data": np.array(0.5)}
+
+
 def save_diffusers(folder: Path, tensors, config=DDPM_CONFIG, scheduler=None) -> Path:
     """Writes a folder as diffusers does."""
     folder.mkdir(exist_ok=True)
@@ -92,7 +96,7 @@ def saved(tmp_path_factory):
         path = tmp_path_factory.mktemp(name)
         if name == "ddpm":
             return save_diffusers(path, tensors_of(name))
-        np.savez(path / "net.npz", **tensors_of(name))
+        np.savez(path / "net.npz", **tensors_of(name), **OF_PICKLE)
         return path / "net.npz"
 
     return save
@@ -211,7 +215,8 @@ def test_a_pipelines_folder_is_read_with_its_schedule(saved, tmp_path):
 
 def test_npz_and_safetensors_hold_the_same(saved, tmp_path):
     safetensors.numpy.save_file(tensors_of("ddpmpp"), tmp_path / "net.safetensors")
-    assert equal(read_unet(tmp_path / "net.safetensors").params, read_unet(saved("ddpmpp")).params)
+    stated = read_unet(tmp_path / "net.safetensors", precondition="edm", sigma_data=0.5)
+    assert equal(stated.params, read_unet(saved("ddpmpp")).params)
 
 
 def assert_refused(path: Path, *messages: str, num_classes: int = 0) -> None:
@@ -239,7 +244,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, name, how):
     tensors = tensors_of(name)
     spoilt = spoil(tensors, how)
     path = tmp_path / "net.npz"
-    np.savez(path, **tensors)
+    np.savez(path, **tensors, **OF_PICKLE)
     path = save_diffusers(tmp_path, tensors) if name == "ddpm" else path
     messages = {
         "missing": (f"missing from the file: {spoilt.removeprefix('model.')}",),
@@ -322,6 +327,73 @@ def test_ncsnpp_is_refused(tmp_path):
     tensors = tensors_of("ddpmpp")
     np.savez(tmp_path / "net.npz", **tensors, **{"model.map_noise.freqs": np.zeros(8, np.float32)})
     assert_refused(tmp_path / "net.npz", "NCSN++", "map_noise.freqs")
+
+
+@pytest.mark.parametrize(
+    ("of_file", "given", "messages"),
+    [
+        (
+            {},
+            {},
+            ["does not say how its network was preconditioned", "--config.precondition=edm, vp", "sigma_data=0.5"],
+        ),
+        ({}, {"precondition": "edm"}, ["--config.sigma_data=0.5"]),
+        ({}, {"precondition": "vp", "sigma_data": 0.5}, ["'vp'", "allowed is 'edm'", "would be wrong"]),
+        ({"precondition": "VEPrecond", "sigma_data": np.nan}, {}, ["'ve'", "would be wrong"]),
+        ({"precondition": "iDDPMPrecond", "sigma_data": 0.5}, {"precondition": "edm"}, ["pickle of 'iddpm'", "'edm'"]),
+        ({"precondition": "Mine", "sigma_data": 0.5}, {}, ["'Mine'"]),
+        ({"precondition": "EDMPrecond", "sigma_data": 0.25}, {"sigma_data": 0.5}, ["sigma_data 0.25", "is 0.5"]),
+        ({"precondition": "EDMPrecond", "sigma_data": np.zeros(3)}, {}, ["Fetch it again"]),
+    ],
+)
+def test_a_preconditioning_is_asked_for_and_compared(tmp_path, of_file, given, messages):
+    np.savez(tmp_path / "net.npz", **tensors_of("ddpmpp"), **of_file)
+    with pytest.raises(ValueError) as error:
+        read_unet(tmp_path / "net.npz", **given)
+    for message in messages:
+        assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("of_file", "given"),
+    [
+        ({}, {"precondition": "edm", "sigma_data": 0.25}),
+        ({"precondition": "EDMPrecond", "sigma_data": 0.25}, {}),
+        ({"precondition": "EDMPrecond", "sigma_data": 0.25}, {"precondition": "edm", "sigma_data": 0.25}),
+    ],
+)
+def test_another_sigma_data_is_the_methods(tmp_path, of_file, given):
+    wrapped = {f"module.{name}": tensor for name, tensor in tensors_of("ddpmpp").items()}
+    np.savez(tmp_path / "net.npz", **wrapped, **of_file)
+    assert make_method(read_unet(tmp_path / "net.npz", **given)).sigma_data == 0.25
+
+
+def test_preconditionings_are_of_edms_files_alone(saved):
+    with pytest.raises(ValueError, match="folder of diffusers"):
+        read_unet(saved("ddpm"), precondition="edm")
+
+
+def test_edm2_is_refused_by_its_name(tmp_path):
+    tensors = {"unet.emb_fourier.freqs": np.zeros(64, np.float32), "unet.out_gain": np.zeros((), np.float32)}
+    np.savez(tmp_path / "edm2.npz", **tensors)
+    assert_refused(tmp_path / "edm2.npz", "EDM2")
+
+
+def test_a_variant_alone_is_read_and_what_lies_there_is_named(saved, tmp_path):
+    folder = save_diffusers(tmp_path, {name: x.astype(np.float16) for name, x in tensors_of("ddpm").items()})
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    half = weights.rename(folder / "diffusion_pytorch_model.fp16.safetensors")
+    first, second = (next(iter(named_leaves(read_unet(path).params).values())) for path in (folder, saved("ddpm")))
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+    half.rename(folder / "diffusion_pytorch_model.bin")
+    assert_refused(folder, "it holds config.json, diffusion_pytorch_model.bin", "a pickle")
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"block_out_channels": 3}', '{"down_block_types": null}', "{"])
+def test_a_config_that_is_none_is_refused_in_words(tmp_path, content):
+    save_diffusers(tmp_path, tensors_of("ddpm"))
+    (tmp_path / "config.json").write_text(content)
+    assert_refused(tmp_path, str(tmp_path))
 
 
 # --- against torch itself, where it is installed ---------------------------------------------------------------------
