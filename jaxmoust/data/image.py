@@ -9,10 +9,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 # Modes that 8 bits a channel hold, and what each is read as; transparency must be opaque (see decode_image).
 _READ_AS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
+# All that is opened, whatever a file is called: other formats of PIL run programs (EPS: Ghostscript).
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -26,7 +28,9 @@ def open_image(data: bytes | str, name: str) -> Image.Image:
         than PIL's limit of pixels (a decompression bomb).
     """
     try:
-        image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+        image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise _unreadable(name, f"it is none of {', '.join(FORMATS)}") from error
     except _PIL_ERRORS as error:
         raise _unreadable(name, error) from error
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
@@ -61,7 +65,7 @@ def load(image: Image.Image, name: str) -> Image.Image:
         raise _unreadable(name, error) from error
 
 
-def _unreadable(name: str, error: Exception) -> ValueError:
+def _unreadable(name: str, error: Exception | str) -> ValueError:
     return ValueError(f"Got an unreadable image, {name}: {error}. Replace or remove it.")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxmoust.data.image import Encoded, EncodedImages, Selection
+from jaxmoust.runtime.paths import check_plain
 
 REAL = "real"  # the source of real images in a pool; any other is a synthetic set
 
@@ -126,7 +127,7 @@ def digest_files(paths: Sequence[str | os.PathLike], *header: bytes) -> str:
     Of more than 4,096 files of more than 1 GiB, the sizes of all count and the ends of every second, third, ...
     An address of another kind than the first begins with "ends-", so that nobody takes it for one.
     """
-    sizes = [os.stat(path).st_size for path in paths]
+    sizes = [check_plain(path).st_size for path in paths]
     whole = sum(sizes) <= _FULL_DIGEST_BYTES
     hasher = hashlib.sha256(digest_bytes(*header, str(sizes).encode()).encode())
     step = 1 if whole else max(1, -(-len(sizes) // _MAX_ENDS))

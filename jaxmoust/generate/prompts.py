@@ -3,9 +3,10 @@
 Image i of a class is asked for with prompt i mod n of the class's n prompts, so that it is a function of (class, i).
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from jaxmoust.runtime.paths import read_json, read_text
 
 Prompts = tuple[tuple[str, ...], ...]
 """For each class, in the order of the labels, at least one prompt."""
@@ -28,6 +29,8 @@ def from_templates(
         raise ValueError(
             f"Got the templates {list(templates)}: allowed are one or more, each with one {{}} for the class."
         )
+    if wrong := [name for name, word in words.items() if not isinstance(word, str)]:
+        raise ValueError(f"Got words for {wrong} that are no texts: allowed is {{class: what it is called}}.")
     if unknown := sorted(set(words) - set(class_names)):
         raise ValueError(f"Got words for {unknown}, which are no classes: allowed are {list(class_names)}.")
     return tuple(tuple(t.format(words.get(name, name)) for t in templates) for name in class_names)
@@ -36,8 +39,11 @@ def from_templates(
 def from_captions(captions: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> Prompts:
     """Takes each class's prompts as they are.
 
-    Raises: ValueError: a class without one, or captions for a class that is not there.
+    Raises: ValueError: a class without one, captions for a class that is not there, or what is no list of texts.
     """
+    wrong = [c for c, texts in captions.items() if isinstance(texts, str) or not all(isinstance(t, str) for t in texts)]
+    if wrong:
+        raise ValueError(f"Got captions of {wrong} that are no lists of texts: allowed is {{class: [prompt, ...]}}.")
     missing = [name for name in class_names if not captions.get(name)]
     unknown = sorted(set(captions) - set(class_names))
     if missing or unknown:
@@ -90,16 +96,14 @@ def of_images(prompts: Prompts, labels: Iterable[int], indices: Iterable[int]) -
 
 def _text(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(Path(path).expanduser())
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}. Give the path of a text file.") from error
 
 
 def _json(path: str) -> dict:
-    try:
-        content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}. Allowed is one object, by class name.") from error
+    content = read_json(Path(path).expanduser())
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}: allowed is one JSON object, by class name.")
+        what = "is not there" if content is None else f"holds a {type(content).__name__}"
+        raise ValueError(f"{path} {what}: allowed is one JSON object, by class name.")
     return content

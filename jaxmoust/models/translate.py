@@ -5,7 +5,6 @@ a leaf of ours to the names of the tensors it is made of and the function that m
 """
 
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxmoust.core.tree import map_named, named_leaves
+from jaxmoust.runtime.paths import read_npz
 
 Tensors = dict[str, np.ndarray]
 Make = Callable[[list[np.ndarray], tuple[int, ...]], np.ndarray]
@@ -53,9 +53,8 @@ def read_arrays(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return unwrapped(safetensors.numpy.load_file(path))
-        with np.load(path, allow_pickle=False) as file:
-            return unwrapped({name: file[name] for name in file.files})
-    except (safetensors.SafetensorError, zipfile.BadZipFile, EOFError, ValueError, TypeError, KeyError) as e:
+        return unwrapped(read_npz(path))
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as e:
         raise ValueError(f"{path} cannot be read as {path.suffix}: {e}. Fetch it again.") from e
 
 

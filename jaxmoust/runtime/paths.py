@@ -1,13 +1,30 @@
-"""Files that appear whole or not at all, and JSON that is read or refused. Free of jax: every room may use it."""
+"""Files that appear whole or not at all, and files of a user that are read or refused. Free of jax: for every room.
+
+What a user names is looked at before it is opened, and its size before memory is taken: a pipe waits for ever, a
+device has no end, and an archive may announce more than a machine holds.
+"""
 
 import contextlib
 import json
+import math
 import os
+import stat
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
+MOST_BYTES = 1 << 27  # of a text: a table of a million prompts
+MAX_RATIO = 100  # of unpacked to packed; images are packed already and come at about 1
+SMALL_BYTES = 1 << 20  # below this no ratio matters
+# What an archive that is damaged or of another kind raises, when it is opened or read.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 _TEMPORARY = ".{name}.{unique}.tmp"
 
 
@@ -56,14 +73,43 @@ def sweep(folder: str | os.PathLike, name: str = "*") -> None:
         path.unlink(missing_ok=True)
 
 
+def check_plain(path: str | os.PathLike, status: os.stat_result | None = None) -> os.stat_result:
+    """Gives the state of a plain file; opening anything else may hang, never end, or do something.
+
+    Args: status: what the file system says of it, where that has been asked.
+    Raises: OSError: nothing there. ValueError: a pipe, a device, a socket or a folder.
+    """
+    status = status or os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        raise ValueError(f"Got {os.fspath(path)}, which is {kind}, allowed is a plain file: give or put one there.")
+    return status
+
+
+def read_bytes(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> bytes:
+    """Reads a plain file whole. Raises: OSError: nothing there. ValueError: no plain file, or a larger one."""
+    size = check_plain(path).st_size
+    if size > most_bytes:
+        raise ValueError(f"Got {os.fspath(path)} of {size:,} bytes, allowed are {most_bytes:,}: give a smaller one.")
+    with open(path, "rb", buffering=0) as file:
+        data = file.read(size + 1)  # one more than there is: at the end of the file in one call
+    if len(data) != size:
+        raise ValueError(f"Got {os.fspath(path)}, which changes while it is read: wait for who writes it.")
+    return data
+
+
+def read_text(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> str:
+    """Reads a text in UTF-8; errors as `read_bytes`. Raises: ValueError: other bytes, too (a UnicodeDecodeError)."""
+    return read_bytes(path, most_bytes).decode()
+
+
 def read_json(path: str | os.PathLike) -> Any | None:
     """Reads a JSON file; None when there is none. Raises ValueError, with the place, when it is damaged."""
-    path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = read_text(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
     try:
         return json.loads(text)
@@ -74,3 +120,50 @@ def read_json(path: str | os.PathLike) -> Any | None:
             f"{path} is damaged: not JSON at line {error.lineno} column {error.colno} ({error.msg}). "
             "Put back a whole copy, or remove the folder and run again."
         ) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise ValueError(f"{path} is damaged: {error}. Put back a whole copy.") from error
+
+
+def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Reads arrays of a .npz file, without ever unpickling, each as large as its header and the archive agree on.
+
+    Args: names: those that are wanted, by default all; one that is not there is left out.
+    Raises: ValueError: no plain file, no whole archive, or an array that is no plain numbers, or swells beyond reason.
+    """
+    arrays = {}
+    try:
+        size = check_plain(path).st_size
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            members = {name: info for name, info in members.items() if not names or name in names}
+            if sum(info.file_size for info in members.values()) > max(MAX_RATIO * size, SMALL_BYTES):
+                largest = max(members, key=lambda name: members[name].file_size)
+                packed = f"arrays packed at most {MAX_RATIO} to 1"
+                raise _NoArray(f"Got {largest} in {path}, allowed are {packed}: fetch it again.")
+            for name, info in members.items():
+                try:
+                    with archive.open(info) as file:
+                        _check_size(file, info.file_size)
+                    with archive.open(info) as file:
+                        arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                except (ValueError, MemoryError) as error:
+                    what = f"which is not as many plain numbers as its header announces ({error})"
+                    raise _NoArray(f"Got {name} in {path}, {what}: fetch the file again.") from error
+    except _NoArray:
+        raise
+    except ZIP_ERRORS as error:
+        raise ValueError(f"Got {path}, which is no whole .npz file: {error}. Fetch it again.") from error
+    return arrays
+
+
+class _NoArray(ValueError):
+    """A member of a .npz file that is refused by its name."""
+
+
+def _check_size(file: IO[bytes], size: int) -> None:
+    """Refuses an array that announces more, or less, than its file holds."""
+    is_first = np.lib.format.read_magic(file) == (1, 0)
+    shape, _, dtype = (np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0)(file)
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != size - file.tell():
+        raise ValueError(f"it announces {shape} of {dtype} and holds {size - file.tell():,} bytes")
+

@@ -4,6 +4,7 @@ Arms are chosen by name. A run without synthetic images is not therefore a run o
 controls (duplicated, more augmentation) have none either.
 """
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmoust.analysis.equivalence.learning_curve import Cells
+from jaxmoust.runtime.paths import read_text
 
 NEEDED = ("n_base", "n_synthetic", "seed", "top1")
 REAL = ("real", "real_[0-9]*")  # of one size, and real_250, real_1000, ... of several
@@ -56,7 +58,8 @@ def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     as_written: Any = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
     for path in map(str, paths):
         try:
-            table = pd.read_csv(path, encoding="utf-8-sig", **as_written).fillna("")  # with a spreadsheet's mark or not
+            text = read_text(path).removeprefix("\ufeff")  # a spreadsheet's mark
+            table = pd.read_csv(io.StringIO(text), **as_written).fillna("")
         except (OSError, ValueError) as e:
             raise ValueError(
                 f"results: {path!r} cannot be read: {str(e).strip()}; give the results.csv of a study, with commas "

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,11 @@ from pathlib import Path
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import Encoded, EncodedImages
+from jaxmoust.runtime.paths import MAX_RATIO, SMALL_BYTES, ZIP_ERRORS, read_bytes
 
 MAX_FILE_BYTES = 1 << 28  # of one file: an image of 8,000 x 8,000 pixels without any compression
 MAX_TOTAL_BYTES = 1 << 40
-MAX_RATIO = 100  # of unpacked to packed; images are packed already and come at about 1
-_SMALL_BYTES = 1 << 20  # below this no ratio matters
 _PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
-# What an archive that is damaged or of another kind raises, when it is opened or read.
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,7 @@ class Members:
         """
         try:
             if self._archive is None:
-                with open(os.path.join(self.path, name), "rb", buffering=0) as raw:
-                    return raw.read()
+                return read_bytes(os.path.join(self.path, name), MAX_FILE_BYTES)
             info = self._archive.getinfo(name)
             with self._archive.open(info) as file:
                 return file.read(info.file_size + 1)  # one more than there is: the check sum is compared at the end
@@ -127,7 +122,7 @@ def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
     refuse("members that unpack to over a hundred times their size", swells, remove)
     packed, unpacked = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)
     size = path.stat().st_size
-    if packed > size or unpacked > MAX_TOTAL_BYTES or unpacked > max(MAX_RATIO * size, _SMALL_BYTES):
+    if packed > size or unpacked > MAX_TOTAL_BYTES or unpacked > max(MAX_RATIO * size, SMALL_BYTES):
         raise ValueError(
             f"Got {path} of {size:,} bytes, whose directory lists {packed:,} packed and {unpacked:,} unpacked, allowed "
             f"are members that do not overlap, {MAX_TOTAL_BYTES:,} bytes and {MAX_RATIO} times its size: it is damaged "
@@ -137,7 +132,7 @@ def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
 
 def swells(info: zipfile.ZipInfo) -> bool:
     """Says whether a member is a decompression bomb by its sizes."""
-    return info.file_size > _SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
+    return info.file_size > SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
 
 
 def is_inside(name: str) -> bool:

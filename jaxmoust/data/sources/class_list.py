@@ -8,6 +8,9 @@ import numpy as np
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.runtime.paths import read_text
+
+_MOST_BYTES = 1 << 22  # a hundred thousand names
 
 
 def read_class_list(path: str) -> tuple[str, ...]:
@@ -16,8 +19,8 @@ def read_class_list(path: str) -> tuple[str, ...]:
     Raises: ValueError: no such file, one that is no text, no name in it, or a name that stands twice.
     """
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(Path(path).expanduser(), _MOST_BYTES).splitlines()
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"Got the class list {path}, which cannot be read ({error}), allowed is a text file with one class name "
             f"a line: correct the path."

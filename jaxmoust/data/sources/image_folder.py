@@ -18,10 +18,11 @@ from jaxmoust.data.checks import check_choice, check_number
 from jaxmoust.data.image import open_image
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, digest_bytes, digest_files
-from jaxmoust.data.sources.archive import FileImages, Members
+from jaxmoust.data.sources.archive import MAX_FILE_BYTES, FileImages, Members
 from jaxmoust.data.sources.class_list import chosen_classes, read_class_list
 from jaxmoust.data.sources.labels import SUFFIXES, is_image
 from jaxmoust.data.sources.scan_cache import file_facts, recall, remember, settled, stat_row
+from jaxmoust.runtime.paths import check_plain
 
 HELD_OUT = ("test", "validation", "val")  # names of the folder that the split "test" is read from
 
@@ -122,9 +123,12 @@ def _image_files(root: Path, inside: str) -> _Listing:
         for entry in entries:
             if is_image(entry.name) and not entry.name.startswith("."):
                 try:
-                    files.append((prefix + entry.name, stat_row(entry.stat())))
+                    row = stat_row(check_plain(entry.path, entry.stat()))
                 except OSError as error:  # a link to nothing
                     raise ValueError(f"Got an unreadable image, {entry.path}: {error}. Remove it.") from error
+                if row[0] > MAX_FILE_BYTES:
+                    raise ValueError(f"Got {entry.path} of {row[0]:,} bytes, allowed are {MAX_FILE_BYTES:,}: remove it.")
+                files.append((prefix + entry.name, row))
     if not files:
         suffixes = ", ".join(SUFFIXES)
         raise ValueError(f"Got no image in {folder}, allowed is at least one a class ({suffixes}): fill or remove it.")

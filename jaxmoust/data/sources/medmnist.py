@@ -5,17 +5,15 @@ validation split is "val", and whoever wants both to learn from asks for "train+
 """
 
 import re
-import zipfile
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from jaxmoust.data.checks import check_choice
 from jaxmoust.data.source import Source, from_arrays
-from jaxmoust.data.sources.archive import MAX_RATIO, swells
+from jaxmoust.runtime.paths import read_npz
 
+_MOST_CLASSES = 1 << 16  # counted by the largest label, and each is given a name
 _PARTS = ("train", "val", "test")
 _SPLITS = (*_PARTS, "train+val")
 _ORGANS = (
@@ -69,14 +67,12 @@ def medmnist(split: str, path: str) -> Source:
     check_choice("split", split, _SPLITS, " of medmnist")
     if not file.is_file():
         raise ValueError(f"Got no file {str(file)!r}, allowed is one of MedMNIST's .npz files: give it as the path.")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            packed = {info.filename: info for info in archive.infolist()}
-        with np.load(file, allow_pickle=False) as arrays:
-            labels = {part: _labels(_read(arrays, f"{part}_labels", packed, file), file) for part in _PARTS}
-            images = [_images(_read(arrays, f"{part}_images", packed, file), file) for part in split.split("+")]
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"Got {file}, which is no whole .npz file: {error}. Fetch it again.") from error
+    wanted = (*(f"{part}_labels" for part in _PARTS), *(f"{part}_images" for part in split.split("+")))
+    arrays = read_npz(file, wanted)
+    if missing := [name for name in wanted if name not in arrays]:
+        raise ValueError(f"Got {file} without {missing[0]}, allowed is one of MedMNIST's .npz files: correct the path.")
+    labels = {part: _labels(arrays[f"{part}_labels"], file) for part in _PARTS}
+    images = [_images(arrays[f"{part}_images"], file) for part in split.split("+")]
     known = re.fullmatch(r"([a-z]+)(?:_\d+)?", file.stem)
     count = 1 + max(int(part.max(initial=0)) for part in labels.values())
     names = CLASS_NAMES.get(known[1] if known else "", tuple(map(str, range(count))))
@@ -90,7 +86,11 @@ def _labels(array: np.ndarray, file: Path) -> np.ndarray:
     if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.integer):
         what = f"labels of shape {array.shape} and type {array.dtype}"
         raise ValueError(f"Got {what} in {file}, allowed are integers [N, 1]: fetch the file again.")
-    return array.reshape(-1).astype(np.int32)
+    array = array.reshape(-1)
+    if (wrong := (array < 0) | (array >= _MOST_CLASSES)).any():
+        what = f"the label {array[wrong][0]} at image {np.flatnonzero(wrong)[0]}"
+        raise ValueError(f"Got {what} in {file}, allowed are 0 to {_MOST_CLASSES - 1}: fetch the file again.")
+    return array.astype(np.int32)
 
 
 def _images(array: np.ndarray, file: Path) -> np.ndarray:
@@ -100,16 +100,3 @@ def _images(array: np.ndarray, file: Path) -> np.ndarray:
             f"[N, H, W, 3]: the 3D sets cannot be used."
         )
     return array
-
-
-def _read(arrays: Mapping[str, np.ndarray], name: str, packed: Mapping[str, zipfile.ZipInfo], file: Path) -> np.ndarray:
-    """Reads one array; a member that announces more than it holds, or that swells beyond reason, is refused."""
-    if name not in arrays:
-        raise ValueError(f"Got {file} without {name}, allowed is one of MedMNIST's .npz files: correct the path.")
-    if swells(packed[f"{name}.npy"]):
-        raise ValueError(f"Got {name} in {file}, allowed are arrays packed at most {MAX_RATIO} to 1: fetch it again.")
-    try:
-        return arrays[name]
-    except (ValueError, MemoryError) as error:
-        what = f"which is not as many plain numbers as its header announces ({error})"
-        raise ValueError(f"Got {name} in {file}, {what}: fetch the file again.") from error

@@ -4,6 +4,8 @@ Each maker checks what it finds and returns a `Source`; what a source can do is 
 """
 
 import gzip
+import math
+import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from jaxmoust.data.sources.class_list import read_class_list, select_classes
 from jaxmoust.data.sources.image_folder import image_folder
 from jaxmoust.data.sources.medmnist import medmnist
 from jaxmoust.data.sources.tfds import tfds_source
+from jaxmoust.runtime.paths import MAX_RATIO, SMALL_BYTES, check_plain
 
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_CLASSES = (
@@ -48,18 +51,25 @@ def digits(split: str) -> Source:
 def read_idx(path: Path) -> np.ndarray:
     """Reads an IDX file of unsigned bytes, gzipped or not: uint8 of the shape it announces.
 
+    Of a packed file no more is unpacked than its header announces, and that is compared with its size before.
+
     Raises: ValueError: another kind of file, or one whose length does not fit its header.
     Source: the format of the MNIST distribution (LeCun): 0, 0, type, rank, big-endian int32 sizes, data.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+        size = check_plain(path).st_size
+        most = max(MAX_RATIO * size, SMALL_BYTES) if path.suffix == ".gz" else size
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            head = file.read(4)
+            rank = head[3] if head[:3] == b"\x00\x00\x08" and len(head) > 3 else 0
+            shape = tuple(int(n) for n in np.frombuffer(file.read(4 * rank), ">i4"))
+            length = math.prod(shape)
+            data = file.read(length + 1) if 0 <= length <= most else b""
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"Got an unreadable file, {path}: {error}. Fetch it again.") from error
-    rank = data[3] if data[:3] == b"\x00\x00\x08" and len(data) > 3 else 0
-    shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * rank], ">i4")) if rank else ()
-    if not rank or len(data) != 4 + 4 * rank + int(np.prod(shape, dtype=np.int64)):
-        raise ValueError(f"Got {len(data)} bytes that are no whole IDX file of unsigned bytes, {path}: fetch it again.")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    if not rank or len(shape) != rank or min(shape) < 0 or len(data) != length:
+        raise ValueError(f"Got {size} bytes that are no whole IDX file of unsigned bytes, {path}: fetch it again.")
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def fashion_mnist(split: str, path: str = "") -> Source:

@@ -20,6 +20,7 @@ from jaxmoust.data.sources.class_list import read_class_list
 from jaxmoust.data.sources.labels import Labelled, by_folder, by_table
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic.store import SyntheticSpec, finish, missing_shards, shard_range, write_shard
+from jaxmoust.runtime.paths import read_text
 
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 1 << 28  # decoded; a shard is held in memory
@@ -129,9 +130,8 @@ def _open_files(origin: str | os.PathLike, split: str, table: str, classes: str)
 
 def _table_text(members: Members, table: str) -> str:
     try:
-        data = members.read(table) if table in members.names else Path(table).expanduser().read_bytes()
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return members.read(table).decode() if table in members.names else read_text(Path(table).expanduser())
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"Got the table {table}, which cannot be read ({error}), allowed is a CSV file in UTF-8, on the disk or in "
             f"{members.path}: correct the path."
