@@ -73,24 +73,27 @@ def sweep(folder: str | os.PathLike, name: str = "*") -> None:
         path.unlink(missing_ok=True)
 
 
-def check_plain(path: str | os.PathLike, status: os.stat_result | None = None) -> os.stat_result:
+def check_plain(
+    path: str | os.PathLike, status: os.stat_result | None = None, most_bytes: float = math.inf
+) -> os.stat_result:
     """Gives the state of a plain file; opening anything else may hang, never end, or do something.
 
-    Args: status: what the file system says of it, where that has been asked.
-    Raises: OSError: nothing there. ValueError: a pipe, a device, a socket or a folder.
+    Args: status: what the file system says of it, where that has been asked. most_bytes: the size that is allowed.
+    Raises: OSError: nothing there. ValueError: a pipe, a device, a socket or a folder, or a larger file.
     """
     status = status or os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
-        raise ValueError(f"Got {os.fspath(path)}, which is {kind}, allowed is a plain file: give or put one there.")
+        raise ValueError(f"Got {os.fspath(path)}, which is {kind}, allowed is a plain file: remove or replace it.")
+    if status.st_size > most_bytes:
+        size = f"{status.st_size:,} bytes"
+        raise ValueError(f"Got {os.fspath(path)} of {size}, allowed are {most_bytes:,}: give or put a smaller one.")
     return status
 
 
 def read_bytes(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> bytes:
-    """Reads a plain file whole. Raises: OSError: nothing there. ValueError: no plain file, or a larger one."""
-    size = check_plain(path).st_size
-    if size > most_bytes:
-        raise ValueError(f"Got {os.fspath(path)} of {size:,} bytes, allowed are {most_bytes:,}: give a smaller one.")
+    """Reads a plain file whole; errors as `check_plain`."""
+    size = check_plain(path, most_bytes=most_bytes).st_size
     with open(path, "rb", buffering=0) as file:
         data = file.read(size + 1)  # one more than there is: at the end of the file in one call
     if len(data) != size:
@@ -99,8 +102,11 @@ def read_bytes(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> str:
-    """Reads a text in UTF-8; errors as `read_bytes`. Raises: ValueError: other bytes, too (a UnicodeDecodeError)."""
-    return read_bytes(path, most_bytes).decode()
+    """Reads a text in UTF-8; errors as `check_plain`. Raises: ValueError: bytes that are no text, too."""
+    text = read_bytes(path, most_bytes).decode()
+    if "\0" in text:
+        raise ValueError(f"Got {os.fspath(path)} with bytes of zero, allowed is a text in UTF-8: write it again.")
+    return text
 
 
 def read_json(path: str | os.PathLike) -> Any | None:
@@ -166,4 +172,3 @@ def _check_size(file: IO[bytes], size: int) -> None:
     shape, _, dtype = (np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0)(file)
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize != size - file.tell():
         raise ValueError(f"it announces {shape} of {dtype} and holds {size - file.tell():,} bytes")
-

@@ -40,13 +40,17 @@ def test_prompts_are_read_from_files(tmp_path):
         ({"template": "a {0}"}, "each with one {}"),
         ({"templates_file": "absent.txt"}, "cannot be read"),
         ({"template": "a {}", "words_file": "WORDS"}, r"\['horse'\], which are no classes"),
-        ({"captions_file": "WORDS"}, "without any for"),
+        ({"captions_file": "WORDS"}, r"captions of \['horse'\] that are no lists of texts"),
+        ({"captions_file": "OTHER"}, "without any for"),
+        ({"template": "a {}", "words_file": "NUMBERS"}, r"words for \['cat'\] that are no texts"),
         ({"captions_file": "LIST"}, "holds a list"),
-        ({"captions_file": "BROKEN"}, "is no JSON"),
+        ({"captions_file": "BROKEN"}, "not JSON at line 1"),
+        ({"captions_file": "DEEP"}, "nested too deep"),
     ],
 )
 def test_prompts_that_cannot_be_made_are_refused(tmp_path, ask, said):
-    contents = {"WORDS": '{"horse": "pony"}', "LIST": "[1]", "BROKEN": "{"}
+    contents = {"WORDS": '{"horse": "pony"}', "LIST": "[1]", "BROKEN": "{", "DEEP": "[" * 10**5}
+    contents |= {"OTHER": '{"horse": ["pony"]}', "NUMBERS": '{"cat": 1}'}
     for name, text in contents.items():
         (tmp_path / name).write_text(text)
     ask = {k: str(tmp_path / v) if v in contents else v for k, v in ask.items()}

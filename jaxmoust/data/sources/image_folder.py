@@ -123,11 +123,9 @@ def _image_files(root: Path, inside: str) -> _Listing:
         for entry in entries:
             if is_image(entry.name) and not entry.name.startswith("."):
                 try:
-                    row = stat_row(check_plain(entry.path, entry.stat()))
+                    row = stat_row(check_plain(entry.path, entry.stat(), MAX_FILE_BYTES))
                 except OSError as error:  # a link to nothing
                     raise ValueError(f"Got an unreadable image, {entry.path}: {error}. Remove it.") from error
-                if row[0] > MAX_FILE_BYTES:
-                    raise ValueError(f"Got {entry.path} of {row[0]:,} bytes, allowed are {MAX_FILE_BYTES:,}: remove it.")
                 files.append((prefix + entry.name, row))
     if not files:
         suffixes = ", ".join(SUFFIXES)

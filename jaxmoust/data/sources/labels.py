@@ -165,8 +165,8 @@ def _rows(table: str, where: str) -> "pd.DataFrame":
     columns = rows.iloc[0].tolist()
     if sorted(columns) not in (["file", "label"], ["file", "label", "prompt"]):
         raise ValueError(
-            f"Got a table for {where} with the columns {columns}, allowed are file, label and prompt (which may be "
-            f"left out), named in the first line: correct them."
+            f"Got a table for {where} with the columns {columns!r:.200}, allowed are file, label and prompt (which may "
+            f"be left out), named in the first line: correct them."
         )
     rows = rows.set_axis(columns, axis=1).set_axis(rows.index + 1)[1:]
     rows = rows[(rows != "").any(axis=1)]

@@ -1,0 +1,50 @@
+"""Files of a user: plain and no larger than expected, or refused in a sentence before they are opened."""
+
+import hostile
+import numpy as np
+import pytest
+
+from jaxmoust.runtime.paths import check_plain, read_bytes, read_json, read_npz, read_text
+
+
+@pytest.mark.parametrize("kind", hostile.SPECIAL[:-1], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("read", [check_plain, read_bytes, read_text, read_json, read_npz])
+def test_what_is_no_plain_file_is_refused_for_what_it_is(tmp_path, kind, read):
+    what = {"fifo": "a named pipe", "zeros": "a device", "unix_socket": "a socket", "folder": "a folder"}
+    with pytest.raises(ValueError, match=rf"{kind.__name__}, which is {what[kind.__name__]}, allowed is a plain file"):
+        read(kind(tmp_path / kind.__name__))
+
+
+def test_a_file_is_read_up_to_the_size_that_is_allowed(tmp_path):
+    (tmp_path / "text").write_text("été")
+    assert read_text(tmp_path / "text", 5) == "été"
+    with pytest.raises(ValueError, match="text of 5 bytes, allowed are 4"):
+        read_text(tmp_path / "text", 4)
+    with pytest.raises(ValueError, match=r"of 68,719,476,736 bytes, allowed are 134,217,728"):
+        read_bytes(hostile.sparse(tmp_path / "sparse"))
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "none")
+
+
+@pytest.mark.parametrize("kind", hostile.JSONS, ids=lambda kind: kind.__name__)
+def test_json_that_is_damaged_is_refused_with_its_file(tmp_path, kind):
+    with pytest.raises(ValueError, match=rf"^\S*{kind.__name__} (is damaged|cannot be read)"):
+        read_json(kind(tmp_path / kind.__name__))
+
+
+def test_json_of_no_file_is_none(tmp_path):
+    (tmp_path / "file").write_text("1")
+    assert read_json(tmp_path / "none") is None and read_json(tmp_path / "file" / "none") is None
+    assert read_json(tmp_path / "file") == 1
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_are_read_as_they_were_saved(tmp_path, save):
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b/c": np.zeros((0, 4), np.uint8), "n": np.float32(2)}
+    save(tmp_path / "x.npz", **arrays)
+    read = read_npz(tmp_path / "x.npz")
+    assert read.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+    assert read_npz(tmp_path / "x.npz", ("a", "z")).keys() == {"a"}
