@@ -11,12 +11,14 @@ import contextlib
 import errno
 import os
 import socket
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+_LOOK_AGAIN_SECS = 0.05
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -58,6 +60,17 @@ def lease(path: str | os.PathLike) -> Iterator[bool]:
     finally:
         path.unlink(missing_ok=True)  # before the lock goes: see `sign`
         lock.release()
+
+
+@contextlib.contextmanager
+def alone(path: str | os.PathLike) -> Iterator[None]:
+    """Has the right that a file stands for while a block lasts; waits as long as somebody else has it. See `lease`."""
+    while True:
+        with lease(path) as ours:
+            if ours:
+                yield
+                return
+        time.sleep(_LOOK_AGAIN_SECS)
 
 
 def holder(path: str | os.PathLike) -> str:

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaxmoust.runtime.lock import holder, lease
+from jaxmoust.runtime.lock import alone, holder, lease
 
 
 def test_lease_is_given_once_and_again_when_it_is_free(tmp_path):
@@ -76,3 +78,19 @@ def test_lease_on_a_disk_without_locks_is_given_with_a_warning(tmp_path, monkeyp
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.warns(UserWarning, match="has no locks .* one process at a time"), lease(tmp_path / "l") as held:
         assert held
+
+
+def test_alone_waits_for_its_turn_and_leaves_nothing(tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+
+    def count(_):
+        for _ in range(5):
+            with alone(tmp_path / ".lock"):
+                value = int(counter.read_text())
+                time.sleep(0.001)
+                counter.write_text(str(value + 1))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(count, range(4)))
+    assert counter.read_text() == "20" and list(tmp_path.iterdir()) == [counter]

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.runtime.lock import alone
 from jaxmoust.runtime.paths import replacing, sweep
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def open_map(
     size = (len(source), *shape)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with alone(path.with_name(f".{path.name}.lock")):
             if not path.exists():  # else another process has made it by now
                 sweep(path.parent, path.name)
                 _write(path, size, make, num_threads)

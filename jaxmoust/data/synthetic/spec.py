@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+MOST_IMAGES = 10**8  # more than a day of writing at a thousand a second; labels and indices of all are held at once
+
 
 @dataclass(frozen=True)
 class SyntheticSpec:
@@ -62,7 +64,7 @@ class SyntheticSpec:
             ("name", re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "lower case letters, digits and _, a letter first"),
             ("class_names", names and len(set(names)) == len(names), "one unique name for each class"),
             ("shape", self.shape[2:] in ((1,), (3,)) and min(self.shape) > 0, "(height, width, 1 or 3)"),
-            ("num_images", self.num_images >= 1, "1 and up"),
+            ("num_images", 1 <= self.num_images <= MOST_IMAGES, f"1 to {MOST_IMAGES:,}"),
             ("shard_images", self.shard_images >= 1, "1 and up"),
             ("seed", -(2**63) <= self.seed < 2**63, "a 64-bit integer"),
             (

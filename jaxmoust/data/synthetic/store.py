@@ -20,13 +20,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import encode_png
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
+from jaxmoust.runtime.lock import alone
 from jaxmoust.runtime.paths import atomic_write, read_json, replacing, sweep
 
 _SPLIT = "train"
@@ -162,17 +162,16 @@ def is_whole(path: str | os.PathLike) -> bool:
     """
     folder = Path(path)
     try:
-        spec, digests = _read_spec(folder), _read_provenance(folder).get("files", {})
+        _refuse_damaged(folder, _read_spec(folder))
     except (ValueError, OSError):
         return False
-    others = set(digests) - {_shard_path(folder, spec, s).name for s in range(spec.num_shards)}
-    return not _shard_faults(folder, spec) and all(_digest(folder / name) == digests[name] for name in others)
+    return True
 
 
 def open_synthetic(path: str | os.PathLike) -> Source:
-    """Opens a finished synthetic set; every shard is checked for its length.
+    """Opens a finished synthetic set, every file of which is as it was when it was finished; see `is_whole`.
 
-    Raises: ValueError: not a finished set, or shards missing or damaged (named).
+    Raises: ValueError: not a finished set, or files missing or damaged (named).
     """
     import tensorflow_datasets as tfds
 
@@ -184,11 +183,14 @@ def open_synthetic(path: str | os.PathLike) -> Source:
                 f"running the same job again, or correct the path."
             )
     spec = _read_spec(folder)
-    _refuse_faults(folder, spec, read_all=False)
-    builder = tfds.builder_from_directory(str(folder))
-    names = tuple(builder.info.features["label"].names)
-    shape = tuple(builder.info.features["image"].shape)
-    images = TfdsRecords(builder, _SPLIT, "image")
+    _refuse_damaged(folder, spec)
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+        names = tuple(builder.info.features["label"].names)
+        shape = tuple(builder.info.features["image"].shape)
+        images = TfdsRecords(builder, _SPLIT, "image")
+    except Exception as error:  # whatever a damaged file, of which no digest was recorded, makes TFDS's parsers do
+        raise ValueError(f"Got {folder}, whose TFDS files cannot be read ({error}): write the set again.") from error
     if names != spec.class_names or shape != spec.shape or len(images) != spec.num_images:
         raise ValueError(
             f"Got {folder}, whose features.json or {_INFO_FILE} ({len(images)} images of {shape} in "
@@ -222,14 +224,10 @@ def _shard_path(folder: Path, spec: SyntheticSpec, shard: int) -> Path:
     return folder / f"{spec.name}-{_SPLIT}.array_record-{shard:05d}-of-{spec.num_shards:05d}"
 
 
-def _shard_faults(folder: Path, spec: SyntheticSpec, read_all: bool = True) -> dict[int, str]:
-    """Says what is wrong with the shards that are not there whole, by their numbers.
-
-    Args:
-        read_all: compare digests, where they are recorded; else footers and the numbers of images only.
-    """
+def _shard_faults(folder: Path, spec: SyntheticSpec) -> dict[int, str]:
+    """Says what is wrong with the shards that are not there whole, by their numbers: by their digests when finished."""
     try:
-        digests = _read_provenance(folder).get("files", {}) if read_all else {}
+        digests = _read_provenance(folder).get("files", {})
     except (ValueError, OSError):  # not finished, or damaged: it is written again when the shards are whole
         digests = {}
     faults = {}
@@ -246,11 +244,23 @@ def _shard_faults(folder: Path, spec: SyntheticSpec, read_all: bool = True) -> d
     return faults
 
 
-def _refuse_faults(folder: Path, spec: SyntheticSpec, read_all: bool = True) -> None:
-    if faults := _shard_faults(folder, spec, read_all):
+def _refuse_faults(folder: Path, spec: SyntheticSpec) -> None:
+    """Refuses a set whose shards are not all there whole."""
+    if faults := _shard_faults(folder, spec):
         raise ValueError(
             f"Got {folder} with {len(faults)} of {spec.num_shards} shards not there whole ({listed(faults.values())}), "
             f"allowed is none: run the job that wrote the set again, it fills in exactly these."
+        )
+
+
+def _refuse_damaged(folder: Path, spec: SyntheticSpec) -> None:
+    """Refuses a finished set that has a file, a shard or another, which is not as it was."""
+    _refuse_faults(folder, spec)
+    digests = _read_provenance(folder).get("files", {})
+    if damaged := sorted(name for name, digest in digests.items() if _digest(folder / name) != digest):
+        raise ValueError(
+            f"Got {folder}, whose {listed(damaged)} is missing or damaged, allowed is a set as it was finished: run "
+            f"the job that wrote the set again, it mends exactly that."
         )
 
 
@@ -316,7 +326,7 @@ def _record_again(folder: Path, shard: Path) -> None:
     """Takes a shard that was mended into the record of a finished set, should its bytes be others than before."""
     if not (folder / PROVENANCE_FILE).is_file():
         return
-    with FileLock(folder / f".{PROVENANCE_FILE}.lock"):
+    with alone(folder / f".{PROVENANCE_FILE}.lock"):
         try:
             provenance = _read_provenance(folder)
         except ValueError:  # damaged: written again when the set is finished
@@ -343,5 +353,5 @@ def _read_provenance(folder: Path) -> dict[str, Any]:
 def _read_spec(folder: Path) -> SyntheticSpec:
     try:
         return SyntheticSpec(**_read_provenance(folder)["spec"])
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"{folder / PROVENANCE_FILE} describes no synthetic set ({error}): write it again.") from error

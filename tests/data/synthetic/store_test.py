@@ -237,7 +237,7 @@ def finished_folder(tmp_path_factory):
 
 
 def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".lock"}
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @settings(max_examples=60, deadline=None)
@@ -248,10 +248,12 @@ def test_a_file_of_a_finished_set_that_is_damaged_is_noticed_and_the_same_work_m
     spoil = data.draw(st.sampled_from([truncate, empty, os.unlink, flip]))
     spoil(*[file, data.draw(st.floats(0, 1, exclude_max=True))][: 1 + (spoil is flip)])
     assert is_set(finished_folder)
-    assert not is_whole(finished_folder) or (
-        # a bit of JSON that says the same: the case of an escaped digit, a space
-        file.suffix == ".json" and json.loads(file.read_text()) == json.loads(before[file.name])
-    )
+    if not (file.suffix == ".json" and is_whole(finished_folder)):  # not: the case of an escaped digit, a space
+        assert not is_whole(finished_folder)
+        with pytest.raises(ValueError, match=r"(?s)(Got |provenance\.json).*(run|finish|write|wrote) "):
+            open_synthetic(finished_folder)
+    elif file.exists():
+        assert json.loads(file.read_text()) == json.loads(before[file.name])
     write_all(finished_folder)
     finish(finished_folder, SPEC, {"jax": "0.10"})
     assert is_whole(finished_folder) and contents(finished_folder) == before
@@ -263,14 +265,13 @@ def test_a_shard_that_is_mended_with_other_bytes_belongs_to_the_set(folder):
     assert missing_shards(folder, SPEC) == (1,)
     write_shard(folder, SPEC, 1, 255 - shard_images(1))
     assert missing_shards(folder, SPEC) == () and is_whole(folder)
+    assert not list(folder.glob(".*"))
     flip(shard_file(folder, 1))
     assert missing_shards(folder, SPEC) == (1,)
 
 
 def test_a_set_without_recorded_digests_opens_and_is_whole_as_before(folder):
-    provenance = json.loads((folder / "provenance.json").read_text())
-    old = {name: provenance[name] for name in ("generator", "spec", "versions")}
-    (folder / "provenance.json").write_text(json.dumps(old))
+    forget_digests(folder)
     np.testing.assert_array_equal(open_synthetic(folder).images(range(11)), IMAGES)
     assert is_whole(folder) and missing_shards(folder, SPEC) == ()
     truncate(shard_file(folder, 2))
@@ -296,7 +297,14 @@ def test_a_folder_that_holds_no_finished_set_is_not_whole(tmp_path):
     assert is_set(tmp_path) and not is_whole(tmp_path)
 
 
+def forget_digests(folder):
+    """Leaves a set as it was before digests were recorded."""
+    provenance = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps({n: provenance[n] for n in ("generator", "spec", "versions")}))
+
+
 def test_open_synthetic_names_the_set_of_a_damaged_record_when_it_is_read(folder):
+    forget_digests(folder)
     file = shard_file(folder, 0)
     data = bytearray(file.read_bytes())
     place = data.index(b"abc123")
@@ -304,6 +312,36 @@ def test_open_synthetic_names_the_set_of_a_damaged_record_when_it_is_read(folder
     file.write_bytes(data)
     with pytest.raises(ValueError, match=r"unreadable record, number \d of small_set"):
         open_synthetic(folder).images(range(4))
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"splits": 3}', "[" * 10**5])
+def test_open_synthetic_says_which_set_has_files_that_tfds_cannot_read(folder, name, text):
+    forget_digests(folder)
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=r"(?s)Got .*TFDS files cannot be read .*write the set again"):
+        open_synthetic(folder)
+
+
+@pytest.mark.parametrize("what", [b"a cat", b"abc123", b"\x07"])
+def test_open_synthetic_notices_a_bit_of_what_an_image_was_made_of(folder, what):
+    """A prompt, a generator, a seed: none of them is a pixel, and all of them belong to the set."""
+    file = shard_file(folder, 1)
+    data = bytearray(file.read_bytes())
+    data[data.rindex(what)] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"array_record-00001-of-00003 is damaged.*run the job that wrote the set"):
+        open_synthetic(folder)
+
+
+@pytest.mark.parametrize("name", ["label.labels.txt", "spec.json", "dataset_info.json", "features.json"])
+def test_open_synthetic_names_another_file_that_is_damaged_or_lost(folder, name):
+    for spoil in (lambda file: flip(file, 0.3), os.unlink) if name != "dataset_info.json" else (flip,):
+        spoil(folder / name)
+        with pytest.raises(ValueError, match=rf"whose {name} is missing or damaged.*run the job that wrote the set"):
+            open_synthetic(folder)
+        finish(folder, SPEC, {"jax": "0.10"})
+        assert is_whole(folder)
 
 
 def test_open_synthetic_digest_follows_the_images(folder, tmp_path_factory):
@@ -389,7 +427,8 @@ def test_synthetic_spec_of_numpy_numbers_is_that_of_pythons():
         ({"class_names": ()}, "class_names"),
         ({"shape": (4, 5)}, "shape"),
         ({"shape": (4, 5, 2)}, "shape"),
-        ({"num_images": 0}, "num_images=0, allowed is 1 and up"),
+        ({"num_images": 0}, "num_images=0, allowed is 1 to 100,000,000"),
+        ({"num_images": 2**31}, "num_images=2147483648"),
         ({"shard_images": 0}, "shard_images=0"),
         ({"seed": 2**63}, "64-bit"),
         ({"prompts": ("a",)}, "one prompt for each of the 3 classes"),
