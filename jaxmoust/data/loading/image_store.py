@@ -16,7 +16,7 @@ import grain
 import numpy as np
 
 from jaxmoust.data.checks import check_choice
-from jaxmoust.data.loading.memmap import fill, open_map
+from jaxmoust.data.loading.memmap import Map, fill, open_map
 from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
 from jaxmoust.data.samplers.base import draw_rng
 from jaxmoust.data.source import Source
@@ -56,7 +56,7 @@ class Images:
     sources: tuple[Source, ...]
     transform: Transform
     shape: Shape
-    arrays: tuple[np.ndarray | None, ...]
+    arrays: tuple[np.ndarray | Map | None, ...]
     num_threads: int = 0
     mapped: bool = False
     _threads: ThreadPoolExecutor | None = field(init=False, repr=False)
@@ -156,7 +156,7 @@ def open_images(
     threads = max(_MIN_THREADS, os.cpu_count() or 1) if num_threads is None else num_threads
     is_random = isinstance(transform, grain.transforms.RandomMap)
     kept = _AsItIs() if is_random else transform
-    arrays = [_as_it_is(source, kept) for source in sources]
+    arrays: list[np.ndarray | Map | None] = [_as_it_is(source, kept) for source in sources]
     missing = {s: sources[s].shape if is_random else shape for s, array in enumerate(arrays) if array is None}
     shapes = {s: size for s, size in missing.items() if size is not None}
     if decoded == "auto":
@@ -175,8 +175,9 @@ def open_images(
         if decoded == "map":
             arrays[s] = open_map(sources[s], kept, size, make, Path(map_dir), threads)
         else:
-            images = arrays[s] = np.empty((len(sources[s]), *size), np.uint8)
+            images = np.empty((len(sources[s]), *size), np.uint8)
             fill(images, make, threads)
+            arrays[s] = images
     reads = is_random or any(array is None for array in arrays)
     mapped = decoded == "map" and bool(shapes)
     return Images(tuple(sources), transform, shape, tuple(arrays), threads if reads else 0, mapped)

@@ -1,6 +1,8 @@
 """Maps of decoded images: made once, whole or not at all, and never taken for another data set's."""
 
+import dataclasses
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -12,6 +14,8 @@ from pathlib import Path
 import grain
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxmoust.data.loading import memmap
 from jaxmoust.data.loading.memmap import map_path, open_map
@@ -33,16 +37,23 @@ def make_map(folder, source=None, transform=TRANSFORM, shape=SHAPE, make=None):
 
 
 def names(folder):
-    """What lies in a folder, but for the locks."""
-    return sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".lock")
+    """What lies in a folder."""
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def everything(images):
+    """All images of a map, through its check."""
+    return images.take(np.arange(len(images)))
 
 
 def test_map_holds_the_transformed_images_and_nothing_else_lies_beside_it(tmp_path):
     source = make_source()
     images = make_map(tmp_path / "maps", source)
-    np.testing.assert_array_equal(images, [TRANSFORM.map(source.read(i)) for i in range(40)])
-    assert not images.flags.writeable and type(images) is np.ndarray
+    np.testing.assert_array_equal(everything(images), [TRANSFORM.map(source.read(i)) for i in range(40)])
+    np.testing.assert_array_equal(images[7], TRANSFORM.map(source.read(7)))
+    assert not images.images.flags.writeable
     assert names(tmp_path / "maps") == [map_path(source, TRANSFORM, SHAPE, tmp_path).name]
+    np.testing.assert_array_equal(np.load(images.path), everything(images))  # a plain .npy file
 
 
 def test_map_is_made_once(tmp_path):
@@ -81,7 +92,7 @@ def make(i):
     print("made", flush=True)
     return t.TRANSFORM.map(source.read(i))
 images = t.make_map(sys.argv[2], source, make=make)
-print("sum", int(images.sum()), flush=True)
+print("sum", int(t.everything(images).sum()), flush=True)
 """
 
 
@@ -100,7 +111,7 @@ def test_map_of_a_killed_maker_is_not_there_and_the_next_maker_makes_it_whole(tm
     source = make_source()
     assert not map_path(source, TRANSFORM, SHAPE, tmp_path).exists()
     images = make_map(tmp_path, source)
-    np.testing.assert_array_equal(images, [TRANSFORM.map(source.read(i)) for i in range(40)])
+    np.testing.assert_array_equal(everything(images), [TRANSFORM.map(source.read(i)) for i in range(40)])
     assert len(names(tmp_path)) == 1  # what the killed one left was written over
 
 
@@ -187,6 +198,63 @@ def test_map_refuses_a_damaged_file(tmp_path, damage):
         path.write_bytes({"short": path.read_bytes()[:-1], "junk": b"junk" * 99, "empty": b""}[damage])
     with pytest.raises(ValueError, match=r"is no map of.*[Dd]elete it"):
         make_map(tmp_path, source)
+
+
+@pytest.fixture(scope="module")
+def whole_map(tmp_path_factory):
+    """A map of 200 images in 13 blocks, and its bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memmap, "_BLOCK_BYTES", 16 * 16)
+        source, folder = make_source(200), tmp_path_factory.mktemp("map")
+        images = make_map(folder, source)
+        yield source, folder, images.path, images.path.read_bytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 4000), st.integers(0, 7), st.sampled_from(["flip", "cut", "empty", "zeros"]))
+def test_map_that_is_damaged_anywhere_is_mended_or_refused(whole_map, place, bit, kind):
+    """Never other pixels, and never a file that stays damaged without a word."""
+    source, folder, path, before = whole_map
+    place, data = place % len(before), bytearray(before)
+    if kind == "flip":
+        data[place] ^= 1 << bit
+    elif kind == "zeros":
+        data[place : place + 50] = bytes(len(data[place : place + 50]))
+    path.write_bytes({"cut": data[:place], "empty": b""}.get(kind, data))
+    expected = np.stack([TRANSFORM.map(source.read(i)) for i in range(200)])
+    try:
+        images = make_map(folder, source)
+        np.testing.assert_array_equal(everything(images), expected)
+        np.testing.assert_array_equal(np.load(path), expected)
+        assert path.read_bytes() == before
+    except ValueError as error:
+        assert re.search("[Dd]elete it; it is made again", str(error))
+        assert kind in ("cut", "empty") or place + 50 > len(before) - 13 * 16 or place < 128  # header or digests
+        path.unlink()
+        np.testing.assert_array_equal(everything(make_map(folder, source)), expected)
+
+
+def test_map_compares_a_block_when_it_is_first_touched_and_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(memmap, "_BLOCK_BYTES", 16)
+    monkeypatch.setattr(memmap, "_NUM_CHECKED", 1)
+    source = make_source()
+    images, hashed = make_map(tmp_path, source), []
+    monkeypatch.setattr(memmap, "_sum", lambda part, of=memmap._sum: hashed.append(len(part)) or of(part))
+    images.take(np.array([5, 7, 5]))
+    assert hashed == [1, 1]
+    images.take(np.array([7, 8]))
+    assert hashed == [1, 1, 1]
+
+
+def test_map_that_can_neither_be_believed_nor_made_again_is_refused(tmp_path):
+    source = make_source()
+    images = make_map(tmp_path, source)
+    with images.path.open("r+b") as file:
+        file.seek(128 + 16 * 3)
+        file.write(b"x" * 16)
+    broken = dataclasses.replace(images, make=lambda i: np.zeros(SHAPE, np.uint8))
+    with pytest.raises(ValueError, match=r"images 0 to \d+ are neither .* Delete it; it is made again"):
+        everything(broken)
 
 
 def test_map_refuses_a_transform_that_does_not_say_what_it_does(tmp_path):
