@@ -47,6 +47,14 @@ _HIDDEN = ("parent", "name", "num_classes", "axis_name", "out_channels", "augmen
 SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}
 DATA: Schema = fields(real_data)
 EVAL: Schema = {"batch_size": Field(256, int, "images evaluated at once, over all devices")}
+KEEP: Schema = {
+    "keep": Field(
+        "ranks",
+        Literal["ranks", "probabilities"],
+        "what is kept of each test image: the rank and the loss of its class; or also the probability of every class, "
+        "2 bytes each, of which AUROC and AUPRC are computed",
+    )
+}
 MODEL = Choice(CLASSIFIER_MODELS, skip=_HIDDEN, shared=_DTYPE)
 AUGMENT: Schema = fields(Augment)
 OPTIM: Schema = fields(Recipe, skip=("batch_size", "num_steps"))
@@ -63,10 +71,10 @@ CLASSIFIER: Schema = {
     "sampler": SAMPLER,
     "model": MODEL,
     "augment": AUGMENT,
-    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment")),
+    "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment", "keep")),
     "optim": OPTIM,
     "train": TRAIN,
-    "eval": EVAL,
+    "eval": {**EVAL, **KEEP},
 }
 GENERATOR: Schema = {
     **SEED,

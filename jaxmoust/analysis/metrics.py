@@ -114,8 +114,12 @@ class Answers:
 
 
 def measure(answers: Answers) -> dict[str, float]:
-    """Every metric that the answers allow, by name, in percent and nats; no Top-5 of five classes or fewer."""
-    return {name: _in_units(name, _value(name, answers)) for name in METRICS if answers.can(name)}
+    """Every metric that the answers allow, by name, in percent and nats; no Top-5 of five classes or fewer.
+
+    One that is not finite is left out, as those of a broken network and the AUROC of a single class are.
+    """
+    found = {name: _in_units(name, _value(name, answers)) for name in METRICS if answers.can(name)}
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def contributions(name: str, answers: ArrayLike | Answers, labels: ArrayLike, num_classes: int) -> Floats:
@@ -164,9 +168,14 @@ def read_contributions(folder: Path, name: str, labels: ArrayLike, num_classes: 
     return contributions(name, np.load(path), labels, num_classes)
 
 
-def by_class(name: str, answers: Answers) -> list[float]:
-    """AUROC or AUPRC of each class against all others, in percent [K]; NaN for a class that has all images or none."""
-    return [100.0 * _OF_CLASS[name](answers, k)[0] for k in range(answers.num_classes)]
+def by_class(name: str, answers: Answers) -> list[float | None]:
+    """AUROC or AUPRC of each class against all others, in percent [K]; None for a class that has all images or none."""
+    return or_none([100.0 * _OF_CLASS[name](answers, k)[0] for k in range(answers.num_classes)])
+
+
+def or_none(values: ArrayLike) -> list[float | None]:
+    """Numbers for a record, which has no NaN: None in its place."""
+    return [float(value) if np.isfinite(value) else None for value in np.asarray(values)]
 
 
 def to_half(probabilities: NDArray) -> NDArray[np.float16]:
@@ -222,7 +231,7 @@ def _calibration_error(answers: Answers) -> Jackknife:
     """Source: Naeini et al. 2015, AAAI; bins as Guo et al. 2017 (1706.04599), Eq. 3: (b / B, (b + 1) / B]."""
     confidence = answers.kept("confidence").astype(np.float64)
     excess = (answers.predicted == answers.labels) - confidence
-    bins = np.clip(np.ceil(confidence * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    bins = np.clip(np.ceil(np.nan_to_num(confidence) * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
     total = np.bincount(bins, excess, NUM_BINS)
     value, n = np.abs(total).sum() / len(excess), len(excess)
     changed = np.abs(total[bins] - excess) - np.abs(total[bins])

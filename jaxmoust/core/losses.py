@@ -25,9 +25,16 @@ def cross_entropy(
     return -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
 
 
-def smooth(target: Float[Array, "B K"], amount: Float[Array, " B"]) -> Float[Array, "B K"]:
-    """Gives the share `amount`, in [0, 1), of each target to the uniform distribution: (1 - s) * target + s / K."""
-    return (1 - amount)[:, None] * target + amount[:, None] / target.shape[-1]
+def smooth(
+    target: Float[Array, "B K"], amount: Float[Array, "B 1"] | float, towards: Float[Array, " K"] | None = None
+) -> Float[Array, "B K"]:
+    """Gives a share of each target to a distribution q of the classes: (1 - s) * target + s * q.
+
+    Args:
+        amount: s, in [0, 1), of each row or of all. towards: q; None: the uniform distribution.
+    """
+    mass = amount / target.shape[-1] if towards is None else amount * towards
+    return (1 - amount) * target + mass
 
 
 def label_rank(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Int32[Array, " B"]:

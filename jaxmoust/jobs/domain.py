@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxmoust import build
-from jaxmoust.analysis import accuracy
+from jaxmoust.analysis import accuracy, metrics
 from jaxmoust.analysis import domain_gap as gap
 from jaxmoust.config import Config, Field, fields
 from jaxmoust.core.state import TrainState
@@ -283,7 +283,7 @@ def _gap(kinds: Kinds, logits: Sequence[Logits], ratios: Mapping[str, np.ndarray
         "auc": auc,
         "auc_interval": auc_interval,
         "n": int(rank.size),
-        "per_class": [None if np.isnan(value) else float(value) for value in by_class],
+        "per_class": metrics.or_none(by_class),
         "class_names": class_names,
     }
 

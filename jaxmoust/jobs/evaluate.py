@@ -1,6 +1,7 @@
 """Verb `evaluate`, task `evaluate`: evaluates a trained classifier on a test set
 
-Every test image is counted once, at any batch size and number of devices.
+Every test image is counted once, at any batch size and number of devices. Leaves what `train` leaves of its test
+images.
 
   jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real
 """
@@ -13,7 +14,7 @@ from jaxmoust import build
 from jaxmoust.config import Field
 from jaxmoust.data.source import Source
 from jaxmoust.data.sources.registry import open_source
-from jaxmoust.jobs.parts.classifier import accuracies, check_classes, open_classifier
+from jaxmoust.jobs.parts.classifier import accuracies, check_classes, keeping, open_classifier
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import evaluation_stream
@@ -31,7 +32,7 @@ class Evaluate(Job):
             "classes": Field("", str, "a text file with the classes to use, one a line"),
             "split": Field("test", str, "the part of it"),
         },
-        "eval": build.EVAL,
+        "eval": {**build.EVAL, **build.KEEP},
     }
     refers = ("checkpoint",)
 
@@ -59,6 +60,7 @@ class Evaluate(Job):
     def open(self) -> None:
         """Reads the classifier, and opens the stream."""
         self.classifier = one = open_classifier(self.output, self.test)
+        self.task = keeping(one.task, self.config["eval"]["keep"], self.test)
         self.data = evaluation_stream(self.test, one.shape, self.config, self.machine, *one.held)
 
     def contents(self) -> dict[str, str]:
@@ -68,7 +70,7 @@ class Evaluate(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Evaluates."""
         started, one = time.monotonic(), self.classifier
-        evaluation = one.task.evaluate(self.machine.replicate(one.state), None, self.data, self.machine)
+        evaluation = self.task.evaluate(self.machine.replicate(one.state), None, self.data, self.machine)
         found = accuracies(evaluation, self.test, one.shape, folder, self.machine)
         return {**found, "seconds": time.monotonic() - started}
 

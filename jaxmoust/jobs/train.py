@@ -1,7 +1,9 @@
 """Verb `train`, task `classify`: trains a classifier on real and synthetic images
 
-Leaves checkpoints/, metrics.jsonl, ranks.npy and result.json (top1, top5, n, per class) in --workdir. Real images are
-the source "real" of the pool; a synthetic set goes by the name it was written with.
+Leaves checkpoints/, metrics.jsonl, result.json (Top-1, Top-5 of six classes or more, balanced accuracy, macro-F1, the
+worst class, likelihood, calibration, n, per class), ranks.npy and losses.npy in --workdir; with
+--config.eval.keep=probabilities those, too, and AUROC and AUPRC. Real images are the source "real" of the pool; a
+synthetic set goes by the name it was written with.
 
   jaxmoust train --config=configs/classifier/digits_resnet.py --workdir=runs/real
   jaxmoust train --config=configs/classifier/digits_resnet.py:synthetic=runs/edm_set,share=0.5 --workdir=runs/mixed
@@ -23,7 +25,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import filtered, threshold
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
-from jaxmoust.jobs.parts.classifier import accuracies, make_classifier
+from jaxmoust.jobs.parts.classifier import accuracies, keeping, make_classifier
 from jaxmoust.jobs.parts.inputs import BEST, Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
@@ -62,6 +64,10 @@ class Train(Job):
         self.num_draws = recipe.num_steps * recipe.batch_size
         section, seed = self.config["sampler"], build.order_seed(self.config)
         self.sampler = build.make_sampler(section, self.pool, seed, self.num_draws, self.scores)
+        self.drawn = self.sampler.expected(0, self.num_draws)
+        task = keeping(self.training.task, self.config["eval"]["keep"], self.real.test)
+        self.training = dataclasses.replace(self.training, task=task)
+        self.class_shares = task.class_shares(self.drawn, self.real.base.class_names)
 
     def promise(self) -> dict[str, Any]:
         """What is known of the classifier before it is trained."""
@@ -89,17 +95,17 @@ class Train(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Trains, evaluates, and counts what was drawn."""
         recipe, seed = self.training.recipe, self.config["seed"]
-        given = (self.stream_from, self.eval_data, folder, self.machine, seed, "train", self.start)
+        given = (self.stream_from, self.eval_data, folder, self.machine, seed, "train", self.start, self.class_shares)
         _, evaluation, seconds = run_fit(self.training, *given)
         if self.machine.primary:
             drawn = count_draws(self.sampler, recipe.num_steps, recipe.batch_size)
             atomic_write(folder.path / "draws.json", json.dumps(drawn))
-        expected = self.sampler.expected(0, self.num_draws).sum(1)
+        of_sources = self.drawn.sum(1)
         return {
             **accuracies(evaluation, self.real.test, self.real.shape, folder, self.machine),
             **self.promise(),
             "steps": recipe.num_steps,
-            "share": float(expected[1:].sum() / expected.sum()),
+            "share": float(of_sources[1:].sum() / of_sources.sum()),
             "sampler": repr(self.sampler),
             "seconds": seconds,
         }

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
+from jaxmoust.analysis.metrics import METRICS
 from jaxmoust.report.arms import ArmInfo, ArmSummary, compare, number_of, summarise
 from jaxmoust.report.draw_counts import DrawCounts
 from jaxmoust.report.numbers import MINUS
@@ -22,6 +23,8 @@ COLUMNS = (
     *("experiment", "arm", "seed", "generator", "fine_tuning", "sampler", "n_base", "n_synthetic", "share"),
     *("steps", "top1", "top5", "n_test", "seconds", "device", "commit"),
 )
+# What comes after them in a results.csv, empty where a run kept too little to measure it; rows of before have none.
+METRIC_COLUMNS = tuple(name for name in METRICS if name not in COLUMNS)
 TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit", "baseline")
 
 Cell = str | float | None | tuple[float | None, str]

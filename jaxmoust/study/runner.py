@@ -18,7 +18,7 @@ from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.report import draw_counts, index
 from jaxmoust.report import html as report
 from jaxmoust.report.arms import ArmInfo
-from jaxmoust.report.page import COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
+from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
 from jaxmoust.report.sections import diagnostics
 from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import environment
@@ -31,7 +31,7 @@ NUM_GALLERY_IMAGES = 8
 MOST_NAMED = 20  # folders that one sentence names
 
 # What a row of results.csv takes from a run's result.json.
-RESULT_FIELDS = ("n_base", "n_synthetic", "share", "steps", "top1", "top5", "n", "seconds")
+RESULT_FIELDS = ("n_base", "n_synthetic", "share", "steps", "top1", "n", "seconds")
 
 # What reading a file raises that is missing or damaged.
 DAMAGED = (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -92,7 +92,7 @@ def conduct(
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
     """Writes results.csv: one row for each finished run, in the experiment's order."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, [*COLUMNS, *METRIC_COLUMNS], lineterminator="\n")
     writer.writeheader()
     writer.writerows(row for run in experiment.runs if (row := make_row(experiment, run, store)))
     atomic_write(folder / "results.csv", text.getvalue())
@@ -106,6 +106,10 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
     if lacking := [name for name in RESULT_FIELDS if not isinstance(result.get(name), int | float)]:
         raise BrokenResult(store.folder(run.stage), f"no number for {lacking}", f"one for each of {RESULT_FIELDS}")
     machine = store.environment(run.stage)
+
+    def number(metric: str) -> float | str:
+        return round(result[metric], 6) if metric in result else ""
+
     return {
         "experiment": experiment.name,
         "arm": run.arm.name,
@@ -118,11 +122,12 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
         "share": round(result["share"], 6),
         "steps": result["steps"],
         "top1": round(result["top1"], 6),
-        "top5": round(result["top5"], 6),
+        "top5": number("top5"),
         "n_test": result["n"],
         "seconds": round(result["seconds"], 2),
         "device": machine.get("device", ""),
         "commit": machine.get("commit", ""),
+        **{name: number(name) for name in METRIC_COLUMNS},
     }
 
 

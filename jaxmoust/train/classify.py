@@ -1,6 +1,6 @@
 """The task of naming what an image shows: cross-entropy on real and synthetic images, evaluated exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,16 @@ class Classify:
         lambda_real: what the loss of a real image is multiplied with; the loss is the mean of these products over the
             batch, so 1 and 1 is the plain mean.
         lambda_syn: what the loss of a synthetic image is multiplied with.
+        logit_adjustment: tau. Training adds tau times the logarithm of each class's share of the loss to the logits,
+            which prediction does without, so that rare classes are no longer named too seldom; 0 is off, 1 fits the
+            mean of the classes' accuracies. See `class_shares`. What smoothing takes of a label goes to these shares
+            and not to all classes alike, as what mixup and cutmix blend in does by itself: only so is that fit kept.
+        keep: "probabilities" has an evaluation return those of every image and class, too; "ranks" what is less.
         pretrained: path of a public checkpoint, or of the folder of a run (DIR@best takes its best checkpoint), to
             start from, see `warm_start`; "" starts from nothing. Tasks that differ in it alone are equal: they run
             the same programs.
-    Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0.
+    Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0; a tau below 0.
+    Source: of the adjustment Menon et al. 2021 (2007.07314), Eq. 10.
     """
 
     model: nn.Module
@@ -61,6 +67,8 @@ class Classify:
     synthetic_smoothing: float = 0.0
     lambda_real: float = 1.0
     lambda_syn: float = 1.0
+    logit_adjustment: float = 0.0
+    keep: str = field(default="ranks", compare=False)
     pretrained: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +79,7 @@ class Classify:
         weights = (self.lambda_real, self.lambda_syn)
         fit = all(weight >= 0 for weight in weights) and any(weights)
         require(fit, "method.lambda_real, method.lambda_syn", weights, "numbers from 0, not both 0")
+        require(self.logit_adjustment >= 0, "method.logit_adjustment", self.logit_adjustment, "0 (off) and up")
 
     @property
     def _separates(self) -> bool:
@@ -111,14 +120,38 @@ class Classify:
 
         return start
 
+    def class_shares(self, drawn: np.ndarray, class_names: Sequence[str]) -> np.ndarray | None:
+        """What the loss needs of the draws: each class's share of it, float32 [K]; None without an adjustment.
+
+        Args: drawn: the expected draws of a training by source and class [S, K], whose first source is real. Where
+            the classes' shares change over training, those of all of it count.
+        Raises: ValueError: a class that is never drawn, or whose images weigh nothing: its logarithm is infinite.
+        """
+        if not self.logit_adjustment:
+            return None
+        mass = self.lambda_real * drawn[0] + self.lambda_syn * drawn[1:].sum(axis=0)
+        if never := [name for name, x in zip(class_names, mass, strict=True) if not x > 0]:
+            raise ValueError(
+                f"method.logit_adjustment {self.logit_adjustment:g} with {never} never drawn; allowed where every "
+                "class is. Draw from them, leave them out by data.classes, or set it to 0."
+            )
+        return (mass / mass.sum()).astype(np.float32)
+
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
-        """Weighted mean cross-entropy of the augmented rows; `accuracy` is against the label that weighs most."""
-        image, target, share = self._prepare(batch, keys)
+        """Weighted mean cross-entropy of the augmented rows; `accuracy` is against the label that weighs most.
+
+        Args: frozen: what `class_shares` says.
+        """
+        image, target, share = self._prepare(batch, keys, frozen)
         how: dict[str, Any] = {"train": True, "keys": fold_all(keys, _NETWORK), "mutable": ["batch_stats"]}
         if self._separates and share is not None:
             how |= {"synthetic": share > 0.5, "batch_mean": parallel.mean}
         logits, updates = self.model.apply({"params": params, "batch_stats": stats}, image, **how)
-        loss = losses.cross_entropy(logits, target, self.smoothing)
+        if self.logit_adjustment:
+            adjusted = logits.astype(jnp.float32) + self.logit_adjustment * jnp.log(frozen)
+            loss = losses.cross_entropy(adjusted, losses.smooth(target, self.smoothing, frozen))
+        else:
+            loss = losses.cross_entropy(logits, target, self.smoothing)
         if share is not None:
             loss = loss * (self.lambda_real * (1 - share) + self.lambda_syn * share)
         elif self.lambda_real != 1:
@@ -126,13 +159,15 @@ class Classify:
         accuracy = (logits.argmax(-1) == target.argmax(-1)).mean(dtype=jnp.float32)
         return loss.mean(), ({"accuracy": accuracy}, updates.get("batch_stats", {}))
 
-    def _prepare(self, batch: Batch, keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    def _prepare(
+        self, batch: Batch, keys: jax.Array, class_shares: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Returns augmented images, targets [b, K], and, if it matters, how much of each row is synthetic [b]."""
         image, target = to_unit(batch["image"]), jax.nn.one_hot(batch["label"], self.num_classes)
         if not self._tells_kinds:
             return *self.augment(keys, image, target), None
         synthetic = (batch["source"] > 0).astype(jnp.float32)
-        target = losses.smooth(target, self.synthetic_smoothing * synthetic)
+        target = losses.smooth(target, (self.synthetic_smoothing * synthetic)[:, None], class_shares)
         # Blending is linear in the target, so the kind goes through it as one more column.
         image, target = self.augment(keys, image, jnp.concatenate([target, synthetic[:, None]], axis=1))
         return image, target[:, :-1], target[:, -1]
@@ -145,11 +180,23 @@ class Classify:
         """The pooled features that the head is linear in: float32 [b, F]; arguments as in `logits`."""
         return self._apply(variables, image, method="features")
 
-    def ranks(self, variables: dict, batch: Batch) -> dict[str, jax.Array]:
-        """How many classes are scored above the true one, and the cross-entropy, of each row [b]."""
+    def answers(self, variables: dict, batch: Batch) -> dict[str, jax.Array]:
+        """What is said of each row [b]: the true class's rank and cross-entropy, and the class named with how sure."""
+        return self._answers(batch["label"], self.logits(variables, to_unit(batch["image"])))
+
+    def probabilities(self, variables: dict, batch: Batch) -> dict[str, jax.Array]:
+        """What `answers` says of each row, and the probability of every class [b, K]."""
         logits = self.logits(variables, to_unit(batch["image"]))
-        label = batch["label"]
-        return {"rank": losses.label_rank(logits, label), "loss": losses.cross_entropy(logits, label)}
+        return {**self._answers(batch["label"], logits), "probabilities": jax.nn.softmax(logits.astype(jnp.float32))}
+
+    @staticmethod
+    def _answers(label: jax.Array, logits: jax.Array) -> dict[str, jax.Array]:
+        return {
+            "rank": losses.label_rank(logits, label),
+            "loss": losses.cross_entropy(logits, label),
+            "predicted": logits.argmax(-1),
+            "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(-1),
+        }
 
     def _apply(self, variables: dict, image: jax.Array, method: str | None = None) -> Any:
         collections = {"params": variables["params"], "batch_stats": variables["stats"]}
@@ -160,12 +207,14 @@ class Classify:
 
         Args:
             data: padded batches with image, label, mask and index, as many on every process.
-        Returns: metrics top1, top5 (percent; top5 only for more than five classes) and loss; array `rank` [N]:
-            how many classes were scored above the true one, so that Top-k is the share with rank < k.
+        Returns: metrics top1, top5 (percent; top5 only for more than five classes) and loss; arrays `rank` [N],
+            how many classes were scored above the true one, so that Top-k is the share with rank < k; `loss`,
+            `predicted` and `confidence` [N]; and, if they are to be kept, `probabilities` float32 [N, K].
         """
-        rows = loop.rows_of(Classify.ranks, self, loop.variables_of(state), data, machine)
-        rank = rows["rank"].astype(np.int32)
+        method = Classify.probabilities if self.keep == "probabilities" else Classify.answers
+        rows = loop.rows_of(method, self, loop.variables_of(state), data, machine)
+        rows["rank"] = rank = rows["rank"].astype(np.int32)
         metrics = {"top1": 100.0 * float(np.mean(rank < 1)), "loss": mean_of(rows["loss"])}
         if self.num_classes > 5:
             metrics["top5"] = 100.0 * float(np.mean(rank < 5))
-        return Evaluation(metrics, {"rank": rank})
+        return Evaluation(metrics, rows)

@@ -89,7 +89,14 @@ def test_classes_without_images_and_of_one_image_are_allowed():
     assert contributions("balanced_accuracy", p, labels, 7)[0] == pytest.approx(
         measure(Answers.of_probabilities(p, labels))["balanced_accuracy"]
     )
-    assert np.isnan(metrics.by_class("auroc", Answers.of_probabilities(p, labels))[6])
+    assert metrics.by_class("auroc", Answers.of_probabilities(p, labels))[6] is None
+
+
+def test_broken_answers_have_the_metrics_that_ranks_give():
+    p, labels = said_of(40)
+    p[3] = np.nan
+    found = measure(Answers.of_probabilities(p, labels))
+    assert "top1" in found and not {"nll", "ece"} & set(found)
 
 
 def test_top5_of_five_classes_is_no_metric():

@@ -1,16 +1,97 @@
-"""A classifier that begins as another run of ours: where it starts, and that what the other saw counts as seen."""
+"""What a run keeps of its test images; and one that begins as another, so that what the other saw counts as seen."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from jaxmoust.analysis.metrics import METRICS, read_contributions
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.jobs.parts import classifier
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import BadInput
+from jaxmoust.jobs.train import Train, count_draws
 from jaxmoust.runtime.checkpoint import restore_tree
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.parallel import Machine
+from jaxmoust.train.loop import Evaluation
+
+QUICK = "configs/classifier/digits_resnet.py:quick"
+ADJUSTED = {"data": {"imbalance": "step", "imbalance_ratio": 5.0}, "method": {"logit_adjustment": 1.0}}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run that keeps everything: (its folder, its result)."""
+    work = tmp_path_factory.mktemp("kept") / "run"
+    return work, do(as_config(QUICK, {**ADJUSTED, "eval": {"keep": "probabilities"}}), work).result
+
+
+def test_metrics_of_a_run_are_the_means_of_what_it_keeps(kept):
+    work, result = kept
+    labels = as_job(QUICK).real.test.labels
+    assert np.load(work / "probabilities.npy").dtype == np.float16
+    for name in METRICS:
+        # Probabilities are kept in 11 bits, in which images tie or change their bin.
+        near = {"abs": 0.2} if METRICS[name].needs == "probabilities" else {"rel": 1e-6}
+        assert read_contributions(work, name, labels, 10).mean() == pytest.approx(result[name], **near), name
+    assert np.mean(result["auroc_per_class"]) == pytest.approx(result["auroc"])
+    assert min(result["per_class"]) == pytest.approx(result["worst_class"])
+
+
+def test_evaluation_keeps_what_training_kept(kept, tmp_path):
+    fields = {"checkpoint": str(kept[0]), "eval": {"keep": "probabilities", "batch_size": 52}}
+    found = do(as_config("configs/evaluate.py", fields), tmp_path / "run").result
+    assert {name: found[name] for name in METRICS} == pytest.approx({name: kept[1][name] for name in METRICS}, rel=1e-5)
+    both = (np.load(folder / "probabilities.npy") for folder in (kept[0], tmp_path / "run"))
+    np.testing.assert_allclose(*both, atol=1e-3)  # float16 of roundings by batch size
+
+
+def as_job(config, changes=None):
+    job = Train(as_config(config, changes or {}))
+    job.check()
+    return job
+
+
+def test_classes_are_adjusted_by_what_is_drawn():
+    """Ten rounds of the shuffle: every image as often as any other, as draws.json counts."""
+    job = as_job(QUICK, {**ADJUSTED, "train": {"num_steps": 75, "batch_size": 8}})
+    counts = np.sum(count_draws(job.sampler, 75, 8)["counts"], axis=(0, 1))
+    assert counts.max() == 5 * counts.min() and counts.sum() == 600
+    np.testing.assert_allclose(job.class_shares, counts / 600, rtol=1e-6)
+    balanced = as_job(QUICK, {**ADJUSTED, "sampler": {"name": "class_power", "power": 0.0}})
+    np.testing.assert_allclose(balanced.class_shares, 0.1, rtol=1e-6)
+
+
+def test_probabilities_that_are_too_many_are_refused():
+    class Large(SimpleNamespace):
+        def __len__(self):
+            return 50_000
+
+    task = as_job(QUICK).training.task
+    with pytest.raises(
+        ValueError, match=r"50,000 images and 20,000 classes would take 1.9 GiB a run; .* at most 1 GiB"
+    ):
+        classifier.keeping(task, "probabilities", Large(class_names=range(20_000)))
+    assert classifier.keeping(task, "ranks", Large(class_names=range(20_000))).keep == "ranks"
+
+
+def test_test_set_without_images_of_a_class_has_a_record(tmp_path):
+    """Of three classes, so without Top-5; None stands where a class has no image."""
+    test = SimpleNamespace(labels=np.array([0, 0, 2, 2]), class_names=("a", "b", "c"))
+    p = np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]], np.float32)
+    rank, predicted = np.array([0, 2, 0, 0], np.int32), p.argmax(1)
+    loss = -np.log(p[np.arange(4), test.labels])
+    arrays = {"rank": rank, "loss": loss, "predicted": predicted, "confidence": p.max(1), "probabilities": p}
+    folder = RunFolder.open(tmp_path, {}, {})
+    found = classifier.accuracies(Evaluation({"loss": 0.5}, arrays), test, (8, 8, 1), folder, Machine.local(1))
+    folder.write_result(found)
+    assert found["per_class"] == [50.0, None, 100.0] and "top5" not in found
+    assert (found["balanced_accuracy"], found["worst_class"]) == (75.0, 50.0)
+    assert found["auroc_per_class"][1] is None
 
 
 @pytest.fixture(scope="module")

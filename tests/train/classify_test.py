@@ -85,6 +85,21 @@ def test_evaluation_counts_every_image_once(batch_size, num_devices):
     assert found.metrics["loss"] == pytest.approx(cross_entropy_by_hand(logits, source.labels).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_probabilities_are_those_of_every_image_once(num_devices):
+    source, state = make_source(13), make_state(3)
+    found = evaluate(Classify(Net(3), 3, SHAPE, keep="probabilities"), state, source, 8, num_devices)
+    lean = evaluate(Classify(Net(3), 3, SHAPE), state, source, 8, num_devices)
+    logits = logits_by_hand(state.params, state.stats, source.images(np.arange(13)))
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(found.arrays["probabilities"], expected, rtol=1e-4)  # float32 against float64
+    np.testing.assert_allclose(lean.arrays["confidence"], expected.max(1), rtol=1e-4)
+    for name in ("rank", "loss", "predicted", "confidence"):
+        np.testing.assert_array_equal(found.arrays[name], lean.arrays[name])
+    np.testing.assert_array_equal(lean.arrays["predicted"], expected.argmax(1))
+    assert found.metrics == lean.metrics and "probabilities" not in lean.arrays
+
+
 def test_top5_is_measured_where_it_can_be_wrong():
     few, many = (
         evaluate(Classify(Net(k), k, SHAPE), make_state(k), make_source(13, k), 16, num_devices=1) for k in (5, 6)
@@ -108,13 +123,13 @@ def test_evaluation_judges_the_average_where_there_is_one():
     assert judged.metrics["loss"] != evaluate(task, plain, source, 16, 1).metrics["loss"]
 
 
-def loss_of(task, state, batch):
+def loss_of(task, state, batch, frozen=None):
     """What the task's loss returns for a batch, over four devices."""
     machine = Machine.local(4)
 
     def loss(state, batch):
         keys = jax.random.split(jax.random.key(0), len(batch["label"]))
-        value, (metrics, stats) = task.loss(state.params, state.stats, None, batch, keys)
+        value, (metrics, stats) = task.loss(state.params, state.stats, frozen, batch, keys)
         return parallel.mean({"loss": value, **metrics, "stats": stats})
 
     return machine.parallel(loss, 1)(machine.replicate(state), machine.split(batch))
@@ -187,14 +202,16 @@ SMALL = {"num_classes": 3, "axis_name": parallel.AXIS}
         (WideResNet(depth=10, widen=1, dropout=0.3, **SMALL), {}),
         (ViT(width=8, depth=2, num_heads=2, patch_px=2, dropout=0.2, stochastic_depth=0.5, **SMALL), {}),
         (Net(3), {"lambda_real": 0.5, "lambda_syn": 2.0, "synthetic_smoothing": 0.2}),
+        (Net(3), {"logit_adjustment": 1.0, "synthetic_smoothing": 0.2}),
     ],
-    ids=["resnet", "separate_stats", "wide_resnet", "vit", "weights"],
+    ids=["resnet", "separate_stats", "wide_resnet", "vit", "weights", "adjusted"],
 )
 def test_one_device_trains_as_four(tmp_path, model, options):
     """With synchronised batch norm, whatever a network drops, flips, crops, and two kinds of image."""
     task = Classify(model, 3, SHAPE, Augment(flip=True, crop_px=1), smoothing=0.1, **options)
     source = make_source(48)
-    one, four = (train(tmp_path / str(n), task, source, RECIPE, n)[0] for n in (1, 4))
+    shares = task.class_shares(np.array([[70.0, 20.0, 10.0]]), "abc")
+    one, four = (train(tmp_path / str(n), task, source, RECIPE, n, frozen=shares)[0] for n in (1, 4))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
         # Sums in another order: roundings of 6e-8 on numbers of order 1, carried along for three steps.
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
@@ -227,6 +244,77 @@ def test_synthetic_labels_are_smoothed_before_all_labels_are():
     found = loss_of(Classify(Net(3), 3, SHAPE, smoothing=0.1, synthetic_smoothing=0.2), state, batch)
     real, syn = rows_by_hand(batch, state, 0.1), rows_by_hand(batch, state, 1 - 0.9 * 0.8)
     assert float(found["loss"]) == pytest.approx(np.where(batch["source"] > 0, syn, real).mean(), rel=1e-5)
+
+
+class Table(nn.Module):
+    """Logits that are linear in the pixels: of the points of `population`, a free table."""
+
+    @nn.compact
+    def __call__(self, x, train, keys=None):
+        return nn.Dense(3, use_bias=False)(x.reshape(len(x), -1))
+
+
+# How many images of each of five kinds (rows) are of each of three classes: 77, 30 and 13 of 120.
+POPULATION = np.array([[40, 5, 1], [20, 6, 3], [10, 9, 1], [5, 7, 2], [2, 3, 6]])
+
+
+def population():
+    """All of them as one batch, an image of kind i being white in pixel i; and the pixels of the five kinds."""
+    kind, label = (index.ravel().repeat(POPULATION.ravel()) for index in np.indices(POPULATION.shape))
+    images = (255 * np.eye(5, 16, dtype=np.uint8)).reshape(5, *SHAPE)
+    batch = {"image": images[kind], "label": label.astype(np.int32), "source": np.zeros(len(kind), np.int32)}
+    return jax.tree.map(jnp.asarray, batch), images.reshape(5, 16) / 127.5 - 1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_adjusted_logits_are_best_where_the_classes_mean_accuracy_is(smoothing):
+    """At log p(y|x) / pi(y) the loss of the whole population is stationary, and that ranks classes as balance does."""
+    batch, pixels = population()
+    task = Classify(Table(), 3, SHAPE, smoothing=smoothing, logit_adjustment=1.0)
+    shares = task.class_shares(POPULATION.sum(0)[None], "abc")
+    np.testing.assert_allclose(shares, np.array([77, 30, 13]) / 120, rtol=1e-6)
+    posterior = POPULATION / POPULATION.sum(1, keepdims=True)
+    best = np.log((1 - smoothing) * posterior / shares + smoothing)
+    params = {"Dense_0": {"kernel": np.linalg.lstsq(pixels, best, rcond=None)[0].astype(np.float32)}}
+
+    def loss(params, task, shares):
+        keys = jax.random.split(jax.random.key(0), len(batch["label"]))
+        return task.loss(params, {}, shares, batch, keys)[0]
+
+    slope, plain = (
+        jax.grad(loss)(params, task, jnp.asarray(shares)),
+        jax.grad(loss)(params, Classify(Table(), 3, SHAPE), None),
+    )
+    assert abs(slope["Dense_0"]["kernel"]).max() < 1e-6 < 1e-2 < abs(plain["Dense_0"]["kernel"]).max()  # float32
+    # The balanced accuracy of every way to name a class for each kind; the plain posterior's way has less.
+    every = np.stack(np.meshgrid(*[range(3)] * 5), axis=-1).reshape(-1, 5)
+    recalls = POPULATION / POPULATION.sum(0)
+    balanced = recalls[np.arange(5), every].sum(1) / 3
+    adjusted, likeliest = (recalls[np.arange(5), scores.argmax(1)].sum() / 3 for scores in (best, posterior))
+    assert adjusted == pytest.approx(balanced.max()) and likeliest < balanced.max() - 0.05
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_adjustment_is_a_bias_that_prediction_does_without(tau):
+    state, batch, shares = make_state(3), two_kinds(), jnp.array([0.7, 0.2, 0.1])
+    task = Classify(Net(3), 3, SHAPE, logit_adjustment=tau)
+    found = loss_of(task, state, batch, shares)
+    moved = jax.tree.map(np.copy, state)
+    moved.params["Dense_1"]["bias"] += tau * np.log(shares)
+    assert float(found["loss"]) == pytest.approx(float(loss_of(Classify(Net(3), 3, SHAPE), moved, batch)["loss"]))
+    source = make_source(13)
+    assert evaluate(task, state, source, 8).metrics == evaluate(Classify(Net(3), 3, SHAPE), state, source, 8).metrics
+
+
+def test_class_shares_are_those_of_the_loss():
+    """Of draws [S, K], real ones first, each source by its weight; none is asked for where nothing is adjusted."""
+    drawn = np.array([[90.0, 10.0], [0.0, 30.0], [0.0, 20.0]])
+    assert Classify(Net(2), 2, SHAPE).class_shares(drawn, "ab") is None
+    np.testing.assert_allclose(Classify(Net(2), 2, SHAPE, logit_adjustment=1.0).class_shares(drawn, "ab"), [0.6, 0.4])
+    weighted = Classify(Net(2), 2, SHAPE, logit_adjustment=1.0, lambda_real=0.5, lambda_syn=0.1)
+    np.testing.assert_allclose(weighted.class_shares(drawn, "ab"), [0.45 / 0.55, 0.1 / 0.55], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"with \['b'\] never drawn"):
+        weighted.class_shares(np.array([[90.0, 0.0]]), "ab")
 
 
 def test_mixed_images_weigh_as_their_labels_do():

@@ -1,12 +1,13 @@
 """Classifiers as other jobs see them: built, evaluated, opened again, and asked what they have learnt from."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jaxmoust import build
-from jaxmoust.analysis import accuracy
+from jaxmoust.analysis import accuracy, metrics
 from jaxmoust.config import Config
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.real import RealData
@@ -19,13 +20,18 @@ from jaxmoust.train.classify import Classify
 from jaxmoust.train.loop import Evaluation
 from jaxmoust.train.warm_start import read_state
 
+# What the probabilities of one run may take on the disk.
+MOST_KEPT_BYTES = 2**30
+
 
 def make_classifier(config: Config, inputs: Inputs, machine: Machine) -> tuple[RealData, build.Training]:
     """Opens the real images of a classifier's configuration and builds its training."""
     real = inputs.real(config["data"])
     num_classes = len(real.base.class_names)
-    metrics = ("top1", "loss", "top5") if num_classes > 5 else ("top1", "loss")
-    return real, build.make_training(build.make_classify, config, real.shape, num_classes, metrics, machine)
+    measured = ("top1", "loss", "top5") if num_classes >= metrics.TOP5_FROM else ("top1", "loss")
+    even = np.full(num_classes, 1 / num_classes, np.float32)  # in the place of the classes' shares, for the rehearsal
+    frozen = (lambda task: even) if config["method"].get("logit_adjustment") else None
+    return real, build.make_training(build.make_classify, config, real.shape, num_classes, measured, machine, frozen)
 
 
 @dataclass(frozen=True)
@@ -91,19 +97,41 @@ def seen_by(classifier: Output, images: Source) -> bool:
     return bool(done["n_synthetic"]) if known is None else not digests.isdisjoint(known)
 
 
+def keeping(task: Classify, keep: str, test: Source) -> Classify:
+    """A task whose evaluations return what is to be kept. Raises: ValueError: more than MOST_KEPT_BYTES of it."""
+    num_bytes = 2 * len(test) * len(test.class_names)
+    if keep == "probabilities" and num_bytes > MOST_KEPT_BYTES:
+        raise ValueError(
+            f"config.eval.keep 'probabilities' of {len(test):,} images and {len(test.class_names):,} classes would "
+            f"take {num_bytes / 2**30:.1f} GiB a run; allowed is at most {MOST_KEPT_BYTES / 2**30:g} GiB. "
+            "Set it to 'ranks'."
+        )
+    return dataclasses.replace(task, keep=keep)
+
+
 def accuracies(
     evaluation: Evaluation, test: Source, shape: tuple[int, int, int], folder: RunFolder, machine: Machine
 ) -> dict[str, Any]:
-    """Top-1 and Top-5 with intervals and per class; the rank of every test image goes to ranks.npy."""
-    rank = evaluation.arrays["rank"]
+    """Every metric, Top-1 with its interval, and what is had by class.
+
+    Leaves ranks.npy and losses.npy, of every test image, and probabilities.npy if they are to be kept.
+    """
+    arrays, num_classes = evaluation.arrays, len(test.class_names)
+    rank, probabilities = arrays["rank"], arrays.get("probabilities")
+    said = (rank, arrays["loss"], arrays["predicted"], arrays["confidence"], probabilities)
+    answers = metrics.Answers(test.labels, num_classes, *said)
+    by_class = {"per_class": metrics.or_none(accuracy.per_class(rank, test.labels, num_classes))}
     write_array(folder.path / "ranks.npy", rank, machine)
+    write_array(folder.path / "losses.npy", arrays["loss"], machine)
+    if probabilities is not None:
+        write_array(folder.path / "probabilities.npy", metrics.to_half(probabilities), machine)
+        by_class |= {f"{name}_per_class": metrics.by_class(name, answers) for name in ("auroc", "auprc")}
     return {
-        "top1": accuracy.top_k(rank, 1),
+        **metrics.measure(answers),
         "top1_interval": accuracy.wilson(int(np.sum(rank < 1)), len(rank)),
-        "top5": accuracy.top_k(rank, 5),
         "n": len(rank),
         "loss": evaluation.metrics["loss"],
-        "per_class": accuracy.per_class(rank, test.labels, len(test.class_names)).tolist(),
+        **by_class,
         "class_names": test.class_names,
         "image_shape": shape,
     }

@@ -58,10 +58,11 @@ class CrossFit:
         check_trained(trained)
         self.folds = fold_of(images.labels, self.num_folds, self.seed)
         recipe, order = training.recipe, build.order_seed(trained)
-        self.streams = []
+        self.streams, self.shares, num_draws = [], [], recipe.num_steps * recipe.batch_size
         for k in range(self.num_folds):
             pool = Pool.from_sources([real.base, *(self._part(source, data["n_synthetic"], k) for source in sets)])
-            sampler = build.make_sampler(trained["sampler"], pool, order, recipe.num_steps * recipe.batch_size, {})
+            sampler = build.make_sampler(trained["sampler"], pool, order, num_draws, {})
+            self.shares.append(training.task.class_shares(sampler.expected(0, num_draws), pool.class_names))
             self.streams.append(training_stream(pool, sampler, real, recipe, machine))
         where = (real.decoded, real.map_dir, real.test_crop)
         self.scored = [
@@ -72,8 +73,8 @@ class CrossFit:
     def logits(self, folder: RunFolder) -> np.ndarray:
         """Trains a classifier for each fold, in fold0/, fold1/, ..., and returns what they say: [N, K]."""
         logits = np.empty((len(self.images), len(self.images.class_names)), np.float32)
-        for k, (stream_from, scored) in enumerate(zip(self.streams, self.scored, strict=True)):
-            state, _ = fit_fold(k, self.num_folds, self.training, stream_from, folder, self.machine, self.seed)
+        for k, (stream_from, scored, shares) in enumerate(zip(self.streams, self.scored, self.shares, strict=True)):
+            state, _ = fit_fold(k, self.num_folds, self.training, stream_from, folder, self.machine, self.seed, shares)
             logits[self.folds == k] = predict.logits(self.training.task, state, scored, self.machine)
         return logits
 

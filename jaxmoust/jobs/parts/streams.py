@@ -50,6 +50,7 @@ def fit_fold(
     folder: RunFolder,
     machine: parallel.Machine,
     seed: int,
+    frozen: Any = None,
 ) -> tuple[Any, float]:
     """Trains the classifier that judges fold k of some images, in a folder of its own: (state, seconds)."""
     path = folder.path / f"fold{k}"
@@ -57,7 +58,7 @@ def fit_fold(
         path.mkdir(exist_ok=True)
     fold_folder = RunFolder(path, folder.config, folder.primary)
     title = f"fold {k + 1} of {num_folds}"
-    state, _, seconds = run_fit(training, stream_from, None, fold_folder, machine, seed, title)
+    state, _, seconds = run_fit(training, stream_from, None, fold_folder, machine, seed, title, frozen=frozen)
     return state, seconds
 
 
