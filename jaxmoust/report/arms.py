@@ -58,7 +58,7 @@ class ArmSummary:
 
     def by_seed(self, column: str) -> dict[int, float]:
         """The column's numbers by seed, without the missing."""
-        numbers = {seed: number_of(row[column]) for seed, row in self.runs.items()}
+        numbers = {seed: number_of(row.get(column)) for seed, row in self.runs.items()}
         return {seed: x for seed, x in numbers.items() if x is not None}
 
     def over_seeds(self, column: str) -> accuracy.Summary | None:

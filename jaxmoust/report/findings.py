@@ -210,15 +210,22 @@ def _numbers(seeds: set[int]) -> str:
     return ", ".join(map(str, sorted(seeds)))
 
 
+def has_top5(page: Page) -> bool:
+    """Whether any run has a Top-5; of five classes or fewer, none has."""
+    return any(arm.by_seed("top5") for arm in page.summaries)
+
+
 def table_text(page: Page) -> str:
     """Returns the table for a terminal: aligned plain text, a star where the difference is significant."""
-    cells: list[tuple[str, ...]] = [("arm", "Top-1 %", f"points v {base_words(page)}", "p (Holm)", "Top-5 %", "seeds")]
+    columns = ("top1", "top5") if has_top5(page) else ("top1",)
+    names = ("arm", "Top-1 %", f"points v {base_words(page)}", "p (Holm)", *(["Top-5 %"] * has_top5(page)), "seeds")
+    cells: list[tuple[str, ...]] = [names]
     for arm in page.summaries:
         d, star = arm.difference, "" if arm.verdict == "undecided" else " *"
         p = "" if arm.holm_p is None else p_text(arm.holm_p) + star
         points_v = "" if d is None else interval_text(d.mean, d.interval, signed=True)
-        tops = [interval_text(s.mean, s.interval) if (s := arm.over_seeds(c)) else "-" for c in ("top1", "top5")]
-        cells.append((arm.title, tops[0], points_v, p, tops[1], str(len(arm.runs))))
+        tops = [interval_text(s.mean, s.interval) if (s := arm.over_seeds(c)) else "-" for c in columns]
+        cells.append((arm.title, tops[0], points_v, p, *tops[1:], str(len(arm.runs))))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     cells.insert(1, tuple("-" * width for width in widths))
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -12,10 +12,11 @@ import jinja2
 import numpy as np
 
 from jaxmoust.analysis import accuracy
+from jaxmoust.analysis.metrics import METRICS, NUM_BINS
 from jaxmoust.report import findings, numbers
-from jaxmoust.report.arms import number_of
+from jaxmoust.report.arms import ArmSummary, number_of
 from jaxmoust.report.charts import intervals, pictures
-from jaxmoust.report.page import COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Table
+from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Table
 from jaxmoust.report.sections import sampler_mix, training
 from jaxmoust.runtime.paths import atomic_write
 
@@ -24,6 +25,10 @@ BOOTSTRAP = (
     "low and high are the 95 % intervals of the table above. Those called bootstrap are percentiles of resampled "
     "seeds, of the difference also of resampled test images. Of three or so seeds those of a mean are too short, as "
     "three hardly show how far seeds stray."
+)
+MEASURED = (
+    "Means over seeds with their 95 % intervals. Balanced accuracy and macro-F1 count every class alike, however few "
+    f"its images. The calibration error has {NUM_BINS} bins of equal width; of it and of the likelihood less is better."
 )
 
 
@@ -89,6 +94,7 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "tables": [
             _csv_table(f"results.csv, {_count(len(page.rows), 'run')}", page.rows, COLUMNS),
             _csv_table(f"summary.csv, {_count(len(summary), 'arm')}: intervals by bootstrap", summary, (), BOOTSTRAP),
+            *_measured(page),
             *_pairs(page),
         ],
         "downloads": {
@@ -96,6 +102,7 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             for name, text in (("results", findings.csv_text(page.rows)), ("summary", findings.csv_text(summary, ())))
         },
         "wilson": _wilson_margin(page),
+        "with_top5": findings.has_top5(page),
     }
 
 
@@ -153,6 +160,23 @@ def _csv_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[
 
     names = findings.columns_of(rows, columns)
     return Table(title, names, [[cell(name, row.get(name)) for name in names] for row in rows], note, folded=True)
+
+
+def _measured(page: Page) -> list[Table]:
+    """What was measured besides Top-1 and Top-5, a row an arm; no table of runs that have none of it."""
+    known = [name for name in METRIC_COLUMNS if any(arm.by_seed(name) for arm in page.summaries)]
+
+    def cell(arm: ArmSummary, name: str) -> Cell:
+        if (mean := arm.over_seeds(name)) is None:
+            return None
+        if METRICS[name].unit == "%":
+            return mean.mean, numbers.interval_text(mean.mean, mean.interval)
+        ends = f" [{mean.interval[0]:.3f}, {mean.interval[1]:.3f}]" if mean.interval else ""
+        return mean.mean, f"{mean.mean:.3f}{ends}"
+
+    rows = [(arm.title, *(cell(arm, name) for name in known)) for arm in page.summaries]
+    columns = ("Arm", *(f"{METRICS[name].title}, {METRICS[name].unit}" for name in known))
+    return [Table("Other metrics", columns, rows, MEASURED, folded=True)] if known else []
 
 
 def _count(n: int, what: str) -> str:

@@ -237,6 +237,14 @@ def test_table_text_is_aligned_and_plain():
     assert "\n".join(rows).isascii()
 
 
+def test_table_text_has_no_top5_of_five_classes_or_fewer():
+    page = make_page()
+    page = make_page(rows=[{**row, "top5": ""} for row in page.rows])
+    rows = findings.table_text(page).splitlines()
+    assert "Top-5" in findings.table_text(make_page()) and "Top-5" not in rows[0]
+    assert len(re.findall(r"-+", rows[1])) == 5 and re.search(r"Arm 1 .*\* +3$", rows[3])
+
+
 def test_page_says_which_files_could_not_be_read(tmp_path):
     page = make_page(unread=("ranks.npy is damaged.",))
     assert findings.gaps(page) == ["ranks.npy is damaged."]

@@ -52,6 +52,16 @@ def test_page_is_read_from_the_answer_over_the_images_and_the_table_to_the_reaso
     assert places == sorted(places) and html.index('class="answer') < places[0]
 
 
+def test_page_has_a_table_of_the_other_metrics_where_there_are_any(tmp_path):
+    plain = make_page()
+    assert "Other metrics" not in written(plain, tmp_path / "plain")
+    rows = [{**row, "top5": "", "macro_f1": 40.0 + i % 3, "nll": "0.5"} for i, row in enumerate(plain.rows)]
+    html = written(make_page(rows=rows), tmp_path / "more")
+    table = html[html.index("Other metrics") :]
+    assert "Macro-F1, %" in table and "41.00 [38.52, 43.48]" in table and "0.500 [0.500, 0.500]" in table
+    assert "Balanced accuracy, %" not in table and "Top-5</" not in html[html.index('id="table"') :]
+
+
 def test_planning_a_study_does_not_wait_for_the_charts_library():
     code = "import sys, jaxmoust.report.html, jaxmoust.report.index, jaxmoust.report.sections.diagnostics; "
     code += "print(sorted({'altair', 'vl_convert', 'pandas'} & set(sys.modules)))"
