@@ -275,6 +275,17 @@ def controls(scale: ml_collections.ConfigDict, num_images: int = 0, n_base: int 
     )
 
 
+def adjusted() -> dict:
+    """The control of a base set with rare classes: a gain on these has to be more than this one's."""
+    return arm(
+        "adjusted",
+        "Real, logit-adjusted",
+        "The base set, trained on logits adjusted by how often each class is drawn: what rare classes gain without a "
+        "new image.",
+        method=dict(logit_adjustment=1.0),
+    )
+
+
 def _of_data(fields: dict) -> dict:
     return dict(data=fields) if fields else {}
 

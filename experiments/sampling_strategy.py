@@ -2,7 +2,8 @@
 
 The study concatenates and shuffles (`random`). The other samplers draw from the same pool (the base set and the images
 of an EDM that was trained on it) in another way, for as many steps of as many images. Three arms without synthetic
-images are the controls. "imbalanced" cuts half of the classes to a fifth.
+images are the controls. "imbalanced" cuts half of the classes to a fifth; a fourth control then adjusts logits by the
+classes' shares of the draws (Menon et al. 2021), which a gain on rare classes must beat.
 
 Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sampling
      jaxmoust study --config=experiments/sampling_strategy.py:imbalanced --workdir=runs/sampling_imbalanced \
@@ -93,6 +94,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "random", "Random", "The study's way: one shuffle of all images, each once an epoch.", dict(name="random")
         ),
         *parts.controls(scale),
+        *([parts.adjusted()] if imbalanced else []),
         _mixed("share", "Share", "Half of each batch real, half synthetic.", dict(name="share", **half)),
         _mixed(
             "class_balanced",
