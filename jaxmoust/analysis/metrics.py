@@ -157,6 +157,21 @@ def contributions(name: str, answers: ArrayLike | Answers, labels: ArrayLike, nu
     return _in_units(name, value + (len(without) - 1) * (without.mean() - without))
 
 
+def check_decidable(name: str, keep: str, num_classes: int) -> None:
+    """Refuses to decide on what runs will not keep. Raises: ValueError: see `contributions`.
+
+    Args: name: one of METRICS. keep: what of each test image a run keeps, its eval.keep.
+    """
+    if METRICS[name].needs == "probabilities" != keep:
+        raise ValueError(
+            f"decide.metric {name!r} is computed of probabilities, and a classifier keeps {keep!r}; allowed are, of "
+            f"these, {', '.join(key for key, metric in METRICS.items() if metric.needs != 'probabilities')}. Set "
+            "classifier.eval.keep='probabilities' for any."
+        )
+    if name == "top5" and num_classes < TOP5_FROM:
+        raise ValueError(f"decide.metric 'top5' of {num_classes} classes: five or fewer are always right. Use 'top1'.")
+
+
 def read_contributions(folder: Path, name: str, labels: ArrayLike, num_classes: int) -> Floats:
     """Reads what `contributions` says of a finished run. Raises: ValueError: the run kept no probabilities."""
     path = folder / f"{METRICS[name].needs}.npy"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxmoust.analysis.metrics import check_decidable
 from jaxmoust.config import Config, Schema, read_config
 from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
@@ -124,6 +125,8 @@ class Study:
             check_free(workdir, self.machine)
             store.check_folder()
             for run_of_arm in experiment.runs:
+                keep = run_of_arm.stage.config["eval"]["keep"]
+                check_decidable(experiment.rule.metric, keep, len(self.real.base.class_names))
                 make_row(experiment, run_of_arm, store)  # refuses a result.json that is none
             todo = [stage for stage in experiment.stages if store.find(stage) is None]
             if todo and self.machine.primary:

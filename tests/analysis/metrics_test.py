@@ -133,6 +133,17 @@ def test_read_contributions_asks_for_the_file_that_a_run_kept(tmp_path):
         metrics.read_contributions(tmp_path, "auroc", labels, 6)
 
 
+def test_what_runs_will_not_keep_is_refused_beforehand():
+    for name, metric in METRICS.items():
+        metrics.check_decidable(name, "probabilities", 6)
+        if metric.needs != "probabilities":
+            metrics.check_decidable(name, "ranks", 6)
+    with pytest.raises(ValueError, match=r"keeps 'ranks'; allowed are, of these, top1, .*eval.keep='probabilities'"):
+        metrics.check_decidable("auroc", "ranks", 6)
+    with pytest.raises(ValueError, match="'top5' of 5 classes"):
+        metrics.check_decidable("top5", "ranks", 5)
+
+
 @pytest.mark.parametrize(
     ("name", "answers", "match"),
     [

@@ -169,3 +169,14 @@ def test_folder_in_use_is_refused_and_that_of_a_killed_process_is_not(study, tmp
     (tmp_path / "study" / ".lock").write_text("process 1 on a machine that lost its power\n")
     with open_alone(*given) as folder:
         assert folder.path == tmp_path / "study"
+
+
+def test_study_that_decides_on_what_its_runs_do_not_keep_is_refused(tmp_path, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    changes = {"seeds": (0,), "decide": {"metric": "auroc"}}
+    config = complete(read_config("experiments/quickstart.py:quick"), changes)
+    with pytest.raises(BadInput, match=r"decide.metric 'auroc' .* classifier.eval.keep='probabilities'"):
+        Study(config, tmp_path / "store").check(tmp_path / "work")
+    keeping = complete(config, {"classifier": {"eval": {"keep": "probabilities"}}})
+    Study(keeping, tmp_path / "store").check(tmp_path / "work")
+    assert not list(tmp_path.iterdir())
