@@ -82,6 +82,22 @@ def _verb(args: list[str]) -> tuple[str, list[str]]:
     raise Usage(f"Unknown verb {name!r}.{meant} Allowed: {', '.join(verbs)}. `jaxmoust --help` explains them.")
 
 
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    """What a verb takes besides the fields of its configuration."""
+    parser = _Parser(prog=f"jaxmoust {verb}", add_help=False, allow_abbrev=False)
+    if any(entry.tasks for entry in _of(verb)):
+        add = parser.add_argument
+        add("--config", help="PATH[:arg] of the configuration file")
+        add("--workdir", default="", help="the folder that receives the result")
+        add("--coordinator", default="", help="of several processes: HOST:PORT of the first, or auto (TPU pod, SLURM)")
+        add("--num_processes", default=0, type=int, help="how many processes there are")
+        add("--process_id", default=-1, type=int, help="which of them this is, from 0")
+    for entry in _of(verb):
+        if not entry.tasks or verb == "study":
+            entry.load().arguments(parser)
+    return parser
+
+
 def _light(verb: str, module: Any, args: list[str]) -> int:
     """Runs a verb that reads and prints, or writes files, without jobs or devices.
 
@@ -90,10 +106,8 @@ def _light(verb: str, module: Any, args: list[str]) -> int:
     args = [word.removesuffix("=true") if word.startswith("--") else word for word in args]
 
     def work() -> None:
-        parser = _Parser(prog=f"jaxmoust {verb}", add_help=False, allow_abbrev=False)
-        module.arguments(parser)
         try:
-            parsed, stray = parser.parse_known_args(args)
+            parsed, stray = parser_of(verb).parse_known_args(args)
             words = [word for word in stray if word.startswith("--config.")]
             if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
                 raise Usage(f"Unexpected {' '.join(left)!r}: {getattr(module, 'STRAY', 'fields are --name=value')}.")
@@ -109,15 +123,8 @@ def _light(verb: str, module: Any, args: list[str]) -> int:
 def _configured(verb: str, args: list[str]) -> None:
     """Runs a verb that takes a configuration."""
     words = [word for word in args if word.startswith("--config.")]
-    parser = _Parser(prog=f"jaxmoust {verb}", add_help=False, allow_abbrev=False)
-    for name, default, kind in (("config", None, str), ("workdir", "", str), ("coordinator", "", str)):
-        parser.add_argument(f"--{name}", default=default, type=kind)
-    parser.add_argument("--num_processes", default=0, type=int)
-    parser.add_argument("--process_id", default=-1, type=int)
     own = [entry.load() for entry in _of(verb) if verb == "study"]
-    for module in own:
-        module.arguments(parser)
-    parsed, stray = parser.parse_known_args([word for word in args if word not in words])
+    parsed, stray = parser_of(verb).parse_known_args([word for word in args if word not in words])
     if stray:
         raise Usage(f"Unexpected {' '.join(stray)!r}: fields are set by --config.field=value.")
     if own and own[0].without_config(parsed):
@@ -221,13 +228,12 @@ def _complain(message: object, code: int) -> int:
 def _explained(verb: str) -> str:
     """The help of a verb, or of all that begin with its word: what each does, how, and what it takes."""
     chosen = _of(verb) or [entry for entry in entries() if entry.verb.startswith(f"{verb} ")]
-    texts = [f"jaxmoust {entry.verb}: {entry.does}\n\n{entry.help}" for entry in chosen]
-    for entry in chosen:
-        module = None if entry.tasks and entry.verb != "study" else entry.load()
-        if module is not None:
-            parser = argparse.ArgumentParser(prog=f"jaxmoust {entry.verb}", add_help=False, usage=argparse.SUPPRESS)
-            module.arguments(parser)
-            texts.append(parser.format_help().strip())
+    texts = []
+    for one in dict.fromkeys(entry.verb for entry in chosen):
+        texts += [f"jaxmoust {one}: {entry.does}\n\n{entry.help}" for entry in chosen if entry.verb == one]
+        parser = parser_of(one)
+        parser.usage = argparse.SUPPRESS
+        texts.append(parser.format_help().strip())
     if any(entry.tasks for entry in chosen):
         texts.append(
             "Every field of the configuration is set by --config.section.field=value; `jaxmoust config --config=PATH` "
