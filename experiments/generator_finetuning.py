@@ -13,17 +13,17 @@ Cost: 3.5 min at digits, on 2 CPU cores (x86_64, jax 0.10.2) with other jobs on 
     its generators and sets in the same store.
 Result (digits: Top-1 on 797 test images, mean of 5 seeds and points over real only with their 95 % intervals; *
 significant at 5 % after Holm's correction):
-    Real only                    93.65 [93.33, 93.97]
-    Real, duplicated             93.50 [93.37, 93.63]  -0.15 [-0.68, +0.38]
-    Real, stronger augmentation  94.35 [93.41, 95.30]  +0.70 [-0.62, +2.03]
-    EDM only                     90.36 [87.55, 93.18]  -3.29 [-6.11, -0.47]
-    Outside only                 53.15 [48.49, 57.81]  -40.50 [-45.38, -35.62] *
-    Outside, LoRA only           76.36 [71.24, 81.49]  -17.29 [-22.14, -12.44] *
-    Outside, tuned only          81.51 [75.24, 87.77]  -12.15 [-18.38, -5.91] *
-    Real + EDM                   93.63 [93.14, 94.11]  -0.03 [-0.82, +0.77]
-    Real + outside               93.58 [92.57, 94.58]  -0.08 [-1.14, +0.99]
-    Real + outside, LoRA         93.68 [92.69, 94.66]  +0.03 [-1.07, +1.12]
-    Real + outside, tuned        93.48 [93.00, 93.96]  -0.18 [-0.84, +0.49]
+    Real only                       93.65 [93.33, 93.97]
+    Real, duplicated                93.50 [93.37, 93.63]  -0.15 [-0.68, +0.38]
+    Real, stronger augmentation     94.35 [93.41, 95.30]  +0.70 [-0.62, +2.03]
+    EDM only                        90.36 [87.55, 93.18]  -3.29 [-6.11, -0.47]
+    External SD only                53.15 [48.49, 57.81]  -40.50 [-45.38, -35.62] *
+    External SD + LoRA only         76.36 [71.24, 81.49]  -17.29 [-22.14, -12.44] *
+    External SD, fine-tuned only    81.51 [75.24, 87.77]  -12.15 [-18.38, -5.91] *
+    Real + EDM                      93.63 [93.14, 94.11]  -0.03 [-0.82, +0.77]
+    Real + external SD              93.58 [92.57, 94.58]  -0.08 [-1.14, +0.99]
+    Real + external SD + LoRA       93.68 [92.69, 94.66]  +0.03 [-1.07, +1.12]
+    Real + external SD, fine-tuned  93.48 [93.00, 93.96]  -0.18 [-0.84, +0.49]
 In words: tuning pays where there are no real images: adapters gain 23.2 points [14.6, 31.9] on the generator as it
     is, tuning all of the U-Net 28.4 [18.8, 37.9], which is 5.1 [-0.2, 10.5] more than adapters (paired over seeds).
     It does not reach the EDM trained on the same 100, which is 8.9 [3.5, 14.2] above. Mixed with the real images none

@@ -10,9 +10,9 @@ A scale is a data set, a classifier of its size, and the generators that there a
                  --config.sets.sd.prompts.words_file=FILE says what folders such as n01440764 are called, as JSON
 "quick" beside a scale ("fashion,quick") runs every part of it for seconds; its numbers mean nothing.
 
-Of the generators, edm and ddpm are trained on the base set. sd comes from outside and is drawn from as it is, sd_lora
-and sd_full are the same, tuned on the base set: a tiny Stable Diffusion of typeset digits at the small scales, Stable
-Diffusion 1.5 and 2.1-base at the large ones.
+Of the generators, edm and ddpm are trained on the base set (internal). sd is external: pre-trained on other images, and
+sampled as it is. sd_lora and sd_full are the same, fine-tuned on the base set: a tiny Stable Diffusion of typeset
+digits at the small scales, Stable Diffusion 1.5 and 2.1-base at the large ones.
 """
 
 import ml_collections
@@ -138,9 +138,9 @@ VARY = ("init", "order", "draw", "generator")
 WORDS = dict(
     edm=("EDM", "an EDM trained on the base set"),
     ddpm=("DDPM", "a DDPM trained on the base set"),
-    sd=("outside", "the outside generator as it is"),
-    sd_lora=("outside, LoRA", "the outside generator with adapters tuned on the base set"),
-    sd_full=("outside, tuned", "the outside generator with its U-Net tuned on the base set"),
+    sd=("external SD", "the external generator as it is"),
+    sd_lora=("external SD + LoRA", "the external generator with adapters fine-tuned on the base set"),
+    sd_full=("external SD, fine-tuned", "the external generator with its U-Net fine-tuned on the base set"),
 )
 
 # In the quick variant: so many base images a class, so many synthetic ones for each, and of SCALES what takes hours.

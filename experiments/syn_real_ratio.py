@@ -11,27 +11,27 @@ Cost: 4 min at digits, on 2 CPU cores (x86_64, jax 0.10.2), where other experime
     sets in the same store; 2.7 s a classifier.
 Result (digits: Top-1 on 797 test images, mean of 5 seeds and points over real only with their 95 % intervals; *
 significant at 5 % after Holm's correction):
-    Real only                         93.65 [93.33, 93.97]
-    Real, duplicated                  93.50 [93.37, 93.63]  -0.15 [-0.68, +0.38]
-    Real, stronger augmentation       94.35 [93.41, 95.30]  +0.70 [-0.62, +2.03]
-    Real + EDM, 0.25 to 1             93.70 [92.85, 94.55]  +0.05 [-0.87, +0.97]
-    Real + EDM, 0.5 to 1              93.25 [92.35, 94.15]  -0.40 [-1.40, +0.59]
-    Real + EDM, 1 to 1                93.30 [92.14, 94.46]  -0.35 [-1.69, +0.99]
-    Real + EDM, 2 to 1                93.38 [92.67, 94.08]  -0.28 [-1.18, +0.62]
-    Real + EDM, 4 to 1                93.58 [91.98, 95.17]  -0.08 [-1.69, +1.54]
-    Real + EDM, 10 to 1               92.80 [91.54, 94.06]  -0.85 [-2.26, +0.56]
-    Real + outside, 0.25 to 1         93.85 [93.13, 94.57]  +0.20 [-0.79, +1.20]
-    Real + outside, 0.5 to 1          93.83 [93.06, 94.59]  +0.18 [-0.61, +0.96]
-    Real + outside, 1 to 1            93.40 [92.23, 94.57]  -0.25 [-1.29, +0.79]
-    Real + outside, 2 to 1            93.50 [92.35, 94.65]  -0.15 [-1.38, +1.08]
-    Real + outside, 4 to 1            92.80 [91.39, 94.20]  -0.85 [-2.42, +0.71]
-    Real + outside, 10 to 1           88.18 [87.21, 89.16]  -5.47 [-6.96, -3.98] *
-    Real + outside, tuned, 0.25 to 1  93.50 [92.23, 94.77]  -0.15 [-1.52, +1.22]
-    Real + outside, tuned, 0.5 to 1   93.43 [92.60, 94.25]  -0.23 [-1.13, +0.68]
-    Real + outside, tuned, 1 to 1     93.38 [92.04, 94.71]  -0.28 [-1.83, +1.28]
-    Real + outside, tuned, 2 to 1     93.30 [92.30, 94.30]  -0.35 [-1.46, +0.76]
-    Real + outside, tuned, 4 to 1     92.32 [91.38, 93.27]  -1.33 [-2.42, -0.24]
-    Real + outside, tuned, 10 to 1    90.92 [89.19, 92.65]  -2.74 [-4.72, -0.75]
+    Real only                                  93.65 [93.33, 93.97]
+    Real, duplicated                           93.50 [93.37, 93.63]  -0.15 [-0.68, +0.38]
+    Real, stronger augmentation                94.35 [93.41, 95.30]  +0.70 [-0.62, +2.03]
+    Real + EDM, 0.25 to 1                      93.70 [92.85, 94.55]  +0.05 [-0.87, +0.97]
+    Real + EDM, 0.5 to 1                       93.25 [92.35, 94.15]  -0.40 [-1.40, +0.59]
+    Real + EDM, 1 to 1                         93.30 [92.14, 94.46]  -0.35 [-1.69, +0.99]
+    Real + EDM, 2 to 1                         93.38 [92.67, 94.08]  -0.28 [-1.18, +0.62]
+    Real + EDM, 4 to 1                         93.58 [91.98, 95.17]  -0.08 [-1.69, +1.54]
+    Real + EDM, 10 to 1                        92.80 [91.54, 94.06]  -0.85 [-2.26, +0.56]
+    Real + external SD, 0.25 to 1              93.85 [93.13, 94.57]  +0.20 [-0.79, +1.20]
+    Real + external SD, 0.5 to 1               93.83 [93.06, 94.59]  +0.18 [-0.61, +0.96]
+    Real + external SD, 1 to 1                 93.40 [92.23, 94.57]  -0.25 [-1.29, +0.79]
+    Real + external SD, 2 to 1                 93.50 [92.35, 94.65]  -0.15 [-1.38, +1.08]
+    Real + external SD, 4 to 1                 92.80 [91.39, 94.20]  -0.85 [-2.42, +0.71]
+    Real + external SD, 10 to 1                88.18 [87.21, 89.16]  -5.47 [-6.96, -3.98] *
+    Real + external SD, fine-tuned, 0.25 to 1  93.50 [92.23, 94.77]  -0.15 [-1.52, +1.22]
+    Real + external SD, fine-tuned, 0.5 to 1   93.43 [92.60, 94.25]  -0.23 [-1.13, +0.68]
+    Real + external SD, fine-tuned, 1 to 1     93.38 [92.04, 94.71]  -0.28 [-1.83, +1.28]
+    Real + external SD, fine-tuned, 2 to 1     93.30 [92.30, 94.30]  -0.35 [-1.46, +0.76]
+    Real + external SD, fine-tuned, 4 to 1     92.32 [91.38, 93.27]  -1.33 [-2.42, -0.24]
+    Real + external SD, fine-tuned, 10 to 1    90.92 [89.19, 92.65]  -2.74 [-4.72, -0.75]
 In words: with 100 real digits no ratio of any generator gains. To about two synthetic images a real one nothing is lost
     either; at ten to one, at equal steps, images from outside cost 5 points and those of the tuned generator some 3.
     Nothing peaks near 1 to 1, as Azizi et al. 2023 (2304.08466) saw with a far stronger generator.
