@@ -6,7 +6,7 @@ WORKDIR ?= runs/quickstart
 # CONSTRAINTS=/dev/null takes the newest versions that pyproject.toml allows instead of the tested ones.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: quickstart test test-fast lint install clean
+.PHONY: quickstart test test-fast lint docs install clean
 
 quickstart: install
 	$(BIN)/jaxmoust study --config=experiments/quickstart.py --workdir=$(WORKDIR)
@@ -23,6 +23,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The manual, in site/; a broken link or a missing name fails. To read it: python -m http.server -d site
+docs: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
@@ -32,4 +37,4 @@ $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build site *.egg-info

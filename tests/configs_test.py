@@ -17,6 +17,7 @@ import pytest
 import tiny_stable_diffusion
 from PIL import Image
 
+from jaxmoust.cli.main import parser_of
 from jaxmoust.config import python_text
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.jobs.parts.configure import as_config, configuration
@@ -31,6 +32,7 @@ FILES = sorted(
     for path in (*ROOT.glob("configs/**/*.py"), *ROOT.glob("experiments/*.py"))
     if "def get_config(" in path.read_text()  # others are what these import
 )
+MANUAL = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 # Here arg is the value of a field: names of classes; a score.
 WITHOUT_WORDS = ("configs/import.py", "configs/score/classifier.py")
 # What an experiment's words want beside them, and what follows a word that takes a value.
@@ -149,12 +151,31 @@ def test_words_of_a_classifier_mix_the_set_they_name_into_any_of_them():
         assert {**mixed, **rest} == plain
 
 
-def test_configs_that_the_readme_and_the_files_name_are_read():
-    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / path for path in FILES))]
+def test_configs_that_the_manual_and_the_files_name_are_read():
+    texts = [path.read_text() for path in (*MANUAL, *(ROOT / path for path in FILES))]
     named = {name for text in texts for name in re.findall(r"(?:configs|experiments)/[\w/]+\.py:[\w=/.,]*\w", text)}
     assert len(named) > 20
     for name in named:
         completed(name)
+
+
+@pytest.mark.parametrize("path", MANUAL, ids=lambda path: path.stem)
+def test_commands_of_the_manual_parse(parsed, path):
+    """Of those with a configuration of this repository; the others are commands, too."""
+    for verb, flags in commands(path.read_text()):
+        of_verb = [entry for entry in entries() if entry.verb == verb]
+        assert of_verb, verb
+        if of_verb[0].tasks and any(flag.startswith(("--config=configs/", "--config=experiments/")) for flag in flags):
+            parsed(verb, flags)
+        elif not of_verb[0].tasks:
+            known = {option for action in parser_of(verb)._actions for option in action.option_strings}
+            assert known >= {flag.partition("=")[0] for flag in flags if not flag.startswith("--config.")}
+
+
+def test_readme_is_short_and_its_links_are_files():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 120
+    assert all((ROOT / link).is_file() for link in re.findall(r"\]\(([^)#]+)", text))
 
 
 @pytest.mark.parametrize("path", FILES)
