@@ -67,16 +67,16 @@ comparisons; on 2 CPU cores, each experiment on one of them: 23 min for each of 
     1,000 real + 1,000 EDM              80.62 [80.00, 81.24]  -1.81 [-4.39, +0.76]
     1,000 real + 2,000 EDM              79.84 [78.27, 81.41]  -2.59 [-5.16, -0.03]
     1,000 real + 4,000 EDM              79.37 [78.31, 80.43]  -3.06 [-6.00, -0.12]
-In words: images of an EDM seem to help where real ones are few, and cost where they are not. Beside 250 garments 1,000
-    of them gain 1.6 points, within chance of three seeds (drawn as half of each batch 1,000 of the same EDM gain 2.2,
-    generator_quality.py); on the curve of real images that mixture does as much as 272 [245, 308] garments. Beside 500
-    and 1,000 every mixture loses in the mean, the 500 with 2,000 significantly, and the 1,000 with 4,000 of them do as
-    much as 384 [335, 446] garments alone. The law, fitted to all three mixtures beside 250, finds less there than the
-    best of them: the first real garment more is worth 96 [20, no bound] images. `jaxmoust equivalence` refuses to say
-    how many 50 more would take, beside 250 as it is more than were tried, beside 500 and 1,000 as no mixture gained.
-    The study found a gain at every size. Here 600 steps bound what more images can teach: 2,000 real garments reach
-    83.0 %, 1.6 points more than 500 do, and the smooth curve that the mixtures are compared with misses these means by
-    up to 0.9 points.
+In words: images of an EDM seem to help where real ones are few, and cost where they are not. Beside 250 real images
+    1,000 of them gain 1.6 points, within chance of three seeds (drawn as half of each batch 1,000 of the same EDM gain
+    2.2, generator_quality.py); on the curve of real images that mixture does as much as 272 [245, 308] real images.
+    Beside 500 and 1,000 every mixture loses in the mean, the 500 with 2,000 significantly, and the 1,000 with 4,000 of
+    them do as much as 384 [335, 446] real images alone. The law, fitted to all three mixtures beside 250, finds less
+    there than the best of them: the first real image more is worth 96 [20, no bound] images. `jaxmoust equivalence`
+    refuses to say how many 50 more would take, beside 250 as it is more than were tried, beside 500 and 1,000 as no
+    mixture gained. The study found a gain at every size. Here 600 steps bound what more images can teach: 2,000 real
+    images reach 83.0 %, 1.6 points more than 500 do, and the smooth curve that the mixtures are compared with misses
+    these means by up to 0.9 points.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""Can synthetic images be told from real ones, and does the one that is harder to tell train the better classifier?
+"""Can synthetic images be distinguished from real ones, and do those that are harder to distinguish train better?
 
 A second classifier learns to tell a generator's images from real ones that neither it nor the generator has seen; its
 accuracy on others is the domain gap. The study's two panels show the two kinds in the features of that classifier, and
@@ -27,15 +27,15 @@ significant at 5 % after Holm's correction):
     Real + external SD              93.58 [92.57, 94.58]  -0.08 [-1.14, +0.99]
     Real + external SD + LoRA       93.68 [92.69, 94.66]  +0.03 [-1.07, +1.12]
     Real + external SD, fine-tuned  93.48 [93.00, 93.96]  -0.18 [-0.84, +0.49]
-    Told right (1,800 images, half of them digits that neither side has seen; 50 is chance), and the overlap in the
+    Correct (1,800 images, half of them digits that neither side has seen; 50 is chance), and the overlap in the
     features of the real-trained classifier, seed 0: EDM 98.2 [98.0, 98.4], 0.98; DDPM 99.6 [99.3, 99.8], 0.98;
-    outside 99.7 [99.6, 99.8], 0.56; LoRA 99.8 [99.7, 99.9], 0.83; tuned 99.9 [99.9, 100.0], 0.78.
-In words: every set can be told, nearly always, and that from outside hardly better than the EDM's: the gap says that
-    generators this small leave traces, not which of them trains the better classifier. The overlap in the features of
-    a classifier of real images says more: as it is, the outside generator has the least and trains the worst, and
-    those inside the most and the best. Mixed with real images no arm differs, so that there nothing can be ranked.
-Result (fashion: 1,000 garments, 10,000 test images, 3 seeds, differences by Student's t over them; 24 min where another
-experiment has left the sets in the same store, 48 s a classifier and 65 s a domain classifier on 2 CPU cores):
+    external SD 99.7 [99.6, 99.8], 0.56; LoRA 99.8 [99.7, 99.9], 0.83; fine-tuned 99.9 [99.9, 100.0], 0.78.
+In words: every set is distinguished nearly always, the external one hardly better than the EDM's: the gap says that
+    generators this small leave traces, not which of them trains the better classifier. The overlap in the features of a
+    classifier of real images says more: as it is, the external generator has the least and trains the worst, and the
+    internal ones the most and the best. Mixed with real images no arm differs, so that there nothing can be ranked.
+Result (fashion: 1,000 real images, 10,000 test images, 3 seeds, differences by Student's t over them; 24 min where
+another experiment has left the sets in the same store, 48 s a classifier and 65 s a domain classifier on 2 CPU cores):
     Real only                    82.51 [81.01, 84.01]
     Real, duplicated             82.54 [81.48, 83.61]  +0.03 [-2.48, +2.54]
     Real, stronger augmentation  81.76 [80.90, 82.62]  -0.75 [-1.77, +0.26]
@@ -43,12 +43,12 @@ experiment has left the sets in the same store, 48 s a classifier and 65 s a dom
     DDPM only                    77.87 [76.00, 79.74]  -4.64 [-6.93, -2.35]
     Real + EDM                   80.91 [79.68, 82.14]  -1.61 [-4.20, +0.99]
     Real + DDPM                  81.49 [79.92, 83.05]  -1.03 [-4.02, +1.97]
-    Told right (10,000 images), and the overlap in the features of the real-trained classifier, seed 0: EDM 80.7
+    Correct (10,000 images), and the overlap in the features of the real-trained classifier, seed 0: EDM 80.7
     [67.6, 93.9], 0.94; DDPM 98.4 [98.1, 98.6], 0.87. FID there 0.44 and 0.95 of 5,000 images, 0.03 of all test images.
-In words: the DDPM's garments are told from real ones nearly always and the EDM's in about four of five cases, and yet
+In words: the DDPM's images are distinguished nearly always and the EDM's in about four of five cases, and yet
     the EDM's train no better a classifier (the DDPM's +0.8 [-0.8, 2.4] alone, +0.6 [-0.9, 2.0] mixed): the gap does not
     say which images help. Alone, both are some 5 points worse than the real images (of the DDPM p = 0.064 after Holm);
-    mixed in, they cost 1 to 1.6, which three seeds do not tell from chance.
+    mixed in, they cost 1 to 1.6, which three seeds cannot distinguish from chance.
 """
 
 import ml_collections
@@ -58,9 +58,9 @@ import parts
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
     scale = parts.read(arg)
-    # At fashion no generator from outside has ever seen a garment.
+    # At fashion there is no external generator of clothes.
     generators = ("edm", "ddpm") if scale.name == "fashion" else tuple(parts.WORDS)
-    # Where the base set is all there is, nothing is left that a generator inside it has not seen.
+    # Where the base set is all there is, nothing is left that an internal generator has not seen.
     if not scale.quick:
         scale.n_base = parts.of(scale, digits=100, fashion=1000, cifar10=25_000, imagenet100=60_000)
     config = parts.study(

@@ -1,4 +1,4 @@
-"""With 1,000 garments, do images of a DDPM or an EDM trained on them help a ResNet, or a ViT, trained on the same?
+"""With 1,000 images of Fashion-MNIST, do those of a DDPM or an EDM trained on them help a ResNet, or a ViT?
 
 The controls, synthetic only, and half and half, for as many steps of as many images. Each seed draws its own 5,000
 images from either generator: 15,000 of each in all.
@@ -18,7 +18,7 @@ Result, Top-1 on the 10,000 test images, mean of 3 seeds [95 % interval], points
     DDPM only    70.17 [68.88, 71.46]  -3.54 [-5.43, -1.66]
     Real + DDPM  72.73 [71.53, 73.93]  -0.99 [-1.67, -0.31]
     (the differences' intervals by degrees of freedom that are too many for three seeds: read them as too short)
-In words: images of generators this small (0.64 M parameters, 1,800 steps) are garments that a person names, and a
+In words: images of generators this small (0.64 M parameters, 1,800 steps) are clothes that a person names, and a
     classifier of them alone gets within 4 to 5 points of one of real images; mixed in, at equal steps, none gains, and
     the ViT seems to lose a point. The ResNet at a learning rate of 0.1 in place of 0.4 reaches 80.5 on real images, and
     its differences are about as large.
@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = parts.study(
         scale,
         network.lower(),
-        f"With {scale.n_base:,} garments of Fashion-MNIST, do images of a DDPM or an EDM trained on them help a "
+        f"With {scale.n_base:,} images of Fashion-MNIST, do images of a DDPM or an EDM trained on them help a "
         f"{network} trained on the same?",
     )
     config.name = f"fashion_{network.lower()}"

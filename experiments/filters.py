@@ -1,10 +1,10 @@
-"""Does it pay to drop the synthetic images that a judge trusts least?
+"""Does it pay to drop the synthetic images with the lowest scores?
 
 The study drops the lowest fifth by CLIP; He et al. 2023 (2210.07574) keep what CLIP gives more than 1 / K of K classes.
-Here a judge is what the real images alone can train: a classifier, by how sure it is of the class that an image was
-made for, and a domain classifier, by p(real | image) / p(synthetic | image). The images are those of the outside
+Here scores come from what the real images alone can train: a classifier, by how sure it is of the class that an image
+was made for, and a domain classifier, by p(real | image) / p(synthetic | image). The images are those of the external
 generator as it is (at fashion, of an EDM): half of each batch, or, by the word `only`, all of it. `clip=DIR`, the
-folder of a CLIP in Hugging Face's layout, lets it judge too.
+folder of a CLIP in Hugging Face's layout, scores by it, too.
 
 Run: jaxmoust study --config=experiments/filters.py --workdir=runs/filters
      jaxmoust study --config=experiments/filters.py:only --workdir=runs/filters_only
@@ -23,7 +23,7 @@ intervals; * significant at 5 % after Holm's correction):
     Without the fifth of least density ratio  93.55 -0.03 [-0.56, +0.51]  53.68 +0.53 [-7.46, +8.51]
     Confidence above chance                   93.85 +0.28 [-0.78, +1.33]  57.54 +4.39 [-0.91, +9.69]
     Weighted by density ratio                 93.90 +0.33 [-0.24, +0.89]  55.01 +1.86 [-3.53, +7.24]
-In words: no filter and no weight is told apart from taking every image. The images from outside are far from
+In words: no filter and no weight differs significantly from taking every image. The external images are far from
     handwriting as a whole: the classifier of the real images gives their classes 0.25 to 0.29 on average (0.80 to 0.82
     of an EDM's images), and what is above chance, 681 to 771 of 1,000, trains a classifier little better than all.
 """
@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         scale,
         "filters_only" if only else "filters",
         f"{'In place of' if only else 'Beside'} {scale.n_base:,} real images, are {scale.num_images:,} synthetic ones "
-        "worth more without those that a judge trusts least?",
+        "worth more without those of the lowest scores?",
         baseline="all",
     )
     config.generators = {} if made == "sd" else {made: parts.generator(scale, made)}

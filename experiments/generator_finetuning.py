@@ -1,9 +1,9 @@
-"""Ablation A: does it pay to tune a generator from outside on the real images that one has?
+"""Ablation A: does it pay to fine-tune an external generator on the real images that one has?
 
-The study draws from generators of other data as they are. Here the same generator is drawn from as it is, with adapters
-(LoRA) tuned on the base set, and with its whole U-Net tuned on it, beside an EDM trained on the base set alone; each
-without real images and mixed with them, for as many steps of as many images. At `fashion` the outside generator knows
-typeset digits and no garment: as it is, it is as far outside as can be.
+The study samples from external generators as they are. Here the same generator is used as it is, with adapters (LoRA)
+fine-tuned on the base set, and with its whole U-Net fine-tuned on it, beside an EDM trained on the base set alone; each
+without real images and mixed with them, for as many steps of as many images. At `fashion` the external generator
+has seen typeset digits and no clothes.
 
 Run: jaxmoust study --config=experiments/generator_finetuning.py --workdir=runs/generator_finetuning
      jaxmoust study --config=experiments/generator_finetuning.py:fashion --workdir=runs/generator_finetuning_fashion
@@ -24,13 +24,13 @@ significant at 5 % after Holm's correction):
     Real + external SD              93.58 [92.57, 94.58]  -0.08 [-1.14, +0.99]
     Real + external SD + LoRA       93.68 [92.69, 94.66]  +0.03 [-1.07, +1.12]
     Real + external SD, fine-tuned  93.48 [93.00, 93.96]  -0.18 [-0.84, +0.49]
-In words: tuning pays where there are no real images: adapters gain 23.2 points [14.6, 31.9] on the generator as it
-    is, tuning all of the U-Net 28.4 [18.8, 37.9], which is 5.1 [-0.2, 10.5] more than adapters (paired over seeds).
-    It does not reach the EDM trained on the same 100, which is 8.9 [3.5, 14.2] above. Mixed with the real images none
-    of the four is told apart from real only, so that there tuning pays nothing. In the features of a real-trained
-    classifier, seed 0: FID 5.89 as it is, 1.06 with adapters, 1.02 tuned, 0.71 of the EDM, 0.26 between training and
-    test images; recall 0.06, 0.10, 0.10, 0.55 and 0.89: tuned images are near real ones and much less varied. A
-    domain classifier tells all four from the 100 real digits in 98.5 to 99 of 100 cases.
+In words: fine-tuning pays where there are no real images: adapters gain 23.2 points [14.6, 31.9] on the generator as it
+    is, fine-tuning all of the U-Net 28.4 [18.8, 37.9], which is 5.1 [-0.2, 10.5] more than adapters (paired over
+    seeds). It does not reach the EDM trained on the same 100, which is 8.9 [3.5, 14.2] above. Mixed with the real
+    images none of the four differs significantly from real only, so that there fine-tuning pays nothing. In the
+    features of a real-trained classifier, seed 0: FID 5.89 as it is, 1.06 with adapters, 1.02 fine-tuned, 0.71 of the
+    EDM, 0.26 between training and test images; recall 0.06, 0.10, 0.10, 0.55 and 0.89: fine-tuned images are near real
+    ones and much less varied. A domain classifier distinguishes all four from the 100 real digits in 98.5 to 99 % of cases.
 """
 
 import ml_collections
@@ -45,8 +45,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = parts.study(
         scale,
         "generator_finetuning",
-        f"With {scale.n_base:,} real images, do those of an outside generator help a classifier more after it was "
-        "tuned on the same real images, and more than those of one that was trained on them alone?",
+        f"With {scale.n_base:,} real images, do those of an external generator help a classifier more after it was "
+        "fine-tuned on the same real images, and more than those of one that was trained on them alone?",
     )
     config.generators = {name: parts.generator(scale, name) for name in GENERATORS if name != "sd"}
     config.sets = {name: parts.drawn(scale, name) for name in GENERATORS}

@@ -1,4 +1,4 @@
-"""How good must a generator inside the data set be: EDM or DDPM, and trained on how many real images?
+"""How good must an internal generator be: EDM or DDPM, and trained on how many real images?
 
 The study compares a plain DDPM with an EDM. Both are trained here on the classifier's own base set (few) and on a
 larger set that holds it (many). Many is what nobody has who has the base set alone: its generator hands on what it
@@ -33,9 +33,9 @@ In words: a better generator is one that has seen more. Trained on the same 100 
     carry what 900 other real images taught their generator. FID to the 100 training images says the contrary (0.71 of
     the EDM of 100, 0.90 of that of 1,000; precision 0.67 and 0.45): it rewards staying near them. None copies what it
     learnt from, 100 or 1,000: at most 0.3 % of a set are suspicious, of seed 0, as are 1 % of held-out digits.
-Result (fashion: 250 and 1,000 garments, 10,000 test images, 3 seeds, differences by Student's t over them; 23 min for
-each EDM, 27 and 35 for the DDPMs, a minute for 1,000 images, 75 to 175 s a classifier, on one of 2 CPU cores with other
-jobs on the other):
+Result (fashion: 250 and 1,000 real images, 10,000 test images, 3 seeds, differences by Student's t over them; 23 min
+for each EDM, 27 and 35 for the DDPMs, a minute for 1,000 images, 75 to 175 s a classifier, on one of 2 CPU cores with
+other jobs on the other):
     Real only                    75.61 [74.36, 76.86]
     Real, duplicated             75.76 [73.73, 77.78]  +0.15 [-1.22, +1.52]
     Real, stronger augmentation  75.89 [74.96, 76.82]  +0.28 [-1.89, +2.45]
@@ -47,15 +47,15 @@ jobs on the other):
     Real + DDPM of 250           77.21 [74.60, 79.82]  +1.60 [+0.23, +2.97]
     DDPM of 1,000, only          77.39 [74.38, 80.41]  +1.78 [-0.78, +4.35]
     Real + DDPM of 1,000         80.36 [78.54, 82.19]  +4.75 [+3.47, +6.03] *
-In words: with 250 garments every generator's mean is a gain when half of each batch is its images, the larger where it
-    has seen more: those of 1,000 garments gain 5.0 (EDM) and 4.8 (DDPM) points beside 250 real ones, significant, and
+In words: with 250 real images every generator's mean is a gain when half of each batch is its images, the larger where
+    it has seen more: those of 1,000 images gain 5.0 (EDM) and 4.8 (DDPM) points beside 250 real ones, significant, and
     2.8 [1.1, 4.5] and 3.2 [1.5, 4.8] more than those of the same 250, paired over seeds. These gain 2.2 and 1.6, which
-    after Holm three seeds do not tell from chance (p = 0.15 and 0.22). The 1,000 garments themselves give 82.4 %
-    (base_size.py), so that 1,000 images hand on most of what 750 more would. EDM and DDPM are not told apart in any of
-    the four pairs, though the EDM's FID to the 250 is the lower (0.80 to 1.31, and 1.10 to 1.36 of 1,000), and FID
-    again prefers the generators that have seen those 250 alone. The nearest-neighbour test finds no copies of these
-    250: at most 1.6 % of a set are suspicious, as are 1.0 % of held-out garments. Among the 750 others that the larger
-    generators have seen, copies were not looked for in this run.
+    after Holm three seeds cannot distinguish from chance (p = 0.15 and 0.22). The 1,000 real images themselves give
+    82.4 % (base_size.py), so that 1,000 images hand on most of what 750 more would. EDM and DDPM do not differ
+    significantly in any of the four pairs, though the EDM's FID to the 250 is the lower (0.80 to 1.31, and 1.10 to 1.36
+    of 1,000), and FID again prefers the generators that have seen those 250 alone. The nearest-neighbour test finds no
+    copies of these 250: at most 1.6 % of a set are suspicious, as are 1.0 % of held-out images. Among the 750 others
+    that the larger generators have seen, copies were not looked for in this run.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""Do images from a generator trained inside one's own images help a classifier trained on the same images?
+"""Do images from a generator that was trained on one's own images help a classifier trained on the same images?
 
 A recipe says for which images networks, lengths and augmentation are:
     digits     100 digits of 8 px; or images as small and as few

@@ -1,8 +1,8 @@
-"""Do synthetic images still help a network that has learnt to see elsewhere?
+"""Do synthetic images still help a pre-trained network?
 
 The study fine-tunes a ViT-L/16 that was trained on ImageNet-21k, and finds little to gain. At cifar10 and imagenet100
 this does the same: `pretrained=FILE` is its public checkpoint. At digits and fashion a small ViT is trained first,
-inside the study, on images of the outside generator as it is, which knows typeset digits; the arms begin as that. Two
+inside the study, on images of the external generator as it is, of typeset digits; the arms begin as that. Two
 arms of the same network begin from nothing.
 
 Run: jaxmoust study --config=experiments/pretrained_vit.py --workdir=runs/pretrained_vit
@@ -24,7 +24,7 @@ significant at 5 % after Holm's correction):
 In words: what the ViT learnt from typeset digits is worth 10.1 points [2.3, 17.9], paired over seeds, though alone it
     reads a quarter of handwriting. The EDM's images gain nothing, with it (-2.1 [-3.8, -0.3]) or without (-3.7
     [-11.0, +3.7]): the study's finding of a limited benefit for a strong network, in small. A ViT this small is a
-    poor judge of either; digits_resnet reaches 93.65 % on the same images.
+    poor measure of either; digits_resnet reaches 93.65 % on the same images.
 """
 
 import ml_collections
@@ -63,7 +63,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     if inside:
         begin = dict(start="outside")
         config.sets.outside = parts.drawn(scale, "sd", 5 * scale.num_images)
-        what = f"{5 * scale.num_images:,} images of the outside generator as it is"
+        what = f"{5 * scale.num_images:,} images of the external generator as it is"
         sampler = parts.share(outside=1.0)
         before = (parts.arm("outside", "Before", f"What others begin as: {what}.", ("outside",), sampler),)
     nothing = dict(method=dict(pretrained=""))

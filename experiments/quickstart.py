@@ -1,15 +1,15 @@
-"""Do generated images help a classifier of 100 digits: of a generator trained on those 100, or of one from outside?
+"""Do generated images help a classifier of 100 digits: of a generator trained on those 100, or of an external one?
 
-Ablation A of the study on a small scale: the outside generator, a tiny Stable Diffusion that knows typeset digits, is
-drawn from as it is, with adapters tuned on the 100 digits, and with its whole U-Net tuned on them.
+Ablation A of the study on a small scale: the external generator, a tiny Stable Diffusion of typeset digits, is used
+as it is, with adapters fine-tuned on the 100 digits, and with its whole U-Net fine-tuned on them.
 
 Run: jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart   (or `make quickstart`)
 Cost: 9 min 5 s, after an installation of 1 min 13 s, on 2 CPU cores (x86_64, jax 0.10.2).
 Result (Top-1 on 797 test digits, 3 seeds, 95 % interval; * significantly other than real only after Holm's correction):
     real 93.64 [92.86, 94.43], duplicated 93.52 [93.34, 93.70], augmented 94.06 [91.94, 96.18];
     edm_only 89.84 [82.76, 96.92], edm_mixed 93.52 [92.52, 94.52], ddpm_mixed 92.85 [91.11, 94.58];
-    outside, synthetic only: as it is 53.74 [41.21, 66.27] *, LoRA 77.04 [63.55, 90.52], tuned 82.73 [75.24, 90.22];
-    outside, mixed: as it is 94.06 [93.58, 94.54], LoRA 93.39 [90.97, 95.81], tuned 93.48 [92.12, 94.83].
+    external, alone: as it is 53.74 [41.21, 66.27] *, LoRA 77.04 [63.55, 90.52], fine-tuned 82.73 [75.24, 90.22];
+    external, mixed: as it is 94.06 [93.58, 94.54], LoRA 93.39 [90.97, 95.81], fine-tuned 93.48 [92.12, 94.83].
 """
 
 import ml_collections

@@ -33,10 +33,11 @@ significant at 5 % after Holm's correction):
     Real + external SD, fine-tuned, 4 to 1     92.32 [91.38, 93.27]  -1.33 [-2.42, -0.24]
     Real + external SD, fine-tuned, 10 to 1    90.92 [89.19, 92.65]  -2.74 [-4.72, -0.75]
 In words: with 100 real digits no ratio of any generator gains. To about two synthetic images a real one nothing is lost
-    either; at ten to one, at equal steps, images from outside cost 5 points and those of the tuned generator some 3.
+    either; at ten to one, at equal steps, images of the external generator cost 5 points, and fine-tuned some 3.
     Nothing peaks near 1 to 1, as Azizi et al. 2023 (2304.08466) saw with a far stronger generator.
-Result (fashion: 1,000 garments, 10,000 test images, 3 seeds, differences by Student's t over them; 5 min to draw 10,000
-images and 43 s a classifier on 2 CPU cores, 30 min where another experiment has left the generator in the same store):
+Result (fashion: 1,000 real images, 10,000 test images, 3 seeds, differences by Student's t over them; 5 min to draw
+10,000 images and 43 s a classifier on 2 CPU cores, 30 min where another experiment has left the generator in the same
+store):
     Real only                    82.51 [81.01, 84.01]
     Real, duplicated             82.48 [81.97, 82.98]  -0.04 [-1.97, +1.89]
     Real, stronger augmentation  81.76 [80.90, 82.62]  -0.75 [-1.77, +0.26]
@@ -46,9 +47,9 @@ images and 43 s a classifier on 2 CPU cores, 30 min where another experiment has
     Real + EDM, 2 to 1           79.86 [78.49, 81.23]  -2.66 [-5.05, -0.27]
     Real + EDM, 4 to 1           79.35 [78.58, 80.12]  -3.16 [-5.43, -0.90]
     Real + EDM, 10 to 1          78.00 [77.81, 78.18]  -4.52 [-6.14, -2.89]
-In words: the more of them the worse, from a quarter (0.4 points, within doubt) to ten times as many (4.5 points of
-    Top-1, a quarter more errors); from 1 to 1 on each loss is told from chance alone, and with three seeds none after
-    Holm (10 to 1: p = 0.055). These garments teach less than the real images whose turns they take.
+In words: the more of them the worse, from a quarter (0.4 points, within the interval) to ten times as many (4.5 points
+    of Top-1, a quarter more errors); from 1 to 1 on each loss is significant alone, and with three seeds none after
+    Holm (10 to 1: p = 0.055). These images teach less than the real ones in whose place they are drawn.
 """
 
 import ml_collections
@@ -60,7 +61,7 @@ RATIOS = (0.25, 0.5, 1, 2, 4, 10)
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
     scale = parts.read(arg)
-    # At fashion no generator from outside has ever seen a garment.
+    # At fashion there is no external generator of clothes.
     generators = ("edm",) if scale.name == "fashion" else ("edm", "sd", "sd_full")
     largest = int(RATIOS[-1] * scale.n_base)
     config = parts.study(

@@ -26,7 +26,7 @@ significant at 5 % after Holm's correction):
     External SD, fine-tuned, 1,000  81.51 [75.24, 87.77]  -12.15 [-18.38, -5.91] *
 In words: no synthetic set replaces 100 real digits. The EDM trained on them comes nearest, within 3.3 points with ten
     images for each real one. Nine more images for each gain 6.5 points [1.6, 11.5] with the EDM, paired over seeds, and
-    0.9 [-4.0, 5.7] with the tuned outside generator, which lacks variety rather than number.
+    0.9 [-4.0, 5.7] with the fine-tuned external generator, which lacks variety rather than number.
 """
 
 import ml_collections
