@@ -3,8 +3,10 @@
 Knows no data set, and nothing of resizing (loading/transforms.py).
 """
 
+import contextlib
 import io
 import math
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
@@ -15,6 +17,8 @@ from PIL import Image, UnidentifiedImageError
 _READ_AS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 # All that is opened, whatever a file is called: other formats of PIL run programs (EPS: Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+# Images of more pixels are decoded one at a time, whatever the number of threads: each takes up to 7 bytes a pixel.
+_LARGE_PX, _ONE_LARGE = 1 << 24, threading.Lock()
 _PIL_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
@@ -49,7 +53,9 @@ def decode_image(data: bytes | str, name: str = "image") -> np.ndarray:
         what stands behind them is not in the file.
     """
     with open_image(data, name) as image:
-        return to_array(load(image, name))
+        is_large = image.width * image.height > _LARGE_PX
+        with _ONE_LARGE if is_large else contextlib.nullcontext():
+            return to_array(load(image, name))
 
 
 def load(image: Image.Image, name: str) -> Image.Image:

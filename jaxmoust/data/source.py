@@ -7,6 +7,7 @@ order (samplers) or batches (loader).
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from jaxmoust.runtime.paths import check_plain
 
 REAL = "real"  # the source of real images in a pool; any other is a synthetic set
 
+_NO_TEXT = re.compile("[\n\r\ud800-\udfff]")  # a line's end, or what stands for a byte that is not UTF-8
 _FULL_DIGEST_BYTES = 1 << 30  # about a second to hash; beyond it, sizes and both ends of each file stand in
 _END_BYTES = 1 << 16
 _MAX_ENDS = 4096  # files whose ends are read: of a million images that is seconds, not an hour
@@ -57,6 +59,11 @@ class Source:
             )
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"Got class names {list(self.class_names)} in {self.name!r}: make them unique.")
+        if odd := [name for name in self.class_names if _NO_TEXT.search(name)]:
+            raise ValueError(
+                f"Got class names {odd[:5]!r} in {self.name!r}, allowed are names of one line in UTF-8: rename the "
+                f"folders or labels (`convmv` does it for folders of another encoding)."
+            )
         wrong = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
         if wrong.size:
             raise ValueError(

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
 from jaxmoust.data.source import Source
+
+_LARGEST_PX = 256
 
 
 def contact_sheet(source: Source, per_class: int = 12, image_px: int = 0, max_classes: int = 20) -> Image.Image:
@@ -14,18 +16,23 @@ def contact_sheet(source: Source, per_class: int = 12, image_px: int = 0, max_cl
 
     Args:
         per_class: images in a row. max_classes: rows; further classes are left out.
-        image_px: side that images are brought to; 0: their own, or 64 where they differ in size.
+        image_px: side that images are brought to; 0: their own up to 256, or 64 where they differ in size.
     Returns: an 8-bit picture, each pixel of a small image enlarged until the image is about 48 pixels wide.
     """
     channels = source.shape[-1] if source.shape else 3
-    side = image_px or (source.shape[0] if source.shape and source.shape[0] == source.shape[1] else 64)
-    resize, enlarged = Resize(side, channels), max(1, round(48 / side))
+    height, width, _ = source.shape or (0, 1, 0)
+    side = image_px or (min(height, _LARGEST_PX) if height == width else 64)
+    # The central square of a file, of which no more is decoded than will be seen.
+    resize, shrink = Resize(side, channels), RandomResizedCrop(side, channels, (1.0, 1.0), (1.0, 1.0), "bicubic")
+    enlarged, rng = max(1, round(48 / side)), np.random.default_rng(0)
     gap = max(1, side // 8)
     rows = []
     for k in range(min(max_classes, len(source.class_names))):
         row = np.zeros((side, per_class * (side + gap) - gap, channels), np.uint8)
         for j, key in enumerate(np.flatnonzero(source.labels == k)[:per_class]):
-            row[:, j * (side + gap) : j * (side + gap) + side] = resize.map(source.read(int(key)))
+            encoded = source.encoded(int(key))
+            image = resize.map(source.read(int(key))) if encoded is None else shrink.random_map(encoded, rng)
+            row[:, j * (side + gap) : j * (side + gap) + side] = image
         rows += [row, np.zeros((gap, *row.shape[1:]), np.uint8)]
     sheet = np.concatenate(rows[:-1])
     image = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)

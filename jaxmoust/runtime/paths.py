@@ -117,6 +117,11 @@ def read_json(path: str | os.PathLike) -> Any | None:
         return None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str | bytes, path: str) -> Any:
+    """Reads JSON. Raises ValueError, with the path that it is of and the place, when it is damaged."""
     try:
         return json.loads(text)
     except RecursionError as error:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.sources.archive import MAX_FILE_BYTES, FileImages, Members
 from jaxmoust.data.sources.class_list import chosen_classes, read_class_list
-from jaxmoust.data.sources.labels import SUFFIXES, is_image
+from jaxmoust.data.sources.labels import DATASET_JSON, SUFFIXES, by_dataset_json, is_image, refuse_chunks
 from jaxmoust.data.sources.scan_cache import file_facts, recall, remember, settled, stat_row
-from jaxmoust.runtime.paths import check_plain
+from jaxmoust.runtime.paths import check_plain, read_json
 
 HELD_OUT = ("test", "validation", "val")  # names of the folder that the split "test" is read from
 
@@ -45,6 +46,7 @@ def image_folder(path: str, split: str, test_fraction: float = 0.2, seed: int = 
     The held-out folder of the first form may also be called validation or val (of several that hold class folders,
     the first of HELD_OUT). In the second form each class is split by itself: test takes test_fraction of it (at
     least one image, and never all), chosen by the seed. Files that are not images by their suffix are passed over.
+    Where NVlabs' tools have left a dataset.json, the classes are the numbers in it, split as in the second form.
 
     Args:
         path: the folder.
@@ -59,28 +61,33 @@ def image_folder(path: str, split: str, test_fraction: float = 0.2, seed: int = 
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"Got the path {root}, allowed is an existing folder of class folders: correct the path.")
-    held_out = _held_out(root) if (root / "train").is_dir() else None
+    listed = by_dataset_json(read_json(root / DATASET_JSON), str(root))
+    held_out = _held_out(root) if (root / "train").is_dir() and not listed else None
     check_choice("split", split, ("train", "test") if held_out else ("train", "test", "all"), f" of {root}")
     if not held_out:
         check_number("test_fraction", test_fraction, "0 < test_fraction < 1", lambda part: 0.0 < part < 1.0)
-    present = _class_folders(root / "train" if held_out else root)
+    present = list(listed) or _class_folders(root / "train" if held_out else root)
     wanted = _wanted(root, held_out, present, classes)
     inside = "" if not held_out else "train" if split == "train" else held_out
     since_ns = time.time_ns()
 
     def list_class(name: str) -> _Listing:
-        files = _image_files(root, os.path.join(inside, name))
-        if held_out or split == "all":
-            return files
-        # Numbered among all classes, so that a class list does not move images between train and test.
-        return _split_files(files, split, test_fraction, make_key(seed, 5, present.index(name)), root / name)
+        return _listed_files(root, listed[name]) if listed else _image_files(root, os.path.join(inside, name))
 
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         parts = list(threads.map(list_class, wanted))
+    if not (listed or classes):
+        refuse_chunks({name: len(files) for name, files in zip(wanted, parts, strict=True)}, str(root / inside))
+    if not held_out and split != "all":
+        # Numbered among all classes, so that a class list does not move images between train and test.
+        keys = [make_key(seed, 5, present.index(name)) for name in wanted]
+        places = [root / name for name in wanted]
+        parts = [_split_files(*part) for part in zip(parts, repeat(split), repeat(test_fraction), keys, places)]
     labels = np.repeat(np.arange(len(wanted), dtype=np.int32), [len(files) for files in parts])
     names = tuple(name for files in parts for name, _ in files)
     rows = np.array([row for files in parts for _, row in files], np.int64)
-    channels, shape, digest = _facts(root, split, wanted, names, rows, since_ns)
+    part = f"{split}, {digest_bytes(labels.tobytes())}" if listed else split  # else names tell the labels
+    channels, shape, digest = _facts(root, part, wanted, names, rows, since_ns)
     size = (shape[0], shape[1], shape[2]) if shape else None
     images = FileImages(Members(root, names), channels)
     return Source(f"{root.name}/{split}", labels, tuple(wanted), size, images, digest)
@@ -122,15 +129,23 @@ def _image_files(root: Path, inside: str) -> _Listing:
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_image(entry.name) and not entry.name.startswith("."):
-                try:
-                    row = stat_row(check_plain(entry.path, entry.stat(), MAX_FILE_BYTES))
-                except OSError as error:  # a link to nothing
-                    raise ValueError(f"Got an unreadable image, {entry.path}: {error}. Remove it.") from error
-                files.append((prefix + entry.name, row))
+                files.append((prefix + entry.name, _row(entry)))
     if not files:
         suffixes = ", ".join(SUFFIXES)
         raise ValueError(f"Got no image in {folder}, allowed is at least one a class ({suffixes}): fill or remove it.")
     return sorted(files)
+
+
+def _listed_files(root: Path, names: Sequence[str]) -> _Listing:
+    """Lists named files. Raises: ValueError: one that is not there."""
+    return sorted((name, _row(root / name)) for name in names)
+
+
+def _row(file: Path | os.DirEntry[str]) -> tuple[int, int, int]:
+    try:
+        return stat_row(check_plain(file, file.stat(), MAX_FILE_BYTES))
+    except OSError as error:  # nothing there, or a link to nothing
+        raise ValueError(f"Got an unreadable image, {os.fspath(file)}: {error}. Put it back, or remove it.") from error
 
 
 def _split_files(files: _Listing, split: str, test_fraction: float, key: int, folder: Path) -> _Listing:

@@ -1,4 +1,4 @@
-"""Which of somebody else's files are images, and of which class: by folder, by a CSV table, or by CIFAKE's names.
+"""Which of somebody else's files are images, and of which class: by folder, by a table, or by NVlabs' or CIFAKE's way.
 
 Works on names alone (and the table's text): nothing is opened here. An image that no rule gives a class is refused
 by name; what is no image, or not asked for, is listed.
@@ -6,10 +6,11 @@ by name; what is no image, or not asked for, is listed.
 
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.sources.archive import is_inside
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+DATASET_JSON = "dataset.json"  # where NVlabs' dataset_tool.py writes labels
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -54,7 +56,8 @@ def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequen
         where: what errors call the folder or archive.
         split: the name of the folder of class folders to use, where there are several; "" is the only one.
         classes: names of the classes to use, if not all.
-    Raises: ValueError: no image, images in no class folder, class folders in several places, or unknown classes.
+    Raises: ValueError: no image, images in no class folder, class folders in several places, unknown classes, or
+        folders that look like pieces of one set where no classes are given.
     """
     images = [PurePosixPath(name) for name in names if is_image(name)]
     if split:
@@ -76,7 +79,10 @@ def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequen
             f"Got class folders in several places of {where} ({listed(map(repr, places))}), allowed is one: name it by "
             f"--split, or give its own path.{' For CIFAKE give --source=cifake_fake.' if fake else ''}"
         )
-    class_names = chosen_classes(classes, sorted({image.parent.name for image in images}), where)
+    counts = Counter(image.parent.name for image in images)
+    if not classes:
+        refuse_chunks(counts, where)
+    class_names = chosen_classes(classes, sorted(counts), where)
     return _labelled(names, {str(image): image.parent.name for image in images}, class_names, {})
 
 
@@ -108,6 +114,60 @@ def by_table(names: Sequence[str], where: str, table: str, inside: str = "", cla
     class_names = chosen_classes(classes, sorted(set(rows["label"])), where)
     prompts = dict(zip(paths, rows["prompt"], strict=True)) if "prompt" in rows else {}
     return _labelled(names, dict(zip(paths, rows["label"], strict=True)), class_names, prompts)
+
+
+def refuse_chunks(counts: Mapping[str, int], where: str) -> None:
+    """Refuses folders that are named and filled as pieces of one set are: by long numbers, with as many images each.
+
+    Args: counts: of each folder the number of its images.
+    """
+    names = sorted(counts)
+    sizes = [counts[name] for name in names]
+    is_numbered = len({*map(len, names)}) == 1 < len(names) and all(re.fullmatch(r"\d{3,}", name) for name in names)
+    if is_numbered and len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]:
+        raise ValueError(
+            f"Got the folders {listed(map(repr, names), 3)} in {where}, named and filled as the pieces of one set are "
+            f"(of NVlabs' and EDM's tools, for instance), allowed is one folder a class: name the classes of the "
+            f"images in a table (`jaxmoust data import --labels=FILE.csv`); or, if each folder is a class, list them "
+            f"in a text file and give that as --classes or data.classes."
+        )
+
+
+def by_dataset_json(content: Any, where: str) -> dict[str, list[str]]:
+    """Reads the labels that NVlabs' tools keep beside images in chunk folders: the files of each class, by its number.
+
+    Args: content: of the file, {"labels": [["00000/img00000000.png", 6], ...]}.
+    Returns: {"0": files, ...} in the order of the numbers; {} for a file of another kind.
+    Raises: ValueError: no labels in it, or what is no file's name with a number.
+    Source: the format of stylegan3's and edm's dataset_tool.py.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("labels", 0), list | None):
+        return {}
+    rows = content["labels"] or []
+    wrong = [row for row in rows if not (isinstance(row, list) and [*map(type, row)] == [str, int] and row[1] >= 0)]
+    wrong = wrong or [row for row in rows if not is_inside(row[0])]
+    if wrong or not rows:
+        raise ValueError(
+            f"Got {DATASET_JSON} of {where} with {f'the label {wrong[0]!r:.80}' if wrong else 'no labels'}, allowed is "
+            f"a file's name and a whole number each, ['00000/img00000000.png', 6]: make it with labels, or name them "
+            f"in a table (`jaxmoust data import --labels=FILE.csv`)."
+        )
+    files: dict[str, list[str]] = {str(c): [] for c in sorted({c for _, c in rows})}
+    for name, c in rows:
+        files[str(c)].append(name)
+    if doubled := [name for name, count in Counter(name for name, _ in rows).items() if count > 1]:
+        raise ValueError(f"Got {DATASET_JSON} of {where} with {listed(doubled)} more than once: write it again.")
+    return files
+
+
+def by_listed_classes(
+    names: Sequence[str], where: str, files: Mapping[str, Sequence[str]], classes: Sequence[str] = ()
+) -> Labelled:
+    """Takes the classes that `by_dataset_json` reads. Raises: ValueError: a file that is not there, unknown classes."""
+    if missing := sorted({name for of_class in files.values() for name in of_class} - set(names)):
+        raise ValueError(f"Got {DATASET_JSON} of {where} with {listed(missing)}, which are not there: put them back.")
+    class_names = chosen_classes(classes, tuple(files), where)
+    return _labelled(names, {name: c for c, of_class in files.items() for name in of_class}, class_names, {})
 
 
 def by_cifake_name(names: Sequence[str], where: str, split: str, part: str) -> Labelled:

@@ -17,10 +17,10 @@ from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.archive import Members, open_members
 from jaxmoust.data.sources.archive_source import encoded_source
 from jaxmoust.data.sources.class_list import read_class_list
-from jaxmoust.data.sources.labels import Labelled, by_folder, by_table
+from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic.store import SyntheticSpec, finish, missing_shards, shard_range, write_shard
-from jaxmoust.runtime.paths import read_text
+from jaxmoust.runtime.paths import parse_json, read_text
 
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 1 << 28  # decoded; a shard is held in memory
@@ -123,9 +123,18 @@ def _open_files(origin: str | os.PathLike, split: str, table: str, classes: str)
     if table:
         inside = str(PurePosixPath(table).parent) if table in members.names else ""
         files = by_table(members.names, str(origin), _table_text(members, table), inside, wanted)
+    elif not split and (listed := _listed_classes(members)):
+        files = by_listed_classes(members.names, str(origin), listed, wanted)
     else:
         files = by_folder(members.names, str(origin), split, wanted)
     return encoded_source(members, files, members.path.name), files
+
+
+def _listed_classes(members: Members) -> dict[str, list[str]]:
+    """The files of each class where NVlabs' tools have listed them."""
+    if DATASET_JSON not in members.names:
+        return {}
+    return by_dataset_json(parse_json(members.read(DATASET_JSON), members.called(DATASET_JSON)), str(members.path))
 
 
 def _table_text(members: Members, table: str) -> str:

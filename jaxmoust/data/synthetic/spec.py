@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,7 @@ class SyntheticSpec:
         for name, is_allowed, allowed in (
             ("name", re.fullmatch(r"[a-z][a-z0-9_]*", self.name), "lower case letters, digits and _, a letter first"),
             ("class_names", names and len(set(names)) == len(names), "one unique name for each class"),
+            ("class_names", _lines(names) == list(names), "names of one line without space at their ends"),
             ("shape", self.shape[2:] in ((1,), (3,)) and min(self.shape) > 0, "(height, width, 1 or 3)"),
             ("num_images", 1 <= self.num_images <= MOST_IMAGES, f"1 to {MOST_IMAGES:,}"),
             ("shard_images", self.shard_images >= 1, "1 and up"),
@@ -112,6 +113,11 @@ class SyntheticSpec:
 def shard_range(spec: SyntheticSpec, shard: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels int32 [n] and indices int64 [n] of the images that shard holds, in their order."""
     return spec.labels_and_indices(*spec.shard_bounds(shard))
+
+
+def _lines(names: Sequence[str]) -> list[str]:
+    """What TFDS reads of names that it wrote, one a line."""
+    return [name.strip() for name in "\n".join(names).split("\n") if name.strip()]
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
 """Image folders: split, ordered and addressed by what is in them; a large one is read once."""
 
+import json
 import os
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 from PIL import Image
@@ -270,3 +272,57 @@ def test_image_folder_names_a_link_to_nothing(tmp_path):
     (root / "cat" / "x.png").symlink_to(tmp_path / "nothing.png")
     with pytest.raises(ValueError, match=r"unreadable image, .*x\.png"):
         image_folder(str(root), "all")
+
+
+def test_image_folder_of_nvlabs_takes_its_labels_and_not_its_chunks(tmp_path):
+    root = hostile.chunks(tmp_path / "set")
+    source = image_folder(str(root), "all")
+    assert source.class_names == ("0", "1", "2") and len(source) == 24
+    assert all(int(source.read(i)[0, 0, 0]) % 3 == source.labels[i] for i in range(24))
+    train, test = (image_folder(str(root), split) for split in ("train", "test"))
+    assert sorted(values(train) + values(test)) == list(range(24)) and np.bincount(test.labels).tolist() == [2, 2, 2]
+
+
+def test_image_folder_of_nvlabs_is_another_one_with_other_labels(tmp_path):
+    """As many files in the same order, of which one belongs to another class."""
+    digests = []
+    for last in (0, 1):
+        root = hostile.chunks(tmp_path / str(last) / "set", 9)
+        rows = [[f"{i // 8:05d}/img{i:08d}.png", int(i >= 4 + last)] for i in range(9)]
+        (root / "dataset.json").write_text(json.dumps({"labels": rows}))
+        digests.append(image_folder(str(root), "all").digest)
+    assert digests[0] != digests[1]
+
+
+def test_image_folder_asks_about_chunk_folders_and_takes_a_list_for_the_answer(tmp_path):
+    root = hostile.chunks(tmp_path / "set")
+    (root / "dataset.json").unlink()
+    with pytest.raises(ValueError, match=r"'00000', '00001', '00002' in .*set, named and filled as the pieces of one"):
+        image_folder(str(root), "train")
+    (tmp_path / "list").write_text("00000\n00001\n00002\n")
+    assert image_folder(str(root), "train", classes=str(tmp_path / "list")).class_names == ("00000", "00001", "00002")
+
+
+def test_image_folder_of_nvlabs_says_what_it_lacks(tmp_path):
+    root = hostile.chunks(tmp_path / "set", labels=False)
+    with pytest.raises(ValueError, match=r"dataset.json of .*set with no labels"):
+        image_folder(str(root), "train")
+    root = hostile.chunks(tmp_path / "other")
+    (root / "00001" / "img00000009.png").unlink()
+    with pytest.raises(ValueError, match=r"unreadable image, .*00001/img00000009.png"):
+        image_folder(str(root), "train")
+
+
+@pytest.mark.parametrize("kind", hostile.SPECIAL, ids=lambda kind: kind.__name__)
+def test_image_folder_refuses_what_is_no_plain_file(tmp_path, kind):
+    write_folder(tmp_path, {"cat": 2, "dog": 2})
+    kind(tmp_path / "dog" / "x.jpg")
+    with pytest.raises(ValueError, match=r"dog/x\.jpg(, which is a|.* of 68,719,476,736 bytes)"):
+        image_folder(str(tmp_path), "train")
+
+
+def test_image_folder_refuses_a_class_whose_name_is_not_utf8(tmp_path):
+    write_folder(tmp_path, {"cat": 2})
+    write_folder(tmp_path, {os.fsdecode(b"caf\xe9"): 2})
+    with pytest.raises(ValueError, match=r"class names \['caf\\udce9'\] in .*rename the folders"):
+        image_folder(str(tmp_path), "train")

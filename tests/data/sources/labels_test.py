@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmoust.data.sources.labels import CIFAR10_CLASSES, by_cifake_name, by_folder, by_table
+from jaxmoust.data.sources.labels import (
+    CIFAR10_CLASSES,
+    by_cifake_name,
+    by_dataset_json,
+    by_folder,
+    by_listed_classes,
+    by_table,
+    refuse_chunks,
+)
 
 NAMES = ("cat/0.png", "cat/1.JPG", "dog/0.png", "notes.txt", "dog/readme.md")
 
@@ -59,6 +67,71 @@ def test_by_folder_with_classes_orders_them_so_and_passes_over_the_rest():
 def test_by_folder_refuses_images_whose_class_is_not_told(names, fields, said):
     with pytest.raises(ValueError, match=f"(?s)Got .*{said}"):
         by_folder(names, "set", **fields)
+
+
+# ---- chunk folders
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_asked"),
+    [
+        ({"00000": 8, "00001": 8, "00002": 8}, True),
+        ({"000000": 1000, "001000": 1000, "002000": 24}, True),  # the last chunk is what is left
+        ({"00000": 8, "00001": 7, "00002": 8}, False),
+        ({"00000": 8}, False),
+        ({"0": 8, "1": 8}, False),  # digits have such classes
+        ({"998": 8, "1000": 8}, False),
+        ({"n0000": 8, "n0001": 8}, False),
+    ],
+)
+def test_refuse_chunks_asks_about_equal_folders_of_long_numbers(counts, is_asked):
+    if is_asked:
+        with pytest.raises(ValueError, match=r"pieces of one set .*--labels=FILE.csv.*--classes or data.classes"):
+            refuse_chunks(counts, "set")
+    else:
+        refuse_chunks(counts, "set")
+
+
+def test_by_folder_takes_chunks_for_classes_only_where_they_are_listed():
+    names = [f"{i:05d}/{j}.png" for i in range(2) for j in range(3)]
+    with pytest.raises(ValueError, match="'00000', '00001' in set, named and filled as the pieces of one set"):
+        by_folder(names, "set")
+    assert by_folder(names, "set", classes=("00000", "00001")).labels == (0, 0, 0, 1, 1, 1)
+
+
+def test_by_dataset_json_reads_the_number_of_each_file():
+    content = {"labels": [["00000/b.png", 10], ["00000/a.png", 2], ["00001/c.png", 2]]}
+    files = by_dataset_json(content, "set")
+    assert files == {"2": ["00000/a.png", "00001/c.png"], "10": ["00000/b.png"]} and list(files) == ["2", "10"]
+    found = by_listed_classes(["00000/a.png", "00000/b.png", "00001/c.png", "d.png"], "set", files)
+    assert pairs(found) == {"00000/a.png": "2", "00001/c.png": "2", "00000/b.png": "10"}
+    assert found.passed_over == ("d.png",)
+    with pytest.raises(ValueError, match=r"dataset.json of set with 00001/c.png, which are not there"):
+        by_listed_classes(["00000/a.png", "00000/b.png"], "set", files)
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"labels": 3}, {"labels": "cat"}, {"images": []}])
+def test_by_dataset_json_leaves_files_of_another_kind_alone(content):
+    assert by_dataset_json(content, "set") == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (None, "no labels, allowed"),
+        ([], "no labels, allowed"),
+        ([["a.png", 0], ["b.png", [0, 1]]], r"the label \['b.png', \[0, 1\]\]"),
+        ([["a.png", -1]], r"\['a.png', -1\]"),
+        ([["a.png", True]], r"\['a.png', True\]"),
+        ([["a.png"]], r"\['a.png'\]"),
+        (["a.png"], "'a.png'"),
+        ([["../a.png", 0]], r"\['\.\./a.png', 0\]"),
+        ([["a.png", 0], ["a.png", 1]], "a.png more than once"),
+    ],
+)
+def test_by_dataset_json_refuses_what_is_no_file_with_a_number(labels, said):
+    with pytest.raises(ValueError, match=f"Got dataset.json of set with (the label )?{said}"):
+        by_dataset_json({"labels": labels}, "set")
 
 
 # ---- by table

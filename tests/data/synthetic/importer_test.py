@@ -5,6 +5,7 @@ import json
 import stat
 import zipfile
 
+import hostile
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -207,3 +208,22 @@ def test_import_images_into_a_folder_of_another_set_is_refused(tmp_path):
     with pytest.raises(ValueError, match="another synthetic set"):
         import_images(write_folder(tmp_path / "made", {"cat/9.png": png(9)}), tmp_path / "out")
     assert open_synthetic(tmp_path / "out").digest == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_import_images_of_nvlabs_takes_its_labels_and_not_its_chunks(tmp_path, packed):
+    origin = hostile.chunks(tmp_path / "made")
+    if packed:
+        names = [path.relative_to(origin).as_posix() for path in origin.rglob("*") if path.is_file()]
+        origin = write_zip(tmp_path / "made", {name: (origin / name).read_bytes() for name in names})
+    done = import_images(origin, tmp_path / "out")
+    assert (done.class_names, done.passed_over) == (("0", "1", "2"), ("dataset.json",))
+    assert pairs(tmp_path / "out") == sorted((str(i % 3), i, "") for i in range(24))
+
+
+def test_import_images_asks_about_chunk_folders(tmp_path):
+    origin = hostile.chunks(tmp_path / "made")
+    (origin / "dataset.json").unlink()
+    with pytest.raises(ValueError, match="named and filled as the pieces of one set"):
+        import_images(origin, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -425,6 +425,7 @@ def test_synthetic_spec_of_numpy_numbers_is_that_of_pythons():
         ({"name": "Small-Set"}, r"name='Small-Set', allowed is lower case"),
         ({"class_names": ("a", "a", "b")}, "class_names"),
         ({"class_names": ()}, "class_names"),
+        ({"class_names": ("a", "b ", "c")}, "without space at their ends"),
         ({"shape": (4, 5)}, "shape"),
         ({"shape": (4, 5, 2)}, "shape"),
         ({"num_images": 0}, "num_images=0, allowed is 1 to 100,000,000"),
