@@ -457,7 +457,7 @@ def _check(
         for seed, x in of.items():
             if np.ndim(x) != 1 or not np.size(x) or not np.isfinite(x).all():
                 raise ValueError(
-                    f"values of {arm}, seed {seed}: got shape {np.shape(x)}, {np.sum(~np.isfinite(x))} of them not finite; "
+                    f"values of {arm}, seed {seed}: got shape {np.shape(x)}, {np.sum(~np.isfinite(x))} not finite; "
                     "allowed is one finite number for each test image. Leave failed runs out."
                 )
             sizes.setdefault(np.size(x), f"{arm}, seed {seed}")
