@@ -15,6 +15,10 @@ for row in rows:
     least = 25.0 if row["arm"] in ("sd_only", "sd_lora_only") else 70.0
     assert least < float(row["top1"]) <= float(row["top5"]) <= 100.0, row
     assert int(row["n_test"]) == 797, row
+    # The ten classes of the test set have about as many images each, and probabilities are not kept.
+    assert abs(float(row["balanced_accuracy"]) - float(row["top1"])) < 2.0, row
+    assert float(row["worst_class"]) < min(float(row["balanced_accuracy"]), 100.0) and float(row["nll"]) > 0, row
+    assert 0 < float(row["macro_f1"]) <= 100 and 0 < float(row["ece"]) < 100 and row["auroc"] == "", row
 tuned = {r["arm"]: r["fine_tuning"] for r in rows}
 assert (tuned["sd_only"], tuned["sd_lora_only"], tuned["sd_full_only"]) == ("none", "lora", "full"), tuned
 page = (folder / "report" / "index.html").read_text()

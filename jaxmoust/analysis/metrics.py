@@ -122,16 +122,17 @@ def measure(answers: Answers) -> dict[str, float]:
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-def contributions(name: str, answers: ArrayLike | Answers, labels: ArrayLike, num_classes: int) -> Floats:
+def contributions(name: str, kept: ArrayLike, labels: ArrayLike, num_classes: int) -> Floats:
     """What each test image adds to a metric: [N], whose mean is the metric in percent or nats.
 
     Of a mean over images, these are its terms. Of any other metric they are the jackknife's pseudo-values, moved
     together so that their mean is the metric itself: an image counts for N - 1 times what the metric loses without
-    it. The only image of its class counts as the mean does.
+    it. The only image of its class counts as the mean does. Their spread is that of the metric over test sets, but for
+    the worst class, where it is too large if several classes are about as bad: an image is of one of them alone.
 
     Args:
         name: one of METRICS.
-        answers: what the metric needs, as a run keeps it: ranks or losses [N], or probabilities [N, K], of which every
+        kept: what the metric needs, as a run keeps it: ranks or losses [N], or probabilities [N, K], of which every
             metric can be had.
         labels: integers [N] in [0, K). num_classes: K.
     Raises: ValueError: no such metric, another file's numbers, shapes that differ, Top-5 of five classes or fewer.
@@ -139,14 +140,13 @@ def contributions(name: str, answers: ArrayLike | Answers, labels: ArrayLike, nu
     """
     if name not in METRICS:
         raise ValueError(f"metric: got {name!r}; allowed {', '.join(METRICS)}")
-    if not isinstance(answers, Answers):
-        values, needs = np.asarray(answers), METRICS[name].needs
-        if values.ndim == 2:
-            answers = Answers.of_probabilities(values, labels)
-        elif needs != "probabilities" and np.issubdtype(values.dtype, np.integer) == (needs == "ranks"):
-            answers = Answers(np.asarray(labels), num_classes, **{needs: values})
-        else:
-            raise ValueError(f"{name}: got {values.dtype} {values.shape}; allowed what {needs}.npy of a run holds")
+    values, needs = np.asarray(kept), METRICS[name].needs
+    if values.ndim == 2:
+        answers = Answers.of_probabilities(values, labels)
+    elif needs != "probabilities" and np.issubdtype(values.dtype, np.integer) == (needs == "ranks"):
+        answers = Answers(np.asarray(labels), num_classes, **{needs: values})
+    else:
+        raise ValueError(f"{name}: got {values.dtype} {values.shape}; allowed what {needs}.npy of a run holds")
     if not answers.can(name):
         raise ValueError(f"{name}: got {num_classes} classes; allowed {TOP5_FROM} or more; five are always right")
     if name in _TERMS:
