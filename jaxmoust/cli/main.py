@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxmoust.cli.terminal import plain_streams
 from jaxmoust.jobs.parts.registry import BadInput, Entry, entries
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
 
 
+@plain_streams()
 def call(args: list[str]) -> int:
     """Runs one command line and returns the exit code."""
     try:
