@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as reference
 
 from jaxmoust.analysis import metrics
+from jaxmoust.analysis.decisions import decide
 from jaxmoust.analysis.metrics import METRICS, Answers, contributions, measure
 
 
@@ -67,6 +68,34 @@ def test_contributions_tell_the_spread_over_test_sets(name):
     # of them, which is all that leaving out an image sees: there the spread is stated too large, never too small.
     near = {"worst_class": (0.85, 1.8)}.get(name, (0.85, 1.18))
     assert near[0] < np.sqrt(np.mean(errors)) / np.std(values) < near[1]
+
+
+def studies(name, num_studies, gain, num_arms=3, num_seeds=4, size=300, num_classes=6):
+    """The verdicts on the arms of made-up studies, each on a test set of its own; runs differ in how much they know."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(num_studies):
+        labels = rng.integers(0, num_classes, size)
+        shared, values = rng.normal(size=(size, num_classes)), {}
+        for arm in range(num_arms + 1):
+            for seed in range(num_seeds):
+                sharp = 2.0 + gain * (arm > 0) + 0.1 * rng.normal()
+                logits = shared + 0.5 * rng.normal(size=shared.shape) + sharp * np.eye(num_classes)[labels]
+                p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                values.setdefault(f"arm{arm}", {})[seed] = contributions(name, p, labels, num_classes)
+        families = dict.fromkeys(values, "mixture")
+        decided = decide(values, "arm0", families, higher_is_better=METRICS[name].higher_is_better)
+        found.append([one.verdict for one in decided.values()])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1", "worst_class", "nll", "ece"])
+def test_arms_are_decided_on_any_metric(name):
+    """Equal arms are claimed to differ in one study of twenty; those that know more are better, however it counts."""
+    wrong = np.isin(studies(name, 100, gain=0.0), ("better", "worse")).any(axis=1)
+    assert wrong.mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100)
+    if name in ("balanced_accuracy", "macro_f1", "nll"):
+        found = studies(name, 20, gain=0.5)
+        assert (found == "better").mean() > 0.5 and not (found == "worse").any()
 
 
 def test_terms_of_a_mean_are_what_a_run_keeps():
