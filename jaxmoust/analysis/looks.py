@@ -5,7 +5,7 @@ spending function each look gets its part of the error beforehand, so that all o
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -14,11 +14,13 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from jaxmoust.analysis.decisions import Decision, decide
+from jaxmoust.analysis.decisions import MARGIN, Decision, decide
+from jaxmoust.analysis.metrics import METRICS
 
 Values = Mapping[str, Mapping[int, NDArray]]
 
 FEWEST = 2  # seeds of a look: one has no spread
+LEAST = 1e-12  # level of a look
 FARTHEST = 38.0  # a boundary at so many standard deviations is never crossed
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(128)
 
@@ -28,18 +30,19 @@ class Rule:
     """How a study comes to its verdicts.
 
     Args:
-        metric: what is decided on, a number of each run's record.
+        metric: what is decided on, a number of each run's record: top1, balanced_accuracy, nll, ...
         margin: two arms that differ by less are equivalent, in the metric's unit: points of Top-1; above 0.
-        level: the chance of any false claim about the arms of a family.
+        level: the chance that the study claims any difference falsely.
         until_decided: whether arms get seeds, look by look, until they are decided; else those of config.seeds.
         looks: numbers of seeds after which is looked; the last is most_seeds.
         spending: how the level is spent over the looks: "obrien_fleming" hardly any early, "pocock" about evenly.
         most_seeds: of an arm, undecided or not.
-    Raises: ValueError: a margin or a level out of range, looks that do not rise, or fewer seeds than the first has.
+    Raises: ValueError: no such metric, a margin or a level out of range, looks that do not rise, or fewer seeds than
+        the first has.
     """
 
     metric: str = "top1"
-    margin: float = 1.0
+    margin: float = MARGIN
     level: float = 0.05
     until_decided: bool = False
     looks: tuple[int, ...] = (3, 5, 7, 10, 15, 20)
@@ -47,6 +50,8 @@ class Rule:
     most_seeds: int = 20
 
     def __post_init__(self):
+        if self.metric not in METRICS:
+            raise ValueError(f"decide.metric {self.metric!r}: allowed are {', '.join(METRICS)}.")
         if not self.margin > 0:
             raise ValueError(
                 f"decide.margin {self.margin}: allowed is above 0, for no two arms are equal to the last digit. Give "
@@ -66,10 +71,10 @@ class Rule:
 
     @property
     def plan(self) -> tuple[tuple[int, float], ...]:
-        """The looks: (seeds, the level that a claim of this look is tested at)."""
+        """The looks: (seeds, the level that claims of this look are tested at)."""
         seeds = (*(n for n in self.looks if n < self.most_seeds), self.most_seeds)
         levels = nominal_levels([n / seeds[-1] for n in seeds], self.level, self.spending)
-        return tuple(zip(seeds, levels, strict=True))
+        return tuple((n, max(level, LEAST)) for n, level in zip(seeds, levels, strict=True))
 
 
 @dataclass(frozen=True)
@@ -83,20 +88,27 @@ class Look:
 
 @dataclass(frozen=True)
 class Path:
-    """The looks that a family's runs allow.
+    """The looks at a family that the runs allow.
 
     Args:
         family, baseline: its name, and the arm that its arms are compared with.
-        looks: those that were made, one after the other.
-        undecided: the arms that are open after these.
-        next_seeds: how many seeds the next look takes of the baseline and of each open arm; None: there is none.
+        arms: all of it. looks: those that were made, one after the other.
+        going_on: the arms that the next look takes. next_seeds: how many seeds it takes; None: there is none.
     """
 
     family: str
     baseline: str
+    arms: tuple[str, ...]
     looks: tuple[Look, ...]
-    undecided: tuple[str, ...]
+    going_on: tuple[str, ...]
     next_seeds: int | None
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The arms of which no look has decided, whether they go on or not."""
+        return tuple(
+            arm for arm in self.arms if arm not in self.decisions or self.decisions[arm].verdict == "undecided"
+        )
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -109,40 +121,67 @@ class Path:
         return {arm: look.seeds for look in self.looks for arm in look.decisions}
 
 
+@dataclass(frozen=True)
+class Compared:
+    """An arm as it is compared: with which baseline (itself, if it is one), and together with which others."""
+
+    baseline: str
+    family: str
+
+
 def follow(
     rule: Rule,
     seeds: Sequence[int],
     values: Values,
-    baseline: str,
-    family: str,
-    arms: Sequence[str],
+    arms: Mapping[str, Compared],
+    lost: Collection[str] = (),
     higher_is_better: bool = True,
     decide: Callable[..., Mapping[str, Decision]] = decide,
-) -> Path:
-    """Makes the looks at a family for which all runs are there, a function of these runs alone.
+) -> list[Path]:
+    """Makes the looks for which all runs are there: of each family beside its baseline, a function of these runs alone.
 
-    An arm that one look decides is in no later one; a look is made once each open arm and the baseline have its seeds.
+    The first look is one of all arms. After it a family is looked at once its baseline and each of its open arms have
+    the seeds. An arm that is decided is in no later look, but for the spread that its seeds lend the others; so are the
+    arms of other families, with the seeds of the first look.
 
     Args:
         seeds: of the study, at least rule.most_seeds of them, in their order.
         values: as `decide` has them, of whatever runs are finished.
-        arms: those of the family, but for the baseline.
+        arms: all of the study, baselines among them. lost: those that will get no more runs: looks do without them.
     """
-    looks: list[Look] = []
-    left, following = tuple(arms), None
-    for num_seeds, level in rule.plan:
-        if not left:
-            break
-        of_look, taken = (baseline, *left), seeds[:num_seeds]
-        if not all(seed in values.get(arm, ()) for arm in of_look for seed in taken):
-            following = num_seeds
-            break
-        compared = {arm: {seed: values[arm][seed] for seed in taken} for arm in of_look}
-        families = dict.fromkeys(left, family)
-        found = decide(compared, baseline, families, rule.margin, level, higher_is_better)
-        looks.append(Look(num_seeds, level, {arm: found[arm] for arm in left}))
-        left = tuple(arm for arm in left if found[arm].verdict == "undecided")
-    return Path(family, baseline, tuple(looks), left, following)
+    first = rule.plan[0][0]
+    ready = {arm for arm in arms if _has(values, arm, seeds[:first])}
+    ready &= {arm for arm in ready if arms[arm].baseline in ready}
+    begun = all(arm in ready or not {arm, arms[arm].baseline}.isdisjoint(lost) for arm in arms)
+    groups: dict[Compared, list[str]] = {}
+    for arm, compared in arms.items():
+        if arm != compared.baseline:
+            groups.setdefault(compared, []).append(arm)
+    paths = []
+    for group, members in groups.items():
+        looks: list[Look] = []
+        left, num_seeds, following = members, dict.fromkeys(ready, first), None if begun else first
+        for count, level in rule.plan if begun else ():
+            lacking = [arm for arm in (group.baseline, *left) if not _has(values, arm, seeds[:count])]
+            left = [arm for arm in left if arm not in lacking or arm not in lost]
+            if not left or (group.baseline in lacking and group.baseline in lost):
+                break
+            if not {*lacking} <= {*lost}:
+                following = count
+                break
+            num_seeds |= dict.fromkeys((group.baseline, *left), count)
+            taken = {arm: {seed: values[arm][seed] for seed in seeds[: num_seeds[arm]]} for arm in arms if arm in ready}
+            baselines, families = ({arm: getattr(arms[arm], of) for arm in taken} for of in ("baseline", "family"))
+            found = decide(taken, baselines, families, rule.margin, level, higher_is_better)
+            looks.append(Look(count, level, {arm: found[arm] for arm in left}))
+            left = [arm for arm in left if found[arm].verdict == "undecided"]
+        going_on = tuple(arm for arm in left if following and arm not in lost)
+        paths.append(Path(group.family, group.baseline, tuple(members), tuple(looks), going_on, following))
+    return paths
+
+
+def _has(values: Values, arm: str, seeds: Sequence[int]) -> bool:
+    return all(seed in values.get(arm, ()) for seed in seeds)
 
 
 def nominal_levels(fractions: Sequence[float], level: float = 0.05, spending: str = "obrien_fleming") -> list[float]:

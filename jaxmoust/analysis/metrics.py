@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import scipy.stats
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 NUM_BINS = 15  # of the calibration error: of equal width in confidence, as Guo et al. 2017 use

@@ -3,18 +3,25 @@
 Leaves results.csv (the runs), report/index.html and report/summary.csv (the arms) in --workdir; finished stages go to
 --store (default: stages/ beside --workdir), are named by what they depend on, and are found again by this study and the
 next. Several studies may run on one store, each in a --workdir of its own: each stage is computed by one of them. A
-stage that fails costs what needs it and no more; the same command tries it again. --dry-run says what would be run, and
-how long that takes where the like was measured. --index=FOLDER lists the studies below a folder on one page, each with
-its answer; a study writes that of the folder it lies in by itself.
+stage that fails costs what needs it and no more; the same command tries it again. --dry-run says what would be run, how
+long that takes where the like was measured, and which differences it can show.
+
+--until-decided looks at the arms after 3, 5, 7, ... seeds (config.decide). Those that are better, worse or equivalent
+within the margin get no more; the others go on, up to --most_seeds. --budget=2h ends it in time, and what is undecided
+then is said to be; the same command goes on.
+
+--index=FOLDER lists the studies below a folder on one page, each with its answer; a study writes that of the folder it
+lies in by itself.
 
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4 --dry-run
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/longer --config.generators.edm.train.num_steps=3000
+  jaxmoust study --config=experiments/quickstart.py --workdir=runs/decided --until-decided --budget=2h
   jaxmoust study --index=runs
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +32,14 @@ from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.job import PLACES, Job, check_free, do, open_alone
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
 from jaxmoust.report import findings, index
+from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, identity
-from jaxmoust.study.dry_run import dry_run
+from jaxmoust.study.dry_run import dry_run, expected
 from jaxmoust.study.expand import STUDY, TABLES, complete_study, entry_schema, expand
 from jaxmoust.study.runner import conduct, make_row
 from jaxmoust.study.store import Stage, Store, in_order
+from jaxmoust.study.until import ENDLESS, Budget, read_budget
 
 
 class StudyFailed(RuntimeError):
@@ -41,6 +50,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes besides --config and --workdir."""
     parser.add_argument("--store", default="", help="where finished stages lie; stages/ beside --workdir")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and for how long; write nothing")
+    parser.add_argument(
+        "--until-decided", action="store_true", help="give arms seeds, look by look, until each is decided"
+    )
+    parser.add_argument("--most_seeds", type=int, help="of an arm, with --until-decided; config.decide.most_seeds")
+    parser.add_argument(
+        "--budget", default="", help="such as 2h or 1h30m, with --until-decided: end in time, undecided"
+    )
     parser.add_argument("--index", default="", help="a folder of studies: write its index.html, run nothing")
 
 
@@ -79,12 +95,22 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
         StudyFailed: some stages could not be computed.
     """
     workdir = Path(args.workdir)
-    study = Study(config, Path(args.store or workdir.parent / "stages"))
+    study = Study(_until(config, args), Path(args.store or workdir.parent / "stages"))
     study.check(workdir)
+    budget = study.budget(args.budget)
     if args.dry_run:
-        print(dry_run(study.experiment, study.store, study.machine.description, _work_of))
+        num_images = len(study.real.test)
+        print(dry_run(study.experiment, study.store, study.machine.description, _work_of, num_images))
     else:
-        study.run(workdir, command)
+        study.run(workdir, command, budget)
+
+
+def _until(config: Config, args: argparse.Namespace) -> Config:
+    """The configuration with what --until-decided and --most_seeds say."""
+    decide = {**config["decide"], "until_decided": config["decide"]["until_decided"] or args.until_decided}
+    if not decide["until_decided"] and (args.budget or args.most_seeds is not None):
+        raise BadInput("--budget and --most_seeds would do nothing: they go with --until-decided. Give that as well.")
+    return {**config, "decide": decide if args.most_seeds is None else {**decide, "most_seeds": args.most_seeds}}
 
 
 class Study:
@@ -140,10 +166,31 @@ class Study:
         except (ValueError, OSError) as e:
             raise BadInput(str(e)) from e
 
-    def run(self, workdir: Path, command: str) -> findings.Page:
+    def budget(self, text: str) -> Budget:
+        """Reads --budget, from now on. Raises: BadInput: no time, or less than a run of this study is known to take."""
+        if not text:
+            return ENDLESS
+        try:
+            budget = Budget(read_budget(text), lambda flag: self.machine.any(self.machine.primary and flag))
+        except ValueError as e:
+            raise BadInput(str(e)) from e
+        runs = [run.stage for run in self.experiment.runs if not self.store.has(run.stage)]
+        if runs and not budget.allows(seconds := self._seconds_of(runs[:1])):
+            raise BadInput(
+                f"--budget={text} is shorter than one run, which takes {seconds_text(seconds)} here. Allow more."
+            )
+        return budget
+
+    def _seconds_of(self, stages: Sequence[Stage]) -> float:
+        """What stages are expected to take, as far as that is known."""
+        plan = expected(stages, self.experiment, self.store, self.machine.description, _work_of)
+        return sum(one.seconds or 0.0 for one in plan)
+
+    def run(self, workdir: Path, command: str, budget: Budget = ENDLESS) -> findings.Page:
         """Computes what is not there, and writes the page. Raises: BadInput, StudyFailed: as `main`."""
         with open_alone(workdir, self.config, self.contents, self._places, self.machine):
-            page, failures = conduct(self.experiment, self.store, workdir, self.real, command, self.config)
+            given = (workdir, self.real, command, self.config)
+            page, failures = conduct(self.experiment, self.store, *given, budget=budget, seconds_of=self._seconds_of)
         print(findings.table_text(page))
         print(workdir / "results.csv", workdir / "report" / "index.html", sep="\n")
         if failures:

@@ -188,7 +188,7 @@ def gaps(page: Page) -> list[str]:
         if not have:
             said.append(f"{arm.title}: no finished run.")
             continue
-        if absent := every - have:
+        if (absent := every - have) and not page.paths:
             of_arm.append(f"no run of seed {_numbers(absent)}; the seeds it has are compared.")
         if blank := have - set(arm.by_seed("top1")):
             of_arm.append(f"seed {_numbers(blank)} has no Top-1.")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
+from jaxmoust.analysis.looks import Path
 from jaxmoust.analysis.metrics import METRICS
 from jaxmoust.report.arms import ArmInfo, ArmSummary, compare, number_of, summarise
 from jaxmoust.report.draw_counts import DrawCounts
@@ -163,6 +164,8 @@ class Page:
         sections: what else was found, shown after the arms.
         config: the experiment's whole configuration, so that the page alone is enough to run it again.
         unread: in words, the files that are missing or damaged, and of which the page therefore shows nothing.
+        claim: in words, what varies with the seed, and for what a claim therefore holds.
+        paths: the looks of a study until it is decided, a family each; its arms may have unequally many seeds.
     Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
         labels of different lengths, labels outside the classes, a row whose accuracy is not that of its ranks, draws
         of an arm or of classes that the page has not.
@@ -185,6 +188,8 @@ class Page:
     sections: Sequence[Section] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     unread: Sequence[str] = ()
+    claim: str = ""
+    paths: Sequence[Path] = ()
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]

@@ -7,16 +7,18 @@ do. Where nothing comparable was measured, the time is unknown, and said to be.
 import functools
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jaxmoust.analysis.decisions import assumed_spread
 from jaxmoust.config import Config
 from jaxmoust.report.numbers import seconds_text
+from jaxmoust.report.power import family_words
 from jaxmoust.runtime.folder import canonical_json
 from jaxmoust.runtime.paths import read_json
 from jaxmoust.study.experiment import Experiment
-from jaxmoust.study.store import Stage, Store
+from jaxmoust.study.store import Stage, Store, in_order
 
 Traits = frozenset[tuple[str, str]]
 # How much work a configuration is: `work(config, size_of)`, where `size_of(name)` is the number of images of a set.
@@ -69,11 +71,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a study would compute, and how many stages of each kind it would find."""
+    """What a study would compute, how many stages of each kind it would find, and in words what it can show."""
 
     experiment: Experiment
     found: Mapping[str, int]
     todo: tuple[Planned, ...]
+    power: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """For a terminal: a line for each stage to compute, and the sum."""
@@ -89,17 +92,55 @@ class DryRun:
         known = [planned.seconds for planned in self.todo if planned.seconds is not None]
         if known:
             unknown = f"; {len(self.todo) - len(known)} more of unknown time" if len(known) < len(self.todo) else ""
-            lines.append(f"expected: {seconds_text(sum(known))} in one process for {len(known)} of them{unknown}")
+            most = "at most " if self.experiment.rule.until_decided else ""
+            lines.append(f"expected: {most}{seconds_text(sum(known))} in one process for {len(known)} of them{unknown}")
         elif self.todo:
             lines.append("expected: unknown, for nothing like them was computed on this device in this store")
+        lines += [self.experiment.claim, *self.power]
         return "\n".join([*lines, "Nothing was written: the same command without --dry-run does it."])
 
 
-def dry_run(experiment: Experiment, store: Store, device: str, work: Work) -> DryRun:
-    """Returns the stages that an experiment would compute, each with the time it should take on a device."""
+def dry_run(experiment: Experiment, store: Store, device: str, work: Work, num_images: int) -> DryRun:
+    """Returns the stages that an experiment would compute, each with the time it should take on a device.
+
+    Args: num_images: of the test set, from which follows what differences the experiment can show.
+    """
     stages = experiment.stages
     todo = [stage for stage in stages if not store.has(stage)]
-    laid_out = {stage.name: stage.config for stage in stages}
+    found = Counter(stage.kind for stage in stages)
+    found.subtract(stage.kind for stage in todo)
+    planned = tuple(expected(todo, experiment, store, device, work))
+    return DryRun(experiment, +found, planned, tuple(_power(experiment, planned, num_images)))
+
+
+def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) -> Iterator[str]:
+    """What each family's seeds can show, of the spreads that arms of its kind have had in other studies."""
+    rule, groups = experiment.rule, Counter((a.baseline, a.family) for a in experiment.arms if a.name != a.baseline)
+    if rule.metric != "top1" or len(experiment.seeds) < 2:
+        return
+    seconds, last = {one.stage.name: one.seconds for one in planned}, experiment.seeds[-1]
+    for (baseline, family), num_arms in groups.items():
+        runs = [run for run in experiment.runs if run.arm.name == baseline or run.arm.family == family]
+        before = {stage.name for run in runs if run.seed != last for stage in in_order([run.stage])}
+        of_seed = {stage.name for run in runs for stage in in_order([run.stage])} - before
+        known = [seconds.get(name) for name in of_seed]
+        each = None if None in known else sum(time or 0.0 for time in known)
+        yield family_words(
+            family,
+            num_arms,
+            groups.total(),
+            len(experiment.seeds),
+            *assumed_spread(family, num_images),
+            rule.margin,
+            rule.level,
+            "points",
+            each,
+        )
+
+
+def expected(todo: Sequence[Stage], experiment: Experiment, store: Store, device: str, work: Work) -> Iterator[Planned]:
+    """The time that stages of an experiment should take, by those that the store holds of the same device."""
+    laid_out = {stage.name: stage.config for stage in experiment.stages}
 
     @functools.cache
     def config_of(name: str) -> Config:
@@ -112,18 +153,14 @@ def dry_run(experiment: Experiment, store: Store, device: str, work: Work) -> Dr
         return frozenset(_leaves(config, config_of))
 
     rates = {kind: _measured(store, device, kind, traits_of, work_of) for kind in {stage.kind for stage in todo}}
-    planned = []
     for stage in todo:
         what, (alike, settings) = experiment.describe(stage), _most_alike(rates[stage.kind], traits_of(stage.config))
         if alike:
             num_stages = f"{len(alike)} stage{'' if len(alike) == 1 else 's'}"
             seconds = statistics.median(alike) * work_of(stage.config)
-            planned.append(Planned(what, stage, seconds, f"as {num_stages} of {settings} settings"))
+            yield Planned(what, stage, seconds, f"as {num_stages} of {settings} settings")
         else:
-            planned.append(Planned(what, stage))
-    found = Counter(stage.kind for stage in stages)
-    found.subtract(stage.kind for stage in todo)
-    return DryRun(experiment, +found, tuple(planned))
+            yield Planned(what, stage)
 
 
 def _measured(

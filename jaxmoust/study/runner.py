@@ -5,12 +5,14 @@ import io
 import json
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from jaxmoust.analysis import looks, metrics
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
@@ -20,12 +22,14 @@ from jaxmoust.report import html as report
 from jaxmoust.report.arms import ArmInfo
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
 from jaxmoust.report.sections import diagnostics
+from jaxmoust.report.sections import looks as looks_section
 from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import environment
 from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.study.engines.local import compute_all
 from jaxmoust.study.experiment import Experiment, Run
-from jaxmoust.study.store import BrokenResult, Stage, Store
+from jaxmoust.study.store import BrokenResult, Stage, Store, in_order
+from jaxmoust.study.until import ENDLESS, Budget, follow_all, lost_arms, next_looks, path_words, reached
 
 NUM_GALLERY_IMAGES = 8
 MOST_NAMED = 20  # folders that one sentence names
@@ -47,8 +51,10 @@ def conduct(
     command: str,
     config: Mapping[str, Any],
     say: Callable[[str], object] = print,
+    budget: Budget = ENDLESS,
+    seconds_of: Callable[[Sequence[Stage]], float] = len,
 ) -> tuple[Page, list[str]]:
-    """Runs every arm at every seed, skipping what the store holds.
+    """Runs every arm at every seed, or each until it is decided, skipping what the store holds.
 
     Leaves results.csv and report/ in the folder. The index of the studies beside this one is written again, unless
     somebody else's index.html stands there.
@@ -57,29 +63,22 @@ def conduct(
         real: the base set and the test set, for pictures and per-class numbers.
         command: how to run the study again. config: the experiment's whole configuration.
         say: receives a line of text for each stage.
+        budget: after which a study until it is decided ends. seconds_of: what stages are expected to take.
     Returns: (the page, of each stage that failed or needs one that did a line that says which and why).
     Raises:
         stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
         BrokenResult: a finished stage has a result.json that is no result.
     """
-    stages = experiment.stages
-    todo = [stage for stage in stages if not store.has(stage)]
-    say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
-    computed, failures = set[str](), list[str]()
-    for i, done in enumerate(compute_all(todo, store, say), 1):
-        what, top1 = experiment.describe(done.stage), ""
-        if done.result is None:
-            failures.append(f"{what}: {done.error}")
-            how = f"failed: {done.error}" if done.here else f"not tried: {done.error}"
-        else:
-            if done.here:
-                computed.add(done.stage.name)
-            how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
-            top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
-        write_results(experiment, store, folder)
-        say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
+    work = Work(experiment, store, folder, say)
+    if experiment.rule.until_decided:
+        paths = work.until_decided(real.test, budget, seconds_of)
+    else:
+        paths = []
+        work.compute(experiment.stages)
+    experiment = work.reached
     write_results(experiment, store, folder)
-    page = make_page(experiment, store, stages, computed, real, command, config, failures)
+    failures = [*work.failures.values()]
+    page = make_page(experiment, store, experiment.stages, work.computed, real, command, config, failures, paths)
     for words in page.unread:
         say(words)
     report.write_report(page, folder / "report")
@@ -87,6 +86,85 @@ def conduct(
     if index.may_write(folder.parent):
         index.write_index(folder.parent)
     return page, failures
+
+
+class Work:
+    """The stages of an experiment as they are computed: which were, and why others were not.
+
+    Args: experiment, store, folder, say: as `conduct` has them.
+    """
+
+    def __init__(self, experiment: Experiment, store: Store, folder: Path, say: Callable[[str], object]):
+        self.experiment, self.store, self.folder, self.say = experiment, store, folder, say
+        self.reached = experiment  # as far as its looks have come
+        self.computed: set[str] = set()
+        self.failures: dict[str, str] = {}  # stage -> which it is, and why it has no result
+        self._reader, self._read = Reader(store), dict[str, np.ndarray | None]()
+
+    def compute(self, stages: Sequence[Stage], over: Callable[[], bool] = lambda: False) -> None:
+        """Computes what the store does not hold, and writes results.csv as it grows. Args: over: whether to end now."""
+        experiment, store = self.experiment, self.store
+        todo = [stage for stage in stages if not store.has(stage)]
+        self.say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
+        for i, done in enumerate(compute_all(todo, store, self.say), 1):
+            what, top1 = experiment.describe(done.stage), ""
+            if done.result is None:
+                self.failures[done.stage.name] = f"{what}: {done.error}"
+                how = f"failed: {done.error}" if done.here else f"not tried: {done.error}"
+            else:
+                if done.here:
+                    self.computed.add(done.stage.name)
+                how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
+                top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
+            write_results(self.reached, store, self.folder)
+            self.say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
+            if over():
+                return
+
+    def until_decided(
+        self, test: Source, budget: Budget, seconds_of: Callable[[Sequence[Stage]], float]
+    ) -> list[looks.Path]:
+        """Computes look after look, until each arm is decided or has all seeds it may have, or the budget is spent."""
+        experiment, said = self.experiment, set[str]()
+        while True:
+            values, unread = self._values(test)
+            paths = follow_all(experiment, values, lost_arms(experiment, {*self.failures, *unread}))
+            self.reached = reached(experiment, paths)
+            for words in [one for path in paths for one in path_words(path)]:
+                if words not in said:
+                    said.add(words)
+                    self.say(words)
+            plans = next_looks(experiment, paths, lambda stages: seconds_of(self._missing(stages)))
+            if not plans:
+                return paths
+            plan = next((one for one in plans if budget.allows(seconds_of(self._missing(one.stages)))), None)
+            if plan is None:
+                self.say("The budget does not last until the next look; what is undecided stays undecided.")
+                return paths
+            self.compute(self._possible(plan.stages), lambda: not budget.allows(0.0))
+
+    def _missing(self, stages: Sequence[Stage]) -> list[Stage]:
+        return [stage for stage in stages if not self.store.has(stage)]
+
+    def _possible(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of which nothing has failed that they stand on."""
+        return [stage for stage in stages if {one.name for one in in_order([stage])}.isdisjoint(self.failures)]
+
+    def _values(self, test: Source) -> tuple[dict[str, dict[int, np.ndarray]], set[str]]:
+        """What each test image adds to the metric of the finished runs, by arm and seed; and the stages without it."""
+        values: dict[str, dict[int, np.ndarray]] = {}
+        unread: set[str] = set()
+        for run in self.experiment.runs:
+            if not self.store.has(run.stage):
+                continue
+            if run.stage.name not in self._read:
+                given = (self.experiment.rule.metric, test.labels, len(test.class_names))
+                self._read[run.stage.name] = self._reader.read(run.stage, "", metrics.read_contributions, *given)
+            if (of_run := self._read[run.stage.name]) is None:
+                unread.add(run.stage.name)
+            else:
+                values.setdefault(run.arm.name, {})[run.seed] = of_run
+        return values, unread
 
 
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
@@ -140,6 +218,7 @@ def make_page(
     command: str,
     config: Mapping[str, Any],
     failures: Sequence[str],
+    paths: Sequence[looks.Path] = (),
 ) -> Page:
     """Gathers everything the page shows from the store.
 
@@ -163,7 +242,11 @@ def make_page(
     arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms]
     rows = [row for _, row in finished]
     draws = _read_draws(experiment, reader)
-    sections = _sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader)
+    titles, rule = {arm.name: arm.title for arm in arms}, experiment.rule
+    sections = [
+        *looks_section.sections(titles, paths, rule.margin, len(rows), len(arms) * rule.most_seeds),
+        *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader),
+    ]
     return Page(
         title=experiment.name,
         question=experiment.question,
@@ -182,6 +265,8 @@ def make_page(
         config=config,
         sections=sections,
         unread=[*failures, *reader.words],
+        claim=experiment.claim,
+        paths=paths,
     )
 
 
@@ -291,8 +376,8 @@ def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, draw_counts
     for run in experiment.runs:
         if (record := reader.read(run.stage, "draws.json", _read_record)) is not None:
             records.setdefault(run.arm.name, []).append(record)
-    num_seeds = len(experiment.seeds)
-    return {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if len(of_seeds) == num_seeds}
+    num_runs = Counter(run.arm.name for run in experiment.runs)
+    return {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if len(of_seeds) == num_runs[arm]}
 
 
 def _read_record(path: Path) -> draw_counts.DrawCounts | None:

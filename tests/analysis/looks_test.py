@@ -1,13 +1,11 @@
 """Looks: published boundaries, the level over all looks, and which arms are looked at when."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import scipy.stats
 
 from jaxmoust.analysis.decisions import Decision
-from jaxmoust.analysis.looks import Rule, follow, nominal_levels
+from jaxmoust.analysis.looks import Compared, Rule, follow, nominal_levels
 
 FIVE = [0.2, 0.4, 0.6, 0.8, 1.0]
 
@@ -95,27 +93,37 @@ class Planned:
     def __init__(self, **seeds_needed):
         self.seeds_needed, self.asked = seeds_needed, []
 
-    def __call__(self, values, baseline, families, margin, level, higher_is_better):
-        assert set(values) == {baseline, *families}
-        seeds = tuple(values[baseline])
-        assert all(tuple(of_arm) == seeds for of_arm in values.values())
-        self.asked.append((seeds, tuple(families), level))
-        enough = {arm: len(seeds) >= self.seeds_needed[arm] for arm in families}
-        return {arm: decision(arm, "better" if enough[arm] else "undecided", len(seeds)) for arm in families}
+    def __call__(self, values, baselines, families, margin, level, higher_is_better):
+        self.asked.append(({arm: len(of) for arm, of in values.items()}, level))
+        assert set(values) == set(families) == set(baselines) and set(baselines.values()) <= set(values)
+        assert all(tuple(of) == SEEDS[: len(of)] for of in values.values())
+        found = {}
+        for arm in (arm for arm in values if arm != baselines[arm]):
+            enough = len(values[arm]) >= self.seeds_needed[arm]
+            found[arm] = decision(arm, "better" if enough else "undecided", len(values[arm]))
+        return found
 
 
 def runs(**num_seeds):
     return {arm: {seed: np.ones(1) for seed in SEEDS[:n]} for arm, n in num_seeds.items()}
 
 
-def test_arm_that_is_decided_is_looked_at_no_more():
+def look(values, decide, lost=(), **families):
+    """The paths of arms beside real; families: arm=family, "mixture" where none is given."""
+    arms = {arm: Compared("real", families.get(arm, "mixture")) for arm in ("real", "a", "b")}
+    return follow(RULE, SEEDS, values, arms, lost, decide=decide)
+
+
+LEVELS = [level for _, level in RULE.plan]
+
+
+def test_arm_that_is_decided_is_looked_at_no_more_and_lends_its_spread():
     decide = Planned(a=2, b=4)
-    path = follow(RULE, SEEDS, runs(real=4, a=2, b=4), "real", "mixture", ("a", "b"), decide=decide)
-    levels = [level for _, level in RULE.plan]
+    (path,) = look(runs(real=4, a=2, b=4), decide)
     assert decide.asked == [
-        ((7, 3), ("a", "b"), levels[0]),
-        ((7, 3, 1), ("b",), levels[1]),
-        ((7, 3, 1, 0), ("b",), levels[2]),
+        ({"real": 2, "a": 2, "b": 2}, LEVELS[0]),
+        ({"real": 3, "a": 2, "b": 3}, LEVELS[1]),
+        ({"real": 4, "a": 2, "b": 4}, LEVELS[2]),
     ]
     assert path.num_seeds == {"a": 2, "b": 4} and path.undecided == () and path.next_seeds is None
     assert path.decisions["a"].seeds == 2 and path.decisions["b"].seeds == 4
@@ -123,21 +131,78 @@ def test_arm_that_is_decided_is_looked_at_no_more():
 
 def test_look_waits_for_every_open_arm_and_for_the_baseline():
     for have in (runs(real=3, a=3, b=2), runs(real=2, a=3, b=3)):
-        path = follow(RULE, SEEDS, have, "real", "mixture", ("a", "b"), decide=Planned(a=9, b=9))
-        assert [look.seeds for look in path.looks] == [2] and path.next_seeds == 3 and path.undecided == ("a", "b")
-    path = follow(RULE, SEEDS, runs(real=3, a=3, b=2), "real", "mixture", ("a", "b"), decide=Planned(a=9, b=2))
-    assert [look.seeds for look in path.looks] == [2, 3] and path.next_seeds == 4 and path.undecided == ("a",)
+        (path,) = look(have, Planned(a=9, b=9))
+        assert [one.seeds for one in path.looks] == [2] and path.next_seeds == 3 and path.going_on == ("a", "b")
+    (path,) = look(runs(real=3, a=3, b=2), Planned(a=9, b=2))
+    assert [one.seeds for one in path.looks] == [2, 3] and path.next_seeds == 4 and path.going_on == ("a",)
+
+
+def test_first_look_is_one_of_all_arms_and_families_go_on_alone():
+    """Of another family an arm lends the spread of its seeds of the first look, however many it has by now."""
+    waiting = look(runs(real=2, a=2, b=1), Planned(a=9, b=9), b="alone")
+    assert [(path.family, path.looks, path.next_seeds) for path in waiting] == [("mixture", (), 2), ("alone", (), 2)]
+    decide = Planned(a=9, b=9)
+    mixture, alone = look(runs(real=4, a=2, b=4), decide, b="alone")
+    assert [one.seeds for one in mixture.looks] == [2] and [one.seeds for one in alone.looks] == [2, 3, 4]
+    first = ({"real": 2, "a": 2, "b": 2}, LEVELS[0])
+    assert decide.asked == [
+        *(first, first),
+        ({"real": 3, "a": 2, "b": 3}, LEVELS[1]),
+        ({"real": 4, "a": 2, "b": 4}, LEVELS[2]),
+    ]
 
 
 def test_looks_are_the_same_however_many_more_runs_there_are():
-    few, many = (runs(real=n, a=n, b=2) for n in (3, 4))
-    first, second = (
-        follow(RULE, SEEDS, of, "real", "mixture", ("a", "b"), decide=Planned(a=9, b=2)) for of in (few, many)
-    )
+    ((first,), (second,)) = (look(runs(real=n, a=n, b=2), Planned(a=9, b=2)) for n in (3, 4))
     assert first.looks == second.looks[:2]
 
 
+def test_lost_arm_is_left_behind_undecided_and_a_lost_baseline_ends_the_looks():
+    (path,) = look(runs(real=3, a=2, b=3), Planned(a=9, b=3), lost=("a",))
+    assert [tuple(one.decisions) for one in path.looks] == [("a", "b"), ("b",)]
+    assert path.undecided == ("a",) and path.next_seeds is None and path.num_seeds == {"a": 2, "b": 3}
+    (path,) = look(runs(real=4, a=1, b=4), Planned(b=9), lost=("a",))
+    assert [tuple(one.decisions) for one in path.looks] == [("b",)] * 3 and path.undecided == ("a", "b")
+    (path,) = look(runs(real=2, a=4, b=4), Planned(a=9, b=9), lost=("real",))
+    assert len(path.looks) == 1 and path.undecided == ("a", "b") and (path.going_on, path.next_seeds) == ((), None)
+
+
 def test_path_of_no_runs_waits_for_the_first_look():
-    path = follow(RULE, SEEDS, {}, "real", "mixture", ("a",), decide=Planned(a=2))
-    assert path.looks == () and path.next_seeds == 2 and path.undecided == ("a",) and path.decisions == {}
-    assert dataclasses.replace(path, undecided=()).num_seeds == {}
+    (path,) = look({}, Planned())
+    assert path.looks == () and path.next_seeds == 2 and path.going_on == ("a", "b") and path.decisions == {}
+    assert path.num_seeds == {}
+
+
+# --- whether the promise is kept -------------------------------------------------------------------------------------
+
+ARMS = ("real", "a", "b", "c", "d")
+COMPARED = dict.fromkeys(ARMS, Compared("real", "mixture"))
+
+
+def study(rng, truth, images, num_seeds=8, groups=40):
+    """Runs of five arms that spread by a point over seeds, on groups of images that one arm or the other finds hard."""
+    values = {}
+    for arm, difference in zip(ARMS, truth, strict=True):
+        own = rng.normal(0, images * np.sqrt(groups), groups)
+        noise = rng.normal(0, 3, (num_seeds, groups))
+        runs = 80 + difference + rng.normal(0, 1, (num_seeds, 1)) + own + noise - noise.mean(axis=1, keepdims=True)
+        values[arm] = dict(enumerate(runs))
+    return values
+
+
+@pytest.mark.parametrize(("spending", "images"), [("obrien_fleming", 0.3), ("pocock", 0.0)])
+def test_a_study_of_nothing_claims_a_difference_in_six_percent_of_cases_at_most(spending, images):
+    """200 studies of three looks: at 5 %, more than 17 of them claim something with a chance of 1 %."""
+    rng, rule = np.random.default_rng(0), Rule(looks=(3, 5), most_seeds=8, spending=spending)
+    paths = [follow(rule, range(8), study(rng, (0, 0, 0, 0, 0), images), COMPARED)[0] for _ in range(200)]
+    verdicts = [{one.verdict for one in path.decisions.values()} for path in paths]
+    assert sum(not of_study.isdisjoint({"better", "worse"}) for of_study in verdicts) <= 17
+
+
+def test_arms_that_differ_by_the_margin_are_seldom_called_equivalent_and_the_rest_saves_runs():
+    """One arm is 1 point better, the margin, one is 6 worse: 100 studies."""
+    rng, rule = np.random.default_rng(1), Rule(looks=(3, 5), most_seeds=8, spending="pocock")
+    paths = [follow(rule, range(8), study(rng, (0, 1, -6, 0, 0), 0.0), COMPARED)[0] for _ in range(100)]
+    assert sum(path.decisions["a"].verdict == "equivalent" for path in paths) <= 8
+    assert all(path.decisions["b"].verdict == "worse" for path in paths)
+    assert np.mean([path.num_seeds["b"] for path in paths]) < 6

@@ -55,7 +55,7 @@ def work(config, size_of):
 
 
 def plan(store, *stages):
-    return dry_run(experiment(stages), store, DEVICE, work)
+    return dry_run(experiment(stages), store, DEVICE, work, 797)
 
 
 def times(store, *stages):

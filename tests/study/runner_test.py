@@ -127,6 +127,10 @@ def test_study_dry_says_what_it_would_run_and_writes_nothing(cli, quick_study, t
     )
     assert len(re.findall(r"seed 2 .* s  as [2-9] stages of the same settings", outcome.out)) == 17
     assert re.search(r"expected: [\d.]+ s in one process for 17 of them\n", outcome.out)
+    assert "A claim holds for these generators and this base set." in outcome.out
+    of_family = r"\(%d arms?, which spread by .*: 3 seeds find differences from [\d.]+ points on .*; for 1 "
+    for name, num_arms in (("Mixtures", 5), ("Synthetic images alone", 4), ("Controls", 2)):
+        assert re.search(f"{name} {of_family % num_arms}", outcome.out), name
     assert list(tmp_path.iterdir()) == [] and times(quick_study.store) == before
     refused = cli(f"{line} --workdir={quick_study.workdir} --dry-run")  # the folder of two seeds
     assert refused.code == 2 and "seeds: folder has [0, 1], given [0, 1, 2]" in refused.err
@@ -266,6 +270,50 @@ def test_study_in_a_folder_that_another_process_uses_is_refused(cli, two_arms, t
         assert outcome.code == 2 and f"is in use by process {os.getpid()} on" in outcome.err
         assert [path.name for path in (tmp_path / "study").iterdir()] == [".lock"]
     assert cli(line).code == 0
+
+
+def test_study_until_it_is_decided_goes_look_by_look_and_shows_the_way(cli, two_arms, tmp_path):
+    """Two or three seeds of ten steps each; the page has the intervals of each look, and rows of what was looked at."""
+    line = f"study --config={two_arms[0]} --workdir={tmp_path}/study --store={two_arms[1]} --until-decided"
+    line += " --config.decide.looks=2,3 --config.decide.margin=50"
+    outcome = cli(f"{line} --most_seeds=4")
+    assert outcome.code == 0
+    said = re.findall(r"look after (\d) seeds, control beside real: (\w+): duplicated", outcome.out)
+    seeds = [str(seed) for seed in range(int(said[-1][0]))]
+    assert said[-1][1] != "undecided" or said[-1][0] == "4"
+    rows = [(row["arm"], row["seed"]) for row in rows_of(tmp_path / "study")]
+    assert rows == [(arm, seed) for arm in ("real", "duplicated") for seed in seeds]
+    page = (tmp_path / "study" / "report" / "index.html").read_text()
+    runs = f"{len(rows)} runs were made, of 8 that every arm at all its seeds would have been: {8 - len(rows)} saved."
+    assert runs in page and "A claim holds for this base set." in page and "no run of seed" not in page
+    again = cli(f"{line} --most_seeds=4")
+    assert re.findall("look after.*", again.out) == re.findall("look after.*", outcome.out)
+    assert "to compute" not in again.out
+
+    other = cli(f"{line} --most_seeds=5")
+    assert other.code == 2 and "decide.most_seeds: folder has 4, given 5" in other.err
+    line = line.replace("/study ", "/hasty ")
+    hasty = cli(f"{line} --config.seeds=7, --budget=0.001s")
+    assert hasty.code == 2 and re.search(r"--budget=0.001s is shorter than one run, which takes [\d.]+ s", hasty.err)
+    assert not (tmp_path / "hasty").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--budget=2h", "they go with --until-decided"),
+        ("--most_seeds=5", "they go with --until-decided"),
+        ("--until-decided --budget=soon", "allowed are hours, minutes and seconds"),
+        ("--until-decided --most_seeds=2", "most_seeds 2 is below the first look, after 3 seeds"),
+        ("--config.decide.margin=0", "decide.margin 0.0: allowed is above 0"),
+        ("--config.decide.looks=5,3", "allowed are numbers of seeds that rise"),
+        ("--config.decide.metric=top3", "decide.metric 'top3': allowed are top1, top5"),
+        ("--config.vary=draw,", "leaves 'real', which others are compared with, the same at several seeds"),
+    ],
+)
+def test_study_that_cannot_be_decided_is_refused_before_anything_is_written(cli, tmp_path, words, said):
+    outcome = cli(f"{LINE} --workdir={tmp_path}/study {words}")
+    assert outcome.code == 2 and said in outcome.err and list(tmp_path.iterdir()) == []
 
 
 # --- files that are damaged ------------------------------------------------------------------------------------------

@@ -1,0 +1,78 @@
+"""Do the looks of a study until it is decided keep their promise, and how many runs do they save?
+
+Simulated studies like the quickstart: real images beside 2 controls, 5 mixtures and 4 arms of synthetic images alone,
+which spread over seeds as far as given; a run's answers to 64 groups of test images are normal. Each is looked at after
+3, 5, 7, 10, 15 and 20 seeds, as `jaxmoust study --until-decided` does (analysis/looks.py), with a margin of 1 point.
+
+Run: python experiments/speed/looks.py --studies=2000
+Cost: TIME
+Result: TABLE
+"""
+
+import argparse
+
+import numpy as np
+
+from jaxmoust.analysis.looks import Compared, Rule, follow
+
+FAMILIES = {
+    **dict.fromkeys(("duplicated", "augmented"), "control"),
+    **dict.fromkeys((f"mixed_{i}" for i in range(5)), "mixture"),
+    **dict.fromkeys((f"only_{i}" for i in range(4)), "synthetic_alone"),
+}
+ARMS = ("real", *FAMILIES)
+GROUPS = 64  # of test images
+
+# Name -> (spread over seeds of all arms but those of synthetic images alone, theirs, arm x image term in points, true
+# difference of the mixtures, of those of synthetic images alone).
+CASES = {
+    "no difference, equal spreads": (1.0, 1.0, 0.0, 0.0, 0.0),
+    "no difference, images too": (1.0, 1.0, 0.4, 0.0, 0.0),
+    "no difference, unequal spreads": (0.7, 3.0, 0.2, 0.0, 0.0),
+    "differences of just the margin": (0.7, 0.7, 0.2, 1.0, -1.0),
+    "as the quickstart's": (0.7, 3.0, 0.2, 0.3, -8.0),
+    "mixtures gain 2 points": (0.7, 3.0, 0.2, 2.0, -8.0),
+}
+
+
+def simulate(rng: np.random.Generator, rule: Rule, case: tuple[float, ...]) -> dict[str, float]:
+    """One study: whether it claims a difference or an equivalence falsely, what it finds, and its runs."""
+    spread, of_alone, images, gain, loss = case
+    truth = {arm: {"mixture": gain, "synthetic_alone": loss}.get(FAMILIES.get(arm, ""), 0.0) for arm in ARMS}
+    values = {}
+    hard = rng.normal(0, 3.0, GROUPS)  # that some images are harder for all arms costs nothing: it cancels
+    for arm in ARMS:
+        own = rng.normal(0, images * np.sqrt(GROUPS), GROUPS)
+        seeds = rng.normal(0, of_alone if FAMILIES.get(arm) == "synthetic_alone" else spread, rule.most_seeds)
+        noise = rng.normal(0, 0.5 * np.sqrt(GROUPS), (rule.most_seeds, GROUPS))
+        of_runs = 80 + truth[arm] + hard + own + seeds[:, None] + noise - noise.mean(1, keepdims=True)
+        values[arm] = dict(enumerate(of_runs))
+    compared = {arm: Compared("real", FAMILIES.get(arm, "control")) for arm in ARMS}
+    paths = follow(rule, range(rule.most_seeds), values, compared)
+    verdicts = {arm: one.verdict for path in paths for arm, one in path.decisions.items()}
+    num_runs = {arm: n for path in paths for arm, n in path.num_seeds.items()}
+    differ = {"better", "worse"}
+    return {
+        "false difference": any(verdicts[arm] in differ for arm in FAMILIES if truth[arm] == 0),
+        "false equivalence": any(verdicts[arm] == "equivalent" for arm in FAMILIES if abs(truth[arm]) >= rule.margin),
+        "found": np.mean([verdicts[arm] in differ for arm in FAMILIES if truth[arm]] or [np.nan]),
+        "equivalent": np.mean([verdicts[arm] == "equivalent" for arm in FAMILIES if not truth[arm]] or [np.nan]),
+        "runs": (sum(num_runs.values()) + max(num_runs.values())) / (len(ARMS) * rule.most_seeds),
+    }
+
+
+def main() -> None:
+    """Prints a line for each spending function and case."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--studies", type=int, default=2000)
+    args = parser.parse_args()
+    for spending in ("obrien_fleming", "pocock"):
+        for name, case in CASES.items():
+            rng = np.random.default_rng(0)
+            found = [simulate(rng, Rule(spending=spending), case) for _ in range(args.studies)]
+            shares = "  ".join(f"{100 * np.mean([one[key] for one in found]):5.1f} % {key}" for key in found[0])
+            print(f"{spending:<14} {name:<31} {shares}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
