@@ -124,7 +124,20 @@ def latin1(path: Path) -> Path:
     return path
 
 
+def many_columns(path: Path) -> Path:
+    """A line of four million fields."""
+    path.write_bytes(b"," * (1 << 22))
+    return path
+
+
+def many_lines(path: Path) -> Path:
+    """Eight million short rows, which take a gigabyte as objects."""
+    path.write_bytes(b"file,label\n" + b"a,b\n" * (1 << 23))
+    return path
+
+
 TEXTS: tuple[Make, ...] = (nul_bytes, latin1, empty)
+TABLES: tuple[Make, ...] = (*TEXTS, many_columns)
 
 
 def deep_json(path: Path) -> Path:

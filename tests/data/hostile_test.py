@@ -15,14 +15,17 @@ from pathlib import Path
 from PIL import Image
 import hostile
 from jaxmoust.analysis.equivalence.results_csv import read_rows
+from jaxmoust.data.sources.archive_source import encoded_source
 from jaxmoust.data.sources.class_list import read_class_list
 from jaxmoust.data.sources.image_folder import image_folder
+from jaxmoust.data.sources.labels import Labelled
 from jaxmoust.data.sources.medmnist import medmnist
 from jaxmoust.data.sources.registry import read_idx
 from jaxmoust.data.synthetic.importer import import_images
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.parts.inputs import content_digest
 from jaxmoust.models.translate import read_arrays
+from jaxmoust.report.contact_sheet import contact_sheet
 from jaxmoust.runtime.paths import read_json
 
 root, room = Path(sys.argv[1]), int(sys.argv[2])
@@ -48,12 +51,12 @@ special, files = hostile.SPECIAL, tuple(kind for kind in hostile.SPECIAL if kind
 cases = [
     (lambda file: image_folder(str(in_class(file)), "all").read(2), special + hostile.IMAGES, ".png"),
     (lambda file: import_images(in_class(file), out), files + hostile.IMAGES, ".png"),
-    (lambda file: import_images(plain, out, table=str(file)), special + hostile.TEXTS, ".csv"),
+    (lambda file: import_images(plain, out, table=str(file)), special + (*hostile.TABLES, hostile.many_lines), ".csv"),
     (lambda file: import_images(file, out), files + hostile.ZIPS, ".zip"),
     (lambda file: read_class_list(str(file)), special + hostile.TEXTS[1:], ".txt"),
     (lambda file: prompts.read(["cat"], captions_file=str(file)), special + hostile.JSONS, ".json"),
     (lambda file: prompts.read(["cat"], templates_file=str(file)), special + hostile.TEXTS[:2], ".txt"),
-    (lambda file: read_rows([file]), special + hostile.TEXTS, ".csv"),
+    (lambda file: read_rows([file]), special + hostile.TABLES, ".csv"),
     (lambda file: medmnist("train", str(file)), special + hostile.NPZ, ".npz"),
     (lambda file: read_arrays(file), special + hostile.NPZ[2:], ".npz"),
     (lambda file: read_arrays(file), special[:-1] + (hostile.web_page, hostile.empty), ".safetensors"),
@@ -80,11 +83,26 @@ for read, file in given:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if grown > 200_000:
         print("LARGE", file, grown)
+
+# Large images that are none of a bomb: one at a time is decoded, and none is drawn at its own size.
+side = 9_000
+large = hostile.png(root / "large.png", side, rows=bytes(side * (side + 1)))
+for i in range(12):
+    for name in ("cat", "dog"):
+        (root / "large" / name).mkdir(parents=True, exist_ok=True)
+        (root / "large" / name / f"{i}.png").symlink_to(large)
+faulthandler.dump_traceback_later(100, exit=True)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source = image_folder(str(root / "large"), "all")
+print(contact_sheet(source, per_class=4).size == (4 * (256 + 32) - 32, 2 * (256 + 32) - 32))
+print(encoded_source(source.records.members, Labelled(source.records.members.names[:8], (0,) * 8, ("a",)), "x").shape)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(grown < 400_000 or grown)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
-def test_every_reader_refuses_every_hostile_file_in_a_gibibyte(tmp_path):
+def test_every_reader_refuses_every_hostile_file_and_shows_large_images_in_a_gibibyte(tmp_path):
     path = os.pathsep.join([str(Path(hostile.__file__).parent), *filter(None, sys.path)])
     out = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path), str(1 << 30)],
@@ -92,4 +110,4 @@ def test_every_reader_refuses_every_hostile_file_in_a_gibibyte(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (out.returncode, out.stdout) == (0, ""), out.stdout + out.stderr[-3000:]
+    assert out.stdout == "True\n(9000, 9000, 1)\nTrue\n" and out.returncode == 0, out.stdout + out.stderr[-3000:]

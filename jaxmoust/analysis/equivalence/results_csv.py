@@ -22,6 +22,7 @@ REAL = ("real", "real_[0-9]*")  # of one size, and real_250, real_1000, ... of s
 SETTINGS = ("generator", "fine_tuning", "sampler")
 OTHERS = ("arm", *SETTINGS, "share", "n_test", "experiment", "steps")  # columns that rows may lack
 LEAST = {"n_base": 1, "n_synthetic": 0, "seed": 0, "n_test": 1}  # of the columns of whole numbers
+MOST_BYTES, MOST_COLUMNS = 1 << 26, 10_000  # of a results.csv
 MOST = 10**12  # images; a larger number is a slip
 CHOICE = "choose by --mixed=ARM[,ARM], --generator, --fine_tuning or --sampler"
 STILL = "the accuracies of the arms can still be compared (in report/index.html and report/summary.csv of the study)"
@@ -58,7 +59,9 @@ def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     as_written: Any = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
     for path in map(str, paths):
         try:
-            text = read_text(path).removeprefix("\ufeff")  # a spreadsheet's mark
+            text = read_text(path, MOST_BYTES).removeprefix("\ufeff")  # a spreadsheet's mark
+            if (num_columns := text.partition("\n")[0].count(",")) > MOST_COLUMNS:
+                raise ValueError(f"{num_columns:,} columns")
             table = pd.read_csv(io.StringIO(text), **as_written).fillna("")
         except (OSError, ValueError) as e:
             raise ValueError(

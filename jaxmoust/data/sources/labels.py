@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+MOST_LINES_AN_IMAGE = 100  # of a table: a row each, with a prompt of some lines
 DATASET_JSON = "dataset.json"  # where NVlabs' dataset_tool.py writes labels
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -99,6 +100,9 @@ def by_table(names: Sequence[str], where: str, table: str, inside: str = "", cla
     Raises: ValueError: other columns, a row without a file or a label, a file that stands twice, leads out of the
         folder, is not there or is no image; no row; unknown classes.
     """
+    num_lines, most_lines = table.count("\n"), MOST_LINES_AN_IMAGE * max(len(names), 10)
+    if num_lines > most_lines:
+        raise ValueError(f"Got a table for {where} of {num_lines:,} lines for {len(names):,} files: shorten it.")
     rows = _rows(table, where)
     files = rows["file"]
     paths = files.map(lambda file: str(PurePosixPath(inside) / file))
@@ -217,6 +221,8 @@ def _rows(table: str, where: str) -> "pd.DataFrame":
     """Reads file, label and perhaps prompt of each row, as text; the index is the row's line."""
     import pandas as pd  # a slow import that only tables need
 
+    if (num_columns := 1 + table.partition("\n")[0].count(",")) > 100:
+        raise ValueError(f"Got a table for {where} with {num_columns:,} columns, allowed are three: correct it.")
     try:
         text = io.StringIO(table.removeprefix("\ufeff"), newline="")
         rows = pd.read_csv(text, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")
