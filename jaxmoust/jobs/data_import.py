@@ -7,6 +7,7 @@ r"""Verb `data import`: turns generated images (a folder or a zip, labelled by f
 
 A folder for each class (all in one place, or below --split), or --labels: a CSV file, on the disk or inside --path,
 with the columns file, label and, if known, prompt. --classes gives the classes and their order. Images of one size.
+Chunk folders of NVlabs' tools are labelled by the dataset.json beside them.
 Nothing is unpacked: an archive whose members lead out of it, are links or swell is refused. Other files are listed.
 """
 
