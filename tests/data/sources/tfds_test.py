@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
@@ -208,3 +210,29 @@ def test_tfds_source_names_where_a_record_is_damaged(tmp_path):
     file.write_bytes(data)
     with pytest.raises(ValueError, match=r"unreadable record, one of 0 to 4 of toy/1\.0\.0, split train"):
         tfds_source(str(folder), "train")
+
+
+@pytest.fixture(scope="module")
+def toy_folder(tmp_path_factory):
+    folder = toy(tmp_path_factory.mktemp("fuzzed"))
+    return folder, {file: file.read_bytes() for file in folder.iterdir()}
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_tfds_source_of_a_damaged_file_is_refused_by_name_or_the_same(toy_folder, data):
+    """A record carries a check sum; what TFDS's own files say is theirs, and no traceback."""
+    folder, before = toy_folder
+    file = data.draw(st.sampled_from(sorted(before)))
+    at, kind = data.draw(st.floats(0, 1, exclude_max=True)), data.draw(st.sampled_from(["flip", "cut", "empty"]))
+    place, changed = int(at * len(before[file])), bytearray(before[file])
+    changed[place] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes({"flip": changed, "cut": before[file][:place], "empty": b""}[kind])
+    try:
+        source = tfds_source(str(folder), "train")
+        images = [source.read(i) for i in range(len(source))]
+        assert file.suffix in (".json", ".txt") or all(map(np.array_equal, images, IMAGES))
+    except ValueError as error:
+        assert str(error).startswith("Got ") and str(folder.parent.parent) in str(error)
+    finally:
+        file.write_bytes(before[file])
