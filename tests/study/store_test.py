@@ -3,9 +3,11 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
 from jaxmoust.config import merge, read_config
+from jaxmoust.data.synthetic.store import SyntheticSpec, finish, missing_shards, write_shard
 from jaxmoust.jobs import study
 from jaxmoust.jobs.parts.configure import configuration
 from jaxmoust.jobs.parts.registry import schema_of
@@ -227,3 +229,27 @@ def test_store_that_is_no_folder_or_may_not_be_written_is_refused(tmp_path, monk
     Store(tmp_path / "stages", run=None).check_folder()  # to read it is enough where nothing is to compute
     with pytest.raises(ValueError, match="may not be written"):
         Store(tmp_path / "stages", run=None).check_folder(writable=True)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "label.labels.txt", "spec.json", "s-train.array_record-*"])
+def test_a_set_of_which_any_file_is_damaged_is_computed_again_and_mended(tmp_path, name):
+    spec = SyntheticSpec("s", ("a", "b"), (2, 2, 1), 4, 4, 0, "generator")
+    computed = []
+
+    def sample(stage, folder):
+        computed.append(stage.name)
+        for shard in missing_shards(folder, spec):
+            write_shard(folder, spec, shard, np.zeros((4, 2, 2, 1), np.uint8))
+        finish(folder, spec)
+        (folder / "result.json").write_text('{"n": 4}')
+        return {"n": 4}
+
+    stage = Stage("sample", {"task": "sample"})
+    Store(tmp_path, sample).compute(stage)
+    (file,) = Store(tmp_path, sample).folder(stage).glob(name)
+    whole = file.read_bytes()
+    assert Store(tmp_path, sample).find(stage) == {"n": 4}
+    file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    assert Store(tmp_path, sample).find(stage) is None
+    Store(tmp_path, sample).compute(stage)
+    assert file.read_bytes() == whole and Store(tmp_path, sample).find(stage) == {"n": 4} and len(computed) == 2
