@@ -84,9 +84,12 @@ class Map:
                     f"Got {self.path}, whose images {start} to {stop - 1} are neither what was written nor what the "
                     f"data set gives now. Delete it; it is made again."
                 )
-            with self.path.open("r+b") as file:
-                file.seek(len(_header(self.images.shape)) + start * data[0].nbytes)
-                file.write(data.tobytes())
+            try:
+                with self.path.open("r+b") as file:
+                    file.seek(len(_header(self.images.shape)) + start * data[0].nbytes)
+                    file.write(data.tobytes())
+            except OSError as error:
+                raise ValueError(f"Got {self.path}, damaged and not to be mended ({error}): delete it.") from error
         self._is_checked[block] = True
 
 
