@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 MOST_BYTES = 1 << 27  # of a text: a table of a million prompts
+MOST_JSON_BYTES = 1 << 26  # as objects it takes up to 25 times as much; labels of ImageNet are 45 MB
 MAX_RATIO = 100  # of unpacked to packed; images are packed already and come at about 1
 SMALL_BYTES = 1 << 20  # below this no ratio matters
 # What an archive that is damaged or of another kind raises, when it is opened or read.
@@ -112,7 +113,7 @@ def read_text(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> str:
 def read_json(path: str | os.PathLike) -> Any | None:
     """Reads a JSON file; None when there is none. Raises ValueError, with the place, when it is damaged."""
     try:
-        text = read_text(path)
+        text = read_text(path, MOST_JSON_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -121,7 +122,9 @@ def read_json(path: str | os.PathLike) -> Any | None:
 
 
 def parse_json(text: str | bytes, path: str) -> Any:
-    """Reads JSON. Raises ValueError, with the path that it is of and the place, when it is damaged."""
+    """Reads JSON. Raises ValueError, with the path that it is of and the place, when it is damaged or too long."""
+    if len(text) > MOST_JSON_BYTES:
+        raise ValueError(f"{path} is of {len(text):,} bytes, allowed are {MOST_JSON_BYTES:,}: make it smaller.")
     try:
         return json.loads(text)
     except RecursionError as error:

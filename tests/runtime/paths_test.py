@@ -4,7 +4,7 @@ import hostile
 import numpy as np
 import pytest
 
-from jaxmoust.runtime.paths import check_plain, read_bytes, read_json, read_npz, read_text
+from jaxmoust.runtime.paths import check_plain, parse_json, read_bytes, read_json, read_npz, read_text
 
 
 @pytest.mark.parametrize("kind", hostile.SPECIAL[:-1], ids=lambda kind: kind.__name__)
@@ -30,6 +30,13 @@ def test_a_file_is_read_up_to_the_size_that_is_allowed(tmp_path):
 def test_json_that_is_damaged_is_refused_with_its_file(tmp_path, kind):
     with pytest.raises(ValueError, match=rf"^\S*{kind.__name__} (is damaged|cannot be read)"):
         read_json(kind(tmp_path / kind.__name__))
+
+
+def test_json_that_is_too_long_is_refused_before_it_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"sparse cannot be read: .* allowed are 67,108,864"):
+        read_json(hostile.sparse(tmp_path / "sparse"))
+    with pytest.raises(ValueError, match=r"x is of 67,108,865 bytes, allowed are 67,108,864"):
+        parse_json(b" " * (2**26 + 1), "x")
 
 
 def test_json_of_no_file_is_none(tmp_path):
