@@ -13,6 +13,7 @@ import argparse
 
 import numpy as np
 
+from jaxmoust.analysis import decisions
 from jaxmoust.analysis.looks import Compared, Rule, follow
 
 FAMILIES = {
@@ -65,9 +66,13 @@ def main() -> None:
     """Prints a line for each spending function and case."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--case", default="", help="a part of the names of the cases to simulate")
     args = parser.parse_args()
+    decisions.MOST_MORE = (
+        1  # how many seeds more would decide an arm is not asked here, and would take most of the time
+    )
     for spending in ("obrien_fleming", "pocock"):
-        for name, case in CASES.items():
+        for name, case in ((name, case) for name, case in CASES.items() if args.case in f"{spending} {name}"):
             rng = np.random.default_rng(0)
             found = [simulate(rng, Rule(spending=spending), case) for _ in range(args.studies)]
             shares = "  ".join(f"{100 * np.mean([one[key] for one in found]):5.1f} % {key}" for key in found[0])
