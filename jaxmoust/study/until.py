@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from jaxmoust.analysis.looks import Compared, Path, Values, follow
+from jaxmoust.analysis.metrics import METRICS
 from jaxmoust.study.experiment import DiagnosticRun, Experiment, Run
 from jaxmoust.study.store import Stage, in_order
 
@@ -60,11 +61,10 @@ class Plan:
         return in_order([*(run.stage for run in self.runs), *(run.stage for run in self.diagnostics)])
 
 
-def follow_all(
-    experiment: Experiment, values: Values, lost: Collection[str] = (), higher_is_better: bool = True
-) -> list[Path]:
+def follow_all(experiment: Experiment, values: Values, lost: Collection[str] = ()) -> list[Path]:
     """The looks that the runs of an experiment allow. Args: lost: arms that get no more runs."""
     arms = {arm.name: Compared(arm.baseline, arm.family) for arm in experiment.arms}
+    higher_is_better = METRICS[experiment.rule.metric].higher_is_better
     return follow(experiment.rule, experiment.seeds, values, arms, lost, higher_is_better)
 
 

@@ -220,6 +220,13 @@ def test_families_are_looked_at_each_for_itself(made_up):
     assert num_runs(work)["worse"] == 3 and verdicts(paths)["worse"] == "worse"
 
 
+def test_arm_of_a_lower_loss_is_better():
+    of = toy(metric="nll", margin=0.1)
+    rng = np.random.default_rng(0)
+    values = {name: {seed: rng.normal(1 - (name == "close"), 0.1, 50) for seed in range(6)} for name in TOP1}
+    assert verdicts(follow_all(of, values))["close"] == "better"
+
+
 def test_looks_take_the_diagnostics_of_their_sets_and_seeds():
     of = toy()
     (plan,) = next_looks(of, follow_all(of, {}), len)
