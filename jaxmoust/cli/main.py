@@ -8,6 +8,7 @@ takes and does stands in its file in jobs/.
 
 import argparse
 import difflib
+import errno
 import os
 import shlex
 import sys
@@ -20,6 +21,7 @@ from jaxmoust.cli.terminal import plain_streams
 from jaxmoust.jobs.parts.registry import BadInput, Entry, entries
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Usage(Exception):
@@ -35,21 +37,24 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program and exits."""
-    sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+    sys.exit(call(list(sys.argv[1:] if argv is None else argv), ends_process=True))
 
 
 @plain_streams()
-def call(args: list[str]) -> int:
-    """Runs one command line and returns the exit code."""
+def call(args: list[str], ends_process: bool = False) -> int:
+    """Runs one command line and returns the exit code.
+
+    Args: ends_process: whether a second Ctrl-C may end the whole process: it is the program, and no notebook.
+    """
     try:
         if not args or args[0] in ("-h", "--help", "help"):
             return _quietly(lambda: print(_overview()), DONE if args else BAD_USAGE)
         verb, rest = _verb(args)
         if {"-h", "--help"} & set(rest):
             return _quietly(lambda: print(_explained(verb)))
-        if light := [entry for entry in _of(verb) if not entry.tasks]:
-            return _light(verb, light[0].load(), rest)
-        return _quietly(lambda: _guarded(lambda: _configured(verb, rest)))
+        light = [entry for entry in _of(verb) if not entry.tasks]
+        work = (lambda: _light(verb, light[0].load(), rest)) if light else (lambda: _configured(verb, rest))
+        return _quietly(lambda: _guarded(work, ends_process))
     except (Usage, BadInput) as e:
         return _complain(e, BAD_USAGE)
 
@@ -100,26 +105,22 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _light(verb: str, module: Any, args: list[str]) -> int:
+def _light(verb: str, module: Any, args: list[str]) -> None:
     """Runs a verb that reads and prints, or writes files, without jobs or devices.
 
     Of one with `refused`, a program that asked for --json reads why there is no answer, whatever is wrong.
     """
     args = [word.removesuffix("=true") if word.startswith("--") else word for word in args]
-
-    def work() -> None:
-        try:
-            parsed, stray = parser_of(verb).parse_known_args(args)
-            words = [word for word in stray if word.startswith("--config.")]
-            if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
-                raise Usage(f"Unexpected {' '.join(left)!r}: {getattr(module, 'STRAY', 'fields are --name=value')}.")
-        except Usage as e:
-            if hasattr(module, "refused") and "--json" in args:
-                module.refused(str(e))
-            raise
-        module.main(*((parsed, words) if getattr(module, "OVERRIDES", False) else (parsed,)))
-
-    return _quietly(lambda: _orderly(work))
+    try:
+        parsed, stray = parser_of(verb).parse_known_args(args)
+        words = [word for word in stray if word.startswith("--config.")]
+        if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
+            raise Usage(f"Unexpected {' '.join(left)!r}: {getattr(module, 'STRAY', 'fields are --name=value')}.")
+    except Usage as e:
+        if hasattr(module, "refused") and "--json" in args:
+            module.refused(str(e))
+        raise
+    module.main(*((parsed, words) if getattr(module, "OVERRIDES", False) else (parsed,)))
 
 
 def _configured(verb: str, args: list[str]) -> None:
@@ -166,35 +167,31 @@ def _machine(parsed: argparse.Namespace) -> None:
     parallel.enable_compilation_cache(Path(cache) / "xla")
 
 
-def _guarded(run: Callable[[], None]) -> int:
+def _guarded(run: Callable[[], None], ends_process: bool = False) -> int:
     """Runs work that may be stopped, and turns what it raises into a sentence and a code."""
     from jaxmoust.runtime import stop
 
-    undo = stop.install()
+    undo = stop.install(ends_process)
     try:
-        return _orderly(run)
+        run()
+        return DONE
+    except (BadInput, Usage) as e:
+        return _complain(e, BAD_USAGE)
     except stop.Stopped as e:
         return _complain(e, INTERRUPTED if stop.interrupted() else STOPPED)
     except KeyboardInterrupt:
-        what = "what is finished and the last checkpoint, where there is one"
-        return _complain(f"Interrupted at once; the same command continues from {what}.", INTERRUPTED)
+        return _complain(stop.AT_ONCE, INTERRUPTED)
     except BrokenPipeError:
         raise  # for `_quietly`: nobody reads any more
     except Exception as e:
+        if isinstance(e, OSError) and e.errno in NO_ROOM:
+            return _complain(f"{e}. Make room; the same command continues from what is finished.", FAILED)
         if isinstance(e, _said_in_words()):
             return _complain(e, FAILED)
         traceback.print_exc()
         return FAILED
     finally:
         undo()  # for a notebook or a test that goes on
-
-
-def _orderly(run: Callable[[], None]) -> int:
-    try:
-        run()
-    except (BadInput, Usage) as e:
-        return _complain(e, BAD_USAGE)
-    return DONE
 
 
 def _said_in_words() -> tuple[type[Exception], ...]:

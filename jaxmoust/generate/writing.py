@@ -110,7 +110,7 @@ def _write(draw: Draw, spec: synthetic.SyntheticSpec, path: Path, shards: list[i
     labels, indices = (np.concatenate(part) for part in zip(*ranges, strict=True))
     waiting: list[np.ndarray] = []
     todo = list(zip(shards, ranges, strict=True))
-    with progress(len(labels), unit="images", title="sample") as bar:
+    with stop.deferred(), progress(len(labels), unit="images", title="sample") as bar:
         for images in draw(labels, indices):
             waiting.append(images)
             bar.update(len(images))

@@ -20,6 +20,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxmoust.runtime import stop
+
 AXIS = "devices"
 
 
@@ -33,6 +35,7 @@ def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = 
     """
     # JAX's own preemption service would take SIGTERM away from runtime/stop.py, whatever is installed first.
     jax.config.update("jax_enable_preemption_service", False)
+    stop.always_defer()
     if coordinator == "auto":
         jax.distributed.initialize()
         return

@@ -299,7 +299,8 @@ def fit(
             f"best_metric {training.best_metric!r} needs evaluations while training: "
             "give eval_data and set eval_steps, or leave best_metric empty."
         )
-    with contextlib.closing(_Run(training, folder, machine, seed, frozen, eval_data, start, watch)) as run:
+    given = (training, folder, machine, seed, frozen, eval_data, start, watch)
+    with stop.deferred(), contextlib.closing(_Run(*given)) as run:
         return run.to_end(stream_from, title)
 
 
@@ -409,9 +410,8 @@ class _Run:
         self.saved_step = self.step
 
     def close(self) -> None:
-        self.checkpoints.close()
-        if self.writer:
-            self.writer.close()
+        with contextlib.closing(self.writer) if self.writer else contextlib.nullcontext():
+            self.checkpoints.close()
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:

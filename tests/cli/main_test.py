@@ -23,6 +23,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import registry as sources
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import entries
+from jaxmoust.runtime import stop
 from jaxmoust.runtime.checkpoint import restore_tree
 
 ROOT = Path(__file__).parents[2]
@@ -468,11 +469,32 @@ def test_call_gives_sigterm_back_to_the_program_it_was_made_in(cli):
 
 def test_interrupt_that_work_does_not_look_at_takes_effect_when_it_comes_again(capsys):
     def work():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        with stop.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
     assert _guarded(work) == 130
-    assert "continues from what is finished and the last checkpoint, where there is one" in capsys.readouterr().err
+    assert "continues from what is finished and the last checkpoint, if any" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
+def test_every_verb_stops_where_it_is_asked_to_and_says_so(cli, monkeypatch, number, code):
+    """Whatever it is doing: the one handler raises, and no verb looks for itself."""
+    for verb in ("data_import", "equivalence", "data_inspect"):
+        monkeypatch.setattr(f"jaxmoust.jobs.{verb}.main", lambda *args: os.kill(os.getpid(), number))
+    for line in ("data import --path=a --workdir=b", "equivalence --results=a", "data inspect --source=digits"):
+        outcome = cli(line)
+        assert (outcome.code, outcome.out) == (code, "")
+        assert outcome.err == "jaxmoust: Stopped on request; the same command continues from what is finished.\n"
+
+
+def test_full_disk_ends_a_run_in_words(capsys):
+    def work():
+        with open("/dev/full", "w") as file:
+            file.write("x")
+
+    assert _guarded(work) == 1
+    assert capsys.readouterr().err.startswith("jaxmoust: [Errno 28] No space left on device. Make room; ")
 
 
 # --- runs that fail --------------------------------------------------------------------------------------------------
