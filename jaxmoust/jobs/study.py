@@ -154,7 +154,7 @@ class Study:
                 keep = run_of_arm.stage.config["eval"]["keep"]
                 check_decidable(experiment.rule.metric, keep, len(self.real.base.class_names))
                 make_row(experiment, run_of_arm, store)  # refuses a result.json that is none
-            todo = [stage for stage in experiment.stages if store.find(stage) is None]
+            todo = store.unfinished(experiment.stages)
             if todo and self.machine.primary:
                 store.check_folder(writable=True)
             for stage in todo:

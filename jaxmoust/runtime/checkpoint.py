@@ -24,7 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
-from jaxmoust.runtime.paths import atomic_write
+from jaxmoust.runtime.paths import atomic_write, sync
 
 BEST = "@best"
 """Behind the folder of a run in a configuration: the checkpoint that was best by its metric, not the newest."""
@@ -39,6 +39,27 @@ README = """Each folder with a number is a checkpoint after so many updates. Orb
 
 `state` holds nested dicts of arrays: `params`, `ema` (averages), `opt_state`. `record` has their check sums and metrics.
 """  # noqa: E501
+
+
+# What a save may take. Orbax reads the wall clock: one that is set while it waits must not end a run, and what truly
+# never comes is the end of another process, which JAX finds by itself.
+_NEVER_SECS = 100 * 365 * 86400
+
+
+class _Synced(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint's folder that gets its name once all of it is on the disk, and whose name is there to stay."""
+
+    async def finalize(self) -> None:
+        """Forces the files to the disk, renames the folder, and forces that too: only then do older ones go."""
+        _sync_tree(Path(self.get()))
+        await super().finalize()
+        _sync_tree(Path(self.get_final()))
+        sync(Path(self.get_final()).parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
 
 
 class BrokenCheckpoint(ValueError):
@@ -173,8 +194,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=True,
+            temporary_path_class=_Synced,
             # A folder that cannot be made should be an error of `save` itself, not of a thread that waits for it.
-            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False, timeout_secs=_NEVER_SECS),
         )
         manager = ocp.CheckpointManager(self._folder, options=options, handler_registry=handlers)
         if self._primary:

@@ -22,7 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxmoust.runtime.paths import atomic_write, read_json, sweep
+from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, sweep
+
+DIGESTS = "digests.json"
+"""The marker that is written last, after result.json: the SHA-256 of each file that a finished run left."""
+
+# What the marker covers besides the files of the folder itself; and files that change, or that no run can make again.
+_FOLDERS = ("checkpoints", "pipeline", "tokens")
+_CHANGING, CURVES = ("environment.json", DIGESTS), "metrics.jsonl"
 
 # The packages whose version can change a number that a run reports.
 _PACKAGES = [
@@ -43,6 +50,65 @@ _PACKAGES = [
 ]
 _REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 _ABSENT = object()
+
+
+class DamagedRun(ValueError):
+    """A finished run's folder has files that are not as they were written."""
+
+    def __init__(self, path: Path, files: list[str]):
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        super().__init__(
+            f"{path} is damaged: {', '.join(files[:3])}{more} not as its run left it. Run the command that made it again "
+            "in this folder: it mends what is damaged."
+        )
+
+
+def damaged(path: str | os.PathLike, deep: bool = True) -> list[str]:
+    """The files of a finished run that are missing or other than it left them, by the digests of its marker.
+
+    metrics.jsonl is not among them: what a curve has lost no run can measure again, and no result depends on it. Of a
+    run without the marker, which none of before it has, nothing is known.
+
+    Args: deep: also the checkpoints and pipelines, which whoever reads them wants to be whole.
+    """
+    digests = _digests(Path(path))
+    if digests is None:
+        return [DIGESTS]
+    return [
+        name
+        for name, digest in digests.items()
+        if name != CURVES and (deep or "/" not in name) and file_digest(Path(path) / name) != digest
+    ]
+
+
+def refuse_damaged(path: str | os.PathLike, deep: bool = True) -> None:
+    """Refuses a finished run that is not as it was left. Raises: DamagedRun."""
+    if files := damaged(path, deep):
+        raise DamagedRun(Path(path), files)
+
+
+def curves_are_whole(path: str | os.PathLike) -> bool:
+    """Whether metrics.jsonl of a finished run is as it was left, as far as that is known."""
+    digest = (_digests(Path(path)) or {}).get(CURVES)
+    return digest is None or file_digest(Path(path) / CURVES) == digest
+
+
+def _digests(path: Path) -> dict[str, str] | None:
+    """What the marker of a run says; {} where there is none, None where it is damaged."""
+    try:
+        stored = read_json(path / DIGESTS)
+    except ValueError:
+        return None
+    return {} if stored is None else stored if isinstance(stored, dict) and "result.json" in stored else None
+
+
+def _files_left(path: Path) -> Iterator[str]:
+    """The files that a run has left, but for those of other runs in it, of synthetic sets and of TensorBoard."""
+    inside = (file for folder in _FOLDERS for file in sorted((path / folder).rglob("*")))
+    for file in (*sorted(path.iterdir()), *inside):
+        name = file.relative_to(path).as_posix()
+        if file.is_file() and name not in _CHANGING and not file.name.startswith(".") and ".array_record" not in name:
+            yield name
 
 
 class FolderMismatch(ValueError):
@@ -149,9 +215,9 @@ class RunFolder:
             with _writable(path):
                 path.mkdir(parents=True, exist_ok=True)
                 sweep(path)
-                if not stored:
-                    atomic_write(path / "contents.json", _pretty(contents or {}))
-                    atomic_write(path / "config.json", _pretty(plain))
+                for name, content in (("contents.json", contents or {}), ("config.json", plain)):
+                    if not stored or _is_lost(path, name, content):
+                        atomic_write(path / name, _pretty(content))
                 atomic_write(path / "environment.json", _pretty(_with_earlier(path, here)))
         return cls(path, plain, primary)
 
@@ -166,10 +232,11 @@ class RunFolder:
 
         Raises: FolderMismatch, ValueError: as `open`.
         """
-        stored = _stored_config(Path(path))
+        path, now = Path(path), contents or {}
+        stored = _plain(config) if _is_lost(path, "config.json", config) else _stored_config(path)
         if stored is None:
             return False
-        before, now = _object(Path(path) / "contents.json") or {}, contents or {}
+        before = now if _is_lost(path, "contents.json", now) else _object(path / "contents.json") or {}
         hidden = (*places, *before, *now)
         lines = differences(identity(stored, {}, hidden), identity(_plain(config), {}, hidden))
         lines += [
@@ -178,7 +245,7 @@ class RunFolder:
             if before.get(name) != now.get(name)
         ]
         if lines:
-            raise FolderMismatch(Path(path), lines)
+            raise FolderMismatch(path, lines)
         return True
 
     @property
@@ -187,12 +254,16 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json, the sign that the run is done. Does nothing in a process that is not primary.
+        """Writes result.json, the sign that the run is done, then the digests of all that the run has left.
+
+        Does nothing in a process that is not primary.
 
         Raises: ValueError: a value JSON cannot hold, NaN and the infinities among them.
         """
         if self.primary:
             atomic_write(self.path / "result.json", _pretty(result))
+            digests = {name: file_digest(self.path / name) for name in _files_left(self.path)}
+            atomic_write(self.path / DIGESTS, _pretty(digests))
 
 
 def environment(device: str = "") -> dict[str, Any]:
@@ -255,6 +326,14 @@ def _show(value: Any) -> str:
 
 def _pretty(obj: Any) -> str:
     return json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n"
+
+
+def _is_lost(path: Path, name: str, content: Any) -> bool:
+    """Whether a finished run's file is damaged, and is known by its digest to have had this content."""
+    digest = (_digests(path) or {}).get(name)
+    if digest is None or file_digest(path / name) == digest:
+        return False
+    return hashlib.sha256(_pretty(content).encode()).hexdigest() == digest
 
 
 def _stored_config(path: Path) -> dict[str, Any] | None:

@@ -74,8 +74,26 @@ def alone(path: str | os.PathLike) -> Iterator[None]:
 
 
 def holder(path: str | os.PathLike) -> str:
-    """Who has the lease, "process 12 on host"; "" when that cannot be told."""
+    """Who has the lease and for how long, "process 12 on host (for 3 min)"; "" when that cannot be told.
+
+    Of a process of this machine that somebody has stopped it is said, and what ends that: it would hold the lease for
+    ever.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        who = Path(path).read_text(encoding="utf-8").strip()
+        minutes = max(0.0, time.time() - Path(path).stat().st_mtime) / 60
     except OSError:
         return ""
+    _, pid, _, host = [*who.split(" ", 3), "", "", "", ""][:4]
+    stopped = ""
+    if host == socket.gethostname() and _is_stopped(pid):
+        stopped = f", and is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
+    return f"{who} (for {minutes:.0f} min{stopped})" if who else ""
+
+
+def _is_stopped(pid: str) -> bool:
+    """Whether a process got SIGSTOP, or Ctrl-Z; where the system does not say, it is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False

@@ -7,6 +7,7 @@ everywhere, or kept per device (`Machine.map`). Nothing else in the package name
 """
 
 import functools
+import gc
 import math
 import os
 import platform
@@ -23,6 +24,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxmoust.runtime import stop
 
 AXIS = "devices"
+
+# Linux grants a process 65,530 mappings of memory (vm.max_map_count); a compiled program takes hundreds, and XLA aborts
+# where there are no more. A training of a new network takes some 270, and 14 MB.
+_MOST_MAPPINGS = 6_000
 
 
 def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
@@ -60,6 +65,33 @@ def enable_compilation_cache(folder: str | os.PathLike) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def forget_programs(most_mappings: int = _MOST_MAPPINGS) -> bool:
+    """Forgets what was compiled, once that is much; call it between two pieces of work that may have nothing in common.
+
+    Alike pieces of work add no programs, so nothing is compiled again between them.
+
+    Args: most_mappings: how many mappings of memory may be added since it last forgot, or was first asked.
+    Returns: whether it forgot.
+    """
+    if (now := _num_mappings()) <= _mappings.setdefault("kept", now) + most_mappings:
+        return False
+    jax.clear_caches()
+    gc.collect()
+    _mappings["kept"] = _num_mappings()
+    return True
+
+
+_mappings: dict[str, int] = {}
+
+
+def _num_mappings() -> int:
+    """The mappings of memory of this process; 0 where the system does not say, and has no such limit."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def check_seed(seed: int) -> None:

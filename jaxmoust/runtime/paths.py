@@ -5,10 +5,13 @@ device has no end, and an archive may announce more than a machine holds.
 """
 
 import contextlib
+import functools
+import hashlib
 import json
 import math
 import os
 import stat
+import time
 import uuid
 import zipfile
 import zlib
@@ -27,6 +30,8 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, N
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 _TEMPORARY = ".{name}.{unique}.tmp"
+# A file that was written longer ago than this is not about to change unnoticed: clocks of disks tick no coarser.
+_SETTLED_NS = 2_000_000_000
 
 
 @contextlib.contextmanager
@@ -47,7 +52,7 @@ def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
@@ -56,22 +61,41 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
-def sync_folder(folder: str | os.PathLike) -> None:
-    """Forces the entries of a folder to the disk, else a power cut may forget a new name."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: str | os.PathLike) -> None:
+    """Forces a file, or the entries of a folder, to the disk, else a power cut may forget a new name."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def sweep(folder: str | os.PathLike, name: str = "*") -> None:
+def sweep(folder: str | os.PathLike, name: str = "*", age_secs: float = 0.0) -> None:
     """Removes what killed writers of the files NAME (a pattern) left half written in a folder.
 
-    Call it where no other process writes these files.
+    Args: age_secs: what is younger stays; 0 where no other process writes these files.
     """
     for path in Path(folder).glob(_TEMPORARY.format(name=name, unique="*")):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else swept, or may alone
+            if not age_secs or time.time() - path.stat().st_mtime > age_secs:
+                path.unlink()
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, "" of one that cannot be read; one that has long been as it is, is read once a process."""
+    try:
+        status = os.stat(path)
+        facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        settled = max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NS
+        return (_read_digest if settled else _read_digest.__wrapped__)(os.fspath(path), *facts)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _read_digest(path: str, *facts: int) -> str:
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def check_plain(

@@ -97,11 +97,15 @@ class MetricWriter:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._write_event(int(step), summary=Summary(value=values))
 
+    def sync(self) -> None:
+        """Forces the lines to the disk: a checkpoint must not outlive those of before it when the power fails."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the files; a second call does nothing."""
         if not self._file.closed:
-            self._file.close()
-            self._events.close()
+            with contextlib.closing(self._events):
+                self._file.close()
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -174,17 +178,39 @@ class _Output:
             self._stream.flush()
 
 
+def read_metrics(path: str | os.PathLike) -> tuple[list[dict[str, float]], int]:
+    """Reads the whole lines of a metrics.jsonl: {"step": n, name: number, ...} each, and how many others there are.
+
+    Raises: OSError: there is none, or it cannot be read.
+    """
+    rows = [row for _, row in _lines(Path(path))]
+    whole = [row for row in rows if row is not None]
+    return whole, len(rows) - len(whole)
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, float] | None]]:
+    """The lines of a file and what each says; None of one that is torn or damaged."""
+    return [(line, _row(line)) for line in path.read_text("utf-8", "replace").splitlines(keepends=True)]
+
+
+def _row(line: str) -> dict[str, float] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not (line.endswith("\n") and isinstance(row, dict) and type(row.get("step")) is int):
+        return None
+    return row if all(type(x) in (int, float) and math.isfinite(x) for x in row.values()) else None
+
+
 def _drop_after(path: Path, step: int) -> None:
     """Drops the lines of later steps, and the one that a killed process left torn, in one atomic replacement."""
     if not path.exists():
         return
-    lines, kept = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True), []
-    for line in lines:
-        try:
-            if json.loads(line)["step"] <= step and line.endswith("\n"):
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            if line is not lines[-1]:
-                warnings.warn(f"{path}: dropped a damaged line: {line.strip()[:80]!r}", RuntimeWarning, stacklevel=3)
+    lines = _lines(path)
+    for line, row in lines[:-1]:
+        if row is None:
+            warnings.warn(f"{path}: dropped a damaged line: {line.strip()[:80]!r}", RuntimeWarning, stacklevel=3)
+    kept = [line for line, row in lines if row is not None and row["step"] <= step]
     if len(kept) < len(lines):
         atomic_write(path, "".join(kept))

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import zipfile
 import zlib
 from collections import Counter
@@ -24,8 +23,9 @@ from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section
 from jaxmoust.report.sections import diagnostics
 from jaxmoust.report.sections import looks as looks_section
 from jaxmoust.report.sections.diagnostic import Diagnostic
-from jaxmoust.runtime.folder import environment
+from jaxmoust.runtime.folder import CURVES, curves_are_whole, environment
 from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.runtime.progress import read_metrics
 from jaxmoust.study.engines.local import compute_all
 from jaxmoust.study.experiment import Experiment, Run
 from jaxmoust.study.store import BrokenResult, Stage, Store, in_order
@@ -104,13 +104,13 @@ class Work:
     def compute(self, stages: Sequence[Stage], over: Callable[[], bool] = lambda: False) -> None:
         """Computes what the store does not hold, and writes results.csv as it grows. Args: over: whether to end now."""
         experiment, store = self.experiment, self.store
-        todo = [stage for stage in stages if not store.has(stage)]
+        todo = store.unfinished(stages)
         self.say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
         for i, done in enumerate(compute_all(todo, store, self.say), 1):
             what, top1 = experiment.describe(done.stage), ""
             if done.result is None:
                 self.failures[done.stage.name] = f"{what}: {done.error}"
-                how = f"failed: {done.error}" if done.here else f"not tried: {done.error}"
+                how = f"failed: {done.error}" if done.here else f"not done: {done.error}"
             else:
                 if done.here:
                     self.computed.add(done.stage.name)
@@ -233,8 +233,10 @@ def make_page(
     for run, row in finished:
         if (of_run := reader.read(run.stage, "ranks.npy", _read_ranks, test.labels, row)) is not None:
             ranks.setdefault(run.arm.name, {})[run.seed] = of_run
-        if (curve := reader.read(run.stage, "metrics.jsonl", _read_curve)) is not None:
-            curves.setdefault(run.arm.name, {})[run.seed] = curve
+        if (curve := reader.read(run.stage, CURVES, _read_curve)) is not None:
+            curves.setdefault(run.arm.name, {})[run.seed] = curve[0]
+            if curve[1]:
+                reader.torn.append(run.stage.name)
     galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
         if (gallery := reader.read(stage, "", _gallery, name, stage.config["seed"], shape)) is not None:
@@ -275,6 +277,7 @@ class Reader:
 
     def __init__(self, store: Store):
         self.store = store
+        self.torn: list[str] = []  # stages of whose curves a part is lost
         self._lost: dict[str, list[str]] = {}
 
     def read(self, stage: Stage, file: str, read: Callable[..., T], *given: Any) -> T | None:
@@ -299,6 +302,10 @@ class Reader:
             f"nothing of it. Put back a whole copy, or remove {'the folder' if len(folders) == 1 else 'these folders'} "
             "and run the command again."
             for file, folders in self._lost.items()
+        ] + [
+            f"Lines of {CURVES} are lost or damaged in {_some(self.torn)} of {self.store.path}: the curves show the "
+            "rest. No result depends on them."
+            for _ in self.torn[:1]
         ]
 
 
@@ -363,11 +370,12 @@ def _read_ranks(path: Path, labels: np.ndarray, row: Mapping[str, Any] | None) -
     return ranks
 
 
-def _read_curve(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """The training loss and the test accuracy over the steps of one run."""
+def _read_curve(path: Path) -> tuple[list[tuple[int, dict[str, float]]], bool]:
+    """The training loss and the test accuracy over the steps of one run, and whether some of it is lost."""
     shown = {"loss": "loss", "eval_top1": "top1"}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [(row["step"], {shown[k]: float(v) for k, v in row.items() if k in shown}) for row in rows]
+    rows, num_damaged = read_metrics(path)
+    curve = [(int(row["step"]), {shown[k]: float(v) for k, v in row.items() if k in shown}) for row in rows]
+    return curve, num_damaged > 0 or not curves_are_whole(path.parent)
 
 
 def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, draw_counts.DrawCounts]:

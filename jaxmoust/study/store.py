@@ -10,13 +10,13 @@ import functools
 import json
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.runtime.folder import digest
+from jaxmoust.runtime.folder import damaged, digest
 from jaxmoust.runtime.lock import holder, lease
 from jaxmoust.runtime.paths import atomic_write, read_json
 
@@ -96,6 +96,7 @@ class Store:
         self.path, self._run, self._primary, self._agree = Path(path), run, primary, agree
         # What was read once of finished stages, which never change: a study asks after each of its stages for all.
         self._results: dict[str, dict] = {}
+        self._broken: set[str] = set()  # see `unfinished`
         self._environments: dict[str, dict] = {}
 
     def folder(self, stage: Stage | str) -> Path:
@@ -103,21 +104,39 @@ class Store:
         return self.path / (stage if isinstance(stage, str) else stage.name)
 
     def find(self, stage: Stage) -> dict | None:
-        """The stage's result if it was finished, else None; a set that has lost a shard since is not.
+        """The stage's result if it was finished, else None; one that has been damaged since is not.
 
         Raises: BrokenResult: its result.json has none. ValueError: it is no JSON.
         """
         if (result := self._results.get(stage.name)) is not None:
             return result
-        result = read_json(self.folder(stage) / "result.json")
+        folder = self.folder(stage)
+        if stage.name in self._broken or damaged(folder, deep=False):
+            return None  # its job mends it
+        result = read_json(folder / "result.json")
         if result is not None:
             if not isinstance(result, dict) or not result:
-                raise BrokenResult(self.folder(stage), f"{result!r:.60}", "an object with what the stage found")
-            folder = self.folder(stage)
+                raise BrokenResult(folder, f"{result!r:.60}", "an object with what the stage found")
             if synthetic.is_set(folder) and not synthetic.is_whole(folder):
                 return None  # its job fills in what is lost
             self._results[stage.name] = result
         return result
+
+    def unfinished(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of some stages that are to be computed, in their order.
+
+        Of what these will read, that is checkpoints and all, what is damaged is computed again, too.
+        """
+        todo = [stage for stage in stages if not self.has(stage)]
+        names = {stage.name for stage in todo}
+        for stage in todo:  # which grows
+            for need in stage.needs:
+                if need.name not in names and self._agree(bool(damaged(self.folder(need)))):
+                    self._results.pop(need.name, None)
+                    self._broken.add(need.name)
+                    names.add(need.name)
+                    todo.append(need)
+        return [stage for stage in in_order([*stages]) if stage.name in names]
 
     def has(self, stage: Stage) -> bool:
         """Whether the stage was finished: the primary process's answer, in every process of a run."""
@@ -150,6 +169,7 @@ class Store:
     def compute(self, stage: Stage) -> dict:
         """Does a stage's job (continuing it if it was interrupted) and returns its result."""
         result = self._run(stage, self.folder(stage))
+        self._broken.discard(stage.name)
         if self._primary:
             self._error_path(stage).unlink(missing_ok=True)
         return result
@@ -165,6 +185,18 @@ class Store:
             with contextlib.suppress(OSError):  # of a full disk: then the terminal alone says it
                 self.path.mkdir(parents=True, exist_ok=True)
                 atomic_write(self._error_path(stage), json.dumps(record, indent=2))
+
+    def failure(self, stage: Stage) -> tuple[int, str]:
+        """When a stage's failure was recorded (in ns), and what it was; (0, "") where none is."""
+        try:
+            record, when = read_json(self._error_path(stage)), self._error_path(stage).stat().st_mtime_ns
+            return when, str(record["error"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return 0, ""
+
+    def has_failed_since(self, stage: Stage, when: int) -> bool:
+        """Whether another failure of a stage is recorded than that of a moment: the primary process's answer."""
+        return self._agree(self.failure(stage)[0] not in (0, when))
 
     @contextlib.contextmanager
     def lease(self, stage: Stage) -> Iterator[bool]:

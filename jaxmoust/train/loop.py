@@ -406,6 +406,8 @@ class _Run:
         self._flush()
         if self.step == self.saved_step:
             return
+        if self.writer:
+            self.writer.sync()
         self.checkpoints.save(self.step, self.state, {"seconds": self.seconds}, metrics)
         self.saved_step = self.step
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -293,6 +294,41 @@ def test_save_raises_what_went_wrong_with_the_one_before(tmp_path):
     with pytest.raises(OSError, match="folder"):
         checkpoints.save(1, make_state(1))
         checkpoints.wait()
+
+
+@pytest.mark.parametrize("hours", [2.0, -2.0])
+def test_clock_that_is_set_while_a_checkpoint_is_written_ends_nothing(tmp_path, monkeypatch, hours):
+    """Each look at it is hours later, or earlier, than the one before."""
+    looks, now = itertools.count(), time.time
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(0, make_state(0))
+        monkeypatch.setattr(time, "time", lambda: now() + next(looks) * hours * 3600)
+        for step in (1, 2, 3):
+            checkpoints.save(step, make_state(step))
+        checkpoints.wait()
+        monkeypatch.undo()
+        assert checkpoints.steps == [2, 3]
+    assert next(looks) > 10
+
+
+def test_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_older_ones_go(tmp_path, monkeypatch):
+    events, fsync, rmtree = [], os.fsync, shutil.rmtree
+
+    def note(descriptor):
+        events.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    save_steps(tmp_path, 1, 2)
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, *args, **kw: (events.append(f"rm {path}"), rmtree(path)))
+    save_steps(tmp_path, 3)
+    named = next(i for i, event in enumerate(events) if event.startswith(f"{tmp_path}/3"))
+    written = {event for event in events if event.startswith(f"{tmp_path}/3.orbax-checkpoint-tmp")}
+    files = {str(path.relative_to(tmp_path / "3")) for path in (tmp_path / "3").rglob("*") if path.is_file()}
+    assert {file for file in files if not file.endswith(("commit_success.txt", "_CHECKPOINT_METADATA"))} <= {
+        event.partition("-tmp/")[2] for event in written
+    }
+    assert named < events.index(str(tmp_path), named) < events.index(f"rm {tmp_path / '1'}")
 
 
 def test_saving_a_small_state_is_cheap(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxmoust.runtime import progress as progress_module
-from jaxmoust.runtime.progress import MetricWriter, NonFiniteError, check_finite, progress
+from jaxmoust.runtime.progress import MetricWriter, NonFiniteError, check_finite, progress, read_metrics
 
 
 def lines(folder) -> list[dict]:
@@ -85,6 +85,14 @@ def test_a_damaged_line_is_dropped_aloud(tmp_path):
     with pytest.warns(RuntimeWarning, match="dropped a damaged line: "):
         write_steps(tmp_path, start_step=9)
     assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step": "x"}', "[2]", '{"step": 2, "loss": NaN}', '{"loss": 1}', "\x00", '{"step": true}']
+)
+def test_a_line_that_is_none_costs_its_reader_that_line_alone(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 0.5}}\n{line}\n{{"step": 3}}\n{{"step": 4, "lo')
+    assert read_metrics(tmp_path / "metrics.jsonl") == ([{"step": 1, "loss": 0.5}, {"step": 3}], 2)
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):

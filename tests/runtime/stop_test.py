@@ -107,5 +107,5 @@ def test_importing_leaves_sigterm_to_python(unasked):
 
 
 def test_stopped_is_no_error_that_is_caught_as_one():
-    """Whoever handles bad input, broken disks, or whatever a damaged file makes a parser do, must not take it for that."""
+    """Whoever handles bad input, broken disks or damaged files must not take it for one of these."""
     assert not issubclass(stop.Stopped, Exception)

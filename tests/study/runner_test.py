@@ -355,16 +355,53 @@ def other_answers(path):
     np.save(path, 1 - np.minimum(np.load(path), 1))
 
 
+def flipped(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def better(path):
+    """Top-1 is 0.04 more."""
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "top1": result["top1"] + 0.04}, indent=2))
+
+
 DAMAGES = [
     *(("ranks.npy", change) for change in (Path.unlink, cut, other_answers)),
-    *(("metrics.jsonl", change) for change in (Path.unlink, torn)),
     ("draws.json", lambda path: path.write_text("x")),
+    *(("result.json", change) for change in (cut, better, Path.unlink)),
+    ("config.json", flipped),
+    ("contents.json", cut),
+    ("digests.json", cut),
 ]
 
 
 @pytest.mark.parametrize(("file", "change"), DAMAGES)
-def test_page_leaves_out_a_damaged_file_and_says_so(damaged, tmp_path, file, change):
+def test_study_makes_a_damaged_file_of_a_stage_again(damaged, two_arms, tmp_path, file, change):
     outcome, stage = damaged(file, change)
+    assert outcome.code == 0 and "1 to compute" in outcome.out, outcome
+    assert "missing or damaged" not in outcome.out
+    assert (stage / file).read_bytes() == (two_arms[1] / stage.name / file).read_bytes() or file in WITH_SECONDS
+    assert without_seconds(rows_of(tmp_path / "study")) == without_seconds(rows_of(two_arms[0].parent / "study"))
+
+
+WITH_SECONDS = ("result.json", "digests.json")
+
+
+def unsigned(change):
+    """A change of a stage of before there were digests."""
+
+    def both(path):
+        (path.parent / "digests.json").unlink()
+        change(path)
+
+    return both
+
+
+@pytest.mark.parametrize(("file", "change"), [("ranks.npy", other_answers), ("draws.json", cut)])
+def test_page_leaves_out_a_damaged_file_and_says_so(damaged, tmp_path, file, change):
+    outcome, stage = damaged(file, unsigned(change))
     assert outcome.code == 0 and "0 to compute" in outcome.out and f"{file} is missing or damaged" in outcome.out
     page = (tmp_path / "study" / "report" / "index.html").read_text()
     assert f"{file} is missing or damaged in {stage.name} of {stage.parent}, so the page shows nothing of it." in page
@@ -372,9 +409,18 @@ def test_page_leaves_out_a_damaged_file_and_says_so(damaged, tmp_path, file, cha
     assert len(rows_of(tmp_path / "study")) == 2
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "3", '{"top1": 9', '{"top1": 90.0}'])
+@pytest.mark.parametrize("change", [torn, lambda path: path.write_text(path.read_text().split("\n", 1)[1])])
+def test_page_shows_the_whole_lines_of_curves_and_says_that_some_are_lost(damaged, tmp_path, change):
+    """One that a crash of the machine left half written; and a hole, which a digest alone tells."""
+    outcome, stage = damaged("metrics.jsonl", change)
+    said = f"Lines of metrics.jsonl are lost or damaged in {stage.name}"
+    assert outcome.code == 0 and "0 to compute" in outcome.out and said in outcome.out
+    assert said in (tmp_path / "study" / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"top1": 9', '{"top1": 90.0}'])
 def test_study_refuses_a_result_that_is_none_and_says_what_to_do(damaged, tmp_path, text):
-    outcome, stage = damaged("result.json", lambda path: path.write_text(text))
+    outcome, stage = damaged("result.json", unsigned(lambda path: path.write_text(text)))
     assert outcome.code == 2 and str(stage) in outcome.err and "remove the folder" in outcome.err
     assert "Traceback" not in outcome.err and not (tmp_path / "study").exists()
 

@@ -18,7 +18,7 @@ from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime.checkpoint import BEST
-from jaxmoust.runtime.folder import digest
+from jaxmoust.runtime.folder import digest, refuse_damaged
 from jaxmoust.runtime.paths import read_json
 
 
@@ -82,13 +82,14 @@ class Inputs:
     def output(self, ref: str, tasks: str | tuple[str, ...], verb: str) -> Output:
         """What a run of a task (or of one of several) left in a folder, or will leave.
 
-        Raises: ValueError: there is none; the verb that makes one is named.
+        Raises: ValueError: there is none, and the verb that makes one is named; or it is damaged.
         """
         tasks = (tasks,) if isinstance(tasks, str) else tasks
         which = "best" if ref.endswith(BEST) else "newest"
         if planned := self.planned.get(ref.removesuffix(BEST)):
             return dataclasses.replace(planned, which=which)
         folder = self.path(ref)
+        refuse_damaged(folder)
         config, result = read_object(folder / "config.json"), read_object(folder / "result.json")
         if config is None or result is None or config.get("task") not in tasks:
             raise ValueError(
@@ -118,6 +119,7 @@ class Inputs:
 
     def learnt_from(self, ref: str) -> str:
         """The digest of the real images that a set's generator learnt from; "" where nothing says."""
+        refuse_damaged(self.path(ref), deep=False)
         return (read_object(self.path(ref) / "result.json") or {}).get("data_digest", "")
 
     def digest(self, refs: str | Sequence[str]) -> str:
@@ -156,9 +158,12 @@ def content_digest(here: Path) -> str:
 
     Of a set its images count, and not what lies beside them, as scores do; of a run, what it was made of and what it
     found, and not how long it took; of another folder, no hidden files.
+
+    Raises: ValueError: a finished run that is damaged.
     """
     if synthetic.is_set(here):
         return synthetic.open_synthetic(here).digest
+    refuse_damaged(here, deep=False)
     config, result = (read_object(here / name) if here.is_dir() else None for name in ("config.json", "result.json"))
     if config is not None and result is not None and "task" in config:
         contents = read_object(here / "contents.json") or {}

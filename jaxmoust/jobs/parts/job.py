@@ -12,7 +12,7 @@ from jaxmoust.config import Config, Schema
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, environment
+from jaxmoust.runtime.folder import RunFolder, damaged, environment
 from jaxmoust.runtime.lock import holder, lease
 from jaxmoust.runtime.paths import read_json
 
@@ -151,7 +151,8 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
         job = job_of(config["task"])(config, inputs)
         contents = job.contents()
         made = RunFolder.check(workdir, config, contents, job.places)
-        if made and (result := read_json(workdir / "result.json")) is not None and job.inputs.is_whole(workdir):
+        made = made and not machine.any(bool(damaged(workdir))) and job.inputs.is_whole(workdir)
+        if made and (result := read_json(workdir / "result.json")) is not None:
             finished = (workdir / "result.json").stat().st_mtime
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
         job.check()

@@ -17,6 +17,7 @@ from jaxmoust.jobs.parts.inputs import Inputs, read_object
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.models.stable_diffusion import lora as adapters
+from jaxmoust.runtime.folder import refuse_damaged
 
 PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
 # The tasks that fine-tune parts of a pipeline.
@@ -70,6 +71,7 @@ def _open(
         return loaded
     file = inputs.path(lora)
     file = file / LORA if file.is_dir() else file
+    refuse_damaged(file.parent)
     found, scale = adapters.load(file, loaded.params)
     return Loaded(loaded.pipeline, adapters.merge(loaded.params, found, scale * lora_scale))
 

@@ -1,14 +1,16 @@
 """Computes a study in this process, stage after stage, beside whoever else works in the same store."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxmoust.runtime import stop
+from jaxmoust.runtime import parallel, stop
 from jaxmoust.study.store import Stage, Store
 
 POLL_SECS = 1.0  # between two looks at what other processes have finished
+SAY_SECS = 600.0  # between two lines that say what is waited for
 
 
 @dataclass(frozen=True)
@@ -32,36 +34,43 @@ def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], obje
     """Computes stages, each in one process however many work in the store, and yields each as it is over.
 
     A stage that another process computes is left to it: whatever else can be done is done first, then this process
-    waits. Should the other one fail or be killed, its lease is free, and the stage is computed (or continued) here.
-    A stage that fails is recorded in the store, and costs those that need it, never the rest.
+    waits. Should the other one be killed, its lease is free, and the stage is continued here; should the stage fail
+    there meanwhile, it has failed here, too. A stage that fails is recorded in the store, and costs those that need it,
+    never the rest.
 
     Args:
         stages: each after what it needs, as `in_order` gives them.
         say: receives a line of text when there is nothing to do but wait.
     Raises: stop.Stopped: asked to stop between two stages, or inside one.
     """
-    left, waiting, failed = list(stages), False, set[str]()
+    left, failed = list(stages), set[str]()
+    elsewhere: dict[str, int] = {}  # the stages that others compute, and when their last failure before that was
+    said = -math.inf
     while left:
         if stop.requested():
             raise stop.Stopped(
                 f"Stopped on request before stage {len(stages) - len(left) + 1} of {len(stages)}; the same command "
                 "continues."
             )
-        if (done := _first_possible(left, store, failed)) is not None:
+        if (done := _first_possible(left, store, failed, elsewhere)) is not None:
             left = [stage for stage in left if stage is not done.stage]
-            waiting = False
+            said = -math.inf
+            if done.here:
+                parallel.forget_programs()
             if done.error:
                 failed.add(done.stage.name)
             yield done
         else:
-            if not waiting:
+            if time.monotonic() - said >= SAY_SECS:
                 who = store.holder(left[0]) or "another process"
                 say(f"waiting for {left[0].name}, which {who} computes")
-                waiting = True
+                said = time.monotonic()
             time.sleep(POLL_SECS)
 
 
-def _first_possible(stages: Sequence[Stage], store: Store, failed: set[str]) -> Done | None:
+def _first_possible(
+    stages: Sequence[Stage], store: Store, failed: set[str], elsewhere: dict[str, int]
+) -> Done | None:
     """The first stage that is over, or that can be computed here and now, and then is; None when all must wait."""
     for stage in stages:
         if store.has(stage):
@@ -72,14 +81,15 @@ def _first_possible(stages: Sequence[Stage], store: Store, failed: set[str]) -> 
             continue
         with store.lease(stage) as ours:
             if not ours:
+                elsewhere.setdefault(stage.name, store.failure(stage)[0])
                 continue
             if store.has(stage):  # by a process that finished it just before the lease was ours
                 return Done(stage, store.find(stage), here=False)
+            if stage.name in elsewhere and store.has_failed_since(stage, elsewhere[stage.name]):
+                return Done(stage, None, False, error=f"in another process: {store.failure(stage)[1]}")
             started = time.monotonic()
             try:
                 result = store.compute(stage)
-            except stop.Stopped:
-                raise
             except Exception as e:  # whatever a stage's job does: the others go on
                 store.fail(stage, e)
                 return Done(stage, None, True, time.monotonic() - started, error=f"{e}" or type(e).__name__)

@@ -1,0 +1,110 @@
+"""Whether memory stays flat over a study of hundreds of small stages that have nothing in common, and what that costs.
+
+Each stage trains a perceptron of another width for two steps, through the loop, the store and the engine of a study, so
+that every one of them compiles programs of its own; then as many stages of one width, which share theirs.
+
+Run: python experiments/speed/long_study.py [--stages=300] [--keep]   (--keep never forgets a compiled program)
+Result:
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmoust.runtime import parallel
+from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.store import Stage, Store
+from jaxmoust.train.loop import Evaluation, Recipe, Training, fit
+
+RECIPE = Recipe(batch_size=8, num_steps=2, ema_half_life_images=8.0)
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """Learns the mean of an image; a task of another width is another program."""
+
+    width: int
+
+    def net(self) -> nn.Module:
+        """Three layers."""
+        return nn.Sequential([nn.Dense(self.width), nn.relu, nn.Dense(self.width), nn.relu, nn.Dense(1)])
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        """Fresh parameters, and no statistics."""
+        return self.net().init(key, jnp.zeros((1, 4)))["params"], {}
+
+    def loss(self, params: Any, stats: Any, frozen: Any, batch: dict, keys: jax.Array) -> tuple:
+        """The mean squared error."""
+        x = batch["image"].reshape(-1, 4).astype(jnp.float32) / 255
+        error = self.net().apply({"params": params}, x)[:, 0] - x.mean(1)
+        return (error**2).mean(), ({}, stats)
+
+    def evaluate(self, state: Any, frozen: Any, data: Any, machine: parallel.Machine) -> Evaluation:
+        """Nothing."""
+        return Evaluation({})
+
+
+def batches(step: int) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of a step and of those after it."""
+    while True:
+        image = np.random.default_rng(step).integers(0, 256, (8, 2, 2, 1), np.uint8)
+        yield {"image": image, "slot": np.arange(8, dtype=np.int32)}
+        step += 1
+
+
+def train(stage: Stage, workdir: Path) -> dict[str, Any]:
+    """The job of a stage."""
+    folder = RunFolder.open(workdir, stage.config, {})
+    machine = parallel.Machine.all()
+    state, _, seconds = fit(Training(Perceptron(stage.config["width"]), RECIPE), batches, folder, machine, 0)
+    result = {"step": int(state.step), "seconds": seconds}
+    folder.write_result(result)
+    return result
+
+
+def held() -> tuple[float, int]:
+    """The memory of this process, in MB, and its mappings."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, Path("/proc/self/maps").read_bytes().count(b"\n")
+
+
+def study(folder: Path, widths: list[int]) -> tuple[list[tuple[float, int]], float]:
+    """Computes a stage for each width: (memory after each, seconds of all)."""
+    stages = [Stage("train", {"width": width, "k": k}) for k, width in enumerate(widths)]
+    started, after = time.monotonic(), []
+    for done in compute_all(stages, Store(folder, train)):
+        assert done.result, done.error
+        after.append(held())
+    return after, time.monotonic() - started
+
+
+def main() -> None:
+    """Prints memory and mappings every 20 stages, and the seconds."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--stages", type=int, default=300)
+    parser.add_argument("--keep", action="store_true")
+    args = parser.parse_args()
+    if args.keep:
+        parallel.forget_programs = lambda: False
+    parallel.use_all_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, widths in (("unlike", list(range(8, 8 + args.stages))), ("alike", [8] * args.stages)):
+            after, seconds = study(Path(folder) / name, widths)
+            for k in range(19, len(after), 20):
+                print(f"{name} {k + 1}: {after[k][0]:.0f} MB, {after[k][1]:,} mappings")
+            print(f"{name}: {seconds / len(after):.3f} s a stage")
+
+
+if __name__ == "__main__":
+    main()
