@@ -27,7 +27,7 @@ from jaxmoust.study.engines.local import compute_all
 from jaxmoust.study.store import Stage, Store
 from jaxmoust.train.loop import Evaluation, Recipe, Training, fit
 
-RECIPE = Recipe(batch_size=8, num_steps=2, ema_half_life_images=8.0)
+RECIPE = Recipe(batch_size=8, num_steps=2, name="sgd")
 
 
 @dataclass(frozen=True)

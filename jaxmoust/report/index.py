@@ -68,11 +68,14 @@ def write_index(folder: str | Path) -> Path:
     if not may_write(folder):
         raise ValueError(f"{path} was not written by jaxmoust, or cannot be written. Move it, or give another folder.")
     studies = [_study(page.parent.parent) for page in pages]
-    known = [study for study in studies if study["summary"]]
-    chart = _chart([study["summary"] for study in known])
-    context = {"folder": folder.resolve().name, "studies": studies, "known": known, "chart": chart}
-    atomic_write(path, report.render("index.html", context))
+    chart = _chart([study["summary"] for study in studies if study["summary"]])
+    atomic_write(path, _render(folder.resolve().name, studies, chart))
     return path
+
+
+def _render(folder: str, studies: list[dict[str, Any]], chart: str) -> str:
+    known = [study for study in studies if study["summary"]]
+    return report.render("index.html", {"folder": folder, "studies": studies, "known": known, "chart": chart})
 
 
 def may_write(folder: Path) -> bool:
@@ -87,15 +90,20 @@ def _study(folder: Path) -> dict[str, Any]:
     results = (folder / "results.csv").is_file()
     name = quote(folder.name)
     try:
-        summary = read_json(folder / "report" / SUMMARY) or {}
+        summary = read_json(folder / "report" / SUMMARY)
     except ValueError:
-        summary = {}
-    return {
+        summary = None
+    study = {
         "name": folder.name,
         "page": f"{name}/report/index.html",
         "results": f"{name}/results.csv" if results else "",
-        "summary": summary if summary.get("format") == FORMAT else None,
+        "summary": summary if isinstance(summary, dict) and summary.get("format") == FORMAT else None,
     }
+    try:
+        _render("", [study], _chart([study["summary"]] if study["summary"] else []))
+    except Exception:  # whatever odd values do to a page and its chart: no study ends for those of its neighbour
+        study["summary"] = None
+    return study
 
 
 def _chart(summaries: list[Mapping[str, Any]]) -> str:

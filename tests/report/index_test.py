@@ -56,6 +56,26 @@ def test_index_lists_a_study_without_a_summary_and_says_what_to_do(runs):
     assert html.count("run its command again") == 3 and "gain/report/index.html" in html
 
 
+def odd(summary):
+    """Summaries of our format with a value of another kind, or without it, one field after another."""
+    for name in summary:
+        if name != "format":
+            yield {k: v for k, v in summary.items() if k != name}
+            yield from ({**summary, name: value} for value in (None, "x", [None], {"a": 1}, 3, float("nan")))
+    for name in summary["best"]:
+        yield from ({**summary, "best": {**summary["best"], name: value}} for value in (None, "x", [None], {}))
+
+
+def test_index_survives_every_odd_summary_of_a_neighbour(runs):
+    folder, _ = runs
+    file = folder / "gain" / "report" / "summary.json"
+    summary = json.loads(file.read_text())
+    for text in ("[1]", "3", '{"format": 2}', *map(json.dumps, odd(summary))):
+        file.write_text(text)
+        html = write_index(folder).read_text()
+        assert "Nothing yet" in html and "gain/report/index.html" in html, text
+
+
 def test_index_of_a_folder_without_studies_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no study.*Run `jaxmoust study`"):
         write_index(tmp_path)
