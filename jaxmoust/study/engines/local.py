@@ -68,9 +68,7 @@ def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], obje
             time.sleep(POLL_SECS)
 
 
-def _first_possible(
-    stages: Sequence[Stage], store: Store, failed: set[str], elsewhere: dict[str, int]
-) -> Done | None:
+def _first_possible(stages: Sequence[Stage], store: Store, failed: set[str], elsewhere: dict[str, int]) -> Done | None:
     """The first stage that is over, or that can be computed here and now, and then is; None when all must wait."""
     for stage in stages:
         if store.has(stage):
