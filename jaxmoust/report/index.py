@@ -15,9 +15,10 @@ from jaxmoust.report.arms import number_of
 from jaxmoust.report.charts import intervals
 from jaxmoust.report.findings import contenders, headline, section_answers
 from jaxmoust.report.page import Page
-from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.runtime.paths import atomic_write, read_json, sweep
 
 SUMMARY, FORMAT = "summary.json", 2
+_DEAD_SECS = 3600.0  # after which nobody is still writing an index: studies of one folder may end together
 MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html from somebody else's
 
 
@@ -69,6 +70,7 @@ def write_index(folder: str | Path) -> Path:
         raise ValueError(f"{path} was not written by jaxmoust, or cannot be written. Move it, or give another folder.")
     studies = [_study(page.parent.parent) for page in pages]
     chart = _chart([study["summary"] for study in studies if study["summary"]])
+    sweep(folder, path.name, _DEAD_SECS)
     atomic_write(path, _render(folder.resolve().name, studies, chart))
     return path
 

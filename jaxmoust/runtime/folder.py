@@ -58,8 +58,8 @@ class DamagedRun(ValueError):
     def __init__(self, path: Path, files: list[str]):
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         super().__init__(
-            f"{path} is damaged: {', '.join(files[:3])}{more} not as its run left it. Run the command that made it again "
-            "in this folder: it mends what is damaged."
+            f"{path} is damaged: {', '.join(files[:3])}{more} not as its run left it. Run the command that made it "
+            "again in this folder: it mends what is damaged."
         )
 
 
@@ -214,7 +214,9 @@ class RunFolder:
         if primary:
             with _writable(path):
                 path.mkdir(parents=True, exist_ok=True)
-                sweep(path)
+                for part in (path, *(inside for inside in path.iterdir() if inside.is_dir())):
+                    if part.name != "scores":  # which are other runs, that may be at work
+                        sweep(part)
                 for name, content in (("contents.json", contents or {}), ("config.json", plain)):
                     if not stored or _is_lost(path, name, content):
                         atomic_write(path / name, _pretty(content))

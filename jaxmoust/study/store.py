@@ -18,7 +18,7 @@ from typing import Any
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.runtime.folder import damaged, digest
 from jaxmoust.runtime.lock import holder, lease
-from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.runtime.paths import atomic_write, read_json, sweep
 
 # Part of every name. It goes up when the code changes what an unchanged configuration means.
 FORMAT = 3
@@ -172,6 +172,7 @@ class Store:
         self._broken.discard(stage.name)
         if self._primary:
             self._error_path(stage).unlink(missing_ok=True)
+            sweep(self.path, f"{stage.name}.*")  # whoever has the lease is alone there
         return result
 
     def fail(self, stage: Stage, error: Exception) -> None:

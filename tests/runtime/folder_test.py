@@ -14,6 +14,8 @@ from jaxmoust.runtime.folder import (
     FolderMismatch,
     RunFolder,
     canonical_json,
+    curves_are_whole,
+    damaged,
     differences,
     digest,
     environment,
@@ -255,3 +257,45 @@ def test_environment_has_the_commit_of_its_own_source_tree_only(tmp_path, monkey
         assert folder._commit() == ("", False)  # somebody else's repository
     finally:
         folder._commit.cache_clear()
+
+
+def test_open_sweeps_what_killed_writers_left_in_the_folders_of_the_run_alone(tmp_path):
+    left = ".step_000010.png.0123abcd.tmp"
+    for place in (".", "grids", "report", "fold0", "scores"):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / left).write_text("half")
+        (tmp_path / place / "kept.tmp").write_text("")
+    RunFolder.open(tmp_path, CONFIG, HERE)
+    assert [path.parent.name for path in tmp_path.rglob(left)] == ["scores"]
+    assert len(list(tmp_path.rglob("kept.tmp"))) == 5
+
+
+def test_damaged_names_what_is_other_than_the_run_left_it(tmp_path):
+    run = RunFolder.open(tmp_path, CONFIG, HERE)
+    for name in ("metrics.jsonl", "ranks.npy", "checkpoints/4/state", "tensorboard/events", "scores/a/result.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert damaged(tmp_path) == []  # not finished: nothing is known
+    run.write_result({"top1": 90.0})
+    RunFolder.open(tmp_path, CONFIG, {**HERE, "device": "another"})
+    assert damaged(tmp_path) == [] and curves_are_whole(tmp_path)
+    for name in ("checkpoints/4/state", "tensorboard/events", "scores/a/result.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("x")
+    assert damaged(tmp_path) == ["checkpoints/4/state"] and not damaged(tmp_path, deep=False)
+    assert not curves_are_whole(tmp_path)
+    (tmp_path / "result.json").write_text('{"top1": 1e400}')
+    (tmp_path / "ranks.npy").unlink()
+    assert set(damaged(tmp_path)) == {"checkpoints/4/state", "result.json", "ranks.npy"}
+    (tmp_path / "digests.json").write_text("{")
+    assert damaged(tmp_path) == ["digests.json"]
+
+
+def test_open_of_a_damaged_configuration_writes_it_again_where_its_digest_knows_it(tmp_path):
+    RunFolder.open(tmp_path, CONFIG, HERE).write_result({"top1": 90.0})
+    before = (tmp_path / "config.json").read_bytes()
+    (tmp_path / "config.json").write_bytes(before.replace(b"0.001", b"0.002"))
+    other = {**CONFIG, "optim": {"lr": 2e-3, "betas": (0.9, 0.999)}}
+    RunFolder.open(tmp_path, CONFIG, HERE)
+    assert (tmp_path / "config.json").read_bytes() == before
+    with pytest.raises(FolderMismatch, match="lr"):
+        RunFolder.open(tmp_path, other, HERE)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,3 +95,20 @@ def test_alone_waits_for_its_turn_and_leaves_nothing(tmp_path):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(count, range(4)))
     assert counter.read_text() == "20" and list(tmp_path.iterdir()) == [counter]
+=======
+def test_holder_says_for_how_long_and_what_ends_one_that_is_stopped(tmp_path):
+    path = tmp_path / "l"
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        path.write_text(f"process {sleeper.pid} on {socket.gethostname()}\n")
+        os.utime(path, (time.time() - 600,) * 2)
+        assert holder(path) == f"process {sleeper.pid} on {socket.gethostname()} (for 10 min)"
+        sleeper.send_signal(signal.SIGSTOP)
+        patience = time.monotonic() + 20
+        while "is stopped" not in holder(path):
+            assert time.monotonic() < patience
+            time.sleep(0.01)
+        assert f"`kill -CONT {sleeper.pid}` lets it go on, `kill -KILL {sleeper.pid}` ends it" in holder(path)
+    finally:
+        sleeper.kill()
+        sleeper.wait()

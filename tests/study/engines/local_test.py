@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from jaxmoust.runtime import stop
+from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.lock import lease
 from jaxmoust.study.engines import local
 from jaxmoust.study.engines.local import compute_all
@@ -206,3 +208,45 @@ def test_stage_that_fails_in_another_process_is_tried_here(tree, tmp_path):
     store = Store(tmp_path, finish)
     store.fail(tree[0], ValueError("elsewhere"))
     assert all(done.result for done in compute_all(tree, store))
+
+
+def test_stage_that_fails_in_another_process_while_this_one_waits_has_failed_here_too(tree, tmp_path, monkeypatch):
+    """It is not tried a second time; what was recorded of it before does not count."""
+    first, other = tree[0], Store(tmp_path, finish)
+    other.fail(first, ValueError("long ago"))
+    tried, held = [], other.lease(first)
+    assert held.__enter__()
+
+    def job(stage, workdir):
+        tried.append(stage.name)
+        return finish(stage, workdir)
+
+    def elsewhere(secs):
+        other.fail(first, MemoryError("there"))
+        held.__exit__(None, None, None)
+
+    monkeypatch.setattr(local.time, "sleep", elsewhere)
+    done = {each.stage.name: each for each in compute_all(tree, Store(tmp_path, job), lambda line: None)}
+    assert done[first.name].error == "in another process: there" and not done[first.name].here
+    assert first.name not in tried and all(done[name].result for name in tried) and len(done) == len(tree)
+
+
+def test_study_of_many_unlike_stages_forgets_their_programs_and_one_of_alike_stages_does_not(tmp_path, monkeypatch):
+    """Twelve small programs; the limit is that of four of them."""
+    width, forgotten = [0], []
+
+    def job(stage, workdir):
+        width[0] += stage.config["unlike"]
+        jax.jit(lambda x: jnp.sin(x @ x.T).sum())(jnp.ones((2 + width[0], 3)))
+        return finish(stage, workdir)
+
+    def forget(before=parallel.forget_programs):
+        forgotten.append(before(most_mappings=20))
+        return forgotten[-1]
+
+    monkeypatch.setattr(parallel, "forget_programs", forget)
+    monkeypatch.setattr(parallel, "_mappings", {})
+    for unlike in (1, 0):
+        stages = [Stage("train", {"unlike": unlike, "k": k}) for k in range(12)]
+        assert all(done.result for done in compute_all(stages, Store(tmp_path / str(unlike), job)))
+    assert any(forgotten[:12]) and len(forgotten) == 24
