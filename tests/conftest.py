@@ -34,8 +34,8 @@ MOST_MAPPINGS = 15_000
 # Tests that train, sample, draw whole pages or start processes, by the beginning of their path; and those that use the
 # study that is run once. `make test-fast` leaves them out.
 SLOW = (
-    *("assets", "cli", "configs", "experiments", "generate", "jobs", "models", "notebooks", "resume", "speed", "train"),
-    *("data/loading/speed", "data/samplers/speed", "report/browser", "report/html", "runtime/checkpoint"),
+    *("assets", "cli", "configs", "experiments", "generate", "jobs", "kill", "models", "notebooks", "resume", "speed"),
+    *("train", "data/loading/speed", "data/samplers/speed", "report/browser", "report/html", "runtime/checkpoint"),
     *("runtime/parallel", "study/runner", "core/augment", "analysis/equivalence", "data/loading/workers"),
 )
 

@@ -79,18 +79,20 @@ def held() -> tuple[float, int]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, Path("/proc/self/maps").read_bytes().count(b"\n")
 
 
-def study(folder: Path, widths: list[int]) -> tuple[list[tuple[float, int]], float]:
-    """Computes a stage for each width: (memory after each, seconds of all)."""
+def study(folder: Path, name: str, widths: list[int]) -> None:
+    """Computes a stage for each width, and prints what is held after every twenty, and what a stage took."""
     stages = [Stage("train", {"width": width, "k": k}) for k, width in enumerate(widths)]
-    started, after = time.monotonic(), []
-    for done in compute_all(stages, Store(folder, train)):
+    started = time.process_time()
+    for k, done in enumerate(compute_all(stages, Store(folder, train)), 1):
         assert done.result, done.error
-        after.append(held())
-    return after, time.monotonic() - started
+        if k % 20 == 0 or k == len(stages):
+            megabytes, mappings = held()
+            print(f"{name} {k}: {megabytes:.0f} MB, {mappings:,} mappings", flush=True)
+    print(f"{name}: {(time.process_time() - started) / len(stages):.3f} s of processor time a stage", flush=True)
 
 
 def main() -> None:
-    """Prints memory and mappings every 20 stages, and the seconds."""
+    """Runs both."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--stages", type=int, default=300)
     parser.add_argument("--keep", action="store_true")
@@ -100,10 +102,7 @@ def main() -> None:
     parallel.use_all_cores()
     with tempfile.TemporaryDirectory() as folder:
         for name, widths in (("unlike", list(range(8, 8 + args.stages))), ("alike", [8] * args.stages)):
-            after, seconds = study(Path(folder) / name, widths)
-            for k in range(19, len(after), 20):
-                print(f"{name} {k + 1}: {after[k][0]:.0f} MB, {after[k][1]:,} mappings")
-            print(f"{name}: {seconds / len(after):.3f} s a stage")
+            study(Path(folder) / name, name, widths)
 
 
 if __name__ == "__main__":
