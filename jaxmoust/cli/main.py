@@ -184,7 +184,7 @@ def _guarded(run: Callable[[], None], ends_process: bool = False) -> int:
     except BrokenPipeError:
         raise  # for `_quietly`: nobody reads any more
     except Exception as e:
-        if isinstance(e, OSError) and e.errno in NO_ROOM:
+        if getattr(e, "errno", 0) in NO_ROOM or os.strerror(errno.ENOSPC) in str(e):  # TensorStore's are no OSErrors
             return _complain(f"{e}. Make room; the same command continues from what is finished.", FAILED)
         if isinstance(e, _said_in_words()):
             return _complain(e, FAILED)

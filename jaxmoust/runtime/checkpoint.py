@@ -376,7 +376,10 @@ def _steps(folder: Path) -> list[int]:
 
 @functools.cache
 def _quiet_orbax() -> None:
-    """Keeps Orbax's running commentary out of the log; its warnings and errors stay."""
-    absl_logging.get_absl_logger().addFilter(
-        lambda entry: entry.levelno >= logging.WARNING or f"{os.sep}orbax{os.sep}" not in entry.pathname
-    )
+    """Keeps Orbax's running commentary out of the log, and the tracebacks of what it raises besides; warnings stay."""
+
+    def is_said(entry: logging.LogRecord) -> bool:
+        orbax = f"{os.sep}orbax{os.sep}" in entry.pathname
+        return not orbax or (entry.levelno >= logging.WARNING and not entry.exc_info)
+
+    absl_logging.get_absl_logger().addFilter(is_said)

@@ -94,7 +94,9 @@ def curves_are_whole(path: str | os.PathLike) -> bool:
 
 
 def _digests(path: Path) -> dict[str, str] | None:
-    """What the marker of a run says; {} where there is none, None where it is damaged."""
+    """What the marker of a run says; {} where there is none, or no run, None where it is damaged."""
+    if not any((path / name).exists() for name in ("config.json", "result.json")):
+        return {}
     try:
         stored = read_json(path / DIGESTS)
     except ValueError:

@@ -95,7 +95,8 @@ def test_alone_waits_for_its_turn_and_leaves_nothing(tmp_path):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(count, range(4)))
     assert counter.read_text() == "20" and list(tmp_path.iterdir()) == [counter]
-=======
+
+
 def test_holder_says_for_how_long_and_what_ends_one_that_is_stopped(tmp_path):
     path = tmp_path / "l"
     sleeper = subprocess.Popen(["sleep", "60"])
