@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmoust.data.source import digest_bytes
-from jaxmoust.runtime.paths import atomic_write
+from jaxmoust.runtime.paths import atomic_write, sweep
 
 _LOG = logging.getLogger(__name__)
 # A file that changes within one tick of its file system's clock after it was looked at looks unchanged.
@@ -41,6 +41,7 @@ def remember(what: str, facts: str, content: bytes) -> None:
         file = _entry(what)
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, _address(what, facts, content) + b"\n" + content)
+        sweep(file.parent, age_secs=3600.0)  # of processes that were killed; others may be writing now
     except (OSError, RuntimeError) as error:
         _LOG.warning("%s cannot be kept (%s), so it is learnt again next time: set JAXMOUST_CACHE.", what, error)
 
