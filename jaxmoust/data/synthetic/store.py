@@ -8,11 +8,9 @@ with its digest, in provenance.json: a file that was damaged since is missing, a
 How images are made is not known here.
 """
 
-import functools
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,14 +25,13 @@ from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
 from jaxmoust.runtime.lock import alone
-from jaxmoust.runtime.paths import atomic_write, read_json, replacing, sweep
+from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, replacing, sweep
 
 _SPLIT = "train"
 _VERSION = "1.0.0"
 _SPEC_FILE = "spec.json"
 _INFO_FILE = "dataset_info.json"
 PROVENANCE_FILE = "provenance.json"
-_SETTLED_NS = 2_000_000_000  # a file that changes within a tick of its disk's clock after a look seems unchanged
 
 
 def missing_shards(path: str | os.PathLike, spec: SyntheticSpec) -> tuple[int, ...]:
@@ -140,7 +137,7 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
         info.features.save_config(temporary)  # features.json and the class names
         texts = {file.name: file.read_bytes() for file in Path(temporary).iterdir()}
     texts |= {_SPEC_FILE: _json(asdict(spec)), _INFO_FILE: info.as_json.encode()}
-    digests = {file.name: _digest(file) for file in files}
+    digests = {file.name: file_digest(file) for file in files}
     digests |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": dict(versions or {})}
     _write_provenance(folder, {**provenance, "files": digests})
@@ -236,7 +233,7 @@ def _shard_faults(folder: Path, spec: SyntheticSpec) -> dict[int, str]:
         if not file.is_file():
             faults[shard] = f"{file.name} is missing"
         elif file.name in digests:
-            if _digest(file) != digests[file.name]:
+            if file_digest(file) != digests[file.name]:
                 faults[shard] = f"{file.name} is damaged"
         elif (num_images := _num_records(file)) != stop - start:
             state = "is truncated or unreadable" if num_images is None else f"holds {num_images} images"
@@ -257,7 +254,7 @@ def _refuse_damaged(folder: Path, spec: SyntheticSpec) -> None:
     """Refuses a finished set that has a file, a shard or another, which is not as it was."""
     _refuse_faults(folder, spec)
     digests = _read_provenance(folder).get("files", {})
-    if damaged := sorted(name for name, digest in digests.items() if _digest(folder / name) != digest):
+    if damaged := sorted(name for name, digest in digests.items() if file_digest(folder / name) != digest):
         raise ValueError(
             f"Got {folder}, whose {listed(damaged)} is missing or damaged, allowed is a set as it was finished: run "
             f"the job that wrote the set again, it mends exactly that."
@@ -275,23 +272,6 @@ def _num_records(file: Path) -> int | None:
     except (RuntimeError, ValueError):
         return None
     return num_records
-
-
-def _digest(file: Path) -> str:
-    """The digest of a file, "" of one that is not there; a file that has long been as it is, is read once a process."""
-    try:
-        stat = file.stat()
-        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-        settled = max(stat.st_mtime_ns, stat.st_ctime_ns) < time.time_ns() - _SETTLED_NS
-        return (_read_digest if settled else _read_digest.__wrapped__)(str(file), *facts)
-    except OSError:
-        return ""
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _read_digest(file: str, *facts: int) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _check_spec(folder: Path, spec: SyntheticSpec) -> None:
@@ -331,7 +311,7 @@ def _record_again(folder: Path, shard: Path) -> None:
             provenance = _read_provenance(folder)
         except ValueError:  # damaged: written again when the set is finished
             return
-        digest = _digest(shard)
+        digest = file_digest(shard)
         if provenance.get("files", {}).get(shard.name, digest) != digest:
             _write_provenance(folder, {**provenance, "files": {**provenance["files"], shard.name: digest}})
 

@@ -24,6 +24,7 @@ from jaxmoust.data.synthetic.store import (
     shard_range,
     write_shard,
 )
+from jaxmoust.runtime import paths
 
 SPEC = SyntheticSpec(
     name="small_set",
@@ -279,11 +280,11 @@ def test_a_set_without_recorded_digests_opens_and_is_whole_as_before(folder):
 
 
 def test_a_file_is_hashed_once_a_process_unless_it_changes(folder, monkeypatch):
-    monkeypatch.setattr(synthetic, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(paths, "_SETTLED_NS", -(10**12))
     assert is_whole(folder)
-    read = synthetic._read_digest.cache_info().misses
+    read = paths._read_digest.cache_info().misses
     assert is_whole(folder) and missing_shards(folder, SPEC) == ()
-    assert synthetic._read_digest.cache_info().misses == read
+    assert paths._read_digest.cache_info().misses == read
     file = shard_file(folder, 1)
     data = file.read_bytes()
     file.write_bytes(data[::-1])
