@@ -43,7 +43,7 @@ KNOWN_IN = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Lines of code, without docstrings, comments and blanks. Raised by hand, and with a reason.
-MOST_LINES = 16_720
+MOST_LINES = 16_860
 
 
 def _room(path: Path) -> str:
