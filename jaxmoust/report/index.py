@@ -95,7 +95,7 @@ def _study(folder: Path) -> dict[str, Any]:
         summary = read_json(folder / "report" / SUMMARY)
     except ValueError:
         summary = None
-    study = {
+    study: dict[str, Any] = {
         "name": folder.name,
         "page": f"{name}/report/index.html",
         "results": f"{name}/results.csv" if results else "",

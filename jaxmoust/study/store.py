@@ -190,8 +190,8 @@ class Store:
     def failure(self, stage: Stage) -> tuple[int, str]:
         """When a stage's failure was recorded (in ns), and what it was; (0, "") where none is."""
         try:
-            record, when = read_json(self._error_path(stage)), self._error_path(stage).stat().st_mtime_ns
-            return when, str(record["error"])
+            record: Any = read_json(self._error_path(stage))
+            return self._error_path(stage).stat().st_mtime_ns, str(record["error"])
         except (OSError, ValueError, LookupError, TypeError):
             return 0, ""
 
