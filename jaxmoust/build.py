@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmoust.analysis.metrics import TOP5_FROM
 from jaxmoust.config import Choice, Config, Field, Schema, choose, fields, unpack
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.diffusion.methods import METHODS, Method
+from jaxmoust.core.optim import Recipe
 from jaxmoust.core.state import TrainState
 from jaxmoust.data import mixture
 from jaxmoust.data.pool import Pool
-from jaxmoust.data.real import real_data
+from jaxmoust.data.real import RealData, real_data
 from jaxmoust.data.samplers import registry
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.generate.pixels import Sampling
@@ -29,7 +31,7 @@ from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Intervals, Recipe, Task, Training, init_state
+from jaxmoust.train.loop import Intervals, Task, Training, init_state
 
 GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED}
 CLASSIFIER_MODELS: Mapping[str, Callable] = {
@@ -147,6 +149,23 @@ def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int)
     return unpack("method", Classify, config["method"], **given)
 
 
+def make_classifier(config: Config, real: RealData, machine: parallel.Machine) -> Training:
+    """Builds the training that a classifier's configuration describes on its real images.
+
+    Raises: ValueError: images of one class, or as `make_training`.
+    """
+    num_classes = len(real.base.class_names)
+    if num_classes < 2:
+        raise ValueError(
+            f"config.data holds the class {real.base.class_names[0]!r} alone, which any classifier gets right always: "
+            "allowed are two classes and more. Give a folder for each class."
+        )
+    measured = ("top1", "loss", "top5") if num_classes >= TOP5_FROM else ("top1", "loss")
+    even = np.full(num_classes, 1 / num_classes, np.float32)  # in the place of the classes' shares, for the rehearsal
+    frozen = (lambda task: even) if config["method"].get("logit_adjustment") else None
+    return make_training(make_classify, config, real.shape, num_classes, measured, machine, frozen)
+
+
 def make_training(
     make_task: Callable[[Config, tuple[int, int, int], int], Task],
     config: Config,
@@ -168,7 +187,7 @@ def make_training(
     best_metric = train.pop("best_metric", "")
     recipe, intervals = unpack("optim", Recipe, config["optim"], **lengths), unpack("train", Intervals, train)
     parallel.check_seed(config["seed"])
-    recipe.rows(machine)
+    recipe.rows(machine.per_device)
     if best_metric and (best_metric not in metrics or not intervals.eval_steps):
         raise ValueError(
             f"train.best_metric {best_metric!r} with train.eval_steps {intervals.eval_steps}: allowed are "
@@ -186,7 +205,7 @@ def _rehearse(
     task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int], frozen: Any = None
 ) -> None:
     """Traces the loss of one step on shapes alone: what a network or an augmentation refuses, it refuses now."""
-    rows = (len(machine.local_devices), recipe.rows(machine))
+    rows = (len(machine.local_devices), recipe.rows(machine.per_device))
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "index", "slot")}
     batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
 
@@ -194,9 +213,16 @@ def _rehearse(
         keys = jax.vmap(jax.random.key)(batch["slot"])
         return parallel.mean(task.loss(state.params, state.stats, frozen, batch, keys)[0])
 
-    state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
-    frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
-    jax.eval_shape(machine.parallel(loss, num_replicated=2), state, frozen, batch)
+    try:
+        state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
+        frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
+        jax.eval_shape(machine.parallel(loss, num_replicated=2), state, frozen, batch)
+    except (ArithmeticError, TypeError) as e:
+        size = "x".join(map(str, shape))
+        raise ValueError(
+            f"config.model allows no network on images of {size}: {type(e).__name__}: {str(e).splitlines()[0]}. Its "
+            "widths, depths and patches are whole numbers from 1."
+        ) from e
 
 
 _rehearse_once = functools.lru_cache(maxsize=64)(_rehearse)

@@ -49,13 +49,14 @@ import numpy as np
 import peers
 
 from jaxmoust.core.diffusion import denoise, noise
+from jaxmoust.core.optim import Recipe
 from jaxmoust.generate import text_to_image
 from jaxmoust.models.stable_diffusion import Loaded, memory
 from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
 from jaxmoust.models.stable_diffusion.pipeline import StableDiffusion, build
 from jaxmoust.runtime import parallel
 from jaxmoust.train.finetune import Finetune
-from jaxmoust.train.loop import Recipe, init_state, make_step
+from jaxmoust.train.loop import init_state, make_step
 
 NUM_STEPS, RANK, NUM_CLASSES = 20, 4, 10
 UNET_BLOCKS = dict(

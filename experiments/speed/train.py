@@ -26,10 +26,11 @@ import numpy as np
 import peers
 
 from jaxmoust.core.diffusion.methods import EDM
+from jaxmoust.core.optim import Recipe
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Recipe, init_state, make_step
+from jaxmoust.train.loop import init_state, make_step
 
 BATCH_SIZES = {"resnet18": 128, "vit_s": 64, "edm": 8}
 RECIPES = {

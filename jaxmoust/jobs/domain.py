@@ -24,6 +24,7 @@ from jaxmoust import build
 from jaxmoust.analysis import accuracy, metrics
 from jaxmoust.analysis import domain_gap as gap
 from jaxmoust.config import Config, Field, fields
+from jaxmoust.core.optim import Recipe
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.real import RealData
 from jaxmoust.data.samplers.class_balanced import ClassPower
@@ -45,7 +46,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train import predict
-from jaxmoust.train.loop import Intervals, Recipe, Task
+from jaxmoust.train.loop import Intervals, Task
 
 SCORE = "density_ratio"
 

@@ -165,7 +165,7 @@ class TunePipeline(Job):
     def need(self) -> memory.Need:
         """What a step takes on each device; traced when it is asked for, which a study on CPUs never does."""
         task, recipe = self.training.task, self.training.recipe
-        rows, precompute = recipe.rows(self.machine), self.config["method"].get("precompute", False)
+        rows, precompute = recipe.rows(self.machine.per_device), self.config["method"].get("precompute", False)
         frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.frozen)
         batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "index", "slot")}
         if precompute:

@@ -22,7 +22,6 @@ from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.classifier import (
     check_classes,
     image_shape,
-    make_classifier,
     open_classifier,
     score_summary,
     seen_by,
@@ -86,8 +85,9 @@ class Score(Job):
         output, images, config = self.output, self.synthetic, self.config
         if self.seen:
             sets = [self.inputs.synthetic(ref, images) for ref in as_tuple(output.config["data"]["synthetic"])]
-            trained = make_classifier(output.config, self.inputs, self.machine)
-            self.logits = CrossFit(config, output.config, *trained, images, sets, self.machine).logits
+            real = self.inputs.real(output.config["data"])
+            training = build.make_classifier(output.config, real, self.machine)
+            self.logits = CrossFit(config, output.config, real, training, images, sets, self.machine).logits
             return
         one = open_classifier(output, images)
         data = evaluation_stream(images, one.shape, config, self.machine, *one.held)

@@ -25,7 +25,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import filtered, threshold
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
-from jaxmoust.jobs.parts.classifier import accuracies, keeping, make_classifier
+from jaxmoust.jobs.parts.classifier import accuracies, keeping
 from jaxmoust.jobs.parts.inputs import BEST, Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
@@ -57,7 +57,8 @@ class Train(Job):
 
     def check(self) -> None:
         """Builds the training, the pool and the sampler; of sets and scores that are yet to come, from their sizes."""
-        self.real, self.training = make_classifier(self.config, self.inputs, self.machine)
+        self.real = self.inputs.real(self.config["data"])
+        self.training = build.make_classifier(self.config, self.real, self.machine)
         self.training, self.before = _started(self.config, self.training, self.inputs)
         self.pool, self.scores = open_pool(self.mixture, self.real.base, self.real.test, self.inputs)
         recipe = self.training.recipe

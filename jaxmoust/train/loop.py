@@ -18,6 +18,7 @@ import optax
 
 from jaxmoust.core import optim
 from jaxmoust.core.checks import require
+from jaxmoust.core.optim import Recipe
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import Checkpoints
@@ -62,83 +63,6 @@ class Task(Protocol):
 
     def evaluate(self, state: TrainState, frozen: Any, data: Any, machine: parallel.Machine) -> Evaluation:
         """Measures the averaged parameters if there are any, else the current ones."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How parameters move: optimizer, schedule, averaging; and for how long.
-
-    Args:
-        batch_size: the images of an update, over all devices and processes.
-        num_steps: how many updates.
-        name: the optimizer: "sgd" (Nesterov), "adam" or "adamw".
-        learning_rate: the peak, reached after `warmup_steps`.
-        warmup_steps: how many updates the learning rate rises linearly.
-        decay: whether it then falls by a cosine to 0 at `num_steps`, or stays.
-        weight_decay: pulls kernels, and them alone, towards 0.
-        momentum: of sgd.
-        b1: how much adam keeps of the mean of the gradient, an update.
-        b2: how much adam keeps of the mean of its square, an update.
-        clip_norm: the largest norm of the global gradient; 0 is off.
-        ema_half_life_images: the average of the parameters forgets half in so many images; 0 keeps no average.
-        ema_rampup: early on, the half-life is at most this share of the images seen so far.
-        micro_batches: a batch goes through the network in so many equal parts, one after another, whose gradients
-            are averaged for one update: less memory, the same step. Only batch norm notices: its statistics are
-            those of a part (over all devices), and the running ones move once a part.
-    Raises: ValueError: what could not train.
-    """
-
-    batch_size: int
-    num_steps: int
-    name: str = "adamw"
-    learning_rate: float = 1e-3
-    warmup_steps: int = 0
-    decay: bool = True
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-    b1: float = 0.9
-    b2: float = 0.999
-    clip_norm: float = 0.0
-    ema_half_life_images: float = 0.0
-    ema_rampup: float = 0.05
-    micro_batches: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuses what could not train, before any work starts."""
-        whole = "whole numbers from 1"
-        require(self.batch_size >= 1, "train.batch_size", self.batch_size, whole)
-        require(self.num_steps >= 1, "train.num_steps", self.num_steps, whole)
-        parts, divides = self.micro_batches, f"{whole} that divide train.batch_size {self.batch_size}"
-        require(parts >= 1 and self.batch_size % parts == 0, "optim.micro_batches", parts, divides)
-        below = f"0 up to, not including, train.num_steps {self.num_steps}"
-        require(0 <= self.warmup_steps < self.num_steps, "optim.warmup_steps", self.warmup_steps, below)
-        require(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "numbers above 0")
-        half_life = self.ema_half_life_images
-        require(half_life >= 0, "optim.ema_half_life_images", half_life, "0 (off) and up")
-        require(self.ema_rampup > 0, "optim.ema_rampup", self.ema_rampup, "shares above 0")
-        _ = self.tx  # refuses an optimizer that cannot be made
-
-    def rows(self, machine: parallel.Machine) -> int:
-        """The rows that go through the network at once on one device.
-
-        Raises: ValueError: a batch, or a part of it, that the devices cannot share.
-        """
-        machine.per_device(self.batch_size, "train.batch_size")
-        part = "train.batch_size" if self.micro_batches == 1 else "train.batch_size / optim.micro_batches ="
-        return machine.per_device(self.batch_size // self.micro_batches, part)
-
-    @property
-    def schedule(self) -> optax.Schedule:
-        """The learning rate as a function of completed steps."""
-        if self.decay:
-            return optim.warmup_cosine(self.learning_rate, self.num_steps, self.warmup_steps)
-        return lambda step: self.learning_rate * jnp.minimum(1.0, (step + 1) / (self.warmup_steps + 1))
-
-    @property
-    def tx(self) -> optax.GradientTransformation:
-        """The optimizer as one Optax transformation."""
-        fields = ("weight_decay", "momentum", "b1", "b2", "clip_norm")
-        return optim.make_optimizer(self.name, self.schedule, **{name: getattr(self, name) for name in fields})
 
 
 @dataclass(frozen=True)
@@ -292,7 +216,7 @@ def fit(
         NonFiniteError: the loss stopped being a number; the last good checkpoint stays.
         stop.Stopped: asked to stop; a checkpoint was written.
     """
-    training.recipe.rows(machine)
+    training.recipe.rows(machine.per_device)
     parallel.check_seed(seed)
     if training.best_metric and (eval_data is None or not training.intervals.eval_steps):
         raise ValueError(

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmoust.core.optim import Recipe
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import restore_tree
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
-from jaxmoust.train.loop import Evaluation, Intervals, Recipe, Training, fit
+from jaxmoust.train.loop import Evaluation, Intervals, Training, fit
 
 ROOT = Path(__file__).parents[2]
 # Two processes sum four devices' numbers in another order: a few roundings of 6e-8, on numbers of order 1, a step.

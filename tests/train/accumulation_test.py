@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.optim import Recipe
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Recipe, Training, fit
+from jaxmoust.train.loop import Training, fit
 
 SHAPE = (4, 4, 1)
 FLIPS = Augment(flip=True)

@@ -10,12 +10,13 @@ import tiny_stable_diffusion as tiny
 
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.diffusion import noise
+from jaxmoust.core.optim import Recipe
 from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
 from jaxmoust.models.stable_diffusion import load, save
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.autoencode import Autoencode, as_seen, kl_divergence, reconstruction_error
-from jaxmoust.train.loop import Recipe, init_state, make_step
+from jaxmoust.train.loop import init_state, make_step
 
 SHAPE = (8, 8, 1)
 RECIPE = Recipe(batch_size=8, num_steps=100, name="adam", learning_rate=2e-3, ema_half_life_images=20.0)

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 
 from jaxmoust.core.augment.augment import Augment
+from jaxmoust.core.optim import Recipe
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
@@ -18,7 +19,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Recipe, Training, fit, init_state
+from jaxmoust.train.loop import Training, fit, init_state
 
 SHAPE = (4, 4, 1)
 

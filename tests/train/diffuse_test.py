@@ -12,13 +12,14 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
 from jaxmoust.core.diffusion import noise
 from jaxmoust.core.diffusion.methods import DDPM, EDM
+from jaxmoust.core.optim import Recipe
 from jaxmoust.core.state import TrainState
 from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
 from jaxmoust.models.drop import dropout
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Recipe, init_state, make_step
+from jaxmoust.train.loop import init_state, make_step
 
 SHAPE, K = (2, 2, 1), 3
 RECIPE = Recipe(batch_size=16, num_steps=200, learning_rate=0.01)

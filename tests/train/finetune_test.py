@@ -10,13 +10,14 @@ import tiny_stable_diffusion as tiny
 
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.diffusion import noise
+from jaxmoust.core.optim import Recipe
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
 from jaxmoust.models.stable_diffusion import add_tokens
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.finetune import Finetune
-from jaxmoust.train.loop import Recipe, init_state, make_step
+from jaxmoust.train.loop import init_state, make_step
 
 K, SHAPE = 3, (8, 8, 1)
 PROMPTS = (("a photo of a cat", "a cat"), ("a dog",), ("do",))

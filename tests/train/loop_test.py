@@ -12,13 +12,14 @@ import pytest
 
 from jaxmoust.core import losses
 from jaxmoust.core.augment import augment
+from jaxmoust.core.optim import Recipe
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.checkpoint import Checkpoints, restore_tree
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.runtime.progress import NonFiniteError
 from jaxmoust.train import loop
-from jaxmoust.train.loop import Evaluation, Intervals, Recipe, Training, fit
+from jaxmoust.train.loop import Evaluation, Intervals, Training, fit
 
 FROZEN = {"scale": np.full(17, 2.0, np.float32)}
 RECIPE = Recipe(batch_size=8, num_steps=10, name="sgd", learning_rate=0.1, warmup_steps=2, ema_half_life_images=32.0)

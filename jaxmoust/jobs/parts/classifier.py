@@ -10,9 +10,8 @@ from jaxmoust import build
 from jaxmoust.analysis import accuracy, metrics
 from jaxmoust.config import Config
 from jaxmoust.core.state import TrainState
-from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
-from jaxmoust.jobs.parts.inputs import Inputs, Output
+from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.streams import write_array
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
@@ -22,16 +21,6 @@ from jaxmoust.train.warm_start import read_state
 
 # What the probabilities of one run may take on the disk.
 MOST_KEPT_BYTES = 2**30
-
-
-def make_classifier(config: Config, inputs: Inputs, machine: Machine) -> tuple[RealData, build.Training]:
-    """Opens the real images of a classifier's configuration and builds its training."""
-    real = inputs.real(config["data"])
-    num_classes = len(real.base.class_names)
-    measured = ("top1", "loss", "top5") if num_classes >= metrics.TOP5_FROM else ("top1", "loss")
-    even = np.full(num_classes, 1 / num_classes, np.float32)  # in the place of the classes' shares, for the rehearsal
-    frozen = (lambda task: even) if config["method"].get("logit_adjustment") else None
-    return real, build.make_training(build.make_classify, config, real.shape, num_classes, measured, machine, frozen)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config
+from jaxmoust.core.optim import Recipe
 from jaxmoust.data.loading import loader
 from jaxmoust.data.loading.transforms import RandomResizedCrop
 from jaxmoust.data.pool import Pool
@@ -19,7 +20,7 @@ from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
-from jaxmoust.train.loop import Recipe, fit
+from jaxmoust.train.loop import fit
 
 # The most images on which a generator's loss at fixed noise is measured, of each of its two sets.
 NUM_EVAL_IMAGES = 512
