@@ -1,10 +1,12 @@
 """What a study knows of what it did not make: images, weights, and what other processes leave in its store."""
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import assert_refused, contents
 from PIL import Image
 
 from jaxmoust.config import read_config
@@ -180,3 +182,66 @@ def test_study_that_decides_on_what_its_runs_do_not_keep_is_refused(tmp_path, mo
     keeping = complete(config, {"classifier": {"eval": {"keep": "probabilities"}}})
     Study(keeping, tmp_path / "store").check(tmp_path / "work")
     assert not list(tmp_path.iterdir())
+
+
+def test_config_of_a_study_is_refused_for_a_score_before_the_first_stage_runs(cli, tmp_path):
+    """Or it would be refused after a generator, its sets and the judging classifiers are done."""
+    experiment = tmp_path / "experiment.py"
+    for change, words in (
+        ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:bogus"', [".score is 'bogus'"]),
+        ('["scores"]["confidence"]["eval"] = {"batch_size": 0}', ["eval.batch_size"]),
+        ('["scores"]["confidence"]["config"] = "configs/score/classifier.py:margin"', ["a weight of -", "scores"]),
+        ('["scores"]["confidence"]["arm"] = "random"', ["was itself trained on", "--config.folds=2"]),
+    ):
+        experiment.write_text(f"""import ml_collections
+from jaxmoust.config import read_config
+
+def get_config(arg=""):
+    config = read_config("experiments/sampling_strategy.py:quick")
+    config{change}
+    return ml_collections.ConfigDict(config)
+""")
+        assert_refused(cli("study --config={path} --workdir={work}", path=experiment, work=tmp_path / "work"), *words)
+        assert contents(tmp_path) == {"experiment.py": experiment.read_bytes()}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ('["arms"][-1]["augment"] = {"cutout_px": -2}', ["cutout_px=-2"]),
+        ('["arms"][-1]["data"] = {"n_synthetic": 41}', ["n_synthetic 41", "ddpm holds 40"]),
+        ('["arms"][-1]["sampler"]["shares"] = {"real": 0.5, "ddpm": 0.6}', ["sum to 1.1"]),
+        ('["arms"][-1]["sampler"] = {"name": "weighted", "weights": {"ddpm": "scores"}}', ["data.scores"]),
+        ('["sets"]["ddpm"]["sample"] = {"guidance": 2.0}', ["guidance 2.0", "label_dropout"]),
+        ('["sets"]["ddpm"]["num_images"] = 0', ["num_images=0"]),
+        ('["generators"]["ddpm"]["optim"] = {"name": "bogus"}', ["'bogus'", "adamw"]),
+        ('["generators"]["ddpm"]["config"] = "configs/sample/edm.py"', ["'sample'", "'diffuse'"]),
+    ],
+)
+def test_config_of_a_study_is_refused_for_its_last_stage_before_the_first_runs(cli, tmp_path, change, words):
+    """Nothing else would say so until every stage before it is done."""
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(f"""import ml_collections
+from jaxmoust.config import read_config
+
+def get_config(arg=""):
+    config = read_config("experiments/my_images.py:quick")
+    config{change}
+    return ml_collections.ConfigDict(config)
+""")
+    outcome = cli("study --config={e} --workdir={w}", e=experiment, w=tmp_path / "work" / "study")
+    assert_refused(outcome, *words)
+    assert set(contents(tmp_path)) == {"experiment.py"}
+
+
+@pytest.mark.parametrize("store", ["file", "file/stages", "readonly", "readonly/stages"])
+def test_store_that_cannot_be_written_is_refused_before_anything_is_written(cli, tmp_path, monkeypatch, store):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "readonly").mkdir()
+    access = os.access  # for a test by a superuser, who may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "readonly" and access(path, mode))
+    before = sorted(tmp_path.rglob("*"))
+    line = "study --config=experiments/quickstart.py:quick --workdir={tmp}/work --store={tmp}/{store}"
+    outcome = cli(line, tmp=tmp_path, store=store)
+    assert_refused(outcome, f"cannot write in the store {tmp_path / store}", "--store=DIR")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,10 +1,14 @@
 """What a run keeps of its test images; and one that begins as another, so that what the other saw counts as seen."""
 
 import json
+import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command_line import RESNET, assert_refused, contents, write_images
+from PIL import Image
 
 from jaxmoust.analysis.metrics import METRICS, read_contributions
 from jaxmoust.core.tree import named_leaves
@@ -12,7 +16,7 @@ from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.jobs.parts import classifier
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.job import do
-from jaxmoust.jobs.parts.registry import BadInput, job_of
+from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.jobs.train import Train, count_draws
 from jaxmoust.runtime.checkpoint import restore_tree
 from jaxmoust.runtime.folder import RunFolder
@@ -64,23 +68,6 @@ def test_classes_are_adjusted_by_what_is_drawn():
     np.testing.assert_allclose(job.class_shares, counts / 600, rtol=1e-6)
     balanced = as_job(QUICK, {**ADJUSTED, "sampler": {"name": "class_power", "power": 0.0}})
     np.testing.assert_allclose(balanced.class_shares, 0.1, rtol=1e-6)
-
-
-def test_cross_fitted_classifiers_are_adjusted_by_their_own_draws(tmp_path):
-    """Half of a set of even classes and all of an uneven base set, in each fold."""
-    spec = synthetic.SyntheticSpec("noise", tuple("0123456789"), (8, 8, 1), 40, 40, 0, "planted")
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
-    synthetic.write_shard(tmp_path / "set", spec, 0, images)
-    synthetic.finish(tmp_path / "set", spec)
-    data = {"n_base": 60, "imbalance": "step", "imbalance_ratio": 5.0, "synthetic": (str(tmp_path / "set"),)}
-    do(as_config(QUICK, {"data": data, "method": {"logit_adjustment": 1.0}}), tmp_path / "run")
-    fields = {"checkpoint": str(tmp_path / "run"), "set": str(tmp_path / "set"), "folds": 2}
-    job = job_of("score")(as_config("configs/score/classifier.py", fields))
-    job.check()
-    job.open()
-    for shares in job.logits.__self__.shares:
-        assert shares.sum() == pytest.approx(1) and shares.max() > 2 * shares.min()
-    assert np.isfinite(do(job.config, tmp_path / "score").result["mean"])
 
 
 def test_probabilities_that_are_too_many_are_refused():
@@ -213,3 +200,77 @@ def get_config(arg=""):
     CHANGED
     return config
 """
+
+
+def test_workdir_of_images_that_have_changed_is_refused_and_one_of_moved_images_is_found(cli, tmp_path):
+    images, work = write_images(tmp_path / "images"), tmp_path / "work"
+    line = f"train {RESNET} --config.data.source=folder --config.data.n_base=0 --config.data.path={{path}} "
+    first = cli(line + "--workdir={work}", path=images, work=work)
+    assert first.code == 0 and "found" not in first.out
+    moved = images.rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(moved)
+    for path in (moved, tmp_path / "link"):
+        again = cli(line + "--workdir={work}", path=path, work=work)
+        assert again.code == 0 and re.search(r"found: it was finished on \d{4}-\d\d-\d\d \d\d:\d\d", again.out)
+    files = {file.name: file for file in sorted(moved.rglob("*.png"))}
+    before = contents(work)
+    for file in files.values():
+        pixels = np.array(Image.open(file))
+        Image.fromarray(255 - pixels).save(file)
+    outcome = cli(line + "--workdir={work}", path=moved, work=work)
+    assert_refused(outcome, "data.base: folder has content", "data.test: folder has content")
+    assert contents(work) == before
+
+
+def test_data_folder_missing_or_empty_is_refused(train_on_folder, tmp_path):
+    assert_refused(train_on_folder(), str(tmp_path / "images"), "existing folder")
+    (tmp_path / "images").mkdir()
+    assert_refused(train_on_folder(), str(tmp_path / "images"), "no class folder", "fill the folder")
+    write_images(tmp_path / "images", per_class=0)
+    assert_refused(train_on_folder(), str(tmp_path / "images" / "0"), "no image")
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 20, 60], ids=["empty", "half a header", "half the pixels"])
+def test_data_unreadable_image_is_named(train_on_folder, tmp_path, kept_bytes):
+    """Whether its header or its pixels are gone, and before anything is written."""
+    broken = write_images(tmp_path / "images") / "3" / "02.png"
+    broken.write_bytes(broken.read_bytes()[:kept_bytes])
+    assert_refused(train_on_folder(), str(broken))
+
+
+def test_data_of_several_sizes_is_refused_without_image_px(train_on_folder, tmp_path):
+    images = write_images(tmp_path / "images")
+    Image.new("L", (9, 7)).save(images / "4" / "odd.png")
+    assert_refused(train_on_folder(), "not all square and of one size", "data.image_px")
+    assert train_on_folder("--config.data.image_px=8 --config.data.channels=1").code == 0
+
+
+def test_data_synthetic_set_of_other_classes_is_refused(cli, train_mixed, tmp_path):
+    images = write_images(tmp_path / "seven", classes="0123456")
+    assert cli("data import --path={a} --workdir={b}", a=images, b=tmp_path / "set").code == 0
+    assert_refused(
+        train_mixed(tmp_path / "set", name="set_seven"), str(tmp_path / "set"), "'6')", "'9')", "same classes"
+    )
+
+
+def test_data_synthetic_set_that_is_none_is_refused(train_mixed, quick_study, tmp_path):
+    assert_refused(train_mixed(tmp_path / "nowhere"), str(tmp_path / "nowhere"), "finished synthetic set")
+    assert_refused(train_mixed(quick_study.generator), str(quick_study.generator), "finished synthetic set")
+
+
+def test_data_truncated_shard_is_named(train_mixed, quick_study, tmp_path):
+    made = shutil.copytree(quick_study.made, tmp_path / "set")
+    shard = sorted(made.glob("*array_record-00001*"))[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert_refused(train_mixed(made), shard.name, "run the job that wrote the set again")
+
+
+def test_data_more_synthetic_images_than_there_are_is_refused(train_mixed, quick_study):
+    assert_refused(train_mixed(quick_study.made, "--config.data.n_synthetic=41"), "n_synthetic 41", "holds 40")
+
+
+def test_data_shares_that_do_not_fit_the_pool_are_refused(train_mixed, quick_study):
+    sets = quick_study.made
+    assert_refused(train_mixed(sets, "--config.sampler.shares.edm=0.6"), "sum to 1.1", "sum of 1")
+    assert_refused(train_mixed(sets, name="ddpm"), "['ddpm', 'real']", "['edm', 'real']")
+    assert_refused(train_mixed(sets, "--config.sampler.shares.edm=half"), "half")

@@ -13,7 +13,6 @@ import functools
 import itertools
 import json
 import sys
-import zlib
 from pathlib import Path
 
 import jax
@@ -21,70 +20,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from public_unets import DDPM_CONFIG, FIXTURES, OF_PICKLE, fixture, save_diffusers, tensors_of, weights
 
 from jaxmoust.core.diffusion import solvers
 from jaxmoust.core.diffusion.methods import METHODS, class_denoiser
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.models.unet.load import read_unet
 from jaxmoust.models.unet.unet import PUBLISHED
 
-FIXTURES = Path(__file__).parent / "fixtures"
-DDPM_CONFIG = {
-    "_class_name": "UNet2DModel",
-    "sample_size": 16,
-    "block_out_channels": [16, 32, 32, 32],
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-    "attention_head_dim": None,
-    "downsample_padding": 0,
-    "flip_sin_to_cos": False,
-    "freq_shift": 1,
-    "norm_eps": 1e-6,
-    "norm_num_groups": 8,
-}
-"""google/ddpm-cifar10-32's, at an eighth of the width and half the size."""
 NUM_CLASSES, NUM_STEPS = 5, 18
 # float32 sums of a few hundred products, in another order, through 22 to 36 blocks: 3e-6 was seen. The figure is the
 # project's bound for parity.
 PARITY = 1e-4
-
-
-def weights(shapes: dict[str, list[int]]) -> dict[str, np.ndarray]:
-    """Draws each tensor by its name: norms about 1, kernels that keep variance, biases of 0.2."""
-    drawn = {}
-    for name, shape in shapes.items():
-        if name.endswith("resample_filter"):
-            drawn[name] = np.full(shape, 0.25, np.float32)
-            continue
-        x = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-        x *= np.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.2
-        drawn[name] = (x + (len(shape) == 1 and name.endswith("weight"))).astype(np.float32)
-    return drawn
-
-
-# What the line in models/unet/load.py keeps of an EDM pickle beside its tensors.
-OF_PICKLE = {"precondition": np.array("EDMPrecond"), "sigma_data": np.array(0.5)}
-
-
-def save_diffusers(folder: Path, tensors, config=DDPM_CONFIG, scheduler=None) -> Path:
-    """Writes a folder as diffusers does."""
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    if scheduler:
-        (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
-    safetensors.numpy.save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
-    return folder
-
-
-@functools.cache
-def fixture(name: str) -> dict[str, np.ndarray]:
-    with np.load(FIXTURES / f"{name}.npz") as file:
-        return dict(file)
-
-
-def tensors_of(name: str) -> dict[str, np.ndarray]:
-    return weights(json.loads(str(fixture(name)["shapes"])))
 
 
 @pytest.fixture(scope="module")
@@ -137,22 +84,6 @@ def test_imported_network_samples_as_its_own_definition(saved, name):
         scale = max(1.0, np.abs(states[i + 1]).max())  # an untrained eps-network leaves most of the noise
         np.testing.assert_allclose(x / scale, states[i + 1] / scale, rtol=0, atol=PARITY)
     assert np.abs(states[-1]).max() > 0.1
-
-
-def test_imported_network_is_a_generator_that_sample_draws_from(cli, saved, tmp_path):
-    given = {"net": saved("ddpm"), "work": tmp_path / "public"}
-    line = "import --config=configs/import.py{arg} --config.path={net} --workdir={work}"
-    refused = cli(line, arg=":cat,dog", **given)
-    assert refused.code == 2 and "classes" in refused.err and not list(tmp_path.iterdir())
-    assert cli(line, arg=":digit", **given).code == 0
-    line = (
-        "sample --config=configs/sample/ddim.py:quick --config.num_images=4 --config.generator={work} --workdir={set}"
-    )
-    assert cli(line, work=given["work"], set=tmp_path / "set").code == 0
-    made = open_synthetic(tmp_path / "set")
-    assert len(made) == 4 and made.class_names == ("digit",) and made.shape == (16, 16, 3)
-    spec = json.loads((tmp_path / "set" / "provenance.json").read_text())
-    assert spec["generator"] == json.loads((tmp_path / "public" / "result.json").read_text())["generator"]
 
 
 def test_imported_adm_answers_as_its_own_definition(saved):

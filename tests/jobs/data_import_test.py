@@ -1,0 +1,39 @@
+"""Laws of jobs/data_import.py: what is imported, mixed in, listed and refused."""
+
+import json
+import re
+import shutil
+import zipfile
+
+from command_line import assert_refused, contents, write_images
+
+
+def test_train_on_an_imported_folder_mixes_half_of_it(cli, train_mixed, tmp_path):
+    images = write_images(tmp_path / "generated")
+    outcome = cli("data import --path={a} --workdir={b}", a=images, b=tmp_path / "set")
+    assert outcome.code == 0 and "60 images" in outcome.out
+    assert train_mixed(tmp_path / "set", name="set_generated").code == 0
+    result = json.loads((tmp_path / "work" / "result.json").read_text())
+    assert (result["n_synthetic"], result["share"], result["n"]) == (60, 0.5, 797)
+
+
+def test_import_of_an_archive_with_a_table_lists_what_it_passed_over(cli, tmp_path):
+    write_images(tmp_path / "generated", classes="01")
+    (tmp_path / "generated" / "labels.csv").write_text("file,label\n0/00.png,zero\n1/03.png,one\n")
+    archive = shutil.make_archive(str(tmp_path / "generated"), "zip", tmp_path / "generated")
+    line = "data import --path={a} --labels=labels.csv --generator=mine --guidance=2 --workdir={b}"
+    outcome = cli(line, a=archive, b=tmp_path / "set")
+    assert outcome.code == 0 and "2 images of 2 classes" in outcome.out
+    assert re.search(r"11 files passed over: 0/01\.png, .*labels\.csv", outcome.out)
+    spec = json.loads((tmp_path / "set" / "provenance.json").read_text())["spec"]
+    assert (spec["generator"], spec["guidance"], spec["class_counts"]) == ("mine", 2.0, [1, 1])
+    assert spec["created_by"]["unknown"] == ["seed", "steps"]
+
+
+def test_import_refuses_a_hostile_archive(cli, tmp_path):
+    with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
+        archive.writestr("cat/../../../escaped.png", b"x")
+    before = contents(tmp_path)
+    outcome = cli("data import --path={a} --workdir={b}", a=tmp_path / "hostile.zip", b=tmp_path / "set")
+    assert_refused(outcome, "lead out of the archive", "escaped.png")
+    assert contents(tmp_path) == before

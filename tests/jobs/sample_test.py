@@ -1,0 +1,48 @@
+"""Laws of jobs/sample.py: whose set may be sampled, what is mended, and who can open it."""
+
+import json
+
+import numpy as np
+from command_line import assert_refused, contents
+
+
+def test_generator_that_cannot_be_used_is_refused(cli, quick_study, tmp_path):
+    line = "sample --config=configs/sample/{sample}.py:quick --config.generator={generator} --workdir={work} "
+
+    def sample(generator, overrides="", sample="edm"):
+        return cli(line + overrides, generator=generator, work=tmp_path / "work", sample=sample)
+
+    edm, ddpm = quick_study.generator, quick_study.stage("fit", method="ddpm")
+    assert_refused(sample(tmp_path / "none"), str(tmp_path / "none"), "no finished", "jaxmoust fit")
+    assert_refused(sample(quick_study.classifier), "no finished", "jaxmoust fit")
+    assert_refused(sample(edm, "--config.sample.guidance=2.0"), "guidance 2.0", "method.label_dropout", "guidance=1.0")
+    assert_refused(sample(edm, "--config.sample.sampler=bogus"), "'bogus'", "euler")
+    assert_refused(sample(edm, "--config.num_images=0"), "num_images=0")
+    assert_refused(sample(edm, "--config.name=Upper"), "name='Upper'", "lower case")
+    assert_refused(sample(edm, "--config.seed=-1"), "seed -1")
+    assert_refused(sample(ddpm, "--config.sample.num_steps=1001", "ddim"), "1001", "1000")
+    assert contents(tmp_path) == {}
+
+
+def test_sample_fills_in_shards_that_a_finished_set_has_lost(cli, quick_study, tmp_path):
+    line = f"sample --config=configs/sample/edm.py:quick --config.generator={quick_study.generator} --workdir={{work}}"
+    assert cli(line, work=tmp_path / "set").code == 0
+    (shard,) = (tmp_path / "set").glob("*.array_record-00000-of-*")
+    whole = shard.read_bytes()
+    shard.unlink()
+    assert cli(line, work=tmp_path / "set").code == 0
+    assert shard.read_bytes() == whole
+
+
+def test_sample_opens_in_plain_tfds(quick_study):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(quick_study.made))
+    examples = builder.as_data_source(split="train")
+    assert len(examples) == 40
+    assert builder.info.features["label"].names == [str(k) for k in range(10)]
+    for i in (0, 25, 39):
+        example = examples[i]
+        assert example["image"].shape == (8, 8, 1) and example["image"].dtype == np.uint8
+        assert (example["label"], example["index"], example["seed"]) == (i % 10, i // 10, 0)
+        assert example["generator"].decode() == json.loads((quick_study.made / "result.json").read_text())["generator"]
