@@ -69,7 +69,7 @@ class Choice:
         """The fields of a section of this name. Raises: ValueError: the table has no such name."""
         if not isinstance(name, str) or name not in self.table:
             given = "missing" if name is REQUIRED else repr(str(name))
-            raise ValueError(f"{at}.name is {given}; allowed are {', '.join(self.table)}.{_meant(name, self.table)}")
+            raise ValueError(f"{at}.name is {given}; allowed are {', '.join(self.table)}.{meant(name, self.table)}")
         doc = f"one of {', '.join(self.table)}"
         return {"name": Field(name, str, doc), **fields(self.table[name], skip=self.skip), **self.shared}
 
@@ -112,9 +112,10 @@ def read_config(path: str) -> dict[str, Any]:
     """
     file, _, arg = path.partition(":")
     if not Path(file).is_file():
-        near = sorted(str(p) for p in (Path("configs"), Path("experiments")) for p in p.rglob("*.py"))
-        meant = _meant(file, near) or f" Here are: {', '.join(near) or 'none in configs/'}."
-        raise ValueError(f"No configuration file {file!r}.{meant}")
+        folders = (Path("configs"), Path("experiments"))
+        near = sorted(str(p) for folder in folders for p in folder.rglob("*.py") if p.parent.name != "speed")
+        hint = meant(file, near) or f" Here are: {', '.join(near) or 'none in configs/'}."
+        raise ValueError(f"No configuration file {file!r}.{hint}")
     spec = importlib.util.spec_from_file_location("config", file)
     if spec is None or spec.loader is None:
         raise ValueError(f"{file} is no Python file, so it is no configuration file.")
@@ -130,14 +131,15 @@ def read_config(path: str) -> dict[str, Any]:
             if not isinstance(config, dict):
                 raise ValueError(f"{file}: get_config returns {config!r:.80}; allowed is a ConfigDict, or a dict.")
             return config
-    except Exception as e:  # a configuration file is a program: it may raise anything
+    except (Exception, SystemExit) as e:  # a configuration file is a program: it may raise anything
         raise ValueError(_mistake(file, e)) from e
 
 
-def _mistake(file: str, error: Exception) -> str:
+def _mistake(file: str, error: BaseException) -> str:
     """What went wrong in a user's file: the last of its lines that was run, and Python's words; or what it refused."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+        where = f"{error.filename or file}, line {error.lineno}" if error.lineno else file
+        return f"{where}: {error.msg}: {(error.text or '').strip()}"
     folder = Path(file).parent.resolve()
     here = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == folder]
     refused = isinstance(error, ValueError) and (not here or (here[-1].line or "").startswith("raise"))
@@ -149,10 +151,12 @@ def _mistake(file: str, error: Exception) -> str:
 
 def _check_words(file: str, arg: str, allowed: tuple[str, ...]) -> None:
     given = [name + equals for name, equals, _ in (word.partition("=") for word in arg.split(","))] if arg else []
-    meant = [next((words for words in allowed if word in words.split("|")), None) for word in given]
-    if None in meant or len(set(meant)) < len(meant):
+    meant_words = [next((words for words in allowed if word in words.split("|")), None) for word in given]
+    if None in meant_words or len(set(meant_words)) < len(meant_words):
         said = f"{', '.join(allowed).replace('|', ' or ')}; each once, by ','" if allowed else "nothing"
-        raise ValueError(f"{file} got {arg!r} after its ':'; allowed: {said}.")
+        names = [name.rstrip("=") for words in allowed for name in words.split("|")]
+        hint = meant(given[meant_words.index(None)].rstrip("="), names) if None in meant_words else ""
+        raise ValueError(f"{file} got {arg!r} after its ':'; allowed: {said}.{hint}")
 
 
 @contextlib.contextmanager
@@ -240,7 +244,7 @@ def complete(config: Config, schema: Schema, at: str = "config") -> dict[str, An
         if isinstance(part, Field):
             value = part.default if value is REQUIRED else value
             if value is REQUIRED:
-                raise ValueError(f"{where} is missing: {part.doc or 'it has no default'}.")
+                raise ValueError(f"{where} is missing: {part.doc.rstrip('.') or 'it has no default'}.")
             done[name] = _convert(value, part.type, where)
             continue
         value = {} if value is REQUIRED or value is None else value
@@ -255,13 +259,14 @@ def check_names(at: str, names: Iterable[str], allowed: Iterable[str]) -> None:
     """Refuses fields that a section does not have, and names those it has."""
     allowed = list(allowed)
     if unknown := [name for name in names if name not in allowed]:
-        hint = _meant(unknown[0], allowed)
+        hint = meant(unknown[0], allowed)
         raise ValueError(
             f"{at} has no field {', '.join(map(repr, unknown))}.{hint} Allowed: {', '.join(allowed) or 'none'}."
         )
 
 
-def _meant(name: Any, allowed: Any) -> str:
+def meant(name: Any, allowed: Iterable[str]) -> str:
+    """A sentence with the name that is closest to one that does not exist; "" where none is close."""
     close = difflib.get_close_matches(str(name), list(allowed), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
@@ -272,7 +277,7 @@ def _convert(value: Any, kind: Any, at: str) -> Any:
         return _as(plain(value), kind)
     except _NO_SUCH_VALUE as e:
         shown = str(value) if isinstance(value, Text) else repr(value)
-        hint = _meant(value, map(str, typing.get_args(kind))) if typing.get_origin(kind) is typing.Literal else ""
+        hint = meant(value, map(str, typing.get_args(kind))) if typing.get_origin(kind) is typing.Literal else ""
         raise ValueError(f"{at} is {shown or 'empty'}; allowed is {_in_words(kind)}.{hint}") from e
 
 

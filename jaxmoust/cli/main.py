@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxmoust.cli.terminal import plain_streams
+from jaxmoust import __version__
 from jaxmoust.jobs.parts.registry import BadInput, Entry, entries
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
@@ -49,6 +49,8 @@ def call(args: list[str], ends_process: bool = False) -> int:
     try:
         if not args or args[0] in ("-h", "--help", "help"):
             return _quietly(lambda: print(_overview()), DONE if args else BAD_USAGE)
+        if args == ["--version"]:
+            return _quietly(lambda: print(f"jaxmoust {__version__}"))
         verb, rest = _verb(args)
         if {"-h", "--help"} & set(rest):
             return _quietly(lambda: print(_explained(verb)))
@@ -111,11 +113,13 @@ def _light(verb: str, module: Any, args: list[str]) -> None:
     Of one with `refused`, a program that asked for --json reads why there is no answer, whatever is wrong.
     """
     args = [word.removesuffix("=true") if word.startswith("--") else word for word in args]
+    parser = parser_of(verb)
     try:
-        parsed, stray = parser_of(verb).parse_known_args(args)
+        parsed, stray = parser.parse_known_args(args)
         words = [word for word in stray if word.startswith("--config.")]
         if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
-            raise Usage(f"Unexpected {' '.join(left)!r}: {getattr(module, 'STRAY', 'fields are --name=value')}.")
+            how = getattr(module, "STRAY", "fields are --name=value, such as --path=DIR")
+            raise Usage(_unexpected(parser, left, how))
     except Usage as e:
         if hasattr(module, "refused") and "--json" in args:
             module.refused(str(e))
@@ -126,13 +130,14 @@ def _light(verb: str, module: Any, args: list[str]) -> None:
 def _configured(verb: str, args: list[str]) -> None:
     """Runs a verb that takes a configuration."""
     words = [word for word in args if word.startswith("--config.")]
+    parser = parser_of(verb)
     own = [entry.load() for entry in _of(verb) if verb == "study"]
-    parsed, stray = parser_of(verb).parse_known_args([word for word in args if word not in words])
+    parsed, stray = parser.parse_known_args([word for word in args if word not in words])
     if stray:
-        raise Usage(f"Unexpected {' '.join(stray)!r}: fields are set by --config.field=value.")
+        raise Usage(_unexpected(parser, stray, "fields are set by --config.field=value"))
     if own and own[0].without_config(parsed):
         return
-    if parsed.config is None:
+    if not parsed.config:
         raise Usage(f"--config is missing.\n\n{_explained(verb)}")
     if not parsed.workdir:
         raise Usage(f"--workdir is missing: the folder that receives the result.\n\n{_explained(verb)}")
@@ -152,6 +157,12 @@ def _configured(verb: str, args: list[str]) -> None:
     shown = {k: v for k, v in outcome.result.items() if isinstance(v, int | float | str) and k != "sampler"}
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
     print(f"{parsed.workdir}/result.json" + (f" (found: it was finished on {outcome.found})" if outcome.found else ""))
+
+
+def _unexpected(parser: argparse.ArgumentParser, words: list[str], how: str) -> str:
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    close = difflib.get_close_matches(words[0].partition("=")[0], flags, n=1) if words[0].startswith("-") else []
+    return f"Unexpected {' '.join(words)!r}: " + (f"did you mean {close[0]}?" if close else f"{how}.")
 
 
 def _machine(parsed: argparse.Namespace) -> None:

@@ -1,12 +1,15 @@
 """Checks of plain numbers and names, with the sentence that says what was got and what is allowed."""
 
+import difflib
 from collections.abc import Collection
 
 
 def check_choice(name: str, value: str, allowed: Collection[str]) -> None:
     """Refuses a value that is not among those allowed. Raises ValueError."""
     if value not in allowed:
-        raise ValueError(f"got {name}={value!r}; known: {', '.join(map(repr, sorted(allowed)))}")
+        close = difflib.get_close_matches(str(value), allowed, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"got {name}={value!r}; known: {', '.join(map(repr, sorted(allowed)))}{meant}")
 
 
 def check_rate(name: str, value: float | int) -> None:

@@ -1,5 +1,6 @@
 """What every constructor of this room asks of its arguments, refused in one form: got, allowed, remedy."""
 
+import difflib
 import math
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
@@ -13,7 +14,13 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any], of: str = "") ->
     """
     if value not in (choices := list(allowed)):
         shown = ", ".join(str(choice) or "''" for choice in choices)
-        raise ValueError(f"Got {name}={value!r}{of}, allowed are {shown}: choose one.")
+        raise ValueError(f"Got {name}={value!r}{of}, allowed are {shown}: choose one.{meant(value, choices)}")
+
+
+def meant(value: Any, allowed: Iterable[Any]) -> str:
+    """A sentence with the choice that is closest to one that does not exist; "" where none is close."""
+    close = difflib.get_close_matches(str(value), map(str, allowed), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def check_number(

@@ -27,13 +27,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     """Opens the images and prints what there is."""
     from jaxmoust.data.sources import registry
-    from jaxmoust.data.synthetic.store import open_synthetic
+    from jaxmoust.data.synthetic.store import is_set, open_synthetic
     from jaxmoust.report import contact_sheet
 
     try:
+        if args.picture and Path(args.picture).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+            raise ValueError(f"--picture={args.picture}: allowed is a file to write, such as sheet.png.")
         if args.source:
             source = registry.open_source(args.source, args.split, args.path, args.classes)
         elif args.path:
+            if not is_set(Path(args.path)):
+                raise ValueError(
+                    f"{args.path} is no finished synthetic set. Of other images say what they are: --source=folder for "
+                    "folders of images by class, --source=medmnist for a MedMNIST file, ..."
+                )
             source = open_synthetic(Path(args.path))
         else:
             raise ValueError("Give --source=NAME (with --path=DIR for a folder), or --path=DIR of a synthetic set.")

@@ -29,7 +29,7 @@ from jaxmoust.analysis.metrics import check_decidable
 from jaxmoust.config import Config, Schema, read_config
 from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
-from jaxmoust.jobs.parts.job import PLACES, Job, check_free, do, open_alone
+from jaxmoust.jobs.parts.job import PLACES, Job, check_apart, check_free, do, open_alone, refusals
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
 from jaxmoust.report import findings, index
 from jaxmoust.report.numbers import seconds_text
@@ -66,10 +66,8 @@ def without_config(args: argparse.Namespace) -> bool:
         return False
     if args.config or args.workdir:
         raise BadInput("--index takes no --config and no --workdir: it writes the page of the studies that are there.")
-    try:
+    with refusals():
         print(index.write_index(Path(args.index)))
-    except (ValueError, OSError) as e:
-        raise BadInput(str(e)) from e
     return True
 
 
@@ -137,18 +135,17 @@ class Study:
                     self.contents[f"{job_config['task']}.{field}.{digest}"] = digest
             return identity(job_config, contents, job.places)
 
-        try:
+        with refusals():
             self.experiment = expand(config, schema_of, identify, names.add)
             self.real = self.inputs.real(config["data"])
             self.contents |= {"data.base": self.real.base.digest, "data.test": self.real.test.digest}
-        except (ValueError, OSError) as e:
-            raise BadInput(str(e)) from e
 
     def check(self, workdir: Path) -> None:
         """Refuses now what a stage's job would refuse only when its turn comes, which may be hours later."""
         store, experiment = self.store, self.experiment
-        try:
+        with refusals():
             check_free(workdir, self.machine)
+            check_apart(workdir, self.config, (), self.inputs)
             store.check_folder()
             for run_of_arm in experiment.runs:
                 keep = run_of_arm.stage.config["eval"]["keep"]
@@ -163,8 +160,6 @@ class Study:
                 self.inputs.planned[stage.name] = Output(stage.config, job.promise(), None)
                 self.inputs.shared[stage.name] = job.opened()
             RunFolder.check(workdir, self.config, self.contents, self._places)
-        except (ValueError, OSError) as e:
-            raise BadInput(str(e)) from e
 
     def budget(self, text: str) -> Budget:
         """Reads --budget, from now on. Raises: BadInput: no time, or less than a run of this study is known to take."""

@@ -42,7 +42,7 @@ def read_arrays(path: Path) -> Tensors:
     Raises: ValueError: no such file, another kind of file, or a damaged one.
     """
     path = path / "model.safetensors" if path.is_dir() else path
-    if path.suffix not in (".npz", ".safetensors"):
+    if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".tar", ".pkl"):
         raise ValueError(
             f"{path}: allowed are .npz and .safetensors. A file of torch may run code when opened. Beside torch, this "
             f"line makes a safe one of its tensors:\n  {FROM_TORCH}\n"
@@ -50,6 +50,8 @@ def read_arrays(path: Path) -> Tensors:
         )
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Give the path of a downloaded checkpoint.")
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"{path}: allowed are .npz and .safetensors. Give the path of a downloaded checkpoint.")
     try:
         if path.suffix == ".safetensors":
             return unwrapped(safetensors.numpy.load_file(path))

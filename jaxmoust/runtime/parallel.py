@@ -6,6 +6,7 @@ split. What a parallel function returns is either reduced over the devices (`mea
 everywhere, or kept per device (`Machine.map`). Nothing else in the package names a device, an axis or a process.
 """
 
+import contextlib
 import functools
 import gc
 import math
@@ -36,20 +37,36 @@ def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = 
     Args:
         coordinator: `host:port` of process 0, or "auto" where the platform knows (TPU pods, SLURM).
         num_processes, process_id: the size of the run and this process's number; ignored with "auto".
-    Raises: ValueError: a coordinator with an impossible process number.
+    Raises: ValueError: a coordinator that is no HOST:PORT, an impossible process number, JAX in use already, or no
+        cluster that "auto" knows.
     """
     # JAX's own preemption service would take SIGTERM away from runtime/stop.py, whatever is installed first.
     jax.config.update("jax_enable_preemption_service", False)
     stop.always_defer()
     if coordinator == "auto":
-        jax.distributed.initialize()
+        _join()
         return
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(
+            f"coordinator {coordinator!r}: give HOST:PORT, such as localhost:1234, where process 0 listens; or auto."
+        )
     if not 0 <= process_id < num_processes:
         raise ValueError(
             f"process_id {process_id} of num_processes {num_processes}: give both, with "
             "0 <= process_id < num_processes, or --coordinator=auto on a TPU pod or under SLURM."
         )
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    _join(coordinator, num_processes, process_id)
+
+
+def _join(*where: Any) -> None:
+    try:
+        jax.distributed.initialize(*where)
+    except (RuntimeError, ValueError) as e:
+        raise ValueError(
+            f"the processes cannot be joined: {e} They are joined before anything else uses JAX, each in a fresh "
+            "Python process; auto is for TPU pods and SLURM."
+        ) from e
 
 
 def enable_compilation_cache(folder: str | os.PathLike) -> None:
@@ -104,12 +121,14 @@ def use_all_cores() -> None:
     """Makes each core of a machine without accelerator one device (the largest power of two, at most 8).
 
     XLA runs the small operations of a small network on one core, so a batch split over the cores is nearly as many
-    times faster. Call it before any other use of JAX. What was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS stays.
+    times faster. Call it before any other use of JAX: where that is in use already, as in a notebook, the devices that
+    there are stay. So does what was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS.
     """
     if getattr(jax.config, "jax_num_cpu_devices", 0) > 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", 2 ** min(3, int(math.log2(cores))))
+    with contextlib.suppress(RuntimeError):  # JAX is in use
+        jax.config.update("jax_num_cpu_devices", 2 ** min(3, int(math.log2(cores))))
 
 
 def mean(tree: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jaxmoust.analysis.decisions import CONTROL, MIXTURE, SYNTHETIC_ALONE
 from jaxmoust.analysis.looks import Rule
-from jaxmoust.config import Config, Field, Schema, check_names, complete, fields, merge, unpack
+from jaxmoust.config import Config, Field, Schema, check_names, complete, fields, meant, merge, unpack
 from jaxmoust.data.real import real_data
 from jaxmoust.data.source import REAL
 from jaxmoust.study.experiment import (
@@ -135,7 +135,10 @@ def complete_study(
     for table, tasks in TABLES.items():
         given, change = _entries(table, config.get(table, {})), _entries(table, changes.get(table, {}))
         if unknown := [name for name in change if name not in given]:
-            raise ValueError(f"config.{table} has no entry {unknown[0]!r}. Allowed: {', '.join(given) or 'none'}.")
+            hint = meant(unknown[0], given)
+            raise ValueError(
+                f"config.{table} has no entry {unknown[0]!r}.{hint} Allowed: {', '.join(given) or 'none'}."
+            )
         tables[table] = {
             name: entry(table, f"config.{table}.{name}", of, change.get(name, {}), tasks) for name, of in given.items()
         }

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxmoust.config import Config, Field, Schema, complete, merge
+from jaxmoust.config import Config, Field, Schema, complete, meant, merge
 from jaxmoust.study.experiment import Base
 from jaxmoust.study.store import Stage
 
@@ -90,6 +90,11 @@ class StageGraph:
         sets = [self.sampling(one, self._bases[name], seed) for one in arm["sets"]]
         names = _score_names(name, job["data"]["scores"], len(sets))
         scores = [self._score(score, one, seed, waiting) for score, one in zip(names, sets, strict=False)]
+        if job["data"]["synthetic"]:
+            raise ValueError(
+                f"data.synthetic is {job['data']['synthetic']!r} for the arm {name!r} and would do nothing: in a study "
+                "an arm's sets are those that it names, sets=(...), of config.sets. Leave it empty."
+            )
         mixed = {"synthetic": tuple(one.name for one in sets), "scores": tuple(one.name for one in scores)}
         init, order = self._seed("init", seed), self._seed("order", seed)
         drawn = {"seed": init, "order_seed": None if order == init else order, "data": mixed}
@@ -153,7 +158,7 @@ class StageGraph:
 def find(what: str, table: Mapping[str, Any], name: str) -> Any:
     """Returns what a table has under a name. Raises: ValueError: nothing; it says who asked, and what there is."""
     if name not in table:
-        raise ValueError(f"{what} names {name!r}; there are {', '.join(table) or 'none'}.")
+        raise ValueError(f"{what} names {name!r}; there are {', '.join(table) or 'none'}.{meant(name, table)}")
     return table[name]
 
 

@@ -64,8 +64,10 @@ def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
                 raise ValueError(f"{num_columns:,} columns")
             table = pd.read_csv(io.StringIO(text), **as_written).fillna("")
         except (OSError, ValueError) as e:
+            foreign = isinstance(e, UnicodeDecodeError)
+            why = "it is a workbook, or not in UTF-8: save it as CSV, UTF-8" if foreign else str(e).strip()
             raise ValueError(
-                f"results: {path!r} cannot be read: {str(e).strip()}; give the results.csv of a study, with commas "
+                f"results: {path!r} cannot be read: {why}; give the results.csv of a study, with commas "
                 f"between columns and numbers {PLAIN}"
             ) from e
         filled = table[table.map(str.strip).ne("").any(axis=1)]

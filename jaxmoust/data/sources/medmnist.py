@@ -5,6 +5,7 @@ validation split is "val", and whoever wants both to learn from asks for "train+
 """
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,8 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 def medmnist(split: str, path: str) -> Source:
     """Opens one split of a MedMNIST file, in memory.
 
-    Classes have the names of CLASS_NAMES where the file is called as it was published (bloodmnist.npz,
-    bloodmnist_224.npz), else the numbers of the labels.
+    Classes have the names of CLASS_NAMES where the file's name holds that of a set (bloodmnist.npz, BloodMNIST_224.npz,
+    "bloodmnist(1).npz"), else the numbers of the labels, and a warning says so.
 
     Args:
         split: "train", "val", "test" or "train+val".
@@ -73,11 +74,26 @@ def medmnist(split: str, path: str) -> Source:
         raise ValueError(f"Got {file} without {missing[0]}, allowed is one of MedMNIST's .npz files: correct the path.")
     labels = {part: _labels(arrays[f"{part}_labels"], file) for part in _PARTS}
     images = [_images(arrays[f"{part}_images"], file) for part in split.split("+")]
-    known = re.fullmatch(r"([a-z]+)(?:_\d+)?", file.stem)
     count = 1 + max(int(part.max(initial=0)) for part in labels.values())
-    names = CLASS_NAMES.get(known[1] if known else "", tuple(map(str, range(count))))
+    names = _class_names(file, count)
     chosen = np.concatenate([labels[part] for part in split.split("+")])
     return from_arrays(images[0] if len(images) == 1 else np.concatenate(images), chosen, names, f"{file.stem}/{split}")
+
+
+def _class_names(file: Path, count: int) -> tuple[str, ...]:
+    """The names of the set that a file is called after; the labels' numbers where that is none."""
+    word = re.sub("[^a-z]", "", file.stem.lower())
+    for plane in ("axial", "coronal", "sagittal"):  # as the first version of the sets called them
+        word = word.replace(f"organmnist{plane}", f"organ{plane[0]}mnist")
+    names = next((names for name, names in CLASS_NAMES.items() if name in word), ())
+    if names:
+        return names
+    warnings.warn(
+        f"What the {count} classes of {file} are called is not known, so they are 0 to {count - 1}, in prompts too: a "
+        f"file's name says which set it is ({', '.join(CLASS_NAMES)}).",
+        stacklevel=3,
+    )
+    return tuple(map(str, range(count)))
 
 
 def _labels(array: np.ndarray, file: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmoust.data.checks import check_choice
+from jaxmoust.data.checks import check_choice, meant
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.sources.archive_source import cifake
@@ -136,5 +136,6 @@ def open_source(name: str, split: str, path: str = "", classes: str = "") -> Sou
     elif name in SOURCES:
         source = SOURCES[name](split, path)
     else:
-        raise ValueError(f"Got source {name!r}, allowed are {', '.join(SOURCES)} and tfds:NAME: choose one.")
+        allowed = f"{', '.join(SOURCES)} and tfds:NAME: choose one.{meant(name, SOURCES)}"
+        raise ValueError(f"Got source {name!r}, allowed are {allowed}")
     return select_classes(source, read_class_list(classes)) if classes else source

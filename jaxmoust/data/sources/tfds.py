@@ -42,7 +42,7 @@ def tfds_source(name: str, split: str, data_dir: str = "") -> Source:
         records = TfdsRecords(builder, split, image)
     except Exception as error:  # whatever a set of another kind, or a damaged file, makes TFDS do
         raise ValueError(
-            f"Got the TFDS set {name!r}, split {split!r}, data_dir {data_dir!r}, which cannot be read: {error}. "
+            f"Got the TFDS set {name!r}, split {split!r}, data_dir {data_dir!r}, which cannot be read: {_said(error)}. "
             f"Allowed is a set prepared as ArrayRecord with one image and one class label: prepare it with "
             f"`jaxmoust data prepare` (download_and_prepare with file_format='array_record')."
         ) from error
@@ -70,10 +70,15 @@ def prepare_tfds(name: str, data_dir: str = "") -> Path:
         builder.download_and_prepare()
     except (ImportError, LookupError, ValueError) as error:
         raise ValueError(
-            f"Got the TFDS set {name!r}, which cannot be prepared: {error}. Allowed is a name of TFDS's catalogue, "
-            f"with TensorFlow installed: pip install 'jaxmoust[tfds]'."
+            f"Got the TFDS set {name!r}, which cannot be prepared: {_said(error)}. Allowed is a name of TFDS's "
+            f"catalogue, with TensorFlow installed: pip install 'jaxmoust[tfds]'."
         ) from error
     return Path(builder.data_dir)
+
+
+def _said(error: Exception) -> str:
+    """The sentence of an error that TFDS explains on many lines."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__).rstrip(".")
 
 
 def _labels(records: TfdsRecords, feature: str, what: str, paths: list[Path]) -> np.ndarray:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxmoust.data.checks import check_number
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.archive import Members, open_members
 from jaxmoust.data.sources.archive_source import encoded_source
 from jaxmoust.data.sources.class_list import read_class_list
 from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
 from jaxmoust.data.sources.registry import open_source
-from jaxmoust.data.synthetic.store import SyntheticSpec, finish, missing_shards, shard_range, write_shard
+from jaxmoust.data.synthetic.store import SyntheticSpec, finish, is_set, missing_shards, shard_range, write_shard
 from jaxmoust.runtime.paths import parse_json, read_text
 
 _SHARD_IMAGES = 1000
@@ -77,6 +78,9 @@ def import_images(
     Raises: ValueError: whatever the files, the table or the source are refused for; images of different sizes; a
         folder of another set. Nothing was written.
     """
+    if guidance is not None:
+        check_number("guidance", guidance, "a number; 1 is off")
+    _check_apart(Path(path), os.fspath(origin))
     files = Labelled((), (), ())
     if source in _FILES:
         images, files = _open_files(origin, split, table, classes)
@@ -113,6 +117,15 @@ def import_images(
     _write(images, files.prompts, path, spec)
     finish(path, spec)
     return Imported(spec.num_images, spec.class_names, files.passed_over)
+
+
+def _check_apart(path: Path, origin: str) -> None:
+    """Refuses to write a set among the images that it is made of, or among other files."""
+    here, images = path.resolve(), Path(origin).expanduser().resolve()
+    if origin and images.is_dir() and images in (here, *here.parents):
+        raise ValueError(f"Got {path}, which is the folder of the images or inside it: give another folder.")
+    if here.is_dir() and any(here.iterdir()) and not is_set(here):
+        raise ValueError(f"Got {path}, which holds other files, allowed is a new or an empty folder: give another one.")
 
 
 def _open_files(origin: str | os.PathLike, split: str, table: str, classes: str) -> tuple[Source, Labelled]:

@@ -65,7 +65,12 @@ class Inputs:
         wanted = {name: value for name, value in data.items() if name in _REAL_FIELDS}
         name = digest(wanted)
         if name not in self._real:
-            self._real[name] = real_data(**wanted)
+            try:
+                self._real[name] = real_data(**wanted)
+            except ValueError as e:
+                here = Path(data["path"]).expanduser()
+                absent = data["source"] != "digits" and not (data["path"] and here.exists())
+                raise ValueError(f"{e}{_WITHOUT_DATA if absent else ''}") from e
         return self._real[name]
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -181,4 +186,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return read if isinstance(read, dict) else None
 
 
+# Said where there is no data at all: every configuration's quick variant runs on these as well.
+_WITHOUT_DATA = (
+    " To try the command without these data: --config.data.source=digits --config.data.path= --config.data.classes= "
+    "--config.data.image_px=32 --config.data.channels=3."
+)
 _REAL_FIELDS = frozenset(real_data.__annotations__) - {"return"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxmoust.config import Config, Schema
+from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.runtime import parallel
@@ -74,9 +75,7 @@ class Job(ABC):
             sources = {"base": real.base, "unused": real.unused, "test": real.test}
             found |= {f"data.{name}": source.digest for name in self.images if (source := sources[name]) is not None}
         for field in self.refers:
-            refs: Any = self.config
-            for name in field.split("."):
-                refs = refs[name]
+            refs = _at(self.config, field)
             found |= {field: self.inputs.digest(refs)} if refs else {}
         return {field: digest for field, digest in found.items() if digest}
 
@@ -87,6 +86,17 @@ class Job(ABC):
         Args: size_of: the number of images of a synthetic set.
         """
         return config["train"]["num_steps"] * config["train"]["batch_size"] if "train" in config else 1.0
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Turns what checks raise into a BadInput: what is wrong with a value, a file, or a size that nothing holds."""
+    try:
+        yield
+    except (ValueError, OSError) as e:
+        raise BadInput(str(e)) from e
+    except (MemoryError, OverflowError) as e:
+        raise BadInput(f"This machine cannot hold what the configuration asks for: {e or 'no memory left'}.") from e
 
 
 def check_free(workdir: Path, machine: parallel.Machine) -> None:
@@ -102,6 +112,32 @@ def check_free(workdir: Path, machine: parallel.Machine) -> None:
 def _is_held(lock: Path) -> bool:
     with lease(lock) as free:  # a file that a killed process left behind is nobody's
         return not free
+
+
+def check_apart(workdir: Path, config: Config, refers: tuple[str, ...], inputs: Inputs) -> None:
+    """Refuses to write a run into what it reads: into a folder of images, or as the folder of a set or of a run.
+
+    Raises: ValueError: which field names that folder.
+    """
+    here, data = workdir.resolve(), config.get("data", {})
+    for field in refers:
+        for ref in as_tuple(_at(config, field)):
+            if ref and inputs.path(ref).is_dir() and inputs.path(ref).resolve() == here:
+                raise ValueError(f"--workdir={workdir} is config.{field}, which the run reads. Give another folder.")
+    if data.get("source") == "folder" and data["path"]:
+        images = Path(data["path"]).expanduser().resolve()
+        if images in (here, *here.parents):
+            raise ValueError(
+                f"--workdir={workdir} is config.data.path, or inside it, and would become one of its classes. Give "
+                "another folder."
+            )
+
+
+def _at(config: Config, field: str) -> Any:
+    """The value of a dotted field."""
+    for name in field.split("."):
+        config = config[name]
+    return config
 
 
 @dataclass(frozen=True)
@@ -146,9 +182,10 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
         BadInput: the configuration, its data or the folder does not allow it; nothing was written.
     """
     machine = parallel.Machine.all()
-    try:
+    with refusals():
         check_free(workdir, machine)
         job = job_of(config["task"])(config, inputs)
+        check_apart(workdir, config, job.refers, job.inputs)
         contents = job.contents()
         made = RunFolder.check(workdir, config, contents, job.places)
         made = made and not machine.any(bool(damaged(workdir))) and job.inputs.is_whole(workdir)
@@ -157,8 +194,6 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
         job.check()
         job.open()
-    except (ValueError, OSError) as e:
-        raise BadInput(str(e)) from e
     with open_alone(workdir, config, contents, job.places, machine) as folder:
         result = job.run(folder)
         folder.write_result(result)

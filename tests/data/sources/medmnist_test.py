@@ -146,3 +146,23 @@ def test_medmnist_refuses_labels_that_its_named_classes_do_not_have(tmp_path):
 def test_medmnist_refuses_a_split_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"split='valid' of medmnist, allowed are train, val, test, train\+val"):
         medmnist("valid", write(tmp_path / "x.npz"))
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("bloodmnist(1).npz", "bloodmnist"),
+        ("BloodMNIST.npz", "bloodmnist"),
+        ("my copy of bloodmnist_128px.npz", "bloodmnist"),
+        ("organmnist_axial.npz", "organamnist"),
+        ("organmnist_sagittal_28.npz", "organsmnist"),
+    ],
+)
+def test_medmnist_classes_are_those_of_the_set_that_a_name_holds(tmp_path, name, known, recwarn):
+    assert medmnist("train", write(tmp_path / name)).class_names == CLASS_NAMES[known]
+    assert not recwarn.list
+
+
+def test_medmnist_of_another_name_says_that_its_classes_are_unknown(tmp_path):
+    with pytest.warns(UserWarning, match=r"8 classes of .*mine\.npz are called is not known, so they are 0 to 7"):
+        medmnist("train", write(tmp_path / "mine.npz"))
