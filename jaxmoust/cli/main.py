@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxmoust import __version__
+from jaxmoust.cli.terminal import plain_streams
 from jaxmoust.jobs.parts.registry import BadInput, Entry, entries
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143

@@ -94,6 +94,8 @@ LINES = [
     ("train --config={here}/bug.py --workdir={work}", "bug.py, line 2: return {{'task': 'classify', 'x': 1 / 0}}"),
     ("config --config={here}/bug.py", "ZeroDivisionError: division by zero"),
     ("study --config={here}/bug.py --workdir={work}", "bug.py, line 2: "),
+    (f"{STUDY} --workdir={{work}} --config.classifier={{here}}/bug.py", "bug.py, line 2: "),
+    (f"{STUDY} --workdir={{work}} --config.generators.edm={{here}}/bug.py", "bug.py, line 2: "),
     ("train --config={here}/helper_bug.py --workdir={work}", "helper.py, line 2: return {{}}['n_base']"),
     ("train --config={here}/imports.py --workdir={work}", "imports.py, line 1: import nowhere_at_all"),
     ("train --config={here}/without_arg.py --workdir={work}", "takes 0 positional arguments"),
