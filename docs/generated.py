@@ -187,12 +187,12 @@ def _of(path: Path) -> list[str]:
         top1 = summary([float(row["top1"]) for row in of_arm])
         means[arm] = top1.mean
         ends = f" [{top1.interval[0]:.2f}, {min(top1.interval[1], 100):.2f}]" if top1.interval else ""
-        first = of_arm[0]
+        first, top5 = of_arm[0], [float(row["top5"]) for row in of_arm if row["top5"]]  # none of five classes or fewer
         table.append(
             (
                 titles.get(arm, arm),
                 f"{top1.mean:.2f}{ends}",
-                f"{statistics.fmean(float(row['top5']) for row in of_arm):.2f}",
+                f"{statistics.fmean(top5):.2f}" if top5 else "",
                 f"{top1.n}",
                 f"{int(first['n_base']):,}",
                 f"{int(first['n_synthetic']):,}",

@@ -16,7 +16,7 @@ from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.jobs.parts import classifier
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.job import do
-from jaxmoust.jobs.parts.registry import BadInput
+from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.jobs.train import Train, count_draws
 from jaxmoust.runtime.checkpoint import restore_tree
 from jaxmoust.runtime.folder import RunFolder
@@ -68,6 +68,23 @@ def test_classes_are_adjusted_by_what_is_drawn():
     np.testing.assert_allclose(job.class_shares, counts / 600, rtol=1e-6)
     balanced = as_job(QUICK, {**ADJUSTED, "sampler": {"name": "class_power", "power": 0.0}})
     np.testing.assert_allclose(balanced.class_shares, 0.1, rtol=1e-6)
+
+
+def test_cross_fitted_classifiers_are_adjusted_by_their_own_draws(tmp_path):
+    """Half of a set of even classes and all of an uneven base set, in each fold."""
+    spec = synthetic.SyntheticSpec("noise", tuple("0123456789"), (8, 8, 1), 40, 40, 0, "planted")
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    synthetic.write_shard(tmp_path / "set", spec, 0, images)
+    synthetic.finish(tmp_path / "set", spec)
+    data = {"n_base": 60, "imbalance": "step", "imbalance_ratio": 5.0, "synthetic": (str(tmp_path / "set"),)}
+    do(as_config(QUICK, {"data": data, "method": {"logit_adjustment": 1.0}}), tmp_path / "run")
+    fields = {"checkpoint": str(tmp_path / "run"), "set": str(tmp_path / "set"), "folds": 2}
+    job = job_of("score")(as_config("configs/score/classifier.py", fields))
+    job.check()
+    job.open()
+    for shares in job.logits.__self__.shares:
+        assert shares.sum() == pytest.approx(1) and shares.max() > 2 * shares.min()
+    assert np.isfinite(do(job.config, tmp_path / "score").result["mean"])
 
 
 def test_probabilities_that_are_too_many_are_refused():

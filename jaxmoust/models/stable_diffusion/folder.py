@@ -17,6 +17,7 @@ from jaxmoust.core.diffusion import noise
 from jaxmoust.runtime import paths
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+MOST_LAYERS = 1000  # of one part, in a row: ten times what any has; each is built and traced by itself
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
@@ -130,10 +131,16 @@ def _what_else(folder: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON file of a pipeline. Raises ValueError where there is none, or a damaged one."""
+    """Reads a JSON file of a pipeline. Raises ValueError where there is none, or one that is damaged or endless."""
     content = paths.read_json(path)
     if content is None:
         raise ValueError(f"{path} cannot be read: there is no such file. Fetch the pipeline again.")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, allowed is an object. Fetch the pipeline again.")
+    for name, value in content.items():
+        layers = value if isinstance(value, list) else [value]
+        if "layers" in name and not all(n is None or (isinstance(n, int) and 0 <= n <= MOST_LAYERS) for n in layers):
+            raise ValueError(f"{path}: {name} is {value!r:.80}; allowed are whole numbers up to {MOST_LAYERS:,}.")
     return content
 
 

@@ -1,0 +1,34 @@
+r"""What reaches the terminal: text, in which nothing of a user's files steers it.
+
+A class or a file may be called by any bytes. Those that move a cursor, set a title, turn the direction of writing or
+are no character are written as Python writes them, \x1b or \udcff. The one place for it is the streams themselves.
+"""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+# All controls but tab, line feed and carriage return (of progress bars); marks of direction; halves of characters.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class _Plain:
+    """A stream that writes controls as what they are called; for the rest, the stream that it is given."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def plain_streams() -> Iterator[None]:
+    """Lets standard output and error write text alone while a block lasts."""
+    with contextlib.redirect_stdout(_Plain(sys.stdout)), contextlib.redirect_stderr(_Plain(sys.stderr)):
+        yield
