@@ -53,8 +53,8 @@ def test_record_is_of_these_very_files(loaded, record):
 def test_tokenizer_reads_anything_and_knows_the_captions_words(loaded):
     tokenizer = loaded.pipeline.tokenizer
     for text in ("a photo of the digit three", "the number 3 in bold slanted type, light on dark"):
-        assert len(tokenizer.tokenize(text)) == len(text.replace(",", " ,").split())
-    assert tokenizer.decode(tokenizer("größe ≥ 3 🙂").input_ids, skip_special_tokens=True).strip() == "größe ≥ 3 🙂"
+        assert len(tokenizer.ids_of(text)) == len(text.replace(",", " ,").split())
+    assert tokenizer.decode(tokenizer.ids_of("größe ≥ 3 🙂")) == "größe ≥ 3 🙂"
 
 
 def test_vae_gives_handwriting_back_which_it_never_saw(loaded):

@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 from jaxmoust.models.stable_diffusion import Loaded
-from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
 from jaxmoust.models.stable_diffusion.pipeline import build, save
+from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
 from jaxmoust.models.stable_diffusion.weights import torch_name
 
 LENGTH = 20
@@ -91,15 +90,21 @@ SECOND = {
 }
 
 
-def write_tokenizer(folder: Path) -> CLIPTokenizer:
+def letters() -> list[str]:
+    """The 256 characters that CLIP writes bytes as, those that can be printed as themselves, in its order."""
+    return [chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
+
+
+def write_tokenizer(folder: Path) -> Tokenizer:
     """Writes a tokenizer of single bytes and a few words."""
     folder.mkdir(parents=True, exist_ok=True)
-    single = list(bytes_to_unicode().values())
+    single = letters()
     words = ["".join(merge.split()) for merge in _MERGES]
     tokens = [*single, *(c + "</w>" for c in single), *words, "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *_MERGES, ""]))
-    return CLIPTokenizer(folder / "vocab.json", folder / "merges.txt", model_max_length=LENGTH)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": LENGTH}))
+    return open_tokenizer(folder)
 
 
 # One level, and half as long to compile: for what does not depend on the network's depth.

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x through diffusers' Flax models: the only room that knows diffusers and transformers.
+"""Stable Diffusion 1.x and 2.x, its networks our own: U-Net, VAE, CLIP's two towers, and CLIP's tokenizer.
 
 A folder in diffusers' layout, or a model of the hub, goes in; what comes out are pure functions of parameters, images
 and latents [B, H, W, C], and one contract, `denoise(x, sigma) -> x0`, that every solver in core/diffusion/ walks.

@@ -1,7 +1,7 @@
 """A Stable Diffusion pipeline as a folder in diffusers' layout: found, told from others, its settings read and checked.
 
-The Flax models know fewer settings than torch's. One they do not know is allowed at the value that their code has
-built in, and refused at any other, so that no pipeline loads and draws something else.
+Our networks know fewer settings than torch's. One they do not know is allowed at the value that they have built in, and
+refused at any other, so that no pipeline loads and draws something else.
 """
 
 import dataclasses
@@ -21,49 +21,27 @@ MOST_LAYERS = 1000  # of one part, in a row: ten times what any has; each is bui
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
-# Settings of torch's models that the Flax ones have no field for, and the values that make no difference.
-_BUILT_IN: dict[str, dict[str, tuple]] = {
-    "unet": {
-        "act_fn": ("silu",),
-        "addition_embed_type": (None,),
-        "attention_type": ("default",),
-        "center_input_sample": (False,),
-        "class_embed_type": (None,),
-        "conv_in_kernel": (3,),
-        "conv_out_kernel": (3,),
-        "cross_attention_norm": (None,),
-        "downsample_padding": (1,),
-        "dual_cross_attention": (False,),
-        "encoder_hid_dim": (None,),
-        "encoder_hid_dim_type": (None,),
-        "flip_sin_to_cos": (True,),
-        "freq_shift": (0,),
-        "mid_block_scale_factor": (1,),
-        "mid_block_type": ("UNetMidBlock2DCrossAttn",),
-        "norm_eps": (1e-5,),
-        "num_attention_heads": (None,),
-        "num_class_embeds": (None,),
-        "only_cross_attention": (False,),
-        "resnet_skip_time_act": (False,),
-        "resnet_time_scale_shift": ("default",),
-        "time_cond_proj_dim": (None,),
-        "time_embedding_act_fn": (None,),
-        "time_embedding_dim": (None,),
-        "time_embedding_type": ("positional",),
-        "timestep_post_act": (None,),
-        "transformer_layers_per_block": (1,),
-    },
-    "vae": {
-        "act_fn": ("silu",),
-        "latents_mean": (None,),
-        "latents_std": (None,),
-        "mid_block_add_attention": (True,),
-        "shift_factor": (None,),
-        "use_post_quant_conv": (True,),
-        "use_quant_conv": (True,),
-    },
+# Settings of torch's networks that ours have no field for: what is built in, and those that make no difference. Any
+# other is allowed where it is off: None, False, 0, or 1 for a factor.
+_BUILT_IN = {
+    "act_fn": "silu",
+    "attention_type": "default",
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "down_block_types": "DownEncoderBlock2D",
+    "downsample_padding": 1,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_add_attention": True,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "resnet_time_scale_shift": "default",
+    "time_embedding_type": "positional",
+    "up_block_types": "UpDecoderBlock2D",
 }
-_UNET_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
+_NO_MATTER = re.compile(
+    "addition_embed_type_num_heads|dropout|force_upcast|projection_class_embeddings_input_dim|sample_size|"
+    "scaling_factor|shift_factor|upcast_attention|_.*"
+)
 # Schedulers that space their timesteps evenly from the first to the last where their file does not say how.
 _LINSPACED = re.compile(r"(Euler|LMS|Heun|KDPM2|DPMSolver|DEIS|UniPC|SASolver)")
 
@@ -145,23 +123,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str, Any]:
-    """The settings of a config.json that a Flax model has fields for, lists as tuples.
+    """The settings of a config.json that a network has fields for, lists as tuples.
 
     Args:
-        part: "unet" or "vae". model: its class.
-    Raises: ValueError: a setting that the Flax model cannot have.
+        part: "unet", "vae", or one of CLIP's, which carry much that is no setting of the network.
+        model: its class.
+    Raises: ValueError: a setting that the network cannot have.
     """
-    for name, allowed in _BUILT_IN[part].items():
-        if name in config and _plain(config[name]) not in allowed:
-            raise ValueError(f"{part}/config.json: {name} is {config[name]!r}; allowed are {allowed}: not in Flax.")
-    if part == "unet":
-        blocks = {*config.get("down_block_types", ()), *config.get("up_block_types", ())}
-        if unknown := sorted(blocks - set(_UNET_BLOCKS)):
-            raise ValueError(f"unet/config.json: blocks {unknown}; allowed are {_UNET_BLOCKS}.")
-        if _written_before_0_9(config) and config.get("sample_size", 64) < 64:
-            # The first files of 1.x say 32, which nothing was trained at; torch's pipeline takes 64 for it, too.
-            config = {**config, "sample_size": 64}
-    known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype"}
+    known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype", "remat", "project"}
+    for name, value in config.items() if part in ("unet", "vae") else ():
+        plain = _plain(value)
+        off = plain is None or (plain is not True and plain in (0, 1))
+        if name in known or _NO_MATTER.fullmatch(name):
+            continue
+        if plain != _BUILT_IN[name] if name in _BUILT_IN else not off:
+            raise ValueError(f"{part}/config.json: {name} is {value!r}; allowed is {_BUILT_IN.get(name)!r}.")
+    if part == "unet" and _written_before_0_9(config) and config.get("sample_size", 64) < 64:
+        # The first files of 1.x say 32, which nothing was trained at; torch's pipeline takes 64 for it, too.
+        config = {**config, "sample_size": 64}
     return {name: _tupled(value) for name, value in config.items() if name in known}
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.models.stable_diffusion import weights
+from jaxmoust.models.stable_diffusion.clip import TextTower, make_tower
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,
     find,
@@ -24,16 +24,10 @@ from jaxmoust.models.stable_diffusion.folder import (
     read_json,
     timesteps,
 )
-from jaxmoust.models.stable_diffusion.hub_models import (
-    CLIPTextConfig,
-    CLIPTokenizer,
-    FlaxAutoencoderKL,
-    FlaxCLIPTextModule,
-    RecomputingUNet,
-    UNet,
-    open_tokenizer,
-    run,
-)
+from jaxmoust.models.stable_diffusion.layers import run, shapes_of
+from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
+from jaxmoust.models.stable_diffusion.unet import BLOCKS, UNet
+from jaxmoust.models.stable_diffusion.vae import VAE
 
 Images = Float[Array, "B H W 3"]
 Latents = Float[Array, "B h w 4"]
@@ -56,18 +50,18 @@ class StableDiffusion:
         configs: the JSON files of the folder by part, as they were, to be written again.
     """
 
-    unet: nn.Module
-    vae: nn.Module
-    text_encoder: nn.Module
-    tokenizer: CLIPTokenizer
+    unet: UNet
+    vae: VAE
+    text_encoder: TextTower
+    tokenizer: Tokenizer
     table: np.ndarray
     prediction: str
     configs: dict[str, dict[str, Any]]
 
     @functools.cached_property
     def _content(self) -> str:
-        classes = [type(self.unet).__name__, str(self.unet.dtype), str(self.vae.dtype), str(self.text_encoder.dtype)]
-        return json.dumps([classes, self.configs, self.tokenizer.get_vocab()], sort_keys=True)
+        how = [self.unet.remat, *(str(part.dtype) for part in (self.unet, self.vae, self.text_encoder))]
+        return json.dumps([how, self.configs, self.tokenizer.get_vocab()], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
         """Whether both compute the same function of parameters, prompts and images."""
@@ -113,25 +107,17 @@ class StableDiffusion:
 
         Raises: ValueError: a prompt that is longer than the text encoder reads; nothing is cut off unsaid.
         """
-        length = self.text_encoder.config.max_position_embeddings
-        ids = self.tokenizer(list(prompts), padding="max_length", max_length=length).input_ids
-        for prompt, row in zip(prompts, ids, strict=True):
-            if len(row) > length:
-                raise ValueError(
-                    f"The prompt {prompt!r} is {len(row)} tokens long; allowed are {length}, start and end included."
-                )
-        return np.array(ids, np.int32)
+        return self.tokenizer(prompts, self.text_encoder.max_position_embeddings)
 
     def encode_text(self, params: Any, ids: Int[Array, "B L"]) -> States:
         """The text encoder's last states, which the U-Net attends to."""
-        position = jnp.broadcast_to(jnp.arange(ids.shape[-1]), ids.shape)
-        return run(self.text_encoder, params["text_encoder"], ids, jnp.ones_like(ids), position).last_hidden_state
+        return run(self.text_encoder, params["text_encoder"], ids)["states"]
 
     def posterior(self, params: Any, image: Images) -> tuple[Latents, Latents]:
         """Mean and standard deviation of the latents of images in [-1, 1], scaled as the U-Net was trained on them."""
-        latent = run(self.vae, params["vae"], image.transpose(0, 3, 1, 2), method=self.vae.encode).latent_dist
-        scaling = self.configs["vae"].get("scaling_factor", 0.18215)
-        return latent.mean.astype(jnp.float32) * scaling, latent.std.astype(jnp.float32) * scaling
+        scaling, shift = self._latent_scale
+        mean, std = run(self.vae, params["vae"], image, method=VAE.encode)
+        return (mean - shift) * scaling, std * scaling
 
     def encode_image(self, params: Any, image: Images, keys: Key[Array, " B"] | None = None) -> Latents:
         """Images in [-1, 1] to latents, scaled to the unit variance that the U-Net was trained on.
@@ -144,11 +130,16 @@ class StableDiffusion:
 
     def decode_latent(self, params: Any, latent: Latents) -> Images:
         """Latents to images, float32, about [-1, 1]."""
-        latent = latent / self.configs["vae"].get("scaling_factor", 0.18215)
-        decoded = run(self.vae, params["vae"], latent, method=self.vae.decode).sample
-        return decoded.transpose(0, 2, 3, 1).astype(jnp.float32)
+        scaling, shift = self._latent_scale
+        return run(self.vae, params["vae"], latent / scaling + shift, method=VAE.decode)
 
-    def denoiser(self, unet_params: Any, states: States, train: bool = False) -> denoise.Denoiser:
+    @property
+    def _latent_scale(self) -> tuple[float, float]:
+        """What latents are multiplied with for the U-Net, and what is taken off before."""
+        config = self.configs["vae"]
+        return config.get("scaling_factor", 0.18215), config.get("shift_factor") or 0.0
+
+    def denoiser(self, unet_params: Any, states: States) -> denoise.Denoiser:
         """`denoise(x, sigma) -> x0` on latents, conditional on text.
 
         Args:
@@ -157,8 +148,7 @@ class StableDiffusion:
         wrap = denoise.precondition_eps if self.prediction == "epsilon" else denoise.precondition_v
 
         def net(x: Latents, timestep: Float[Array, " B"]) -> Latents:
-            answer = run(self.unet, unet_params, x.transpose(0, 3, 1, 2), timestep, states, train=train).sample
-            return answer.transpose(0, 2, 3, 1).astype(jnp.float32)
+            return run(self.unet, unet_params, x, timestep, states).astype(jnp.float32)
 
         return wrap(net, self.table)
 
@@ -205,19 +195,24 @@ def load(
 
 
 def build(
-    configs: dict[str, dict], tokenizer: CLIPTokenizer, dtype: Dtype = jnp.float32, remat: bool = False
+    configs: dict[str, dict], tokenizer: Tokenizer, dtype: Dtype = jnp.float32, remat: bool = False
 ) -> StableDiffusion:
     """Builds the modules that the JSON files of a folder describe.
 
     Args:
         dtype: of the computation. remat: as in `load`.
-    Raises: ValueError: settings that the Flax models cannot have, or parts that do not fit each other.
+    Raises: ValueError: settings that our networks cannot have, or parts that do not fit each other.
     """
-    kind = RecomputingUNet if remat else UNet
-    unet = kind(**model_fields("unet", configs["unet"], kind), dtype=jnp.dtype(dtype))
-    vae = FlaxAutoencoderKL(**model_fields("vae", configs["vae"], FlaxAutoencoderKL), dtype=jnp.dtype(dtype))
-    text = CLIPTextConfig(**configs["text_encoder"])
+    unet = UNet(**model_fields("unet", configs["unet"], UNet), dtype=jnp.dtype(dtype), remat=remat)
+    vae = VAE(**model_fields("vae", configs["vae"], VAE), dtype=jnp.dtype(dtype))
+    text = make_tower(TextTower, configs["text_encoder"], dtype=jnp.dtype(dtype))
     faults = []
+    if unknown := sorted({*unet.down_block_types, *unet.up_block_types} - {*BLOCKS}):
+        faults.append(f"blocks {unknown}, of which are known {', '.join(BLOCKS)}")
+    if unet.addition_embed_type or not isinstance(unet.layers_per_block, int):
+        faults.append(
+            f"a U-Net of addition_embed_type {unet.addition_embed_type!r} and layers_per_block {unet.layers_per_block}"
+        )
     if text.hidden_size != unet.cross_attention_dim:
         faults.append(f"text states of {text.hidden_size}, a U-Net that attends to {unet.cross_attention_dim}")
     if vae.latent_channels != unet.in_channels or unet.in_channels != unet.out_channels:
@@ -228,13 +223,10 @@ def build(
         faults.append(f"norms of {unet.norm_num_groups} groups, a U-Net of {unet.block_out_channels} channels")
     if len(tokenizer) > text.vocab_size:
         faults.append(f"a tokenizer of {len(tokenizer)} tokens, a text encoder that knows {text.vocab_size}")
-    if configs["unet"].get("upcast_attention") and jnp.dtype(dtype) == jnp.float16:
-        faults.append("attention that overflows in float16 (upcast_attention): compute in bfloat16 or float32")
     if faults:
         raise ValueError(f"The parts of this pipeline do not fit: {'; '.join(faults)}.")
     table, prediction = noise_table(configs["scheduler"])
-    module = FlaxCLIPTextModule(text, dtype=jnp.dtype(dtype))
-    return StableDiffusion(unet, vae, module, tokenizer, table, prediction, configs)
+    return StableDiffusion(unet, vae, text, tokenizer, table, prediction, configs)
 
 
 def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
@@ -256,7 +248,7 @@ def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
         weights.save_tensors(tensors, folder / part / f"{stem}.safetensors", dtype)
     (folder / "scheduler").mkdir()
     _write_json(folder / "scheduler" / "scheduler_config.json", pipeline.configs["scheduler"])
-    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    pipeline.tokenizer.save(folder / "tokenizer")
     # Last: a folder without it is no pipeline.
     _write_json(folder / "model_index.json", pipeline.configs["model_index"])
 
@@ -268,10 +260,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @functools.lru_cache(maxsize=4)
 def _parameter_shapes(pipeline: StableDiffusion) -> dict[str, Any]:
     """Kept, as tracing a U-Net takes a second or two."""
-    key = jax.random.key(0)
-    ids = jnp.zeros((1, pipeline.text_encoder.config.max_position_embeddings), jnp.int32)
+    unet, side = pipeline.unet, pipeline.factor
+    x = jnp.zeros((1, *[2 ** (len(unet.block_out_channels) - 1)] * 2, unet.in_channels))
     return {
-        "unet": jax.eval_shape(pipeline.unet.init_weights, key),
-        "vae": jax.eval_shape(pipeline.vae.init_weights, key),
-        "text_encoder": jax.eval_shape(pipeline.text_encoder.init, key, ids, ids, ids)["params"],
+        "unet": shapes_of(unet, x, jnp.zeros(1), jnp.zeros((1, 1, unet.cross_attention_dim))),
+        "vae": shapes_of(pipeline.vae, jnp.zeros((1, side, side, 3))),
+        "text_encoder": shapes_of(pipeline.text_encoder, jnp.zeros((1, 1), jnp.int32)),
     }

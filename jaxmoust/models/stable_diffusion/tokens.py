@@ -1,6 +1,5 @@
 """New words for a pipeline's text encoder: added, written as the files that torch's diffusers reads, read again."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +31,11 @@ def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
         )
     starts = []
     for word, like in words.items():
-        ids = pipeline.tokenizer(like, add_special_tokens=False).input_ids
+        ids = pipeline.tokenizer.ids_of(like)
         if not ids:
             raise ValueError(f"The word {word} shall start as {like!r}, which is no token: name what it resembles.")
         starts.append(table[np.array(ids)].mean(0))
-    tokenizer = copy.deepcopy(pipeline.tokenizer)
-    tokenizer.add_tokens(list(words))
+    tokenizer = pipeline.tokenizer.with_words(list(words))
     # Rows beyond the tokenizer's words belong to none, and would be taken for those of the new ones.
     vectors = np.concatenate([table[: len(pipeline.tokenizer)], np.stack(starts).astype(table.dtype)])
     configs = {**pipeline.configs, "text_encoder": {**pipeline.configs["text_encoder"], "vocab_size": len(vectors)}}
@@ -51,7 +49,7 @@ def save_tokens(loaded: Loaded, words: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     table = _table(loaded.params["text_encoder"])
     for number, word in enumerate(words):
-        row = table[loaded.pipeline.tokenizer.convert_tokens_to_ids(word)]
+        row = table[loaded.pipeline.tokenizer.id_of(word)]
         path = folder / f"{number:04d}.safetensors"
         safetensors.numpy.save_file({word: np.asarray(row, np.float32)[None]}, path)
 

@@ -1,4 +1,4 @@
-"""Tensors of torch's diffusers and transformers as trees of their Flax models, and back, without torch.
+"""Tensors of torch's diffusers and transformers as trees of our networks, and back, without torch.
 
 Every leaf has one name in the files; `torch_name` says which, and that is all that either direction needs.
 """
@@ -17,7 +17,7 @@ import safetensors.numpy
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.models.translate import Make, Tensors, as_it_is, kernel, translate
 
-# In Flax a list's member is named with an underscore (down_blocks_0), but for CLIP's layers, which have a level.
+# A list's member is named with an underscore (down_blocks_0), but for CLIP's layers, which have a level.
 _MEMBER = re.compile(
     r"^(down_blocks|up_blocks|resnets|attentions|transformer_blocks|downsamplers|upsamplers|to_out|net)_(\d+)$"
 )
@@ -30,7 +30,7 @@ _IGNORED = r"(.*\.)?position_ids$"
 
 
 def torch_name(leaf: str) -> str:
-    """Names a leaf of a Flax model, such as "mid_block/attentions_0/proj_in/kernel", as torch's files do."""
+    """Names a leaf of a network, such as "mid_block/attentions_0/proj_in/kernel", as torch's files do."""
     *modules, last = leaf.split("/")
     return ".".join([_PARTS.get(m, _MEMBER.sub(r"\1.\2", m)) for m in modules] + [_LEAVES.get(last, last)])
 

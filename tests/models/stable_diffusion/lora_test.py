@@ -144,5 +144,5 @@ def test_torch_answers_alike_with_the_saved_adapters(loaded, adapters, tmp_path)
         np.testing.assert_allclose(states, theirs, atol=1e-4)
         x = np.random.default_rng(0).standard_normal((1, 8, 8, 4)).astype(np.float32)
         said = pipe.unet(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor([7]), torch.tensor(theirs)).sample
-    answer = loaded.pipeline.unet.apply({"params": params["unet"]}, x.transpose(0, 3, 1, 2), jnp.array([7]), states)
-    np.testing.assert_allclose(answer.sample, said.numpy(), atol=2e-4)
+    answer = loaded.pipeline.unet.apply({"params": params["unet"]}, x, jnp.array([7]), states)
+    np.testing.assert_allclose(answer, said.permute(0, 2, 3, 1).numpy(), atol=2e-4)

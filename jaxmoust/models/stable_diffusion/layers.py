@@ -1,0 +1,142 @@
+"""The layers that the networks of Stable Diffusion share, as functions of arrays, and the parts that name them.
+
+Parts are named as the files' tensors are, so that `weights.torch_name` is the only rule between the two. Norms and the
+softmax are computed in float32, whatever the type of the rest.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+from jaxmoust.models.unet.blocks import GroupNorm, double
+
+layer_norm = partial(nn.LayerNorm, epsilon=1e-5, use_fast_variance=False)
+
+
+class Part(nn.Module):
+    """Runs a function; the layers that it makes are those of a part of the network that has this module's name."""
+
+    run: Callable[..., Any]
+
+    @nn.compact
+    def __call__(self, *arrays: Array | None) -> Any:
+        """What the function answers."""
+        return self.run(*arrays)
+
+
+def run(module: nn.Module, params: Any, *arrays: Array, **options: Any) -> Any:
+    """What a module answers, as one value: it changes none of its variables."""
+    return module.apply({"params": params}, *arrays, **options)
+
+
+def shapes_of(module: nn.Module, *arrays: Array) -> dict[str, Any]:
+    """The parameters of a module as `jax.ShapeDtypeStruct`s; nothing is computed."""
+    return jax.eval_shape(module.init, jax.random.key(0), *arrays)["params"]
+
+
+def attend(
+    q: Float[Array, "B L N H"], k: Float[Array, "B S N H"], v: Float[Array, "B S N H"], causal: bool = False
+) -> Float[Array, "B L N H"]:
+    """Attention of N heads; by cuDNN's flash attention where there is one for these numbers, so that memory is O(L).
+
+    It is for half types and heads of up to 128 numbers, on NVIDIA's GPUs from Ampere on.
+    """
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))
+    is_new, is_half = re.fullmatch(r"(8|9|1\d)\.\d", capability), q.dtype in (jnp.bfloat16, jnp.float16)
+    flash = is_new and is_half and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn" if flash else "xla")
+
+
+def attention(
+    heads: int,
+    dtype: Dtype,
+    x: Float[Array, "B L C"],
+    states: Float[Array, "B S D"],
+    names: tuple[str, str, str, str] = ("to_q", "to_k", "to_v", "to_out_0"),
+    bias: bool = False,
+    causal: bool = False,
+) -> Float[Array, "B L C"]:
+    """Lets x attend to the states, by four matrices of these names.
+
+    Args:
+        bias: whether the first three have one. causal: whether each place sees only those before it, and itself.
+    """
+    dense = partial(nn.Dense, x.shape[-1], dtype=dtype)
+    q, k, v = (
+        dense(use_bias=bias, name=name)(seen).reshape(*seen.shape[:2], heads, -1)
+        for name, seen in zip(names, (x, states, states), strict=False)
+    )
+    return dense(name=names[3])(attend(q, k, v, causal).reshape(x.shape))
+
+
+def resnet(
+    channels: int,
+    epsilon: float,
+    groups: int,
+    dtype: Dtype,
+    x: Float[Array, "B H W C"],
+    emb: Float[Array, "B E"] | None = None,
+) -> Float[Array, "B H W {channels}"]:
+    """Residual block: norm, SiLU, conv; the embedding of time added where there is one; norm, SiLU, conv."""
+    norm, conv = partial(GroupNorm, epsilon, groups, dtype), partial(nn.Conv, channels, (3, 3), padding=1, dtype=dtype)
+    h = conv(name="conv1")(nn.silu(norm(name="norm1")(x)))
+    if emb is not None:
+        h = h + nn.Dense(channels, dtype=dtype, name="time_emb_proj")(nn.silu(emb))[:, None, None]
+    h = conv(name="conv2")(nn.silu(norm(name="norm2")(h)))
+    if x.shape[-1] != channels:
+        x = nn.Conv(channels, (1, 1), dtype=dtype, name="conv_shortcut")(x)
+    return x + h
+
+
+def resample(up: bool, padding: Any, dtype: Dtype, x: Float[Array, "B H W C"]) -> Array:
+    """Doubles the resolution by nearest neighbours and a convolution, or halves it by a strided one."""
+    conv = partial(nn.Conv, x.shape[-1], (3, 3), dtype=dtype, name="conv")
+    return conv(padding=1)(double(x)) if up else conv(strides=2, padding=padding)(x)
+
+
+def level(
+    num: int,
+    block: Callable[..., nn.Module],
+    attend_to: Callable[..., nn.Module] | None,
+    resampled: Callable[..., nn.Module] | None,
+    h: Float[Array, "B H W C"],
+    emb: Float[Array, "B E"] | None = None,
+    states: Float[Array, "B L D"] | None = None,
+    skips: list[Array] | None = None,
+) -> tuple[Array, list[Array]]:
+    """The blocks of one resolution, each followed by attention where there is one, then a change of resolution.
+
+    Args:
+        block, attend_to, resampled: make the parts.
+        skips: of the way down; the last is taken off, and joined to what each block reads.
+    Returns: the last answer, and all.
+    """
+    answers = []
+    for i in range(num):
+        h = h if skips is None else jnp.concatenate([h, skips.pop()], axis=-1)
+        h = block(name=f"resnets_{i}")(h, emb)
+        h = attend_to(name=f"attentions_{i}")(h, states) if attend_to else h
+        answers.append(h)
+    if resampled:
+        h = resampled()(h)
+        answers.append(h)
+    return h, answers
+
+
+def middle(
+    block: Callable[..., nn.Module],
+    attend_to: Callable[..., nn.Module],
+    h: Float[Array, "B H W C"],
+    emb: Float[Array, "B E"] | None = None,
+    states: Float[Array, "B L D"] | None = None,
+) -> Float[Array, "B H W C"]:
+    """Two blocks with attention between them."""
+    h = attend_to(name="attentions_0")(block(name="resnets_0")(h, emb), states)
+    return block(name="resnets_1")(h, emb)

@@ -1,0 +1,143 @@
+"""CLIP's tokenizer: texts to token numbers, by the `tokenizers` library, as transformers' CLIPTokenizerFast gives them.
+
+Read from tokenizer.json, or from vocab.json and merges.txt; written as all of them, so that any transformers opens it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from jaxtyping import Int
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from jaxmoust.runtime.paths import read_json
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+_WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+# Of CLIP's first release, whose file of merges is longer.
+_MOST_MERGES = 49_152 - 256 - 2
+_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+class Tokenizer:
+    """Reads texts; a value, as nothing changes it.
+
+    Args:
+        model: of the library. settings: of tokenizer_config.json, with the four tokens of `_ROLES`.
+    """
+
+    def __init__(self, model: tokenizers.Tokenizer, settings: dict[str, Any]) -> None:
+        """Registers the special tokens, which are found in a text as they are."""
+        self._model = tokenizers.Tokenizer.from_str(model.to_str())
+        self._model.no_padding()
+        self._model.no_truncation()
+        self.settings = {role: settings.get(role) or (START if role == "bos_token" else END) for role in _ROLES}
+        self._model.add_special_tokens([_token(token) for token in self.settings.values()])
+        self.settings = {**settings, **self.settings}
+        self.pad_token = str(_token(self.settings["pad_token"]).content)
+
+    def __call__(self, texts: Sequence[str], length: int) -> Int[np.ndarray, "N {length}"]:
+        """Turns texts into token numbers with both ends, padded as the files say.
+
+        Raises: ValueError: a text that is longer; nothing is cut off unsaid.
+        """
+        rows = [encoding.ids for encoding in self._model.encode_batch(list(texts))]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > length:
+                raise ValueError(
+                    f"The text {text!r} is {len(row)} tokens long; allowed are {length}, start and end included."
+                )
+        pad = self.id_of(self.pad_token)
+        return np.array([row + [pad] * (length - len(row)) for row in rows], np.int32).reshape(len(rows), length)
+
+    def __len__(self) -> int:
+        """How many tokens it knows."""
+        return self._model.get_vocab_size()
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token and its number."""
+        return self._model.get_vocab()
+
+    def id_of(self, token: str) -> int:
+        """The number of a token that it knows."""
+        return self._model.token_to_id(token)
+
+    def ids_of(self, text: str) -> list[int]:
+        """The numbers of a text of any length, without ends."""
+        return self._model.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text, without special tokens."""
+        return self._model.decode(list(ids)).replace("</w>", " ").strip()
+
+    def with_words(self, words: Sequence[str]) -> "Tokenizer":
+        """Itself with these words as its last tokens."""
+        extended = Tokenizer(self._model, self.settings)
+        extended._model.add_tokens(list(words))
+        return extended
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json, and the files that transformers' slow CLIPTokenizer reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._model.save(str(folder / "tokenizer.json"))
+        self._model.model.save(str(folder))
+        added = {
+            str(number): {name: getattr(token, name) for name in _FLAGS}
+            for number, token in sorted(self._model.get_added_tokens_decoder().items())
+        }
+        settings = {**self.settings, "tokenizer_class": "CLIPTokenizer", "added_tokens_decoder": added}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+_FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+
+
+def _token(token: str | dict[str, Any]) -> AddedToken:
+    fields = {"content": token} if isinstance(token, str) else {k: v for k, v in token.items() if k in _FLAGS}
+    return AddedToken(**{**fields, "special": True})
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """Opens CLIP's tokenizer.
+
+    Raises: ValueError: a folder without its files, or with damaged ones.
+    """
+    settings = read_json(folder / "tokenizer_config.json") or {}
+    if "added_tokens_decoder" not in settings:
+        # As transformers reads the files that it wrote before 4.34.
+        settings |= read_json(folder / "special_tokens_map.json") or {}
+    try:
+        if (folder / "tokenizer.json").is_file():
+            return Tokenizer(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), settings)
+        return _from_merges(folder, settings)
+    except Exception as error:  # the library has no other
+        raise ValueError(f"{folder} cannot be read as CLIP's tokenizer: {error}. Fetch it again.") from error
+
+
+def _from_merges(folder: Path, settings: dict[str, Any]) -> Tokenizer:
+    if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
+        raise ValueError(f"it lacks tokenizer.json, and {', '.join(missing)}")
+    vocab = json.loads((folder / "vocab.json").read_text("utf-8"))
+    lines = (folder / "merges.txt").read_text("utf-8").strip().split("\n")[1 : _MOST_MERGES + 1]
+    merges = [(first, second) for first, second in map(str.split, lines)]
+    model = tokenizers.Tokenizer(
+        models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=END)
+    )
+    model.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    split = pre_tokenizers.Split(_WORDS, behavior="removed", invert=True)
+    model.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])  # type: ignore[assignment]
+    model.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    ends = [(token, vocab[token]) for token in (END, START)]
+    model.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)  # type: ignore[assignment]
+    added = read_json(folder / "added_tokens.json") or {}
+    added |= {entry["content"]: int(number) for number, entry in settings.get("added_tokens_decoder", {}).items()}
+    words = [word for word in sorted(added, key=lambda word: added[word]) if word not in vocab]
+    tokenizer = Tokenizer(model, settings).with_words(words)
+    if wrong := [word for word in words if tokenizer.id_of(word) != added[word]]:
+        raise ValueError(f"its added words {wrong[:4]} do not follow on the others")
+    return tokenizer
