@@ -32,10 +32,11 @@ ONLY = {
 DEVICE_NAMES = ("pmap", "shard_map", "psum", "pmean", "axis_index", "process_index", "local_device_count")
 # Methods of the machine that runtime/parallel.py hands out carry these names too, without a module before them.
 DEVICE_CALLS = re.compile(rf"\b(jax|lax)\.({'|'.join(DEVICE_NAMES)})\b")
-# Packages -> the one room or file that knows them.
+# Packages -> the one room or file that knows them; "" is none: tests alone.
 KNOWN_IN = {
-    "diffusers": "models/stable_diffusion",
-    "transformers": "models/stable_diffusion",
+    "diffusers": "",
+    "transformers": "",
+    "tokenizers": "models/stable_diffusion/tokenizer.py",
     "ray": "study/engines/ray.py",
     "altair": "report/charts",
     "vl_convert": "report/charts",
@@ -151,7 +152,7 @@ def test_devices_are_known_in_one_file():
 
 @pytest.mark.parametrize("package", KNOWN_IN)
 def test_package_is_known_in_one_room(package):
-    home = PACKAGE / KNOWN_IN[package]
+    home = KNOWN_IN[package] and PACKAGE / KNOWN_IN[package]
     for path in FILES:
         assert package not in _packages(path) or home in (path, *path.parents), path
 

@@ -70,7 +70,7 @@ def learn_captions(
     is_true = np.zeros((len(captions), len(texts)), np.float32)
     np.put_along_axis(is_true, of_kind, 1.0, 1)
     ids = loaded.pipeline.tokenize(texts)
-    image_encoder = ImageEncoder(loaded.pipeline.text_encoder.config.hidden_size)
+    image_encoder = ImageEncoder(loaded.pipeline.text_encoder.hidden_size)
     params = {
         "image": image_encoder.init(jax.random.key(seed), jnp.zeros((1, *images.shape[1:], 1))),
         "text": loaded.params["text_encoder"],

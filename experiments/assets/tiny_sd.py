@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import judge
 import numpy as np
 import typeset
-from transformers.models.clip.tokenization_clip import bytes_to_unicode
 
 from jaxmoust.config import merge, read_config
 from jaxmoust.data.source import Source
@@ -34,9 +33,9 @@ from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import job_of, schema_of
 from jaxmoust.models import stable_diffusion
-from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
 from jaxmoust.models.stable_diffusion.pipeline import Loaded
 from jaxmoust.models.stable_diffusion.pipeline import build as build_pipeline
+from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import environment
 
@@ -138,16 +137,18 @@ def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(made)
 
 
-def write_tokenizer(folder: Path) -> CLIPTokenizer:
+def write_tokenizer(folder: Path) -> Tokenizer:
     """Writes CLIP's kind of tokenizer: all bytes, so that it can read anything, and the captions' words."""
     folder.mkdir(parents=True, exist_ok=True)
     captions = [caption.replace(",", "") for kind in typeset.KINDS for caption in kind.captions]
     learnt = merges(captions)
-    single = list(bytes_to_unicode().values())
+    # As CLIP writes bytes, in its order: those that can be printed as themselves, then the others.
+    single = [chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
     tokens = [*single, *(c + "</w>" for c in single), *map("".join, learnt), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, learnt), ""]))
-    return CLIPTokenizer(folder / "vocab.json", folder / "merges.txt", model_max_length=MAX_TOKENS)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": MAX_TOKENS}))
+    return open_tokenizer(folder)
 
 
 def fresh_pipeline(folder: Path, seed: int) -> Loaded:
@@ -158,11 +159,12 @@ def fresh_pipeline(folder: Path, seed: int) -> Loaded:
     parts = {"unet": UNET, "vae": VAE, "text_encoder": text, "scheduler": SCHEDULER, "model_index": INDEX}
     pipeline = build_pipeline(parts, tokenizer)
     keys = jax.random.split(jax.random.key(seed), 3)
-    ids = jnp.zeros((1, MAX_TOKENS), jnp.int32)
+    latent, image = jnp.zeros((1, *pipeline.latent_shape(pipeline.image_px))), jnp.zeros((1, 16, 16, 3))
+    states = jnp.zeros((1, 1, pipeline.unet.cross_attention_dim))
     params = {
-        "unet": jax.jit(pipeline.unet.init_weights)(keys[0]),
-        "vae": jax.jit(pipeline.vae.init_weights)(keys[1]),
-        "text_encoder": _text_weights(keys[2], jax.eval_shape(pipeline.text_encoder.init, keys[2], ids, ids, ids)),
+        "unet": jax.jit(pipeline.unet.init)(keys[0], latent, jnp.zeros(1), states)["params"],
+        "vae": jax.jit(pipeline.vae.init)(keys[1], image)["params"],
+        "text_encoder": _text_weights(keys[2], pipeline.parameter_shapes()["text_encoder"]),
     }
     return Loaded(pipeline, jax.device_get(params))
 
@@ -182,7 +184,7 @@ def _text_weights(key: jax.Array, shapes: Any) -> Any:
             return (lecun if path[-1].key == "kernel" else words)(own, leaf.shape, leaf.dtype)
         return jnp.ones(leaf.shape) if path[-1].key == "scale" else jnp.zeros(leaf.shape)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes["params"])
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def text_stage(workdir: Path, fresh: Path, train: Source, num_steps: int, seed: int) -> tuple[Path, dict]:

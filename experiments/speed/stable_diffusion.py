@@ -52,8 +52,8 @@ from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.optim import Recipe
 from jaxmoust.generate import text_to_image
 from jaxmoust.models.stable_diffusion import Loaded, memory
-from jaxmoust.models.stable_diffusion.hub_models import CLIPTokenizer
 from jaxmoust.models.stable_diffusion.pipeline import StableDiffusion, build
+from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
 from jaxmoust.runtime import parallel
 from jaxmoust.train.finetune import Finetune
 from jaxmoust.train.loop import init_state, make_step
@@ -108,13 +108,13 @@ TRAINED = {"full": dict(rank=0, alpha=0.0), "lora": dict(rank=RANK, alpha=float(
 ACCELERATORS_GIB = (16, 80)
 
 
-def tokenizer(folder: Path) -> CLIPTokenizer:
+def tokenizer(folder: Path) -> Tokenizer:
     """A tokenizer of single letters: prompts are not what is measured."""
     tokens = [*"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(folder / "vocab.json", folder / "merges.txt")
+    return open_tokenizer(folder)
 
 
 def configs(size: str) -> dict[str, dict[str, Any]]:

@@ -45,8 +45,7 @@ _PACKAGES = [
     "scipy",
     "scikit-learn",
     "pillow",
-    "diffusers",
-    "transformers",
+    "tokenizers",
 ]
 _REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
 _ABSENT = object()

@@ -20,6 +20,7 @@ from jaxmoust.data.source import digest_bytes
 from jaxmoust.models.classifiers import inception
 from jaxmoust.models.classifiers.pretrained import load_variables
 from jaxmoust.models.classifiers.pretrained_vit import load_vit
+from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.loop import Batch, Images, gather_rows, gathered, to_unit, variables_of
@@ -67,9 +68,6 @@ def of_vit(path: str | Path, num_heads: int = 0) -> Extractor:
 
 def of_clip(path: str | Path) -> Extractor:
     """The projected image features of a CLIP in a local folder."""
-    # Here, as transformers takes seconds to import.
-    from jaxmoust.models.stable_diffusion.clip import load_clip
-
     return of_loaded_clip(*load_clip(path))
 
 

@@ -37,7 +37,7 @@ class Tokenizer:
         self.settings = {role: settings.get(role) or (START if role == "bos_token" else END) for role in _ROLES}
         self._model.add_special_tokens([_token(token) for token in self.settings.values()])
         self.settings = {**settings, **self.settings}
-        self.pad_token = str(_token(self.settings["pad_token"]).content)
+        self.pad_token = _token(self.settings["pad_token"]).content
 
     def __call__(self, texts: Sequence[str], length: int) -> Int[np.ndarray, "N {length}"]:
         """Turns texts into token numbers with both ends, padded as the files say.
@@ -88,7 +88,8 @@ class Tokenizer:
             str(number): {name: getattr(token, name) for name in _FLAGS}
             for number, token in sorted(self._model.get_added_tokens_decoder().items())
         }
-        settings = {**self.settings, "tokenizer_class": "CLIPTokenizer", "added_tokens_decoder": added}
+        roles = {role: _token(self.settings[role]).content for role in _ROLES}
+        settings = {**self.settings, **roles, "tokenizer_class": "CLIPTokenizer", "added_tokens_decoder": added}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
@@ -97,7 +98,7 @@ _FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 
 def _token(token: str | dict[str, Any]) -> AddedToken:
     fields = {"content": token} if isinstance(token, str) else {k: v for k, v in token.items() if k in _FLAGS}
-    return AddedToken(**{**fields, "special": True})
+    return AddedToken(**{"normalized": True, **fields, "special": True})
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
