@@ -119,7 +119,7 @@ class _Patches(nn.Module):
 def _layers(tower: Tower, x: Array, causal: bool) -> tuple[Array, Array]:
     """The answers of the last layer and of the one before it."""
     dense = partial(nn.Dense, dtype=tower.dtype)
-    to_itself = partial(attention, tower.num_attention_heads, tower.dtype, names=_NAMES, bias=True, causal=causal)
+    to_itself = partial(attention, tower.num_attention_heads, _NAMES, tower.dtype, bias=True, causal=causal)
 
     def mlp(x: Array) -> Array:
         h = ACTIVATIONS[tower.hidden_act](dense(tower.intermediate_size, name="fc1")(x))

@@ -5,7 +5,7 @@ softmax are computed in float32, whatever the type of the rest.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxmoust.models.unet.blocks import GroupNorm, double
 
+Make = Callable[..., nn.Module]
 layer_norm = partial(nn.LayerNorm, epsilon=1e-5, use_fast_variance=False)
 
 
@@ -41,10 +42,8 @@ def shapes_of(module: nn.Module, *arrays: Array) -> dict[str, Any]:
     return jax.eval_shape(module.init, jax.random.key(0), *arrays)["params"]
 
 
-def attend(
-    q: Float[Array, "B L N H"], k: Float[Array, "B S N H"], v: Float[Array, "B S N H"], causal: bool = False
-) -> Float[Array, "B L N H"]:
-    """Attention of N heads; by cuDNN's flash attention where there is one for these numbers, so that memory is O(L).
+def attend(q: Array, k: Array, v: Array, causal: bool = False) -> Array:
+    """Attention [B, L, N, H] of N heads; by cuDNN's flash attention, of O(L) memory, where there is one for them.
 
     It is for half types and heads of up to 128 numbers, on NVIDIA's GPUs from Ampere on.
     """
@@ -54,37 +53,22 @@ def attend(
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn" if flash else "xla")
 
 
-def attention(
-    heads: int,
-    dtype: Dtype,
-    x: Float[Array, "B L C"],
-    states: Float[Array, "B S D"],
-    names: tuple[str, str, str, str] = ("to_q", "to_k", "to_v", "to_out_0"),
-    bias: bool = False,
-    causal: bool = False,
-) -> Float[Array, "B L C"]:
-    """Lets x attend to the states, by four matrices of these names.
+def attention(heads: int, names: Sequence[str], dtype: Dtype, x: Array, states: Array, **how: bool) -> Array:
+    """Lets x [B, L, C] attend to states [B, S, D], by four matrices of these names.
 
     Args:
-        bias: whether the first three have one. causal: whether each place sees only those before it, and itself.
+        how: `bias`, whether the first three have one; `causal`, whether each place sees only those up to it.
     """
     dense = partial(nn.Dense, x.shape[-1], dtype=dtype)
     q, k, v = (
-        dense(use_bias=bias, name=name)(seen).reshape(*seen.shape[:2], heads, -1)
+        dense(use_bias=how.get("bias", False), name=name)(seen).reshape(*seen.shape[:2], heads, -1)
         for name, seen in zip(names, (x, states, states), strict=False)
     )
-    return dense(name=names[3])(attend(q, k, v, causal).reshape(x.shape))
+    return dense(name=names[3])(attend(q, k, v, how.get("causal", False)).reshape(x.shape))
 
 
-def resnet(
-    channels: int,
-    epsilon: float,
-    groups: int,
-    dtype: Dtype,
-    x: Float[Array, "B H W C"],
-    emb: Float[Array, "B E"] | None = None,
-) -> Float[Array, "B H W {channels}"]:
-    """Residual block: norm, SiLU, conv; the embedding of time added where there is one; norm, SiLU, conv."""
+def resnet(channels: int, epsilon: float, groups: int, dtype: Dtype, x: Array, emb: Array | None = None) -> Array:
+    """Residual block of x [B, H, W, C]: norm, SiLU, conv; the embedding of time [B, E] if there is one; all again."""
     norm, conv = partial(GroupNorm, epsilon, groups, dtype), partial(nn.Conv, channels, (3, 3), padding=1, dtype=dtype)
     h = conv(name="conv1")(nn.silu(norm(name="norm1")(x)))
     if emb is not None:
@@ -95,48 +79,35 @@ def resnet(
     return x + h
 
 
-def resample(up: bool, padding: Any, dtype: Dtype, x: Float[Array, "B H W C"]) -> Array:
-    """Doubles the resolution by nearest neighbours and a convolution, or halves it by a strided one."""
+def resample(up: bool, padding: Any, dtype: Dtype, x: Array) -> Array:
+    """Doubles the sides of x [B, H, W, C] by nearest neighbours and a convolution, or halves them by a strided one."""
     conv = partial(nn.Conv, x.shape[-1], (3, 3), dtype=dtype, name="conv")
     return conv(padding=1)(double(x)) if up else conv(strides=2, padding=padding)(x)
 
 
 def level(
-    num: int,
-    block: Callable[..., nn.Module],
-    attend_to: Callable[..., nn.Module] | None,
-    resampled: Callable[..., nn.Module] | None,
-    h: Float[Array, "B H W C"],
-    emb: Float[Array, "B E"] | None = None,
-    states: Float[Array, "B L D"] | None = None,
-    skips: list[Array] | None = None,
-) -> tuple[Array, list[Array]]:
+    num: int, block: Make, transform: Make | None, change: Make | None, h: Array, *given: Any, **state: Any
+) -> Any:
     """The blocks of one resolution, each followed by attention where there is one, then a change of resolution.
 
     Args:
-        block, attend_to, resampled: make the parts.
-        skips: of the way down; the last is taken off, and joined to what each block reads.
+        block, transform, change: make the parts; a block reads the first of `given`, attention the second.
+        state: `skips`, of the way down; the last is taken off, and joined to what each block reads.
     Returns: the last answer, and all.
     """
     answers = []
     for i in range(num):
-        h = h if skips is None else jnp.concatenate([h, skips.pop()], axis=-1)
-        h = block(name=f"resnets_{i}")(h, emb)
-        h = attend_to(name=f"attentions_{i}")(h, states) if attend_to else h
+        h = jnp.concatenate([h, state["skips"].pop()], axis=-1) if state else h
+        h = block(name=f"resnets_{i}")(h, *given[:1])
+        h = transform(name=f"attentions_{i}")(h, *given[1:]) if transform else h
         answers.append(h)
-    if resampled:
-        h = resampled()(h)
+    if change:
+        h = change()(h)
         answers.append(h)
     return h, answers
 
 
-def middle(
-    block: Callable[..., nn.Module],
-    attend_to: Callable[..., nn.Module],
-    h: Float[Array, "B H W C"],
-    emb: Float[Array, "B E"] | None = None,
-    states: Float[Array, "B L D"] | None = None,
-) -> Float[Array, "B H W C"]:
-    """Two blocks with attention between them."""
-    h = attend_to(name="attentions_0")(block(name="resnets_0")(h, emb), states)
-    return block(name="resnets_1")(h, emb)
+def middle(block: Make, transform: Make, h: Array, *given: Array) -> Array:
+    """Two blocks with attention between them, which read as those of a level do."""
+    h = transform(name="attentions_0")(block(name="resnets_0")(h, *given[:1]), *given[1:])
+    return block(name="resnets_1")(h, *given[:1])

@@ -248,7 +248,7 @@ def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
         weights.save_tensors(tensors, folder / part / f"{stem}.safetensors", dtype)
     (folder / "scheduler").mkdir()
     _write_json(folder / "scheduler" / "scheduler_config.json", pipeline.configs["scheduler"])
-    pipeline.tokenizer.save(folder / "tokenizer")
+    pipeline.tokenizer.save(folder / "tokenizer", pipeline.text_encoder.max_position_embeddings)
     # Last: a folder without it is no pipeline.
     _write_json(folder / "model_index.json", pipeline.configs["model_index"])
 

@@ -13,13 +13,14 @@ import tokenizers
 from jaxtyping import Int
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from jaxmoust.runtime.paths import read_json
+from jaxmoust.runtime.paths import read_json, read_text
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 # Of CLIP's first release, whose file of merges is longer.
 _MOST_MERGES = 49_152 - 256 - 2
-_ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+_ROLES = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+_FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 
 
 class Tokenizer:
@@ -34,23 +35,22 @@ class Tokenizer:
         self._model = tokenizers.Tokenizer.from_str(model.to_str())
         self._model.no_padding()
         self._model.no_truncation()
-        self.settings = {role: settings.get(role) or (START if role == "bos_token" else END) for role in _ROLES}
-        self._model.add_special_tokens([_token(token) for token in self.settings.values()])
-        self.settings = {**settings, **self.settings}
-        self.pad_token = _token(self.settings["pad_token"]).content
+        special = {role: _token(settings.get(role) or usual) for role, usual in _ROLES.items()}
+        self._model.add_special_tokens(list(special.values()))
+        self.settings = settings | {role: token.content for role, token in special.items()}
 
     def __call__(self, texts: Sequence[str], length: int) -> Int[np.ndarray, "N {length}"]:
         """Turns texts into token numbers with both ends, padded as the files say.
 
         Raises: ValueError: a text that is longer; nothing is cut off unsaid.
         """
-        rows = [encoding.ids for encoding in self._model.encode_batch(list(texts))]
+        rows = [self._model.encode(text).ids for text in texts]  # one by one: batches start threads, which forks mind
         for text, row in zip(texts, rows, strict=True):
             if len(row) > length:
                 raise ValueError(
                     f"The text {text!r} is {len(row)} tokens long; allowed are {length}, start and end included."
                 )
-        pad = self.id_of(self.pad_token)
+        pad = self.id_of(self.settings["pad_token"])
         return np.array([row + [pad] * (length - len(row)) for row in rows], np.int32).reshape(len(rows), length)
 
     def __len__(self) -> int:
@@ -69,18 +69,14 @@ class Tokenizer:
         """The numbers of a text of any length, without ends."""
         return self._model.encode(text, add_special_tokens=False).ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text, without special tokens."""
-        return self._model.decode(list(ids)).replace("</w>", " ").strip()
-
     def with_words(self, words: Sequence[str]) -> "Tokenizer":
         """Itself with these words as its last tokens."""
         extended = Tokenizer(self._model, self.settings)
         extended._model.add_tokens(list(words))
         return extended
 
-    def save(self, folder: Path) -> None:
-        """Writes tokenizer.json, and the files that transformers' slow CLIPTokenizer reads."""
+    def save(self, folder: Path, length: int) -> None:
+        """Writes tokenizer.json, and the files that transformers' slow CLIPTokenizer reads; they pad to `length`."""
         folder.mkdir(parents=True, exist_ok=True)
         self._model.save(str(folder / "tokenizer.json"))
         self._model.model.save(str(folder))
@@ -88,12 +84,8 @@ class Tokenizer:
             str(number): {name: getattr(token, name) for name in _FLAGS}
             for number, token in sorted(self._model.get_added_tokens_decoder().items())
         }
-        roles = {role: _token(self.settings[role]).content for role in _ROLES}
-        settings = {**self.settings, **roles, "tokenizer_class": "CLIPTokenizer", "added_tokens_decoder": added}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
-
-
-_FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
+        more = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "added_tokens_decoder": added}
+        (folder / "tokenizer_config.json").write_text(json.dumps(self.settings | more, indent=2, sort_keys=True) + "\n")
 
 
 def _token(token: str | dict[str, Any]) -> AddedToken:
@@ -112,7 +104,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
         settings |= read_json(folder / "special_tokens_map.json") or {}
     try:
         if (folder / "tokenizer.json").is_file():
-            return Tokenizer(tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")), settings)
+            return Tokenizer(tokenizers.Tokenizer.from_str(read_text(folder / "tokenizer.json")), settings)
         return _from_merges(folder, settings)
     except Exception as error:  # the library has no other
         raise ValueError(f"{folder} cannot be read as CLIP's tokenizer: {error}. Fetch it again.") from error
@@ -121,20 +113,20 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 def _from_merges(folder: Path, settings: dict[str, Any]) -> Tokenizer:
     if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
         raise ValueError(f"it lacks tokenizer.json, and {', '.join(missing)}")
-    vocab = json.loads((folder / "vocab.json").read_text("utf-8"))
-    lines = (folder / "merges.txt").read_text("utf-8").strip().split("\n")[1 : _MOST_MERGES + 1]
+    vocab = read_json(folder / "vocab.json")
+    lines = read_text(folder / "merges.txt").strip().split("\n")[1 : _MOST_MERGES + 1]
     merges = [(first, second) for first, second in map(str.split, lines)]
     model = tokenizers.Tokenizer(
         models.BPE(vocab, merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=END)
     )
-    model.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+    model.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
     split = pre_tokenizers.Split(_WORDS, behavior="removed", invert=True)
-    model.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])  # type: ignore[assignment]
-    model.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    model.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    model.decoder = decoders.ByteLevel()
     ends = [(token, vocab[token]) for token in (END, START)]
-    model.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)  # type: ignore[assignment]
+    model.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
     added = read_json(folder / "added_tokens.json") or {}
     added |= {entry["content"]: int(number) for number, entry in settings.get("added_tokens_decoder", {}).items()}
     words = [word for word in sorted(added, key=lambda word: added[word]) if word not in vocab]

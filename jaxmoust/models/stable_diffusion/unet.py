@@ -16,6 +16,7 @@ from jaxmoust.models.stable_diffusion.layers import Part, attention, layer_norm,
 from jaxmoust.models.unet.blocks import GroupNorm
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
+_NAMES = ("to_q", "to_k", "to_v", "to_out_0")
 
 
 class UNet(nn.Module):
@@ -78,16 +79,16 @@ class UNet(nn.Module):
         h = conv(widths[0], name="conv_in")(x.astype(self.dtype))
         skips = [h]
         for i, kind in enumerate(self.down_block_types):
-            attend_to = transformers[i] if kind == BLOCKS[0] else None
-            resampled = partial(down, name="downsamplers_0") if i < last else None
-            run = partial(level, self.layers_per_block, resnets[i], attend_to, resampled)
+            transform = transformers[i] if kind == BLOCKS[0] else None
+            change = partial(down, name="downsamplers_0") if i < last else None
+            run = partial(level, self.layers_per_block, resnets[i], transform, change)
             h, answers = Part(run, name=f"down_blocks_{i}")(h, emb, states)
             skips += answers
         h = Part(partial(middle, resnets[-1], transformers[-1]), name="mid_block")(h, emb, states)
         for i, kind in enumerate(self.up_block_types):
-            attend_to = transformers[last - i] if kind == BLOCKS[3] else None
-            resampled = partial(up, name="upsamplers_0") if i < last else None
-            run = partial(level, self.layers_per_block + 1, resnets[last - i], attend_to, resampled, skips=skips)
+            transform = transformers[last - i] if kind == BLOCKS[3] else None
+            change = partial(up, name="upsamplers_0") if i < last else None
+            run = partial(level, self.layers_per_block + 1, resnets[last - i], transform, change, skips=skips)
             h, _ = Part(run, name=f"up_blocks_{i}")(h, emb, states)
         h = nn.silu(GroupNorm(self.norm_eps, self.norm_num_groups, self.dtype, name="conv_norm_out")(h))
         return conv(self.out_channels, name="conv_out")(h)
@@ -96,16 +97,8 @@ class UNet(nn.Module):
         return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
 
 
-def transformer(
-    heads: int,
-    depth: int,
-    linear: bool,
-    groups: int,
-    dtype: Dtype,
-    x: Float[Array, "B H W C"],
-    states: Float[Array, "B L D"],
-) -> Float[Array, "B H W C"]:
-    """A spatial transformer: the pixels as tokens, through some blocks, added to what they were."""
+def transformer(heads: int, depth: int, linear: bool, groups: int, dtype: Dtype, x: Array, states: Array) -> Array:
+    """A spatial transformer: the pixels [B, H, W, C] as tokens, through some blocks, added to what they were."""
     project = partial(nn.Dense if linear else partial(nn.Conv, kernel_size=(1, 1)), x.shape[-1], dtype=dtype)
     h = project(name="proj_in")(GroupNorm(1e-6, groups, dtype, name="norm")(x)).reshape(len(x), -1, x.shape[-1])
     for i in range(depth):
@@ -113,11 +106,9 @@ def transformer(
     return x + project(name="proj_out")(h.reshape(x.shape))
 
 
-def transformer_block(
-    heads: int, dtype: Dtype, x: Float[Array, "B N C"], states: Float[Array, "B L D"]
-) -> Float[Array, "B N C"]:
-    """Attention of the pixels to each other, then to the text; then a gated feed-forward."""
-    norm, attend_to = partial(layer_norm, dtype=dtype), partial(Part, partial(attention, heads, dtype))
+def transformer_block(heads: int, dtype: Dtype, x: Array, states: Array) -> Array:
+    """Attention of the pixels [B, N, C] to each other, then to the text [B, L, D]; then a gated feed-forward."""
+    norm, attend_to = partial(layer_norm, dtype=dtype), partial(Part, partial(attention, heads, _NAMES, dtype))
     h = norm(name="norm1")(x)
     x = x + attend_to(name="attn1")(h, h)
     x = x + attend_to(name="attn2")(norm(name="norm2")(x), states)

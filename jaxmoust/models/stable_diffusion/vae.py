@@ -1,5 +1,6 @@
 """The KL-VAE of Stable Diffusion (Rombach et al. 2022, 2112.10752): images to latents of 4 or 16 channels, and back."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax.numpy as jnp
@@ -51,16 +52,8 @@ class VAE(nn.Module):
         return self.decode(self.encode(image)[0])
 
 
-def coder(
-    way: str,
-    widths: tuple[int, ...],
-    num: int,
-    out_channels: int,
-    groups: int,
-    dtype: Dtype,
-    h: Float[Array, "B H W C"],
-) -> Float[Array, "B H2 W2 {out_channels}"]:
-    """A network from one resolution to another, one level a width, with attention at the lowest: the encoder, or back.
+def coder(way: str, widths: Sequence[int], num: int, out_channels: int, groups: int, dtype: Dtype, h: Array) -> Array:
+    """The encoder or the decoder: images [B, H, W, C] through one level a width, with attention at the lowest.
 
     Args:
         way: "down" or "up". num: blocks of a level.
@@ -73,13 +66,13 @@ def coder(
     h = conv(widths[0], name="conv_in")(h)
     h = Part(lowest, name="mid_block")(h) if way == "up" else h
     for i, block in enumerate(blocks):
-        resampled = partial(Part, run, name=f"{way}samplers_0") if i < len(widths) - 1 else None
-        h, _ = Part(partial(level, num, block, None, resampled), name=f"{way}_blocks_{i}")(h)
+        change = partial(Part, run, name=f"{way}samplers_0") if i < len(widths) - 1 else None
+        h, _ = Part(partial(level, num, block, None, change), name=f"{way}_blocks_{i}")(h)
     h = Part(lowest, name="mid_block")(h) if way == "down" else h
     return conv(out_channels, name="conv_out")(nn.silu(GroupNorm(_EPSILON, groups, dtype, name="conv_norm_out")(h)))
 
 
-def pixel_attention(groups: int, dtype: Dtype, x: Float[Array, "B H W C"], states: None = None) -> Array:
-    """Residual attention of the pixels to each other, of one head."""
+def pixel_attention(groups: int, dtype: Dtype, x: Array) -> Array:
+    """Residual attention of the pixels [B, H, W, C] to each other, of one head."""
     h = GroupNorm(_EPSILON, groups, dtype, name="group_norm")(x).reshape(len(x), -1, x.shape[-1])
-    return x + attention(1, dtype, h, h, _NAMES, bias=True).reshape(x.shape)
+    return x + attention(1, _NAMES, dtype, h, h, bias=True).reshape(x.shape)

@@ -10,15 +10,19 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_stable_diffusion as tiny
 
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import folder
-from jaxmoust.models.stable_diffusion.layers import attend
+from jaxmoust.models.stable_diffusion.clip import TextTower
+from jaxmoust.models.stable_diffusion.layers import attend, shapes_of
 from jaxmoust.models.stable_diffusion.pipeline import StableDiffusion, build
 from jaxmoust.models.stable_diffusion.tokenizer import open_tokenizer
+from jaxmoust.models.stable_diffusion.unet import UNet
+from jaxmoust.models.stable_diffusion.vae import VAE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PARTS = ("unet", "vae", "text_encoder")
@@ -60,6 +64,39 @@ def test_published_pipeline_has_the_published_numbers_of_parameters(pipelines, n
     assert counts == {"unet": unet, "vae": 83_653_863, "text_encoder": text}
     assert pipeline.image_px == px and pipeline.latent_shape(px) == (px // 8, px // 8, 4)
     assert pipeline.text_encoder.max_position_embeddings == 77
+
+
+XL = {
+    "block_out_channels": (320, 640, 1280),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+}
+LATENTS = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 16}
+WIDE = {"hidden_size": 1280, "intermediate_size": 5120, "projection_dim": 1280, "num_hidden_layers": 32}
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "count"),
+    [
+        (UNet(**XL), [(1, 4, 4, 4), (1,), (1, 1, 2048), [(1, 1280), (1, 6)]], 2_567_463_684),
+        (VAE(**LATENTS, use_quant_conv=False, use_post_quant_conv=False), [(1, 8, 8, 3)], 83_819_683),
+        (TextTower(768, 3072, 768, project=True), [(1, 1)], 123_650_304),
+        (TextTower(**WIDE, num_attention_heads=20, project=True), [(1, 1)], 694_659_840),
+    ],
+    ids=["unet of XL", "vae of 3", "CLIP-L", "CLIP-bigG"],
+)
+def test_networks_of_xl_and_3_have_the_published_numbers_of_parameters(module, inputs, count):
+    def shape(size):
+        return jax.ShapeDtypeStruct(size, jnp.int32 if isinstance(module, TextTower) else jnp.float32)
+
+    given = [tuple(map(shape, size)) if isinstance(size, list) else shape(size) for size in inputs]
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes_of(module, *given))) == count
 
 
 @pytest.mark.parametrize(
@@ -132,7 +169,7 @@ def test_prompts_are_padded_as_the_checkpoint_says(vocabulary, tmp_path, name, p
     shutil.copytree(FIXTURES / name / "tokenizer", path, dirs_exist_ok=True)
     tokenizer = open_tokenizer(path)
     (ids,) = build(published(name), tokenizer).tokenize(["a cat"])
-    assert len(ids) == 77 and tokenizer.pad_token == padding
+    assert len(ids) == 77 and tokenizer.settings["pad_token"] == padding
     assert set(ids[10:]) == {tokenizer.id_of(padding)}
 
 

@@ -82,7 +82,7 @@ def test_what_is_saved_means_the_same_to_us_and_to_every_transformers(folder, tm
     prompts = odd_prompts(100)
     extended = open_tokenizer(folder).with_words(["<mine>", "<yours>"])
     prompts += ["a <mine>", "<yours> a cat"]
-    extended.save(tmp_path / "saved")
+    extended.save(tmp_path / "saved", 400)
     expected = numbers(extended, prompts)
     assert numbers(open_tokenizer(tmp_path / "saved"), prompts) == expected
     plain = ["a photo of a <mine> cat!", "<yours>", ""]  # without what the slow tokenizer cuts otherwise
@@ -98,7 +98,7 @@ def test_what_is_saved_means_the_same_to_us_and_to_every_transformers(folder, tm
 def test_file_that_pads_and_cuts_by_itself_is_not_obeyed(folder):
     """Tokenizer.json keeps how it was last used; the length is the pipeline's."""
     extended = open_tokenizer(folder)
-    extended.save(folder / "saved")
+    extended.save(folder / "saved", 400)
     file = folder / "saved" / "tokenizer.json"
     content = json.loads(file.read_text())
     content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
