@@ -22,7 +22,7 @@ COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
 # Settings of torch's networks that ours have no field for: what is built in, and those that make no difference. Any
-# other is allowed where it is off: None, False, 0, or 1 for a factor.
+# other is allowed where it is off: None, False, 0, or 1 for a scale.
 _BUILT_IN = {
     "act_fn": "silu",
     "attention_type": "default",
@@ -133,7 +133,7 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
     known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype", "remat", "project"}
     for name, value in config.items() if part in ("unet", "vae") else ():
         plain = _plain(value)
-        off = plain is None or (plain is not True and plain in (0, 1))
+        off = plain in (None, False, 0) or ("scale" in name and plain == 1)
         if name in known or _NO_MATTER.fullmatch(name):
             continue
         if plain != _BUILT_IN[name] if name in _BUILT_IN else not off:
