@@ -113,7 +113,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 def _from_merges(folder: Path, settings: dict[str, Any]) -> Tokenizer:
     if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
         raise ValueError(f"it lacks tokenizer.json, and {', '.join(missing)}")
-    vocab = read_json(folder / "vocab.json")
+    vocab = read_json(folder / "vocab.json") or {}
     lines = read_text(folder / "merges.txt").strip().split("\n")[1 : _MOST_MERGES + 1]
     merges = [(first, second) for first, second in map(str.split, lines)]
     model = tokenizers.Tokenizer(
