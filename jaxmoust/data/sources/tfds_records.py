@@ -57,7 +57,10 @@ class TfdsRecords(EncodedImages):
 
     def _read(self, parser: Any, feature: str, rows: range) -> list[Any]:
         try:
-            return [parser.parse_example(record)[feature] for record in self._records.__getitems__(rows)]
+            values = [parser.parse_example(record)[feature] for record in self._records.__getitems__(rows)]
+            if len(values) != len(rows) or any(value is None for value in values):  # of a file that was cut
+                raise ValueError(f"it has no {feature}")
+            return values
         except (RuntimeError, ValueError, LookupError) as error:
             which = f"one of {rows[0]} to {rows[-1]}" if len(rows) > 1 else f"number {rows[0]}"
             raise ValueError(f"Got an unreadable record, {which} of {self._where}: {error}. Write it again.") from error

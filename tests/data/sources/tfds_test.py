@@ -215,7 +215,17 @@ def test_tfds_source_names_where_a_record_is_damaged(tmp_path):
 @pytest.fixture(scope="module")
 def toy_folder(tmp_path_factory):
     folder = toy(tmp_path_factory.mktemp("fuzzed"))
-    return folder, {file: file.read_bytes() for file in folder.iterdir()}
+    return folder, {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_tfds_source_of_a_shard_that_was_cut_is_refused_by_name(tmp_path):
+    """The reader gives empty records for it, and no error."""
+    folder = toy(tmp_path)
+    (shard,) = folder.glob("toy-train.array_record-00000-*")
+    for part in (0.5, 0.9, 0.1):
+        shard.write_bytes(shard.read_bytes()[: int(part * shard.stat().st_size)])
+        with pytest.raises(ValueError, match=r"Got (an unreadable record|the TFDS set)"):
+            tfds_source(str(folder), "train")
 
 
 @settings(max_examples=80, deadline=None)
@@ -223,11 +233,12 @@ def toy_folder(tmp_path_factory):
 def test_tfds_source_of_a_damaged_file_is_refused_by_name_or_the_same(toy_folder, data):
     """A record carries a check sum; what TFDS's own files say is theirs, and no traceback."""
     folder, before = toy_folder
-    file = data.draw(st.sampled_from(sorted(before)))
+    name = data.draw(st.sampled_from(sorted(before)))
+    file, whole = folder / name, before[name]
     at, kind = data.draw(st.floats(0, 1, exclude_max=True)), data.draw(st.sampled_from(["flip", "cut", "empty"]))
-    place, changed = int(at * len(before[file])), bytearray(before[file])
+    place, changed = int(at * len(whole)), bytearray(whole)
     changed[place] ^= 1 << data.draw(st.integers(0, 7))
-    file.write_bytes({"flip": changed, "cut": before[file][:place], "empty": b""}[kind])
+    file.write_bytes({"flip": changed, "cut": whole[:place], "empty": b""}[kind])
     try:
         source = tfds_source(str(folder), "train")
         images = [source.read(i) for i in range(len(source))]
@@ -235,4 +246,4 @@ def test_tfds_source_of_a_damaged_file_is_refused_by_name_or_the_same(toy_folder
     except ValueError as error:
         assert str(error).startswith("Got ") and str(folder.parent.parent) in str(error)
     finally:
-        file.write_bytes(before[file])
+        file.write_bytes(whole)
