@@ -86,8 +86,10 @@ def campaign(folder: Path, verbs: Sequence[str], num_kills: int, rng: random.Ran
             os.kill(pid, signal.SIGKILL)
         killed = _finish(pid) == -signal.SIGKILL
         hit[verb] += killed
+        started = time.monotonic()
         code = _finish(_start(verb, done, work))
         assert code == 0, f"{verb} ends with {code} after kill {kill}"
+        seconds[verb] = min(seconds[verb], time.monotonic() - started)  # the first run compiled its programs
         assert _facts(work) == _facts(done / verb), f"{verb} differs after kill {kill}"
         left = [str(path) for path in work.parent.rglob("*") if path.name.endswith(".tmp") or "orbax-" in path.name]
         assert not left, f"{verb} leaves {left} after kill {kill}"
