@@ -81,7 +81,7 @@ def campaign(folder: Path, verbs: Sequence[str], num_kills: int, rng: random.Ran
         verb = verbs[kill % len(verbs)]
         work = folder / f"work{kill}" / verb
         pid = _start(verb, done, work)
-        time.sleep(rng.uniform(0.05, 1.0) * seconds[verb])
+        time.sleep(rng.uniform(0.02, 0.6) * seconds[verb])  # of which a part went into compiling
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         killed = _finish(pid) == -signal.SIGKILL
