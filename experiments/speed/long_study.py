@@ -7,7 +7,8 @@ Run: python experiments/speed/long_study.py [--stages=300] [--keep]   (--keep ne
 Result (one of 2 cores of an x86_64 that was shared, jax 0.10, one device, JAX_DISABLE_MOST_OPTIMIZATIONS=1):
     unlike: 526 MB and 4,145 mappings after 20 stages, 677 MB and 1,478 after 40 (it had forgotten by then), 688 MB and
     5,448 after 60; another run, which was ended by hand after 103 stages, held 707 MB and 6,336. 1.4 s of processor
-    time a stage, most of it compiling. 300 stages, and the alike ones, have not been measured to their end.
+    time a stage, most of it compiling. 300 stages have not been measured to their end.
+    alike (60, after these): 689 MB and 5,621 mappings throughout, 0.09 s of processor time a stage.
 """
 
 import argparse
