@@ -5,7 +5,6 @@ so that an image is right at Top-k when its rank is below k, and one integer arr
 percent and percentage points throughout. Numpy and scipy only: this file knows no model, no file and no device.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Interval = tuple[float, float]
 Estimate = tuple[float, Interval | None, float | None]  # mean, interval, p
-
-# Most degrees of freedom, in units of the seeds' own, S - 1; see `paired_difference`.
-MOST_DOF = 2.0
 
 
 @dataclass(frozen=True)
@@ -153,25 +149,16 @@ def paired_difference(
 
     Seeds and test images are both samples, crossed: each seed meets each image. With d[s, i] in {-1, 0, 1}, "crossed"
     estimates the variance of the mean by two-way analysis of variance, adding to the spread between seeds whatever
-    the images vary beyond noise, and takes Student's t with Hillis's degrees of freedom: S - 1 when seeds dominate,
-    more when images do. It is the analysis of readers x cases in radiology, where few readers and many cases are the
-    rule. The spread of a few seeds is often small by luck, which would then count as images that dominate: there it
-    is taken to be at least the noise, and the degrees of freedom to be at most MOST_DOF times S - 1. "seeds" is
-    Student's t over the S per-seed differences: right for this very test set, too sure of itself about other images.
-    "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with few seeds it
-    cannot know their spread. Accuracies come in steps of one image: seeds that tie are taken to spread as widely as
+    the images vary beyond noise, and takes Student's t with S - 1 degrees of freedom, as many as the seeds have. It is
+    the analysis of readers x cases in radiology, where few readers and many cases are the rule. Degrees of freedom that
+    grow where images dominate (Hillis) believe a spread that is small by luck: of p below 0.005 there were then up to
+    2.9 times as many as there should be with 3 seeds, and 11 equal arms of 5 seeds gave 7.7 % of studies a false claim.
+    "seeds" is Student's t over the S per-seed differences: right for this very test set, too sure of itself about other
+    images. "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with few seeds
+    it cannot know their spread. Accuracies come in steps of one image: seeds that tie are taken to spread as widely as
     that rounding does, so that no p is 0.
 
-    Crossed is the default because it came nearest to its level when simulated (nominal 95 %, 100 and 797 images,
-    spread from images or seeds or both, 1,000 trials each): crossed covered 92-99 % with 3 seeds, the upper end where
-    images dominate, 91-98 % with 5 and 93-97 % with 10; seeds 66-95 %, worst with many seeds that agree on images
-    that do not; bootstrap 79-100 %, from 3 seeds that dominate to seeds that do nothing.
-
-    Small p, which a family of many arms asks for, are too optimistic: with up to MOST_DOF times S - 1 degrees of
-    freedom, p < 0.005 comes out up to 2.9, 2.2 and 1.8 times as often as it should with 3, 4 and 5 seeds where seeds
-    dominate, and 11 equal arms of 5 seeds give 7.7 % of studies a false claim at 5 % (by Hillis's degrees of freedom as
-    they are, up to 5 times with 3 seeds). No more than S - 1 degrees would hold every level, at worst 1.07 times at
-    p < 0.001.
+    Of one pair of arms it says what there is to say; in a study, arms lend each other their spread (`decisions`).
 
     Args:
         ranks_a, ranks_b: integers [S, N] >= 0; row s of both is the same seed, column i the same image.
@@ -181,8 +168,7 @@ def paired_difference(
         num_resamples, seed: of the bootstrap only.
     Raises: ValueError: shapes that differ, ranks that are not integers >= 0, unknown method.
     Source: Dorfman, Berbaum and Metz 1992, Investigative Radiology 27 (for accuracy the pseudovalues are the
-        hits themselves), with the degrees of freedom of Hillis 2007, Statistics in Medicine 26, 596-619;
-        the crossed bootstrap: Owen 2007, Annals of Applied Statistics 1.
+        hits themselves); the crossed bootstrap: Owen 2007, Annals of Applied Statistics 1.
     """
     _check_method(method, "crossed", "seeds", "bootstrap")
     a, b = _paired_hits(ranks_a, ranks_b, k, 2)
@@ -195,26 +181,6 @@ def paired_difference(
     else:
         estimate = _two_level_bootstrap(d, level, num_resamples, seed)
     return Difference(*estimate, num_seeds, num_images, method)
-
-
-def seed_difference(
-    values_a: ArrayLike, values_b: ArrayLike, level: float = 0.95, num_images: int | None = None
-) -> Difference:
-    """Returns the paired difference a - b from one percentage a seed, where the ranks were not kept.
-
-    Student's t over the S differences, as `paired_difference(method="seeds")`.
-
-    Args:
-        values_a, values_b: [S] percent; place s of both is the same seed.
-        num_images: how many test images they are percentages of; None: unknown, and seeds that tie, though at another
-            value than 0, have neither interval nor p.
-        level: coverage, inside (0, 1).
-    Raises: ValueError: lengths that differ, values that are not finite.
-    """
-    a, b = _per_seed(values_a, "values_a"), _per_seed(values_b, "values_b")
-    if a.shape != b.shape:
-        raise ValueError(f"values_b: got {b.size} seeds beside values_a {a.size}; keep the seeds both have")
-    return Difference(*_student(a - b, level, num_images), len(a), None, "seeds")
 
 
 def mcnemar(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int = 1) -> McNemar:
@@ -237,24 +203,6 @@ def mcnemar(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int = 1) -> McNemar:
     return McNemar(only_a, only_b, p)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p values adjusted for their number, in the given order: below 0.05 is significant in the family.
-
-    Step-down: the i-th smallest of m (from 0) is multiplied by m - i, made monotone and cut at 1. It holds the
-    chance of any false claim at the level whatever the dependence between the arms, and is never weaker than
-    Bonferroni's.
-
-    Raises: ValueError: a p outside [0, 1] or NaN.
-    Source: Holm 1979, Scandinavian Journal of Statistics 6.
-    """
-    p = np.asarray(p_values, np.float64)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p_values: got {p.tolist()}; allowed [0, 1]; leave out the arms without a p")
-    order = np.argsort(p, kind="stable")
-    stepped = np.minimum(np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)), 1.0)
-    return stepped[np.argsort(order)].tolist()
-
-
 def relative_error_reduction(accuracy: float, baseline: float) -> float | None:
     """Returns what share, in percent, of the baseline's errors is gone: 100 (a - b) / (100 - b).
 
@@ -270,15 +218,13 @@ def _crossed(d: NDArray, level: float) -> Estimate:
     mean, rows, columns = d.mean(), d.mean(axis=1), d.mean(axis=0)
     of_seeds = num_images * max(np.square(rows - mean).sum() / (num_seeds - 1), _rounding(num_images))
     # One image has no spread between images to estimate; the seeds' spread is then all that is known.
-    beyond_noise, residual = 0.0, of_seeds
+    beyond_noise = 0.0
     if num_images > 1:
         of_images = num_seeds * np.square(columns - mean).sum() / (num_images - 1)
         residual = np.square(d - rows[:, None] - columns + mean).sum() / ((num_seeds - 1) * (num_images - 1))
         beyond_noise = max(of_images - residual, 0.0)
-    more = (of_seeds + beyond_noise) / max(of_seeds, residual)
-    dof = (num_seeds - 1) * min(max(more, 1.0) ** 2, MOST_DOF)
     error = np.sqrt((of_seeds + beyond_noise) / d.size)
-    return _from_error(float(mean), float(error), dof, level)
+    return _from_error(float(mean), float(error), num_seeds - 1, level)
 
 
 def _rounding(num_images: int) -> float:

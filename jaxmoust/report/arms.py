@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
+from jaxmoust.analysis.decisions import CONTROL, MARGIN, MIXTURE, SYNTHETIC_ALONE, Decision, decide
+from jaxmoust.analysis.metrics import METRICS
 
-LEVEL = 0.05  # of the family of comparisons, after Holm
+LEVEL = 0.05  # of any false claim of a study
 
 Row = Mapping[str, Any]
 Ranks = Mapping[str, Mapping[int, NDArray]]
@@ -26,12 +28,37 @@ class ArmInfo:
     Args:
         name: as in rows and ranks. title: for people. description: what it does, in a sentence.
         baseline: the arm that it is compared with, where it is not the page's.
+        family: of arms that lend each other their spread; "" for what its images make it.
     """
 
     name: str
     title: str
     description: str = ""
     baseline: str = ""
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is decided on, and how: the metric, the margin of equivalence in its unit, the level of the study."""
+
+    metric: str = "top1"
+    margin: float = MARGIN
+    level: float = LEVEL
+
+    @property
+    def unit(self) -> str:
+        """The metric's unit, for people: "points of Top-1"."""
+        metric = METRICS[self.metric]
+        return f"{'points' if metric.unit == '%' else metric.unit} of {metric.title}"
+
+    @property
+    def margin_words(self) -> str:
+        """How large the margin is: "1 point"."""
+        unit = METRICS[self.metric].unit
+        return (
+            f"{self.margin:g} {'point' if self.margin == 1 else 'points'}" if unit == "%" else f"{self.margin:g} {unit}"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,15 +67,15 @@ class ArmSummary:
 
     Args:
         runs: its row of results.csv by seed. base: the arm that this one is compared with; None for a baseline.
-        gains: points of Top-1 above the baseline, by seed that both have.
+        gains: of the metric that is decided on, above the baseline, by seed that both have.
+        fewer_errors: in percent of the baseline's.
     """
 
     info: ArmInfo
     runs: Mapping[int, Row]
     base: ArmInfo | None = None
     gains: Mapping[int, float] = field(default_factory=dict)
-    difference: accuracy.Difference | None = None
-    holm_p: float | None = None
+    decision: Decision | None = None
     fewer_errors: float | None = None
 
     @property
@@ -74,10 +101,20 @@ class ArmSummary:
 
     @property
     def verdict(self) -> str:
-        """'better', 'worse', or 'undecided' when chance may be all there is."""
-        if self.difference is None or self.holm_p is None or self.holm_p >= LEVEL:
-            return "undecided"
-        return "better" if self.difference.mean > 0 else "worse"
+        """'better', 'worse', 'equivalent', or 'undecided' when chance may be all there is."""
+        return self.decision.verdict if self.decision else "undecided"
+
+    @property
+    def family(self) -> str:
+        """The one it is given, or what it trains on."""
+        if self.info.family or not self.has_synthetic:
+            return self.info.family or CONTROL
+        return SYNTHETIC_ALONE if min(self.by_seed("share").values(), default=0.0) >= 1 else MIXTURE
+
+    @property
+    def seconds(self) -> float:
+        """What one of its runs takes."""
+        return float(np.mean([*self.by_seed("seconds").values()] or [0.0]))
 
     @property
     def has_synthetic(self) -> bool:
@@ -93,36 +130,51 @@ def summarise(arms: Sequence[ArmInfo], rows: Sequence[Row]) -> list[ArmSummary]:
     return [ArmSummary(arm, runs[arm.name]) for arm in arms]
 
 
-def compare(summaries: Sequence[ArmSummary], baseline_of: Mapping[str, str], ranks: Ranks) -> list[ArmSummary]:
-    """Returns the arms, each compared with its baseline.
+def compare(
+    summaries: Sequence[ArmSummary],
+    baseline_of: Mapping[str, str],
+    ranks: Ranks,
+    terms: Terms,
+    contributions: Ranks,
+    decided: Mapping[str, Decision],
+) -> list[ArmSummary]:
+    """Returns the arms, each compared with its baseline over the seeds that both have.
 
-    The comparison is paired over the seeds that both arms have; p values are Holm's over the arms that have one.
+    Args: ranks, contributions: of Top-k, of other metrics; where a run has none, its number in the row is all there is.
+        decided: what is known of arms already.
     """
+    metric = terms.metric
+    values: dict[str, dict[int, NDArray]] = {}
+    for arm in summaries:
+        of_arm = ranks.get(arm.info.name, {}) if metric in TOP_K else contributions.get(arm.info.name, {})
+        values[arm.info.name] = {
+            seed: np.array([top]) if seed not in of_arm else _contributions(metric, of_arm[seed])
+            for seed, top in arm.by_seed(metric).items()
+        }
     by_name = {arm.info.name: arm for arm in summaries}
-    arms = [_compared(arm, by_name[baseline_of[arm.info.name]], ranks) for arm in summaries]
-    p_values = {i: arm.difference.p for i, arm in enumerate(arms) if arm.difference and arm.difference.p is not None}
-    for i, p in zip(p_values, accuracy.holm(list(p_values.values())), strict=True):
-        arms[i] = replace(arms[i], holm_p=p)
-    return arms
+    families = {arm.info.name: arm.family for arm in summaries}
+    higher = METRICS[metric].higher_is_better
+    found = {**decide(values, baseline_of, families, terms.margin, terms.level, higher), **decided}
+    return [_compared(arm, by_name[baseline_of[arm.info.name]], metric, found.get(arm.info.name)) for arm in summaries]
 
 
-def _compared(arm: ArmSummary, reference: ArmSummary, ranks: Ranks) -> ArmSummary:
+TOP_K = {"top1": 1, "top5": 5}
+
+
+def _contributions(metric: str, of_run: NDArray) -> NDArray:
+    return np.multiply(np.asarray(of_run) < TOP_K[metric], 100.0, dtype=np.float32) if metric in TOP_K else of_run
+
+
+def _compared(arm: ArmSummary, reference: ArmSummary, metric: str, decision: Decision | None) -> ArmSummary:
     if arm is reference:
         return arm
-    ours, theirs = arm.by_seed("top1"), reference.by_seed("top1")
+    ours, theirs = arm.by_seed(metric), reference.by_seed(metric)
     gains = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
-    arm = replace(arm, base=reference.info, gains=gains)
-    if not gains:
+    arm = replace(arm, base=reference.info, gains=gains, decision=decision)
+    if not gains or decision is None or metric not in TOP_K:
         return arm
-    if both := shared_ranks(arm, ranks):
-        difference = accuracy.paired_difference(*both)
-    else:
-        num_images = int(number_of(arm.runs[next(iter(gains))].get("n_test")) or 0) or None
-        pairs = [ours[seed] for seed in gains], [theirs[seed] for seed in gains]
-        difference = accuracy.seed_difference(pairs[0], pairs[1], num_images=num_images)
     base = float(np.mean([theirs[seed] for seed in gains]))
-    fewer = accuracy.relative_error_reduction(base + difference.mean, base)
-    return replace(arm, difference=difference, fewer_errors=fewer)
+    return replace(arm, fewer_errors=accuracy.relative_error_reduction(base + decision.difference, base))
 
 
 def shared_ranks(arm: ArmSummary, ranks: Ranks) -> tuple[NDArray, NDArray] | None:

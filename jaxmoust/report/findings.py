@@ -8,37 +8,40 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from jaxmoust.analysis import accuracy
-from jaxmoust.report.arms import LEVEL, ArmSummary, shared_ranks
-from jaxmoust.report.numbers import MINUS, interval_text, p_equals, p_text
+from jaxmoust.analysis.decisions import Decision
+from jaxmoust.analysis.metrics import METRICS
+from jaxmoust.report.arms import ArmSummary, shared_ranks
+from jaxmoust.report.numbers import MINUS, interval_text, p_equals, p_text, seconds_text
 from jaxmoust.report.page import COLUMNS, Page
 
 MAX_LISTED = 5  # arms that one sentence names; the table has them all
 NUM_RESAMPLES = 2000  # of the bootstrap in summary.csv
-FEW_SEEDS = 5  # below this the page says that seeds are few
 
 
 def summary_rows(page: Page) -> list[dict[str, Any]]:
     """Returns summary.csv: for each arm its means with deviation and intervals, and its comparison; "" for nothing.
 
-    top1_low and top1_high are Student's t interval over seeds, difference_low and difference_high that of seeds and
-    images crossed: what the page claims by. Those called bootstrap are percentiles of NUM_RESAMPLES resamples, of seeds
-    for the mean, too short for few seeds, and of seeds and images for the difference, which may be either.
+    top1_low and top1_high are Student's t interval over seeds; difference_low and difference_high are simultaneous over
+    the arms, and p is adjusted for them: what the page claims by. Those called bootstrap are percentiles of
+    NUM_RESAMPLES resamples, of seeds for the mean, too short for few seeds, and of seeds and images for the difference,
+    which may be either.
     """
     found = []
     for arm in page.summaries:
-        ours, d = arm.by_seed("top1"), arm.difference
+        ours, d = arm.by_seed("top1"), arm.decision
         row: dict[str, Any] = {"arm": arm.info.name, "seeds": len(ours)}
         for column in ("top1", "top5"):
             mean = arm.over_seeds(column)
             row |= {f"{column}_mean": mean and mean.mean, f"{column}_sd": mean and mean.sd, **_ends(column, mean)}
         resampled = accuracy.summary(list(ours.values()), "bootstrap", num_resamples=NUM_RESAMPLES) if ours else None
         row |= _ends("top1_bootstrap", resampled)
-        row |= {"baseline": arm.base and arm.base.name, "paired_seeds": d and d.num_seeds}
-        row |= {"difference": d and d.mean, **_ends("difference", d)}
-        row |= {"p": d and d.p, "p_holm": arm.holm_p, "fewer_errors_percent": arm.fewer_errors}
+        row |= {"baseline": arm.base and arm.base.name, "paired_seeds": d and d.seeds}
+        row |= {"difference": d and d.difference, **_ends("difference", d)}
+        known = d if d and d.interval else None
+        row |= {"p": known and known.p, "fewer_errors_percent": arm.fewer_errors}
+        row |= {name: d and getattr(d, name) for name in ("verdict", "family", "rule", "more_seeds", "same_as")}
+        row |= {"spread": known and known.spread, "image_error": known and known.image_error}
         paired = None
         if len(arm.gains) > 1 and (both := shared_ranks(arm, page.ranks)):
             paired = accuracy.paired_difference(*both, method="bootstrap", num_resamples=NUM_RESAMPLES)
@@ -52,7 +55,7 @@ def _cell(x: Any) -> Any:
     return "" if x is None else float(f"{x:.8g}") if isinstance(x, float) else x
 
 
-def _ends(name: str, estimate: accuracy.Summary | accuracy.Difference | None) -> dict[str, float | None]:
+def _ends(name: str, estimate: accuracy.Summary | accuracy.Difference | Decision | None) -> dict[str, float | None]:
     low, high = (estimate and estimate.interval) or (None, None)
     return {f"{name}_low": low, f"{name}_high": high}
 
@@ -68,9 +71,14 @@ def contenders(page: Page) -> list[ArmSummary]:
 
     A control has no synthetic images; a study of such arms alone is about them.
     """
-    compared = [(arm.difference.mean, arm) for arm in page.summaries if arm.difference]
+    compared = [(_good(page, arm.decision.difference), arm) for arm in page.summaries if arm.decision]
     by_gain = [arm for _, arm in sorted(compared, key=lambda pair: -pair[0])]
     return [arm for arm in by_gain if arm.has_synthetic] or by_gain
+
+
+def _good(page: Page, difference: float) -> float:
+    """A difference with the sign of an improvement."""
+    return difference if METRICS[page.terms.metric].higher_is_better else -difference
 
 
 def section_answers(page: Page) -> list[str]:
@@ -80,103 +88,145 @@ def section_answers(page: Page) -> list[str]:
 
 
 def answer(page: Page) -> list[str]:
-    """Returns the answer in sentences: that of the page's sections, the headline, then what else the arms show.
+    """Returns the answer in sentences: that of the page's sections, the headline, then every other arm's verdict.
 
-    A claim is made only for p < 0.05 after Holm; what the seeds cannot show is said as well, and of controls only what
-    is significant.
+    What is undecided is said, with the seeds that would decide it; of controls only what is significant.
     """
-    base, tested = base_words(page), _tested(page)
+    base, tested, within = base_words(page), _tested(page), f"within {page.terms.margin_words}"
     asked = [arm.info.name for arm in contenders(page)]
-    undecided = [(arm, d.p) for arm in tested if arm.verdict == "undecided" and (d := arm.difference)]
-    alone = [arm for arm, p in undecided if p is not None and p < LEVEL]
-    controls = [arm for arm in page.summaries if arm.difference and arm.info.name not in asked]
+    controls = [arm for arm in page.summaries if arm.decision and arm.info.name not in asked]
+    others = tested if len(tested) > 1 else []  # of one arm the headline says it all
     lists = {
-        "Significantly better as well": [arm for arm in tested[1:] if arm.verdict == "better"],
-        f"Significantly worse than {base}": [arm for arm in reversed(tested) if arm.verdict == "worse"],
-        "Significant alone but not after the correction, so not claimed": alone,
+        "Significantly better as well": [arm for arm in others[1:] if arm.verdict == "better"],
+        f"Equivalent to {base} {within}": [arm for arm in others if arm.verdict == "equivalent"],
+        f"Significantly worse than {base}": [arm for arm in reversed(others) if arm.verdict == "worse"],
+        "Undecided": [arm for arm in others if arm.verdict == "undecided"],
     }
     for verdict in ("better", "worse"):
         of_controls = [arm for arm in controls if arm.verdict == verdict]
         lists[f"Without synthetic images, significantly {verdict} than {base}"] = of_controls
-    listed = [f"{what}: {_listed(arms)}." for what, arms in lists.items() if arms]
-    return [*section_answers(page), headline(page), *listed, *_caution(tested)]
+    listed = [f"{what}: {_listed(arms, page)}." for what, arms in lists.items() if arms]
+    return [*section_answers(page), headline(page), *listed]
 
 
 def headline(page: Page) -> str:
-    """Returns the arms' answer in one sentence: the best beside its baseline, with its interval, p and seeds."""
+    """Returns the arms' answer: the verdict on the best beside its baseline, with its interval, p and seeds."""
     base, compared, tested = base_words(page), contenders(page), _tested(page)
-    if not any(page.summary_of(info.name).by_seed("top1") for info in page.baselines):
+    if not any(page.summary_of(info.name).by_seed(page.terms.metric) for info in page.baselines):
         return f"No run of {base} has finished, so there is nothing to compare with yet."
     if not compared:
         return f"No other arm has finished a seed that {base} has, so no difference can be given yet."
     first = tested[0] if tested else compared[0]
-    gain = f"{first.title}, {_gain(first)}"
+    gain = f"{first.title}, {_gain(page, first)}"
     if not tested:
         return (
             f"Nothing can be claimed from one seed. The largest difference from {base_words(page, first)} is that of "
             f"{gain}; only more seeds can tell how much of it is chance."
         )
-    numbers = f"{_gain(first)} {_evidence(first, page)}"
+    numbers, of_first = f"{_gain(page, first)} {_evidence(first, page)}", base_words(page, first)
     if first.verdict == "better":
-        return f"{first.title} is significantly better than {base_words(page, first)}: {numbers}."
-    of_synthetic = (
-        " with synthetic images" if len(compared) < sum(x.difference is not None for x in page.summaries) else ""
-    )
+        small = abs(first.decision.difference) < page.terms.margin if first.decision else False
+        by_little = f", by less than the margin of {page.terms.margin_words}" if small else ""
+        return f"{first.title} is significantly better than {of_first}{by_little}: {numbers}."
+    num_decisions = sum(arm.decision is not None for arm in page.summaries)
+    of_synthetic = " with synthetic images" if len(compared) < num_decisions else ""
+    if len(tested) == 1:
+        what = {
+            "worse": f"is significantly worse than {of_first}",
+            "equivalent": f"is equivalent to {of_first} within {page.terms.margin_words}",
+            "undecided": f"and {of_first}: undecided, {_more(first, page)}",
+        }[first.verdict]
+        return f"{first.title} {what}: {numbers}."
     if all(arm.verdict == "worse" for arm in tested):
-        if len(tested) == 1:
-            return f"{first.title} is significantly worse than {base_words(page, first)}: {numbers}."
         every = f"Every arm{of_synthetic}" if of_synthetic else "Every other arm"
         return f"{every} is significantly worse than {base}; {first.title} the least: {numbers}."
-    what = "largest gain" if first.difference and first.difference.mean > 0 else "smallest loss"
-    none = f"No arm{of_synthetic} is significantly better than {base}"
+    what = "largest gain" if first.decision and _good(page, first.decision.difference) > 0 else "smallest loss"
+    none = f"No arm{of_synthetic} is significantly better than {base}: of {len(tested)}, {_counts(page, tested)}"
     return f"{none}. The {what} is that of {first.title}: {numbers}."
 
 
+def _counts(page: Page, arms: Sequence[ArmSummary]) -> str:
+    words = {
+        "worse": "worse",
+        "equivalent": f"equivalent within {page.terms.margin_words}",
+        "undecided": "undecided",
+    }
+    counts = {verdict: sum(arm.verdict == verdict for arm in arms) for verdict in words}
+    return _and([f"{'none' if n == 0 else n} {words[verdict]}" for verdict, n in counts.items() if n])
+
+
 def _tested(page: Page) -> list[ArmSummary]:
-    return [arm for arm in contenders(page) if arm.holm_p is not None]
+    return [arm for arm in contenders(page) if arm.decision and arm.decision.interval]
 
 
-def _gain(arm: ArmSummary) -> str:
+def _gain(page: Page, arm: ArmSummary) -> str:
     """The difference with its interval, and the errors."""
-    assert arm.difference is not None
+    assert arm.decision is not None
     fewer = arm.fewer_errors or 0.0
     errors = f", {abs(fewer):.0f} % {'fewer' if fewer > 0 else 'more'} errors" if abs(fewer) >= 0.5 else ""
-    return f"{interval_text(arm.difference.mean, arm.difference.interval, signed=True)} points of Top-1{errors}"
+    return f"{interval_text(arm.decision.difference, arm.decision.interval, signed=True)} {page.terms.unit}{errors}"
 
 
 def _evidence(arm: ArmSummary, page: Page) -> str:
-    d, family = arm.difference, page.num_tests
-    assert d is not None and arm.holm_p is not None
-    after = f" after Holm over {family} comparisons" if family > 1 else ""
-    images = f", {d.num_images:,} test images" if d.num_images else ""
-    return f"(95 % interval; {p_equals(arm.holm_p)}{after}; n = {d.num_seeds} seeds{images})"
+    d, family = arm.decision, page.num_tests
+    assert d is not None
+    of_all = f", adjusted for {family} comparisons" if family > 1 else ""
+    images = f", {len(page.labels):,} test images" if len(page.labels) else ""
+    return f"(95 % interval; {p_equals(d.p)}{of_all}; n = {d.seeds} seeds{images})"
 
 
-def _listed(arms: Sequence[ArmSummary]) -> str:
+def _more(arm: ArmSummary, page: Page) -> str:
+    """What it would take to decide an arm."""
+    if arm.decision is None or not (more := arm.decision.more_seeds):
+        return "more seeds alone would hardly decide it"
+    base = page.summary_of(arm.base.name if arm.base else page.baseline)
+    time = f", {seconds_text(more * (arm.seconds + base.seconds))} here," if arm.seconds else ""
+    return f"about {more} more seed{'s' if more > 1 else ''}{time} would decide it"
+
+
+def verdict_words(arm: ArmSummary, page: Page) -> str:
+    """The verdict on an arm, in a few words; "" for one that is compared with nothing."""
+    if arm.decision is None:
+        return ""
+    same = next((one.title for one in page.arms if one.name == arm.decision.same_as), "")
+    said = arm.verdict
+    if said == "equivalent":
+        said += f" within {page.terms.margin_words}"
+    elif said == "undecided":
+        said += f": {_more(arm, page)}" if arm.decision.interval else ": one seed"
+    return f"{said}; its runs are those of {same}" if same else said
+
+
+def _listed(arms: Sequence[ArmSummary], page: Page) -> str:
     items = [
-        f"{arm.title} ({interval_text(d.mean, d.interval, signed=True)}, {p_equals(arm.holm_p)})"
+        f"{arm.title} ({interval_text(d.difference, d.interval, signed=True)}, "
+        f"{_more(arm, page) if arm.verdict == 'undecided' else p_equals(d.p)})"
         for arm in arms[:MAX_LISTED]
-        if (d := arm.difference) and arm.holm_p is not None
+        if (d := arm.decision)
     ]
-    items += [f"{len(arms) - MAX_LISTED} more"] if len(arms) > MAX_LISTED else []
+    return _and(items + ([f"{len(arms) - MAX_LISTED} more"] if len(arms) > MAX_LISTED else []))
+
+
+def _and(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def _caution(tested: Sequence[ArmSummary]) -> list[str]:
-    """What few seeds cannot see: half an interval is the smallest difference that stands out of it."""
-    differences = [arm.difference for arm in tested if arm.difference]
-    counts = [d.num_seeds for d in differences]
-    if min(counts, default=FEW_SEEDS) >= FEW_SEEDS:
-        return []
-    few = f"{'As few as ' if min(counts) < max(counts) else ''}{min(counts)} seeds are few"
-    if all(arm.verdict != "undecided" for arm in tested):
-        return [f"{few}: the sizes of these differences are rough."]
-    halves = [(d.interval[1] - d.interval[0]) / 2 for d in differences if d.interval]
-    where = "here" if len(halves) == 1 else "for half of the arms"
-    return [
-        f"{few}: {where}, differences of less than about {np.median(halves):.1f} points cannot be distinguished from "
-        "chance, so “not significant” does not mean “no effect”."
+def method(page: Page) -> str:
+    """Says how the spreads over seeds were estimated, family by family, and what they were."""
+    rules = {
+        "moderated": "of each arm, drawn towards those of the others",
+        "pooled": "pooled over the family and its baseline",
+        "crossed": "of each arm alone, by its own differences",
+    }
+    families: dict[tuple[str, str], list[float]] = {}
+    for arm in _tested(page) + [arm for arm in page.summaries if arm not in contenders(page)]:
+        if (d := arm.decision) and d.interval and d.rule in rules:
+            families.setdefault((d.family.replace("_", " "), d.rule), []).append(d.spread)
+    said = [
+        f"{family}: {min(of):.2f}" + (f" to {max(of):.2f}" if max(of) > min(of) else "") + f", {rules[rule]}"
+        for (family, rule), of in families.items()
     ]
+    return f"Spreads over seeds (standard deviation): {'; '.join(said)}." if said else ""
 
 
 def gaps(page: Page) -> list[str]:
@@ -194,8 +244,8 @@ def gaps(page: Page) -> list[str]:
             of_arm.append(f"seed {_numbers(blank)} has no Top-1.")
         if no_ranks := have - set(page.ranks.get(arm.info.name, ())):
             of_arm.append(
-                f"the answers to single images were not kept for seed {_numbers(no_ranks)}; its difference is tested "
-                "over seeds alone, for this test set, and it has no accuracy per class."
+                f"the answers to single images were not kept for seed {_numbers(no_ranks)}; what these "
+                "images add to the uncertainty is taken from the other arms, and it has no accuracy per class."
             )
         steps, base = arm.setting("steps"), page.summary_of(page.baseline_of[arm.info.name])
         if base.runs and steps != base.setting("steps"):
@@ -216,20 +266,22 @@ def has_top5(page: Page) -> bool:
 
 
 def table_text(page: Page) -> str:
-    """Returns the table for a terminal: aligned plain text, a star where the difference is significant."""
+    """Returns the table for a terminal: aligned plain text that begins with the verdicts."""
     columns = ("top1", "top5") if has_top5(page) else ("top1",)
-    names = ("arm", "Top-1 %", f"points v {base_words(page)}", "p (Holm)", *(["Top-5 %"] * has_top5(page)), "seeds")
+    unit = page.terms.unit if page.terms.metric != "top1" else "points"
+    names = ("arm", "verdict", f"{unit} v {base_words(page)}", "p", "Top-1 %", *(["Top-5 %"] * has_top5(page)), "seeds")
     cells: list[tuple[str, ...]] = [names]
     for arm in page.summaries:
-        d, star = arm.difference, "" if arm.verdict == "undecided" else " *"
-        p = "" if arm.holm_p is None else p_text(arm.holm_p) + star
-        points_v = "" if d is None else interval_text(d.mean, d.interval, signed=True)
+        d = arm.decision
+        p = p_text(d.p) if d and d.interval else ""
+        points_v = "" if d is None else interval_text(d.difference, d.interval, signed=True)
         tops = [interval_text(s.mean, s.interval) if (s := arm.over_seeds(c)) else "-" for c in columns]
-        cells.append((arm.title, tops[0], points_v, p, *tops[1:], str(len(arm.runs))))
+        verdict = verdict_words(arm, page) or ("baseline" if arm.base is None else "-")
+        cells.append((arm.title, verdict, points_v, p, *tops, str(len(arm.runs))))
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     cells.insert(1, tuple("-" * width for width in widths))
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    note = "[95 % interval]; * significant at 5 % after Holm's correction"
+    note = f"[95 % interval]; differences and p hold for all {page.num_tests} comparisons together"
     return "\n".join([*table, note]).replace(MINUS, "-") + "\n"
 
 

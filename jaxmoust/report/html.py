@@ -79,6 +79,8 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "answer": findings.answer(page),
         "gained": any(arm.verdict == "better" for arm in findings.contenders(page)),
         "gaps": findings.gaps(page),
+        "verdict": lambda arm: findings.verdict_words(arm, page),
+        "method": findings.method(page),
         "seconds": sum(number_of(row["seconds"]) or 0.0 for row in page.rows),
         "figures": _figures(page),
         "sections": [*page.sections, *training.sections(page), *sampler_mix.sections(page)],
@@ -119,12 +121,12 @@ def _figures(page: Page) -> list[Figure]:
     """The figures of the answer: difference to the baseline, Top-1, Top-5."""
     against, figures = findings.base_words(page), []
     gains = [
-        intervals.Interval(arm.title, list(arm.gains.values()), d.mean, d.interval, arm.verdict)
+        intervals.Interval(arm.title, list(arm.gains.values()), d.difference, d.interval, arm.verdict)
         for arm in page.summaries
-        if (d := arm.difference)
+        if (d := arm.decision)
     ]
     if gains:
-        markup = intervals.figure(gains, 0.0, f"points of Top-1 above {against}", signed=True)
+        markup = intervals.figure(gains, 0.0, f"{page.terms.unit} above {against}", signed=True)
         figures.append(Figure(f"Difference to {against}", "", markup))
     for k, column in ((1, "top1"), (5, "top5")):
         shown = []

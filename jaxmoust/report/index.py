@@ -27,9 +27,9 @@ def summarise(page: Page) -> dict[str, Any]:
     first = next(iter(contenders(page)), None)
     reference = page.summary_of(first.base.name if first and first.base else page.baseline)
     base, best = reference.over_seeds("top1"), None
-    if first and (d := first.difference):
-        best = {"arm": first.title, "values": list(first.gains.values()), "mean": d.mean, "interval": d.interval}
-        best |= {"p": first.holm_p, "verdict": first.verdict}
+    if first and (d := first.decision):
+        best = {"arm": first.title, "values": list(first.gains.values()), "mean": d.difference, "interval": d.interval}
+        best |= {"p": d.p if d.interval else None, "verdict": first.verdict}
     return {
         "format": FORMAT,
         "title": page.title,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jaxmoust.analysis import accuracy
 from jaxmoust.analysis.looks import Path
 from jaxmoust.analysis.metrics import METRICS
-from jaxmoust.report.arms import ArmInfo, ArmSummary, compare, number_of, summarise
+from jaxmoust.report.arms import ArmInfo, ArmSummary, Terms, compare, number_of, summarise
 from jaxmoust.report.draw_counts import DrawCounts
 from jaxmoust.report.numbers import MINUS
 
@@ -26,7 +26,10 @@ COLUMNS = (
 )
 # What comes after them in a results.csv, empty where a run kept too little to measure it; rows of before have none.
 METRIC_COLUMNS = tuple(name for name in METRICS if name not in COLUMNS)
-TEXT_COLUMNS = ("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit", "baseline")
+TEXT_COLUMNS = (
+    *("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit", "baseline"),
+    *("verdict", "family", "rule", "same_as"),
+)
 
 Cell = str | float | None | tuple[float | None, str]
 
@@ -163,9 +166,12 @@ class Page:
         draws: {arm: what its sampler drew}, all seeds added up; arms without a record are left out.
         sections: what else was found, shown after the arms.
         config: the experiment's whole configuration, so that the page alone is enough to run it again.
+        terms: what is decided on, within which margin and at which level.
+        contributions: {arm: {seed: [N]}} of a metric that ranks do not give, whose mean is a run's number.
         unread: in words, the files that are missing or damaged, and of which the page therefore shows nothing.
         claim: in words, what varies with the seed, and for what a claim therefore holds.
-        paths: the looks of a study until it is decided, a family each; its arms may have unequally many seeds.
+        paths: the looks of a study until it is decided, a family each, whose last word on an arm counts; its arms may
+            have unequally many seeds.
     Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
         labels of different lengths, labels outside the classes, a row whose accuracy is not that of its ranks, draws
         of an arm or of classes that the page has not.
@@ -190,6 +196,8 @@ class Page:
     unread: Sequence[str] = ()
     claim: str = ""
     paths: Sequence[Path] = ()
+    terms: Terms = Terms()
+    contributions: Mapping[str, Mapping[int, NDArray]] = field(default_factory=dict)
 
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
@@ -224,13 +232,16 @@ class Page:
 
     @cached_property
     def summaries(self) -> list[ArmSummary]:
-        """The arms in their order, each compared with its baseline; all paired tests are computed here, once."""
-        return compare(summarise(self.arms, self.rows), self.baseline_of, self.ranks)
+        """The arms in their order, each compared with its baseline; all of them are decided here, once."""
+        arms, looked = summarise(self.arms, self.rows), [path.decisions for path in self.paths]
+        decided = {arm: decision for decisions in looked for arm, decision in decisions.items()}
+        return compare(arms, self.baseline_of, self.ranks, self.terms, self.contributions, decided)
 
     @property
     def num_tests(self) -> int:
-        """How many comparisons Holm's correction is over."""
-        return sum(arm.holm_p is not None for arm in self.summaries)
+        """How many comparisons p is adjusted for: arms of the same runs are one."""
+        decisions = [arm.decision for arm in self.summaries if arm.decision]
+        return sum(one.interval is not None and not one.same_as for one in decisions)
 
     def summary_of(self, name: str) -> ArmSummary:
         """The summary of the arm of that name."""

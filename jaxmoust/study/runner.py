@@ -18,7 +18,7 @@ from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.report import draw_counts, index
 from jaxmoust.report import html as report
-from jaxmoust.report.arms import ArmInfo
+from jaxmoust.report.arms import TOP_K, ArmInfo, Terms
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
 from jaxmoust.report.sections import diagnostics
 from jaxmoust.report.sections import looks as looks_section
@@ -226,10 +226,13 @@ def make_page(
     """
     base, test, shape = real.base, real.test, real.shape
     labels = {run.stage.name: run for run in experiment.runs}
+    rule = experiment.rule
     finished = [(run, row) for run in experiment.runs if (row := make_row(experiment, run, store))]
     reader = Reader(store)
     ranks: dict[str, dict[int, np.ndarray]] = {}
     curves: dict[str, dict[int, list]] = {}
+    contributions: dict[str, dict[int, np.ndarray]] = {}
+    of_metric = (rule.metric, test.labels, len(test.class_names))
     for run, row in finished:
         if (of_run := reader.read(run.stage, "ranks.npy", _read_ranks, test.labels, row)) is not None:
             ranks.setdefault(run.arm.name, {})[run.seed] = of_run
@@ -237,14 +240,18 @@ def make_page(
             curves.setdefault(run.arm.name, {})[run.seed] = curve[0]
             if curve[1]:
                 reader.torn.append(run.stage.name)
+        if rule.metric in TOP_K:
+            continue
+        if (of_images := reader.read(run.stage, "", metrics.read_contributions, *of_metric)) is not None:
+            contributions.setdefault(run.arm.name, {})[run.seed] = of_images
     galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
         if (gallery := reader.read(stage, "", _gallery, name, stage.config["seed"], shape)) is not None:
             galleries.append(gallery)
-    arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline) for arm in experiment.arms]
+    arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline, arm.family) for arm in experiment.arms]
     rows = [row for _, row in finished]
     draws = _read_draws(experiment, reader)
-    titles, rule = {arm.name: arm.title for arm in arms}, experiment.rule
+    titles = {arm.name: arm.title for arm in arms}
     sections = [
         *looks_section.sections(titles, paths, rule.margin, len(rows), len(arms) * rule.most_seeds),
         *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader),
@@ -266,6 +273,8 @@ def make_page(
         environment=environment(),
         config=config,
         sections=sections,
+        terms=Terms(rule.metric, rule.margin, rule.level),
+        contributions=contributions,
         unread=[*failures, *reader.words],
         claim=experiment.claim,
         paths=paths,

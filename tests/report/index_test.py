@@ -95,7 +95,7 @@ def test_summary_is_plain_and_has_the_best_arm(runs):
     summary = summarise(pages["gain"])
     assert json.loads(json.dumps(summary))["best"]["arm"] == "Arm 1"
     line = pages["gain"].summaries[1]
-    assert summary["best"]["mean"] == line.difference.mean == pytest.approx(sum(summary["best"]["values"]) / 3)
+    assert summary["best"]["mean"] == line.decision.difference == pytest.approx(sum(summary["best"]["values"]) / 3)
     assert summarise(pages["empty"])["best"] is None
 
 
@@ -118,24 +118,24 @@ def headline(**changes):
 
 def test_headline_gives_the_gain_with_its_interval_p_and_seeds():
     said, arms = headline()
-    numbers = interval_text(arms[1].difference.mean, arms[1].difference.interval, signed=True)
+    numbers = interval_text(arms[1].decision.difference, arms[1].decision.interval, signed=True)
     assert said.startswith(f"Arm 1 is significantly better than Arm 0: {numbers} points of Top-1, ")
-    assert said.endswith("after Holm over 2 comparisons; n = 3 seeds, 240 test images).")
+    assert said.endswith("adjusted for 2 comparisons; n = 3 seeds, 240 test images).")
 
 
 def test_headline_of_one_comparison_has_no_correction():
     said, _ = headline(gains=(0, 40), num_seeds=5)
-    assert "Holm" not in said and "n = 5 seeds" in said
+    assert "adjusted" not in said and "n = 5 seeds" in said
 
 
 def test_headline_claims_no_gain_that_is_not_significant():
     said, _ = headline(gains=(0, 1, -1), seed_noise=8)
-    assert said.startswith("No arm is significantly better than Arm 0. The ")
+    assert said.startswith("No arm is significantly better than Arm 0: of 2, 2 undecided. The ")
 
 
 def test_headline_says_when_every_arm_loses():
     said, arms = headline(gains=(0, -40, -60))
-    number = points(arms[1].difference.mean)
+    number = points(arms[1].decision.difference)
     assert said.startswith(f"Every other arm is significantly worse than Arm 0; Arm 1 the least: {number} [")
     assert headline(gains=(0, -40))[0].startswith("Arm 1 is significantly worse than Arm 0: ")
 

@@ -15,6 +15,7 @@ MARKS = {
     "baseline": ("square", base.NEUTRAL, base.PAPER),
     "better": ("triangle-up", base.BETTER, base.PAPER),
     "worse": ("triangle-down", base.WORSE, base.PAPER),
+    "equivalent": ("diamond", base.NEUTRAL, base.PAPER),
     "undecided": ("circle", base.PAPER, base.NEUTRAL),
 }
 
