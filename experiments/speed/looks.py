@@ -4,9 +4,26 @@ Simulated studies like the quickstart: real images beside 2 controls, 5 mixtures
 which spread over seeds as far as given; a run's answers to 64 groups of test images are normal. Each is looked at after
 3, 5, 7, 10, 15 and 20 seeds, as `jaxmoust study --until-decided` does (analysis/looks.py), with a margin of 1 point.
 
-Run: python experiments/speed/looks.py --studies=2000
-Cost: TIME
-Result: TABLE
+Run: python experiments/speed/looks.py --studies=1000 --case="obrien_fleming no", and so on
+Cost: about 60 ms a study on one CPU core; these took a quarter of an hour beside other jobs.
+Result (percent; of studies with any false claim, of arms that differ and are found, of arms that do not and are called
+equivalent, of the runs that 20 seeds of every arm are; 300 studies know 5 % to 2.5 points, 1,000 to 1.4):
+  spending        case                            studies  false difference  false equivalence  found  equivalent  runs
+  obrien_fleming  no difference, equal spreads      1,000               4.3                0.0      -        33.8   99.4
+  obrien_fleming  no difference, images too         1,000               3.9                0.0      -         0.0  100.0
+  obrien_fleming  no difference, unequal spreads    1,000               5.6                0.0      -         5.9   99.9
+  pocock          no difference, equal spreads        300               6.7                0.0      -        15.0   99.1
+  pocock          no difference, images too           300               2.3                0.0      -         0.0   99.9
+  pocock          no difference, unequal spreads      300               7.0                0.0      -         0.7   99.6
+  obrien_fleming  differences of just the margin       20               0.0                0.0   41.7         5.0  94.9
+  obrien_fleming  as the quickstart's                  20               0.0                0.0   45.0         5.0  80.2
+  obrien_fleming  mixtures gain 2 points               20               0.0                0.0   99.4         5.0  61.7
+  pocock          differences of just the margin       20               0.0                0.0   32.8         2.5  93.0
+  pocock          as the quickstart's                  20               0.0                0.0   45.0         2.5  74.5
+  pocock          mixtures gain 2 points               20               0.0                0.0   99.4         2.5  49.0
+O'Brien and Fleming's spending errs as often as allowed, within what 1,000 studies can tell; Pocock's 6.7 and 7.0 % of
+300 are within two standard errors of 5 % and may lie above it, so that it is not the default. Where mixtures gain 2
+points, 38 and 51 % of the runs are saved (of 20 studies only); where nothing differs, hardly any.
 """
 
 import argparse

@@ -136,12 +136,12 @@ def compare(
     ranks: Ranks,
     terms: Terms,
     contributions: Ranks,
-    decided: Mapping[str, Decision],
+    decided: Mapping[str, Decision | None],
 ) -> list[ArmSummary]:
     """Returns the arms, each compared with its baseline over the seeds that both have.
 
     Args: ranks, contributions: of Top-k, of other metrics; where a run has none, its number in the row is all there is.
-        decided: what is known of arms already.
+        decided: what is known of arms already; None: that nothing can be said of one.
     """
     metric = terms.metric
     values: dict[str, dict[int, NDArray]] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxmoust.analysis import accuracy
 from jaxmoust.analysis.metrics import METRICS, NUM_BINS
-from jaxmoust.report import findings, numbers
+from jaxmoust.report import findings, numbers, power
 from jaxmoust.report.arms import ArmSummary, number_of
 from jaxmoust.report.charts import intervals, pictures
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Table
@@ -83,7 +83,7 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "method": findings.method(page),
         "seconds": sum(number_of(row["seconds"]) or 0.0 for row in page.rows),
         "figures": _figures(page),
-        "sections": [*page.sections, *training.sections(page), *sampler_mix.sections(page)],
+        "sections": [*page.sections, *power.sections(page), *training.sections(page), *sampler_mix.sections(page)],
         "shown_classes": pictured[:MAX_CLASSES_PICTURED],
         "num_classes_pictured": len(pictured),
         "sheet": pictures.image_sheet,

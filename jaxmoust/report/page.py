@@ -233,8 +233,9 @@ class Page:
     @cached_property
     def summaries(self) -> list[ArmSummary]:
         """The arms in their order, each compared with its baseline; all of them are decided here, once."""
-        arms, looked = summarise(self.arms, self.rows), [path.decisions for path in self.paths]
-        decided = {arm: decision for decisions in looked for arm, decision in decisions.items()}
+        # Of a study of looks these alone decide: an arm that none was made of yet is undecided.
+        decided = {arm: path.decisions.get(arm) for path in self.paths for arm in path.arms}
+        arms = summarise(self.arms, self.rows)
         return compare(arms, self.baseline_of, self.ranks, self.terms, self.contributions, decided)
 
     @property

@@ -1,7 +1,11 @@
 """What so many seeds and test images can show, in words: of spreads assumed before a study, and found after it."""
 
-from jaxmoust.analysis.decisions import seeds_needed, smallest_difference
+import math
+from collections.abc import Sequence
+
+from jaxmoust.analysis.decisions import Decision, seeds_needed, smallest_difference
 from jaxmoust.report.numbers import seconds_text
+from jaxmoust.report.page import Page, Section
 
 POWER = 0.8
 NAMES = {"mixture": "Mixtures", "synthetic_alone": "Synthetic images alone", "control": "Controls"}
@@ -35,3 +39,33 @@ def family_words(
         return f"{who}: {seen}; for {margin:g} there are too few test images, whatever the seeds."
     time = f", about {seconds_text(needed * seed_seconds)} of runs" if seed_seconds else ""
     return f"{who}: {seen}; for {margin:g} it takes {needed} seeds{time}."
+
+
+def sections(page: Page) -> list[Section]:
+    """Returns what the seeds of a page's arms can show, of the spreads that they had; none where all are decided."""
+    families: dict[tuple[str, str], list[Decision]] = {}
+    for arm in page.summaries:
+        if arm.base and arm.decision and arm.decision.interval and not arm.decision.same_as:
+            families.setdefault((arm.base.name, arm.decision.family), []).append(arm.decision)
+    num_compared = sum(map(len, families.values()))
+    words = [
+        family_words(
+            family,
+            len(decisions),
+            num_compared,
+            max(one.seeds for one in decisions),
+            _typical([one.spread for one in decisions]),
+            _typical([one.image_error for one in decisions]),
+            page.terms.margin,
+            page.terms.level,
+            page.terms.unit.partition(" ")[0],
+        )
+        for (_, family), decisions in families.items()
+        if any(one.verdict == "undecided" for one in decisions)
+    ]
+    return [Section("What these seeds can show", words)] if words else []
+
+
+def _typical(spreads: Sequence[float]) -> float:
+    """The root of the mean of variances."""
+    return math.sqrt(sum(x * x for x in spreads) / len(spreads))
