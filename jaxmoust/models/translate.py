@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -107,7 +107,8 @@ def translate(
         remedy = "Build the model with the sizes that the file was trained with."
         remedy = remedy if sizes else "It is of another network or depth, or of another layout, or damaged."
         raise ValueError(f"{origin} does not fit the model:\n  " + "\n  ".join(faults) + f"\n{remedy}")
-    return map_named(lambda name, leaf: jnp.asarray(leaves[name], leaf.dtype), template)
+    # NumPy converts, as JAX compiles a program for each shape.
+    return map_named(lambda name, leaf: jax.device_put(leaves[name].astype(leaf.dtype)), template)
 
 
 def as_it_is(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -37,9 +37,9 @@ def run(module: nn.Module, params: Any, *arrays: Array, **options: Any) -> Any:
     return module.apply({"params": params}, *arrays, **options)
 
 
-def shapes_of(module: nn.Module, *arrays: Array) -> dict[str, Any]:
-    """The parameters of a module as `jax.ShapeDtypeStruct`s; nothing is computed."""
-    return jax.eval_shape(module.init, jax.random.key(0), *arrays)["params"]
+def shapes_of(module: nn.Module, *arrays: Any) -> dict[str, Any]:
+    """The parameters of a module on arrays, or what has their shapes; as `jax.ShapeDtypeStruct`s, nothing computed."""
+    return jax.eval_shape(lambda *arrays: module.init(jax.random.key(0), *arrays), *arrays)["params"]
 
 
 def attend(q: Array, k: Array, v: Array, causal: bool = False) -> Array:

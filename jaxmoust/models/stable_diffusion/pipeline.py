@@ -260,10 +260,11 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 @functools.lru_cache(maxsize=4)
 def _parameter_shapes(pipeline: StableDiffusion) -> dict[str, Any]:
     """Kept, as tracing a U-Net takes a second or two."""
-    unet, side = pipeline.unet, pipeline.factor
-    x = jnp.zeros((1, *[2 ** (len(unet.block_out_channels) - 1)] * 2, unet.in_channels))
+    unet, side, array = pipeline.unet, pipeline.factor, lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    latents = (1, *[2 ** (len(unet.block_out_channels) - 1)] * 2, unet.in_channels)
+    x, t, states, image = map(array, (latents, (1,), (1, 1, unet.cross_attention_dim), (1, side, side, 3)))
     return {
-        "unet": shapes_of(unet, x, jnp.zeros(1), jnp.zeros((1, 1, unet.cross_attention_dim))),
-        "vae": shapes_of(pipeline.vae, jnp.zeros((1, side, side, 3))),
-        "text_encoder": shapes_of(pipeline.text_encoder, jnp.zeros((1, 1), jnp.int32)),
+        "unet": shapes_of(unet, x, t, states),
+        "vae": shapes_of(pipeline.vae, image),
+        "text_encoder": shapes_of(pipeline.text_encoder, jax.ShapeDtypeStruct((1, 1), jnp.int32)),
     }
