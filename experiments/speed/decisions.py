@@ -8,6 +8,34 @@ count as false where an arm that equals the baseline is called better or worse, 
 differs by the margin or more equivalent. "crossed + Holm" is the test that the rules replace.
 
 Run: python experiments/speed/decisions.py   (`--studies=200` for a first look, `--rules` beside each other)
+Cost: 40 min for "auto" and 2 min for 500 studies of the test before, on one CPU core beside other work.
+Result (797 images where nothing else is said; false claims of studies where no arm differs but the far ones / where one
+gains 2.6 points; how often that gain is found. 4,000 studies of three seeds, 400 of them at 10,000 images, 2,409 of
+five, 1,204 of ten and 602 of twenty seeds; in brackets 500 and fewer by the test before):
+                                                 false claims                 found
+    3 seeds                                      .036 / .033 (.020 / .016)    .59 (.02)
+    3 seeds, arm x image .4                      .026 / .025 (.004 / .000)    .53 (.01)
+    3 seeds, arm x image .6                      .019 / .020 (.000 / .004)    .49 (.01)
+    3 seeds, far arms                            .029 / .029 (.016 / .016)    .57 (.04)
+    3 seeds, spreads scattered                   .041 / .034 (.024 / .016)    .53 (.04)
+    3 seeds, one arm three times as wide         .043 / .035 (.016 / .016)    .55 (.02)
+    3 seeds, baseline three times as wide        .066 / .059 (.024 / .024)    .26 (.02)
+    3 seeds, heavy tails                         .028 / .034 (.016 / .016)    .64 (.04)
+    3 seeds, 50 images                           .002 / .004 (.000 / .004)    .01 (.00)
+    3 seeds, 10,000 images                       .025 / .045 (.000 / .040)    .87 (.36)
+    3 seeds, 3 arms                              .050 / .029 (.040 / .016)    .54 (.30)
+    3 seeds, 4 arms, baseline 3 times as wide    .063 / .051 (.024 / .016)    .30 (.07)
+    5 seeds                                      .033 / .030 (.000 / .027)    .85 (.37)
+    5 seeds, arm x image .6                      .023 / .018 (.000 / .007)    .77 (.50)
+    5 seeds, far arms                            .022 / .024 (.007 / .020)    .87 (.47)
+    5 seeds, spreads scattered                   .039 / .036 (.033 / .060)    .79 (.43)
+    5 seeds, heavy tails                         .025 / .022 (.040 / .020)    .85 (.49)
+    10 seeds                                     .043 / .023 (.040 / .040)    1.00 (1.00)
+    10 seeds, arm x image .6                     .018 / .015 (.013 / .000)    .99 (.96)
+    10 seeds, far arms                           .025 / .020 (.013 / .000)    1.00 (1.00)
+    20 seeds                                     .060 / .030 (.027 / .027)    1.00 (1.00)
+In words: no more than 6 % of studies claim anything falsely, but for a baseline that spreads three times as widely as
+    every other arm, which three seeds do not always show (6.2 % of 4,000 studies).
 """
 
 import argparse
