@@ -25,7 +25,7 @@ import bisect
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ Verdict = Literal["better", "worse", "equivalent", "undecided"]
 Values = Mapping[str, Mapping[int, NDArray[np.floating]]]
 
 MIXTURE, SYNTHETIC_ALONE, CONTROL = "mixture", "synthetic_alone", "control"  # families by default
-RULES = ("auto", "pooled", "moderated", "crossed")
 MARGIN = 1.0  # points within which two arms are equivalent
 MOST_MORE = 100  # seeds that "n more seeds would decide it" goes up to
 FEWEST_ARMS = 6  # that a trend is learnt from, the baseline among them
@@ -449,8 +448,8 @@ def _check(
         raise ValueError(f"margin: got {margin}; allowed above 0, in the units of the metric, such as 1 for 1 point.")
     if not 0 < level < 0.5:
         raise ValueError(f"level: got {level}; allowed inside (0, 0.5), such as 0.05.")
-    if rule not in RULES:
-        raise ValueError(f"rule: got {rule!r}; allowed {', '.join(RULES)}.")
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule: got {rule!r}; allowed {', '.join(get_args(Rule))}.")
     if wrong := sorted({base for base in base_of.values() if base_of.get(base) != base}):
         raise ValueError(f"baseline: got {wrong}; allowed are arms of {list(values)} that are compared with no other.")
     if homeless := [arm for arm, base in base_of.items() if arm != base and not families.get(arm)]:
