@@ -211,7 +211,7 @@ def train(path: Path, machine: Machine, num_steps: int, on_batch=lambda step: No
             yield {"x": x[slots], "y": x[slots].sum(1, keepdims=True), "slot": slots}
             step += 1
 
-    recipe = Recipe(8, num_steps, name="sgd", learning_rate=0.1, ema_half_life_images=16, decay=False)
+    recipe = Recipe(8, num_steps, name="sgd", learning_rate=0.1, ema_half_life_images=16.0, decay=False)
     training = Training(LeastSquares(), recipe, Intervals(log_steps=4))
     return fit(training, stream_from, RunFolder.open(path, {}, {}, primary=machine.primary), machine, 5)[0]
 
