@@ -17,6 +17,7 @@ from jaxmoust.analysis.metrics import TOP5_FROM
 from jaxmoust.config import Choice, Config, Field, Schema, choose, fields, unpack
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.augment.nonleaky import LABEL_DIM, NonLeaky
+from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion.methods import METHODS, Method
 from jaxmoust.core.optim import Recipe
 from jaxmoust.core.state import TrainState
@@ -27,6 +28,7 @@ from jaxmoust.data.samplers import registry
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
+from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
@@ -40,6 +42,8 @@ CLASSIFIER_MODELS: Mapping[str, Callable] = {
     "vit": vit.ViT,
 }
 SAMPLERS: Mapping[str, Callable] = {**registry.SAMPLERS, "weighted": mixture.weighted}
+# Fields of networks that say how many layers there are; each is built and traced by itself.
+_COUNTS, MOST_LAYERS = {"depth", "num_blocks", "stage_sizes"}, 1000
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 _DTYPE = {"dtype": Field("float32", Literal["float32", "bfloat16"], "what the network computes in")}
@@ -121,6 +125,10 @@ def order_seed(config: Config) -> int:
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:
     """Builds the network a configuration names, its `dtype` given as text."""
     make, values = choose("model", table, section)
+    for name in _COUNTS & values.keys():
+        require(
+            int(np.sum(values[name])) <= MOST_LAYERS, f"model.{name}", values[name], f"up to {MOST_LAYERS:,} in all"
+        )
     return unpack("model", make, values, dtype=DTYPES[values.pop("dtype", "float32")], **given)
 
 
@@ -204,7 +212,10 @@ def make_training(
 def _rehearse(
     task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int], frozen: Any = None
 ) -> None:
-    """Traces the loss of one step on shapes alone: what a network or an augmentation refuses, it refuses now."""
+    """Traces the loss of one step on shapes alone: what it refuses, or no device holds, is refused now.
+
+    What the batch and the state take is exact. Of what is alive between, XLA puts some together, so a quarter counts.
+    """
     rows = (len(machine.local_devices), recipe.rows(machine.per_device))
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "index", "slot")}
     batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
@@ -216,7 +227,10 @@ def _rehearse(
     try:
         state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
         frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
-        jax.eval_shape(machine.parallel(loss, num_replicated=2), state, frozen, batch)
+        machine.check_memory("The training's state, of config.model,", memory.size_of((state, frozen)))
+        machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
+        between = memory.peak(machine.parallel(loss, num_replicated=2), state, frozen, batch)
+        machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
     except (ArithmeticError, TypeError) as e:
         size = "x".join(map(str, shape))
         raise ValueError(

@@ -1,8 +1,11 @@
-"""Kills verbs at random moments and runs the same commands again: each must end with what an unbroken run ends with.
+"""Kills verbs in the middle of their work and runs the same commands again: each must end as one that was not killed.
 
-Every command is run once undisturbed, then again and again in folders of their own: killed (SIGKILL) at a moment drawn
-over the time that it takes, and run to its end. Files are compared byte for byte but for what tells the time, and
-nothing half written may be left. Processes are forked from one that has imported the program, which is most of a start.
+Every command is run once undisturbed, which counts the times that it makes, opens, renames or removes a file of its
+folder. Then, again and again in folders of their own, it is killed (SIGKILL) between two of these moments, which are
+drawn, so that no kill can come too late: at the first of them, or some time after it, in the middle of computing or
+of what is written beside Python. Run to its end, it must have left the same files: byte for byte, or, of checkpoints,
+leaf by leaf, and of JSON and CSV but for what tells the time. Nothing half written may lie about.
+Processes are forked from one that has imported the program, which is most of a start.
 
 Run: python tests/kill_campaign.py --kills=60 [--seed=0]   (6 of them run with the tests)
 """
@@ -10,35 +13,49 @@ Run: python tests/kill_campaign.py --kills=60 [--seed=0]   (6 of them run with t
 import argparse
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import random
+import shlex
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "tests"))
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 TRAIN = "--config.data.n_base=40 --config.train.num_steps=40 --config.train.checkpoint_steps=5"
 EDM = "configs/generator/digits_edm.py:quick --config.model.channel_multipliers=1, --config.model.base_channels=4"
 SAMPLE = "--config.num_images=60 --config.shard_images=10 --config.sample.num_steps=2"
-# {done}: the folder of the undisturbed runs, by their names here.
+TINY = "--config.data.n_base=40 --config.prompts.template='a {{}}'"
+DRAW = f"{TINY} --config.num_images=20 --config.shard_images=5 --config.sample.image_px=16"
+MIXED = "synthetic={done}/sample,share=0.5,name=edm"
+# In an order in which each finds what it reads. {done}: the folder of the undisturbed runs, by their names here.
 COMMANDS = {
     "fit": f"fit --config={EDM} {TRAIN}",
     "sample": f"sample --config=configs/sample/edm.py --config.generator={{done}}/fit {SAMPLE}",
     "train": f"train --config=configs/classifier/digits_resnet.py:quick {TRAIN}",
+    "mixed": f"train --config=configs/classifier/digits_resnet.py:quick,{MIXED} {TRAIN}",
+    "evaluate": "evaluate --config=configs/evaluate.py --config.checkpoint={done}/train",
     "score": "score --config=configs/score/classifier.py --config.checkpoint={done}/train --config.set={done}/sample",
     "domain": f"domain --config=configs/domain/digits.py:quick --config.set={{done}}/sample {TRAIN}",
-    "evaluate": "evaluate --config=configs/evaluate.py --config.checkpoint={done}/train",
     "measure": "measure --config=configs/measure/digits.py:quick --config.data.n_base=40 --config.set={done}/sample "
     "--config.extractor.path={done}/train",
     "data import": "data import --path={done}/images",
+    "import": "import --config=configs/import.py:digit --config.path={done}/public",
+    "lora": "fit --config=configs/generator/digits_tiny_sd_lora.py:quick --config.pipeline.path={done}/pipeline "
+    f"--config.method.image_px=16 {TRAIN} --config.train.num_steps=8 --config.train.checkpoint_steps=2 {TINY}",
+    "text_to_image": f"sample --config=configs/sample/tiny_sd.py:quick --config.pipeline.path={{done}}/lora {DRAW}",
+    "merge": "merge --config=configs/merge.py --config.pipeline.path={done}/lora",
     "study": "study --config={done}/experiment.py",
 }
 EXPERIMENT = """
@@ -46,12 +63,19 @@ from jaxmoust.config import read_config
 
 def get_config(arg=""):
     config = read_config("experiments/quickstart.py:quick")
-    config.update(seeds=(0,), generators={}, sets={}, domains={}, measures={})
-    config["arms"] = [arm for arm in config["arms"] if arm["name"] in ("real", "duplicated")]
+    config["seeds"] = (0,)
+    config["arms"] = [arm for arm in config["arms"] if arm["name"] in ("real", "duplicated", "edm_mixed")]
+    config["generators"] = {"edm": config["generators"]["edm"]}
+    config["generators"]["edm"]["train"] = {"checkpoint_steps": 5}
+    config.update(sets={"edm": config["sets"]["edm"]}, domains={}, measures={})
     return config
 """
-TELLING_TIME = ("seconds", "commit", "device", "digest", "versions")
-COMPARED = (".npy", ".array_record", "result.json", "results.csv", "draws.json", "config.json", "contents.json")
+MOMENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+LONGEST_SECS = 0.3  # after a moment: the next one is longer away where a program is compiled, and comes first elsewhere
+TELLING_TIME = ("seconds", "commit", "digests.json", "result.json", "environment", "device", "versions", "packages")
+# What tells the time throughout, and pages, which show it.
+UNLIKE = ("environment.json", "digests.json", "log", ".html", ".xlsx", ".lock")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,96 +83,181 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verbs", default=",".join(COMMANDS))
+    parser.add_argument("--verbs", default=",".join(COMMANDS), help="those to kill; what they read is made")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(ROOT):
-        campaign(Path(folder), args.verbs.split(","), args.kills, random.Random(args.seed))
+        landed = campaign(Path(folder), args.verbs.split(","), args.kills, random.Random(args.seed))
+    print(f"{sum(landed.values())} of {args.kills} kills landed, and all went on to the same: {landed}", flush=True)
 
 
 def campaign(folder: Path, verbs: Sequence[str], num_kills: int, rng: random.Random) -> dict[str, int]:
-    """Kills so many commands, the verbs in turn: how many of each were hit before they had ended."""
-    done = folder / "done"
-    (done / "images").mkdir(parents=True)
-    (done / "experiment.py").write_text(EXPERIMENT)
-    _draw_images(done / "images")
-    seconds, hit = {}, dict.fromkeys(verbs, 0)
-    for verb in verbs:  # in an order in which each finds what it reads
-        started = time.monotonic()
-        code = _finish(_start(verb, done, done / verb))
-        assert code == 0, f"{verb} ends with {code}, undisturbed"
-        seconds[verb] = time.monotonic() - started
+    """Kills so many commands, the verbs in turn: how many kills of each landed, which is all of them."""
+    done, landed = folder / "done", dict.fromkeys(verbs, 0)
+    _in_a_process(lambda: _make_inputs(done), folder / "log")
+    unbroken = {}
+    for verb in COMMANDS:
+        if any(verb == needed for needed in (*verbs, *(read for one in verbs for read in _reads(one)))):
+            unbroken[verb] = _run(verb, done, folder / verb)
+            os.symlink(folder / verb / "work", done / verb)
     for kill in range(num_kills):
         verb = verbs[kill % len(verbs)]
-        work = folder / f"work{kill}" / verb
-        pid = _start(verb, done, work)
-        time.sleep(rng.uniform(0.02, 0.6) * seconds[verb])  # of which a part went into compiling
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        killed = _finish(pid) == -signal.SIGKILL
-        hit[verb] += killed
-        started = time.monotonic()
-        code = _finish(_start(verb, done, work))
-        assert code == 0, f"{verb} ends with {code} after kill {kill}"
-        seconds[verb] = min(seconds[verb], time.monotonic() - started)  # the first run compiled its programs
-        assert _facts(work) == _facts(done / verb), f"{verb} differs after kill {kill}"
-        left = [str(path) for path in work.parent.rglob("*") if path.name.endswith(".tmp") or "orbax-" in path.name]
-        assert not left, f"{verb} leaves {left} after kill {kill}"
-        print(
-            f"{kill + 1}/{num_kills} {verb}: {'killed' if killed else 'had ended'}, and went on to the same", flush=True
-        )
-    return hit
+        whole, root = unbroken[verb], folder / f"kill{kill}"
+        moment = rng.randrange(1, whole["moments"])
+        wait = rng.choice((0.0, rng.uniform(0, LONGEST_SECS)))
+        code = _kill(verb, done, root, moment, wait)
+        where = f"{verb}, killed {wait:.3f} s after moment {moment} of {whole['moments']} (kill {kill})"
+        assert code == -signal.SIGKILL, f"{where}: it ended with {code} before"
+        landed[verb] += 1
+        found = _run(verb, done, root)["facts"]
+        unlike = [name for name in sorted({*found, *whole["facts"]}) if found.get(name) != whole["facts"].get(name)]
+        assert not unlike, f"{where}: another {', '.join(unlike)} in {root}"
+        print(f"{kill + 1}/{num_kills} {where}, went on to the same", flush=True)
+    return landed
 
 
-def _start(verb: str, done: Path, work: Path) -> int:
-    """Starts a command in a process of its own; returns its number."""
-    from jaxmoust.cli import main as program
+def _reads(verb: str) -> set[str]:
+    """The verbs whose results a verb reads, and those that these read."""
+    direct = {other for other in COMMANDS if f"{{done}}/{other}" in COMMANDS[verb]}
+    return direct.union(*map(_reads, direct))
 
+
+def _run(verb: str, done: Path, root: Path) -> dict[str, Any]:
+    """Runs a command to its end: how many moments it had, and what it left."""
+    report = root.parent / "report.json"
+
+    def work() -> int:
+        moments = _watch(root, lambda count: None)
+        code = _command(verb, done, root)
+        report.write_text(json.dumps({"moments": moments[0], "facts": _facts(root)}))
+        return code
+
+    code = _in_a_process(work, root.parent / "log")
+    assert code == 0, f"{verb} ends with {code} in {root}:\n{(root.parent / 'log').read_text()[-3000:]}"
+    return json.loads(report.read_text())
+
+
+def _kill(verb: str, done: Path, root: Path, moment: int, wait: float) -> int:
+    """Runs a command that is killed so long after a moment, at the next one at the latest; returns how it ended."""
+
+    def kill(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def look(count: int) -> None:
+        if count == moment and wait:
+            threading.Timer(wait, kill).start()
+        elif count >= moment:
+            kill()
+
+    def work() -> int:
+        _watch(root, look)
+        return _command(verb, done, root)
+
+    return _in_a_process(work, root.parent / "log")
+
+
+def _command(verb: str, done: Path, root: Path) -> int:
+    from jaxmoust.cli import call
+
+    return call([*shlex.split(COMMANDS[verb].format(done=done)), f"--workdir={root}/work"])
+
+
+def _watch(root: Path, look: Callable[[int], None]) -> list[int]:
+    """Counts, from now on, what this process does to the files below a folder, and calls `look` before each."""
+    counted, begins, lock = [0], os.fspath(root), threading.RLock()
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event not in MOMENTS or not isinstance(args[0], str | os.PathLike):
+            return
+        if os.fspath(args[0]).startswith(begins) and (event != "open" or args[2] & WRITING):
+            with lock:
+                counted[0] += 1
+                look(counted[0])
+
+    sys.addaudithook(hook)
+    return counted
+
+
+def _in_a_process(work: Callable[[], int | None], log: Path) -> int:
+    """Works in a process of its own, whose words go to a file; returns how that ends, as `subprocess` does."""
+    sys.stdout.flush()
     pid = os.fork()
     if pid:
-        return pid
-    log = os.open(work.parent.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:
-        program([*COMMANDS[verb].format(done=done).split(), f"--workdir={work}"])
-    except SystemExit as e:
-        os._exit(int(e.code or 0))
-    finally:
-        os._exit(99)
+        words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(words, 1)
+        os.dup2(words, 2)
+        code = work() or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 99
+    sys.stdout.flush()
+    os._exit(code)
 
 
-def _finish(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def _facts(root: Path) -> dict[str, str]:
+    """What a command left, file by file, as digests of what does not tell the time."""
+    from jaxmoust.core.tree import named_leaves
+    from jaxmoust.runtime.checkpoint import restore_tree
+
+    facts = {}
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = file.relative_to(root).as_posix()
+        if "/checkpoints/" in name:
+            folder = root / name[: name.index("/checkpoints/")] / "checkpoints"
+            if (name := folder.relative_to(root).as_posix()) not in facts:
+                steps, state = sorted(path.name for path in folder.iterdir()), restore_tree(folder)[0]
+                leaves = {leaf: _digest(x.tobytes()) for leaf, x in named_leaves(state).items()}
+                facts[name] = _digest(json.dumps([steps, sorted(leaves.items())]).encode())
+        elif not file.name.endswith(UNLIKE) and "tfevents" not in name:
+            facts[name] = _digest(_content(file, root))
+    return facts
 
 
-def _facts(work: Path) -> dict[str, object]:
-    """What a command left, without what tells the time; of a study, its rows and its stages."""
-    folders = [work, *(sorted(work.parent.glob("stages/*")) if (work / "results.csv").exists() else ())]
-    files = {f"{f.name}/{file.relative_to(f)}": file for f in folders for file in f.rglob("*") if file.is_file()}
-    return {name: _content(file) for name, file in files.items() if any(end in file.name for end in COMPARED)}
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def _content(file: Path) -> object:
-    if file.suffix == ".json":
-        read = json.loads(file.read_text())
-        return {k: v for k, v in read.items() if k not in TELLING_TIME}
+def _content(file: Path, root: Path) -> bytes:
+    if file.suffix in (".json", ".jsonl"):
+        lines = [file.read_text()] if file.suffix == ".json" else file.read_text().splitlines()
+        return json.dumps([_timeless(json.loads(line)) for line in lines]).replace(str(root), "").encode()
     if file.suffix == ".csv":
         with open(file, newline="") as rows:
-            return [{k: v for k, v in row.items() if k not in TELLING_TIME} for row in csv.DictReader(rows)]
+            return json.dumps([_timeless(row) for row in csv.DictReader(rows)]).encode()
     return file.read_bytes()
 
 
-def _draw_images(folder: Path) -> None:
-    """Two classes of ten small pictures."""
+def _timeless(read: Any) -> Any:
+    """JSON without what tells the time."""
+    if isinstance(read, list):
+        return [_timeless(each) for each in read]
+    if isinstance(read, dict):
+        return {k: _timeless(v) for k, v in read.items() if k not in TELLING_TIME and "_per_sec" not in k}
+    return read
+
+
+def _make_inputs(done: Path) -> None:
+    """Two classes of ten small pictures, an experiment, a pipeline and a public network."""
+    import numpy as np
     from PIL import Image
+    from public_unets import save_diffusers, tensors_of
+    from tiny_stable_diffusion import write_pipeline
 
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
-        (folder / label).mkdir()
+        (done / "images" / label).mkdir(parents=True)
         for i in range(10):
-            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(folder / label / f"{i}.png")
+            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(done / "images" / label / f"{i}.png")
+    (done / "experiment.py").write_text(EXPERIMENT)
+    save_diffusers(done / "public", tensors_of("ddpm"))
+    write_pipeline(done / "pipeline", 1, shallow=True)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
+    from jaxmoust.jobs.parts.registry import entries
+
+    for entry in entries():
+        entry.load()  # once, for all that are forked
     main()

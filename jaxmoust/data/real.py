@@ -10,7 +10,10 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.source import REAL, Source
 from jaxmoust.data.sources import registry
 from jaxmoust.data.splits.base_set import base_set
+from jaxmoust.data.synthetic.spec import MOST_IMAGES
 from jaxmoust.data.synthetic.store import open_synthetic
+
+MOST_PX = 1 << 14  # of a side that images are brought to; cameras' are smaller
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,11 @@ def real_data(
         raise ValueError(f"The images of {source} {path} have changed: {changed}. Restore them, or use a new folder.")
     keys = base_set(train.labels, n_base, n_per_class, base_seed, imbalance, imbalance_ratio)
     rest = np.setdiff1d(np.arange(len(train)), keys)
+    if len(keys) * copies > MOST_IMAGES:
+        raise ValueError(
+            f"data.copies {copies} of {len(keys):,} images: a base set cannot hold more than {MOST_IMAGES:,}, so "
+            f"allowed are up to {MOST_IMAGES // len(keys):,}."
+        )
     base = train.subset(np.tile(np.sort(keys), copies), REAL)
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
@@ -100,8 +108,8 @@ def real_data(
 
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:
     """The shape that a source's images are brought to: its own, unless the configuration says otherwise."""
-    if channels not in (0, 1, 3) or image_px < 0:
-        allowed = "0 (as they are), or a positive size and 1 or 3 channels"
+    if channels not in (0, 1, 3) or not 0 <= image_px <= MOST_PX:
+        allowed = f"0 (as they are), or a size up to {MOST_PX:,} and 1 or 3 channels"
         raise ValueError(f"data.image_px {image_px}, data.channels {channels}: allowed are {allowed}.")
     height, width, depth = source.shape or (0, 1, 0)
     if (height != width and not image_px) or not (channels or depth):

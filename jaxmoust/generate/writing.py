@@ -16,6 +16,8 @@ from jaxmoust.runtime.progress import progress
 Draw = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 """(labels [N], indices [N]) -> blocks of images, uint8 [n, H, W, C], N in all, in order."""
 
+MOST_STEPS = 100_000  # the noise levels of all lie in the program; the published ones take up to 1,000
+
 
 class NotAnImage(RuntimeError):
     """What a generator sampled is NaN or infinite, which no pixel is."""
@@ -24,7 +26,7 @@ class NotAnImage(RuntimeError):
 def check_sampling(solver: str, num_steps: int, per_device_batch: int) -> None:
     """Refuses what no generator can sample with. Raises ValueError."""
     require(solver in SOLVERS, "sample.sampler", solver, str(sorted(SOLVERS)))
-    require(num_steps >= 1, "sample.num_steps", num_steps, "whole numbers from 1")
+    require(1 <= num_steps <= MOST_STEPS, "sample.num_steps", num_steps, f"whole numbers from 1 to {MOST_STEPS:,}")
     require(per_device_batch >= 1, "sample.per_device_batch", per_device_batch, "whole numbers from 1")
 
 

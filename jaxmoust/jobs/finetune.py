@@ -8,6 +8,7 @@ torch's diffusers reads; task `autoencode` trains the VAE.
 
 import functools
 import io
+import math
 import re
 import time
 from abc import abstractmethod
@@ -98,7 +99,7 @@ class TunePipeline(Job):
             make_frozen,
         )
         available = self.machine.memory_bytes
-        if available and self.need.total > available:
+        if self.need.total > available:
             raise ValueError(
                 f"A step needs about {self.need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
                 "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
@@ -223,6 +224,8 @@ class TuneUNet(TunePipeline):
         self.per_class = grid.pop("per_class")
         if self.per_class < 0:
             raise ValueError(f"config.grid.per_class {self.per_class}: allowed are whole numbers from 0 (no pictures).")
+        pixels = self.per_class * len(self.class_names) * math.prod(self.real.shape)
+        self.machine.check_memory(f"A grid of grid.per_class {self.per_class:,}", pixels)
         first = tuple(some[:1] for some in self.asked)
         image_px = self.training.task.image_px
         self.request = unpack("grid", text_to_image.Request, grid, prompts=first, image_px=image_px)

@@ -199,8 +199,15 @@ class Machine:
 
     @property
     def memory_bytes(self) -> int:
-        """The memory of the smallest device of this process that JAX may use; 0 where it does not say (CPUs)."""
-        return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in self.local_devices)
+        """The memory of the smallest device of this process that JAX may use; of CPUs, that of the whole machine."""
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min((device.memory_stats() or {}).get("bytes_limit", whole) for device in self.local_devices)
+
+    def check_memory(self, what: str, num_bytes: float) -> None:
+        """Refuses, by arithmetic and before any of it is taken, what a device cannot hold. Raises ValueError."""
+        if num_bytes > self.memory_bytes:
+            takes, has = num_bytes / 2**30, self.memory_bytes / 2**30
+            raise ValueError(f"{what} takes {takes:,.1f} GiB, and this machine cannot hold more than {has:,.1f} GiB.")
 
     def per_device(self, batch_size: int, what: str = "batch_size") -> int:
         """The images of a global batch that one device gets. Raises ValueError when they do not come out even."""

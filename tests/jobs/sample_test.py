@@ -3,7 +3,10 @@
 import json
 
 import numpy as np
+import pytest
 from command_line import assert_refused, contents
+
+from jaxmoust.runtime import parallel
 
 
 def test_generator_that_cannot_be_used_is_refused(cli, quick_study, tmp_path):
@@ -18,6 +21,12 @@ def test_generator_that_cannot_be_used_is_refused(cli, quick_study, tmp_path):
     assert_refused(sample(edm, "--config.sample.guidance=2.0"), "guidance 2.0", "method.label_dropout", "guidance=1.0")
     assert_refused(sample(edm, "--config.sample.sampler=bogus"), "'bogus'", "euler")
     assert_refused(sample(edm, "--config.num_images=0"), "num_images=0")
+    assert_refused(sample(edm, "--config.sample.num_steps=1000000000"), "1 to 100,000")
+    assert_refused(sample(edm, "--config.sample.per_device_batch=1000000000000"), "sample.per_device_batch", "GiB")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel.Machine, "memory_bytes", 64 * 600)
+        words = "--config.num_images=1000 --config.sample.per_device_batch=4 --config.shard_images=900"
+        assert_refused(sample(edm, words), "A file of shard_images 900", "cannot hold")
     assert_refused(sample(edm, "--config.name=Upper"), "name='Upper'", "lower case")
     assert_refused(sample(edm, "--config.seed=-1"), "seed -1")
     assert_refused(sample(ddpm, "--config.sample.num_steps=1001", "ddim"), "1001", "1000")

@@ -31,6 +31,7 @@ OPS = (
     "posterize",
 )
 MAX_MAGNITUDE = 10.0
+MOST_OPS = 100
 
 _PLACE = {name: place for place, name in enumerate(OPS)}
 # What operations do at the magnitude 10.
@@ -67,10 +68,9 @@ def randaugment(
 
 def check(num_ops: int, magnitude: float) -> None:
     """Refuses what `randaugment` cannot do. Raises ValueError."""
-    if num_ops < 0 or not 0 <= magnitude <= MAX_MAGNITUDE:
-        raise ValueError(
-            f"got num_ops={num_ops}, magnitude={magnitude}; needs num_ops >= 0 and 0 <= magnitude <= {MAX_MAGNITUDE}"
-        )
+    if not 0 <= num_ops <= MOST_OPS or not 0 <= magnitude <= MAX_MAGNITUDE:
+        needs = f"0 <= num_ops <= {MOST_OPS} and 0 <= magnitude <= {MAX_MAGNITUDE}"
+        raise ValueError(f"got num_ops={num_ops}, magnitude={magnitude}; needs {needs}")
 
 
 def apply_op(

@@ -21,7 +21,8 @@ from jaxmoust.data.sources.class_list import read_class_list
 from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic.store import SyntheticSpec, finish, is_set, missing_shards, shard_range, write_shard
-from jaxmoust.runtime.paths import parse_json, read_text
+from jaxmoust.runtime.lock import lease
+from jaxmoust.runtime.paths import parse_json, read_text, sweep
 
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 1 << 28  # decoded; a shard is held in memory
@@ -114,8 +115,12 @@ def import_images(
         created_by=created_by,
         class_counts=tuple(images.class_counts().tolist()),
     )
-    _write(images, files.prompts, path, spec)
-    finish(path, spec)
+    with lease(Path(path) / ".lock") as ours:
+        if not ours:
+            raise ValueError(f"{path} is in use by another process. Wait for it, or give another folder.")
+        sweep(path)
+        _write(images, files.prompts, path, spec)
+        finish(path, spec)
     return Imported(spec.num_images, spec.class_names, files.passed_over)
 
 
@@ -124,7 +129,8 @@ def _check_apart(path: Path, origin: str) -> None:
     here, images = path.resolve(), Path(origin).expanduser().resolve()
     if origin and images.is_dir() and images in (here, *here.parents):
         raise ValueError(f"Got {path}, which is the folder of the images or inside it: give another folder.")
-    if here.is_dir() and any(here.iterdir()) and not is_set(here):
+    others = here.is_dir() and any(not file.name.startswith(".") for file in here.iterdir())  # and no killed import's
+    if others and not is_set(here):
         raise ValueError(f"Got {path}, which holds other files, allowed is a new or an empty folder: give another one.")
 
 

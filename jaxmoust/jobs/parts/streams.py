@@ -1,6 +1,7 @@
 """The streams and trainings that jobs run: batches of a pool, padded batches of a source, one call of the loop."""
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jaxmoust.data.real import RealData
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
 from jaxmoust.data.splits.base_set import base_keys
+from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
@@ -119,13 +121,25 @@ def fit_eval_data(real: RealData, config: Config, machine: parallel.Machine) -> 
     return {name: evaluation_stream(some_of_each_class(source), real.shape, config, machine) for name, source in judged}
 
 
-def evaluation_batch_size(config: Config, machine: parallel.Machine) -> int:
+def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tuple[int, ...] = ()) -> int:
     """The global batch size that the section eval gives.
 
-    Raises: ValueError: one that the devices cannot share.
+    Raises: ValueError: one that the devices cannot share, or of whose images, of this shape, one cannot hold its part.
     """
-    machine.per_device(config["eval"]["batch_size"], "eval.batch_size")
-    return config["eval"]["batch_size"]
+    batch_size = config["eval"]["batch_size"]
+    rows = machine.per_device(batch_size, "eval.batch_size")
+    machine.check_memory(f"A batch of eval.batch_size {batch_size:,}", 4 * rows * math.prod(shape))
+    return batch_size
+
+
+def check_sampling(
+    spec: SyntheticSpec, per_device_batch: int, shape: tuple[int, ...], machine: parallel.Machine
+) -> None:
+    """Refuses a batch, of images of this shape, or a file of a set that no device holds. Raises ValueError."""
+    what = f"A batch of sample.per_device_batch {per_device_batch:,}"
+    machine.check_memory(what, 4 * per_device_batch * math.prod(shape))
+    in_file = min(spec.num_images, spec.shard_images)
+    machine.check_memory(f"A file of shard_images {spec.shard_images:,}", in_file * math.prod(spec.shape))
 
 
 def evaluation_stream(
@@ -140,7 +154,7 @@ def evaluation_stream(
     """Opens the padded batches of a source, of the size that the section eval gives."""
     return loader.eval_stream(
         source,
-        evaluation_batch_size(config, machine),
+        evaluation_batch_size(config, machine, shape),
         image_px=shape[0],
         channels=shape[2],
         process_index=machine.process_index,

@@ -14,6 +14,7 @@ from PIL import Image
 from jaxmoust.data.synthetic import importer
 from jaxmoust.data.synthetic.importer import import_images
 from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.runtime.lock import lease
 
 
 def png(value, size=(4, 4), mode="L"):
@@ -80,6 +81,25 @@ def test_import_images_again_changes_nothing_and_completes_what_is_missing(tmp_p
     next(out.glob("*array_record-00001*")).unlink()
     import_images(origin, out, shard_images=4)
     assert open_synthetic(out).digest == digest
+
+
+def test_import_images_after_one_that_was_killed_leaves_nothing_half_written(tmp_path):
+    """Killed with the lock and before the folder was a set, or in the middle of one of its last files."""
+    origin, out = write_folder(tmp_path / "made", FILES), tmp_path / "out"
+    out.mkdir()
+    for left in (".lock", ".spec.json.0123.tmp"):
+        (out / left).write_bytes(b"{")
+    import_images(origin, out)
+    (out / ".label.labels.txt.4567.tmp").write_bytes(b"c")
+    import_images(origin, out)
+    assert not [file for file in out.iterdir() if file.name.startswith(".")] and len(open_synthetic(out)) == 6
+
+
+def test_import_images_into_a_folder_where_another_process_works_is_refused(tmp_path):
+    origin, out = write_folder(tmp_path / "made", FILES), tmp_path / "out"
+    with lease(out / ".lock"), pytest.raises(ValueError, match="in use by another process"):
+        import_images(origin, out)
+    assert list(out.iterdir()) == []
 
 
 @writers
