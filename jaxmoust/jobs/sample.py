@@ -16,7 +16,7 @@ from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.fit import generator_config, load_generator
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import check_sampling
+from jaxmoust.jobs.parts.streams import check_room
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, environment
 
@@ -52,7 +52,7 @@ class Sample(Job):
         self.sampling = build.make_sampling(config["sample"], task.method, task.label_dropout)
         self.shape = shape
         self.spec = self._spec("")
-        check_sampling(self.spec, self.sampling.per_device_batch, shape, self.machine)
+        check_room(self.spec, self.sampling.per_device_batch, shape, self.machine)
 
     def promise(self) -> dict[str, Any]:
         """What is known of the set."""

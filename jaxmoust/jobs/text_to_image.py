@@ -16,7 +16,7 @@ from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import PLACES, Job
-from jaxmoust.jobs.parts.streams import check_sampling
+from jaxmoust.jobs.parts.streams import check_room
 from jaxmoust.jobs.sample import SET
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
@@ -62,7 +62,7 @@ class TextToImage(Job):
         self.loaded.pipeline.latent_shape(self.request.image_px)
         self.loaded.pipeline.tokenize([negative, *(prompt for some in asked for prompt in some)])
         sides = (self.request.image_px, self.request.image_px, 3)
-        check_sampling(self._spec(""), self.request.per_device_batch, sides, self.machine)
+        check_room(self._spec(""), self.request.per_device_batch, sides, self.machine)
 
     def promise(self) -> dict[str, Any]:
         """What is known of the set."""

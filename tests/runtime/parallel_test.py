@@ -288,3 +288,13 @@ def test_one_process_continues_what_two_began(two_processes, tmp_path):
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+
+
+def test_what_no_device_holds_is_refused_by_arithmetic():
+    machine = Machine.all()
+    assert machine.memory_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # of CPUs
+    machine.check_memory("A batch", machine.memory_bytes)
+    with pytest.raises(
+        ValueError, match=r"A batch takes [\d,.]+ GiB, and this machine cannot hold more than [\d.]+ GiB"
+    ):
+        machine.check_memory("A batch", machine.memory_bytes * 1.5)

@@ -132,9 +132,7 @@ def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tupl
     return batch_size
 
 
-def check_sampling(
-    spec: SyntheticSpec, per_device_batch: int, shape: tuple[int, ...], machine: parallel.Machine
-) -> None:
+def check_room(spec: SyntheticSpec, per_device_batch: int, shape: tuple[int, ...], machine: parallel.Machine) -> None:
     """Refuses a batch, of images of this shape, or a file of a set that no device holds. Raises ValueError."""
     what = f"A batch of sample.per_device_batch {per_device_batch:,}"
     machine.check_memory(what, 4 * per_device_batch * math.prod(shape))
