@@ -115,6 +115,7 @@ def import_images(
         created_by=created_by,
         class_counts=tuple(images.class_counts().tolist()),
     )
+    missing_shards(path, spec)  # refuses the folder of another set, before anything is written
     with lease(Path(path) / ".lock") as ours:
         if not ours:
             raise ValueError(f"{path} is in use by another process. Wait for it, or give another folder.")
