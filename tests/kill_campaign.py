@@ -9,8 +9,8 @@ Processes are forked from one that has imported the program, which is most of a 
 
 Run: python tests/kill_campaign.py --kills=60 [--seed=0]   (6 of them run with the tests)
 Result (2 shared cores of an x86_64, jax 0.10): 22 kills in three runs, over every verb here (one of the study); all
-    landed, 21 commands ended with the same bits, and a killed `data import` left a temporary file, which it now removes.
-    60 in one run have not been measured.
+    landed, 21 commands ended with the same bits, and a killed `data import` left a temporary file, which it now
+    removes. 60 in one run have not been measured.
 """
 
 import argparse
