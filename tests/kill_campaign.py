@@ -8,8 +8,8 @@ leaf by leaf, and of JSON and CSV but for what tells the time. Nothing half writ
 Processes are forked from one that has imported the program, which is most of a start.
 
 Run: python tests/kill_campaign.py --kills=60 [--seed=0]   (6 of them run with the tests)
-Result (2 shared cores of an x86_64, jax 0.10): 22 kills in three runs, over every verb here (one of the study); all
-    landed, 21 commands ended with the same bits, and a killed `data import` left a temporary file, which it now
+Result (2 shared cores of an x86_64, jax 0.10): 25 kills in three runs, over every verb here (two of the study); all
+    landed, 24 commands ended with the same bits, and a killed `data import` left a temporary file, which it now
     removes. 60 in one run have not been measured.
 """
 
