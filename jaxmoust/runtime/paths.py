@@ -84,11 +84,11 @@ def sweep(folder: str | os.PathLike, name: str = "*", age_secs: float = 0.0) -> 
 def file_digest(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, "" of one that cannot be read; one that has long been as it is, is read once a process."""
     try:
-        status = os.stat(path)
+        status = check_plain(path)
         facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         settled = max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - _SETTLED_NS
         return (_read_digest if settled else _read_digest.__wrapped__)(os.fspath(path), *facts)
-    except OSError:
+    except (OSError, ValueError):
         return ""
 
 

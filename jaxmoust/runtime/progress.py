@@ -200,7 +200,7 @@ def _row(line: str) -> dict[str, float] | None:
         return None
     if not (line.endswith("\n") and isinstance(row, dict) and type(row.get("step")) is int):
         return None
-    return row if all(type(x) in (int, float) and math.isfinite(x) for x in row.values()) else None
+    return row if all(type(x) in (int, float) and abs(x) <= sys.float_info.max for x in row.values()) else None
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -4,7 +4,7 @@ import hostile
 import numpy as np
 import pytest
 
-from jaxmoust.runtime.paths import check_plain, parse_json, read_bytes, read_json, read_npz, read_text
+from jaxmoust.runtime.paths import check_plain, file_digest, parse_json, read_bytes, read_json, read_npz, read_text
 
 
 @pytest.mark.parametrize("kind", hostile.SPECIAL[:-1], ids=lambda kind: kind.__name__)
@@ -55,3 +55,9 @@ def test_arrays_are_read_as_they_were_saved(tmp_path, save):
         assert read[name].dtype == array.dtype
         np.testing.assert_array_equal(read[name], array)
     assert read_npz(tmp_path / "x.npz", ("a", "z")).keys() == {"a"}
+
+
+@pytest.mark.parametrize("make", hostile.SPECIAL[:-1])
+def test_digest_of_what_is_no_plain_file_is_none(tmp_path, make):
+    make(tmp_path / "odd")
+    assert file_digest(tmp_path / "odd") == "" == file_digest(tmp_path / "a\0b")

@@ -214,3 +214,9 @@ def test_progress_that_is_not_enabled_is_silent(capsys):
     with progress(2, enabled=False) as bar:
         bar.update(2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_number_that_no_float_holds_is_a_damaged_line(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1' + "0" * 400 + "}\n")
+    rows, lost = read_metrics(tmp_path / "metrics.jsonl")
+    assert lost == 1 and [row["step"] for row in rows] == [1]

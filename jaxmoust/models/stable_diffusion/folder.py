@@ -6,6 +6,8 @@ refused at any other, so that no pipeline loads and draws something else.
 
 import dataclasses
 import re
+import types
+import typing
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,6 +20,7 @@ from jaxmoust.runtime import paths
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 MOST_LAYERS = 1000  # of one part, in a row: ten times what any has; each is built and traced by itself
+_MOST_LEVELS, _MOST_WIDTH, _MOST_TIMESTEPS = 16, 1 << 20, 100_000  # likewise
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
@@ -138,14 +141,31 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
             continue
         if plain != _BUILT_IN[name] if name in _BUILT_IN else not off:
             raise ValueError(f"{part}/config.json: {name} is {value!r}; allowed is {_BUILT_IN.get(name)!r}.")
-    if part == "unet" and _written_before_0_9(config) and config.get("sample_size", 64) < 64:
+    if part == "unet" and _written_before_0_9(config) and config.get("sample_size") in (*range(64),):
         # The first files of 1.x say 32, which nothing was trained at; torch's pipeline takes 64 for it, too.
         config = {**config, "sample_size": 64}
-    return {name: _tupled(value) for name, value in config.items() if name in known}
+    settings = {name: _tupled(value) for name, value in config.items() if name in known}
+    for field in dataclasses.fields(model):
+        if field.name in settings and not _fits(settings[field.name], field.type, field.name):
+            kind = getattr(field.type, "__name__", field.type)
+            raise ValueError(f"{part}/config.json: {field.name} is {config[field.name]!r:.80}; allowed is {kind}.")
+    return settings
+
+
+def _fits(value: Any, kind: Any, name: str) -> bool:
+    """Whether a setting is of its field's type, and of a size that networks have."""
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, one, name) for one in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        of = typing.get_args(kind)[0]
+        return isinstance(value, tuple) and 0 < len(value) <= _MOST_LEVELS and all(_fits(v, of, name) for v in value)
+    if kind is int:
+        return type(value) is int and (not name.endswith("_id") and "layers" not in name) <= value <= _MOST_WIDTH
+    return type(value) in (int, float) and 0 < value < 1e9 if kind is float else isinstance(value, kind)
 
 
 def _written_before_0_9(config: Mapping[str, Any]) -> bool:
-    return re.match(r"0\.[0-8]\.", config.get("_diffusers_version", "")) is not None
+    return re.match(r"0\.[0-8]\.", str(config.get("_diffusers_version"))) is not None
 
 
 def _plain(value: Any) -> Any:
@@ -174,15 +194,27 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
         raise ValueError(
             "scheduler: rescale_betas_zero_snr is set: its last noise level is infinite, which is not supported."
         )
-    if scheduler.get("trained_betas") is not None:
-        betas = np.asarray(scheduler["trained_betas"], np.float64)
+    if type(num) is not int or not 1 <= num <= _MOST_TIMESTEPS:
+        raise ValueError(f"scheduler: num_train_timesteps is {num!r:.80}; allowed is 1 to {_MOST_TIMESTEPS:,}.")
+    if not all(type(beta) is float and 0 < beta < 1 for beta in (start, end)):
+        raise ValueError(f"scheduler: betas from {start!r:.80} to {end!r:.80}; allowed are numbers between 0 and 1.")
+    if (betas := scheduler.get("trained_betas")) is not None:
+        if not (isinstance(betas, list) and len(betas) == num and all(type(b) is float and 0 < b < 1 for b in betas)):
+            raise ValueError(f"scheduler: trained_betas is {betas!r:.80}; allowed are {num} numbers between 0 and 1.")
+        betas = np.array(betas, np.float64)
     elif schedule == "scaled_linear":
         betas = np.square(np.linspace(start**0.5, end**0.5, num))
     elif schedule == "linear":
         betas = noise.linear_betas(num, start, end)
     else:
         raise ValueError(f"scheduler: beta_schedule is {schedule!r}; allowed are 'linear' and 'scaled_linear'.")
-    return noise.sigmas_from_betas(betas), prediction
+    with np.errstate(over="ignore", divide="ignore"):
+        table = noise.sigmas_from_betas(betas)
+    if not np.isfinite(table).all():
+        raise ValueError(
+            f"scheduler: {num} betas up to {betas.max()} leave nothing of an image; allowed are smaller ones."
+        )
+    return table, prediction
 
 
 def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
@@ -193,7 +225,7 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
     Raises: ValueError: more steps than the schedule has, or an unknown spacing.
     Source: Lin et al. 2023 (2305.08891), table 2, which names the spacings.
     """
-    num, usual = scheduler.get("num_train_timesteps", 1000), _LINSPACED.match(scheduler.get("_class_name", ""))
+    num, usual = scheduler.get("num_train_timesteps", 1000), _LINSPACED.match(str(scheduler.get("_class_name")))
     spacing = scheduler.get("timestep_spacing", "linspace" if usual else "leading")
     if not 1 <= num_steps <= num:
         raise ValueError(f"{num_steps} steps: allowed are 1 to {num}, the timesteps of the schedule.")

@@ -6,6 +6,7 @@ layout and the metadata of PEFT, which torch's diffusers reads and writes.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import safetensors.numpy
 
 from jaxmoust.core.tree import map_named, named_leaves
 from jaxmoust.models.stable_diffusion.weights import torch_name
+from jaxmoust.runtime.paths import check_plain, parse_json
 
 Adapters = dict[str, dict[str, Any]]
 
@@ -132,10 +134,14 @@ def load(path: Path, params: Any, alpha: float = 0.0) -> tuple[Adapters, float]:
     Raises: ValueError: no such file, another layout, or tensors that have no place or do not fit, named.
     """
     try:
+        check_plain(path)
         tensors = safetensors.numpy.load_file(path)
         with safetensors.safe_open(path, framework="np") as file:
-            settings = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-    except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+            settings = parse_json((file.metadata() or {}).get("lora_adapter_metadata", "{}"), "its metadata")
+        alphas = {settings[field] for p in ("unet", "text_encoder") if (field := f"{p}.lora_alpha") in settings}
+        if not all(type(a) in (int, float) and math.isfinite(a) for a in alphas):
+            raise ValueError(f"its alphas are {alphas}")
+    except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path} cannot be read as LoRA .safetensors: {error}. Fetch it again.") from error
     leaves = named_leaves(params)
     kernels = [name.removesuffix("/kernel") for name in leaves if name.endswith("/kernel")]
@@ -150,12 +156,12 @@ def load(path: Path, params: Any, alpha: float = 0.0) -> tuple[Adapters, float]:
         place = places[match[1]]
         adapters.setdefault(place, {})[match[2]] = tensor.T.astype(np.float32)
     for place, pair in adapters.items():
-        rows, columns = leaves[f"{place}/kernel"].shape
+        shape = leaves[f"{place}/kernel"].shape
         shapes = {side: x.shape for side, x in pair.items()}
-        rank = shapes.get("A", (0, 0))[1]
-        if shapes != {"A": (rows, rank), "B": (rank, columns)}:
-            faults.append(f"{place} [{rows}, {columns}] cannot be adapted by {shapes}")
-    if len({pair["A"].shape[1] for pair in adapters.values() if "A" in pair}) > 1:
+        rank = max((1, *shapes.get("A", ())[1:]))
+        if len(shape) != 2 or shapes != {"A": (shape[0], rank), "B": (rank, shape[1])}:
+            faults.append(f"{place} {[*shape]} cannot be adapted by {shapes}")
+    if len({pair["A"].shape[1:] for pair in adapters.values() if "A" in pair}) > 1:
         faults.append("matrices have adapters of different ranks")
     if faults or not adapters:
         raise ValueError(
@@ -163,7 +169,6 @@ def load(path: Path, params: Any, alpha: float = 0.0) -> tuple[Adapters, float]:
             "Allowed are adapters in PEFT's layout, as torch's diffusers saves them, of this very pipeline."
         )
     rank = rank_of(adapters)
-    alphas = {settings[f"{part}.lora_alpha"] for part in ("unet", "text_encoder") if f"{part}.lora_alpha" in settings}
     if len(alphas) > 1 and not alpha:
         raise ValueError(f"{path} has several alphas, {sorted(alphas)}: give the one to use.")
     return adapters, (alpha or next(iter(alphas), rank)) / rank

@@ -186,7 +186,10 @@ def load(
     configs["model_index"] = read_json(folder / "model_index.json")
     tokenizer = open_tokenizer(folder / "tokenizer")
     pipeline = build(configs, tokenizer, dtype, remat)
-    shapes = pipeline.parameter_shapes()
+    try:
+        shapes = pipeline.parameter_shapes()
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError(f"The settings of {folder} allow no network: {error}. Fetch it again.") from error
     params = {}
     for part, stem in _FILES.items():
         tensors = weights.open_tensors(folder / part, stem, variant)
@@ -225,6 +228,9 @@ def build(
         faults.append(f"a tokenizer of {len(tokenizer)} tokens, a text encoder that knows {text.vocab_size}")
     if faults:
         raise ValueError(f"The parts of this pipeline do not fit: {'; '.join(faults)}.")
+    for name in ("scaling_factor", "shift_factor"):
+        if type(value := configs["vae"].get(name) or 1.0) not in (int, float) or not 0 < abs(value) < 1e9:
+            raise ValueError(f"vae/config.json: {name} is {value!r:.80}; allowed is a number.")
     table, prediction = noise_table(configs["scheduler"])
     return StableDiffusion(unet, vae, text, tokenizer, table, prediction, configs)
 

@@ -98,22 +98,49 @@ def open_tokenizer(folder: Path) -> Tokenizer:
 
     Raises: ValueError: a folder without its files, or with damaged ones.
     """
-    settings = read_json(folder / "tokenizer_config.json") or {}
-    if "added_tokens_decoder" not in settings:
-        # As transformers reads the files that it wrote before 4.34.
-        settings |= read_json(folder / "special_tokens_map.json") or {}
     try:
-        if (folder / "tokenizer.json").is_file():
-            return Tokenizer(tokenizers.Tokenizer.from_str(read_text(folder / "tokenizer.json")), settings)
-        return _from_merges(folder, settings)
-    except Exception as error:  # the library has no other
+        settings = _object(folder / "tokenizer_config.json")
+        if "added_tokens_decoder" not in settings:
+            # As transformers reads the files that it wrote before 4.34.
+            settings |= _object(folder / "special_tokens_map.json")
+        if content := _object(folder / "tokenizer.json"):
+            added = [entry["id"] for entry in content.get("added_tokens") or []]
+            _check_numbers([*content["model"]["vocab"].values(), *added])
+            opened = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(content)), settings)
+        else:
+            opened = _from_merges(folder, settings)
+        _check_ends(opened)
+        return opened
+    except BaseException as error:  # the library has no other, and panics that are no `Exception`
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ValueError(f"{folder} cannot be read as CLIP's tokenizer: {error}. Fetch it again.") from error
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content = {} if (content := read_json(path)) is None else content
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds a {type(content).__name__}, allowed is an object")
+    return content
+
+
+def _check_numbers(numbers: Sequence[Any]) -> None:
+    """Refuses tokens that are not 0, 1, 2 ...: the library would list all the numbers between, for ever."""
+    if not all(type(number) is int for number in numbers) or {*numbers} != {*range(len({*numbers}))}:
+        raise ValueError("its tokens are not numbered from 0 without a gap")
+
+
+def _check_ends(tokenizer: Tokenizer) -> None:
+    numbers = [tokenizer.id_of(tokenizer.settings["pad_token"]), *tokenizer._model.encode("a").ids]
+    if not all(number is not None and number < len(tokenizer) for number in numbers):
+        raise ValueError("what begins, ends or pads a text is none of its tokens")
 
 
 def _from_merges(folder: Path, settings: dict[str, Any]) -> Tokenizer:
     if missing := [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]:
         raise ValueError(f"it lacks tokenizer.json, and {', '.join(missing)}")
-    vocab = read_json(folder / "vocab.json") or {}
+    vocab = _object(folder / "vocab.json")
+    _check_numbers(list(vocab.values()))
     lines = read_text(folder / "merges.txt").strip().split("\n")[1 : _MOST_MERGES + 1]
     merges = [(first, second) for first, second in map(str.split, lines)]
     model = tokenizers.Tokenizer(
@@ -127,7 +154,7 @@ def _from_merges(folder: Path, settings: dict[str, Any]) -> Tokenizer:
     model.decoder = decoders.ByteLevel()
     ends = [(token, vocab[token]) for token in (END, START)]
     model.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
-    added = read_json(folder / "added_tokens.json") or {}
+    added = _object(folder / "added_tokens.json")
     added |= {entry["content"]: int(number) for number, entry in settings.get("added_tokens_decoder", {}).items()}
     words = [word for word in sorted(added, key=lambda word: added[word]) if word not in vocab]
     tokenizer = Tokenizer(model, settings).with_words(words)

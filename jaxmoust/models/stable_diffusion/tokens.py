@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from jaxmoust.core.tree import map_named, named_leaves
 from jaxmoust.models.stable_diffusion.pipeline import Loaded, build
+from jaxmoust.runtime.paths import check_plain
 
 _TABLE = "text_model/embeddings/token_embedding/embedding"
 
@@ -63,8 +64,9 @@ def load_tokens(loaded: Loaded, folder: Path) -> Loaded:
     vectors: dict[str, np.ndarray] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         try:
+            check_plain(path)
             vectors |= safetensors.numpy.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
+        except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} cannot be read as .safetensors: {error}. Fetch it again.") from error
     if not vectors or any(vector.reshape(-1).shape != (width,) for vector in vectors.values()):
         shapes = {word: vector.shape for word, vector in vectors.items()}

@@ -3,7 +3,6 @@
 Every leaf has one name in the files; `torch_name` says which, and that is all that either direction needs.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,9 @@ import safetensors
 import safetensors.numpy
 
 from jaxmoust.core.tree import named_leaves
+from jaxmoust.models.stable_diffusion.folder import read_json
 from jaxmoust.models.translate import Make, Tensors, as_it_is, kernel, translate
+from jaxmoust.runtime.paths import check_plain
 
 # A list's member is named with an underscore (down_blocks_0), but for CLIP's layers, which have a level.
 _MEMBER = re.compile(
@@ -78,8 +79,9 @@ class _Files(Mapping[str, np.ndarray]):
         self._of: dict[str, Any] = {}
         for file in files:
             try:
+                check_plain(file)
                 opened = safetensors.safe_open(file, framework="np")
-            except (safetensors.SafetensorError, OSError) as error:
+            except (safetensors.SafetensorError, OSError, ValueError) as error:
                 raise ValueError(f"{file} cannot be read as .safetensors: {error}. Fetch it again.") from error
             self._of |= dict.fromkeys(opened.keys(), opened)
 
@@ -105,7 +107,10 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
     if whole.is_file():
         return _Files([whole])
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        listed = (read_json(index) or {}).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):
+            raise ValueError(f"{index} has no weight_map, from names of tensors to names of files. Fetch it again.")
+        shards = sorted({*listed.values()})
         if any(Path(shard).name != shard for shard in shards):
             raise ValueError(f"{index} names files outside its folder: {shards}. Fetch it again.")
         return _Files([folder / shard for shard in shards])

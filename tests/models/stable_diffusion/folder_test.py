@@ -2,9 +2,14 @@
 
 import json
 
+import hostile
+import numpy as np
 import pytest
 
-from jaxmoust.models.stable_diffusion.folder import read_json
+from jaxmoust.models.stable_diffusion import lora
+from jaxmoust.models.stable_diffusion.folder import model_fields, noise_table, read_json
+from jaxmoust.models.stable_diffusion.unet import UNet
+from jaxmoust.models.stable_diffusion.weights import open_tensors
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,43 @@ def test_read_json_gives_what_networks_have(tmp_path):
     settings = {"layers_per_block": 2, "transformer_layers_per_block": [1, 2, 10], "reverse_layers": None, "x": [1e9]}
     (tmp_path / "config.json").write_text(json.dumps(settings))
     assert read_json(tmp_path / "config.json") == settings
+
+
+@pytest.mark.parametrize("value", [None, -1, 0, 0.5, 2**31, 10**400, "x", [], {}, [2] * 2000, float("nan")])
+@pytest.mark.parametrize("name", ["block_out_channels", "cross_attention_dim", "norm_num_groups", "attention_head_dim"])
+def test_settings_of_other_types_and_sizes_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"unet/config.json: {name} is "):
+        model_fields("unet", {name: value}, UNet)
+
+
+@pytest.mark.parametrize("value", [None, -1, 2**31, 10**400, "x", [], {}, float("nan")])
+@pytest.mark.parametrize("name", ["num_train_timesteps", "beta_start", "beta_end", "trained_betas"])
+def test_noise_of_odd_numbers_is_refused(name, value):
+    scheduler = {"beta_schedule": "scaled_linear", name: value}
+    if (name, value) == ("trained_betas", None):
+        assert np.isfinite(noise_table(scheduler)[0]).all()
+        return
+    with pytest.raises(ValueError, match="scheduler: "):
+        noise_table(scheduler)
+
+
+def test_noise_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="leave nothing of an image"):
+        noise_table({"beta_end": 0.9})
+
+
+@pytest.mark.parametrize("content", ["{}", '{"weight_map": [1]}', '{"weight_map": {"a": 1}}', "[]", "x", "[" * 10**5])
+def test_index_of_weights_that_names_no_files_is_refused(tmp_path, content):
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json"):
+        open_tensors(tmp_path, "model")
+
+
+@pytest.mark.parametrize("make", hostile.SPECIAL[:-1])
+def test_weights_that_are_no_plain_file_are_refused(tmp_path, make):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "odd.safetensors"}}')
+    make(tmp_path / "odd.safetensors")
+    with pytest.raises(ValueError, match=r"odd\.safetensors"):
+        open_tensors(tmp_path, "model")
+    with pytest.raises(ValueError, match=r"odd\.safetensors"):
+        lora.load(tmp_path / "odd.safetensors", {})

@@ -146,3 +146,27 @@ def test_torch_answers_alike_with_the_saved_adapters(loaded, adapters, tmp_path)
         said = pipe.unet(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor([7]), torch.tensor(theirs)).sample
     answer = loaded.pipeline.unet.apply({"params": params["unet"]}, x, jnp.array([7]), states)
     np.testing.assert_allclose(answer, said.permute(0, 2, 3, 1).numpy(), atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "said", ["[1]", "1", "{", "[" * 10**5, *(f'{{"unet.lora_alpha": {a}}}' for a in ('"x"', "[1]", "NaN"))]
+)
+def test_odd_metadata_is_refused_with_the_file(loaded, adapters, tmp_path, said):
+    lora.save(tmp_path / "a.safetensors", adapters, 4.0)
+    tensors = safetensors.numpy.load_file(tmp_path / "a.safetensors")
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": said})
+    if said == "[1]":  # says nothing of an alpha
+        assert lora.load(tmp_path / "a.safetensors", loaded.params)[1] == 1
+        return
+    with pytest.raises(ValueError, match=r"a\.safetensors cannot be read"):
+        lora.load(tmp_path / "a.safetensors", loaded.params)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 32), (4, 0), (4, 32, 1, 1)])
+def test_adapters_of_odd_shapes_are_refused_by_name(loaded, adapters, tmp_path, shape):
+    lora.save(tmp_path / "a.safetensors", adapters, 4.0)
+    tensors = safetensors.numpy.load_file(tmp_path / "a.safetensors")
+    name = next(name for name in tensors if name.endswith("lora_A.weight"))
+    safetensors.numpy.save_file({**tensors, name: np.zeros(shape, np.float32)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="cannot be adapted by"):
+        lora.load(tmp_path / "a.safetensors", loaded.params)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import tiny_stable_diffusion as tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
 
@@ -123,4 +125,52 @@ def test_files_that_are_no_tokenizer_are_refused(folder):
         open_tokenizer(folder)
     (folder / "merges.txt").unlink()
     with pytest.raises(ValueError, match=r"lacks tokenizer\.json, and merges\.txt"):
+        open_tokenizer(folder)
+
+
+odd = st.one_of(
+    *(st.just(value) for value in (None, -1, 2**31, 2**40, 10**30, "", "x", [], [1], {}, {"a": 1}, "\ud800", "é\0")),
+    st.floats(),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=3),
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """Files of every kind that a tokenizer is read from."""
+    root = tmp_path_factory.mktemp("saved")
+    tiny.write_tokenizer(root / "plain")
+    open_tokenizer(root / "plain").save(root, 77)
+    (root / "added_tokens.json").write_text("{}")
+    return root
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "tokenizer_config.json", "added_tokens.json"])
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_odd_entry_of_a_tokenizers_files_is_told_in_a_sentence_or_makes_no_odd_token(
+    saved, tmp_path_factory, name, data
+):
+    folder = tmp_path_factory.mktemp("odd")
+    shutil.copytree(saved, folder, dirs_exist_ok=True)
+    if name != "tokenizer.json":
+        (folder / "tokenizer.json").unlink()
+    content = json.loads((folder / name).read_text())
+    node, at = {"": content}, ""
+    while isinstance(node[at], dict | list) and node[at] and data.draw(st.integers(0, 3)):
+        node = node[at]
+        at = data.draw(st.sampled_from(list(node) if isinstance(node, dict) else range(len(node))))
+    node[at] = data.draw(odd)
+    (folder / name).write_text(json.dumps(content if at != "" else node[""]))
+    try:
+        opened = open_tokenizer(folder)
+        assert opened(["a cat", ""], 77).max() < len(opened)
+    except ValueError as error:
+        assert str(folder) in str(error)
+
+
+def test_vocabulary_with_a_gap_is_refused_before_its_numbers_are_listed(folder):
+    vocab = json.loads((folder / "vocab.json").read_text())
+    (folder / "vocab.json").write_text(json.dumps({**vocab, next(iter(vocab)): 2**40}))
+    with pytest.raises(ValueError, match="not numbered from 0 without a gap"):
         open_tokenizer(folder)
