@@ -222,7 +222,7 @@ def build(
         faults.append(
             f"latents of {vae.latent_channels} channels, a U-Net from {unet.in_channels} to {unet.out_channels}"
         )
-    if not unet.norm_num_groups or any(channels % unet.norm_num_groups for channels in unet.block_out_channels):
+    if any(channels % unet.norm_num_groups for channels in unet.block_out_channels):
         faults.append(f"norms of {unet.norm_num_groups} groups, a U-Net of {unet.block_out_channels} channels")
     if len(tokenizer) > text.vocab_size:
         faults.append(f"a tokenizer of {len(tokenizer)} tokens, a text encoder that knows {text.vocab_size}")

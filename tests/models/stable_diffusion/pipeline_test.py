@@ -205,7 +205,7 @@ def edit(folder: Path, file: str, **changes) -> None:
         ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type is 'timestep'"),
         ("unet/config.json", {"norm_num_groups": 24}, "norms of 24 groups"),
-        ("unet/config.json", {"norm_num_groups": None}, "norms of None groups"),
+        ("unet/config.json", {"norm_num_groups": None}, "norm_num_groups is None"),
         ("unet/config.json", {"down_block_types": ["AttnDownBlock2D", "DownBlock2D"]}, "AttnDownBlock2D"),
         ("unet/config.json", {"cross_attention_dim": 48}, "text states of 32"),
         ("unet/config.json", {"in_channels": 9}, "a U-Net from 9 to 4"),
