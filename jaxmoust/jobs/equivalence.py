@@ -71,7 +71,8 @@ def main(args: argparse.Namespace) -> None:
             known["bounds"] = e
         if args.json:
             refused(str(e), question=question, **known)
-        raise BadInput(str(e)) from e
+        lost = answer.loss_sentence(e.points, e.curve) if isinstance(e, fit.AllCensored) else ""
+        raise BadInput(f"{e}. {lost}" if lost else str(e)) from e
     if args.json:
         print(json.dumps(answer.record(fitted, chosen, question), allow_nan=False))
     else:

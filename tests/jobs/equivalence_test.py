@@ -134,6 +134,29 @@ def test_equivalence_of_cells_that_are_all_bounds_gives_them_the_curve_and_the_a
     assert said["generator"] == "edm"
 
 
+def test_equivalence_of_mixtures_that_lose_says_what_they_cost_in_words_and_as_an_object(cli, tmp_path):
+    planted = planted_equivalence.plant(gain=lambda n, s: -0.4 * n)
+    write_results(tmp_path / "lost.csv", planted_equivalence.rows(*planted))
+    words = cli("equivalence --results={path} --n_base=1000", path=tmp_path / "lost.csv")
+    said = json.loads(cli("equivalence --results={path} --json", path=tmp_path / "lost.csv").out)
+    assert "Worth fewer than none: beside 1,000 real images, 500 of them cost what taking " in words.out
+    assert said["worth_fewer_than_none"].startswith("Worth fewer than none: beside 250 real images, 2,500 of them cost")
+    (cell,) = [c for c in said["cells"] if (c["n_base"], c["n_synthetic"]) == (1000, 500)]
+    low, high = cell["lost_interval"]
+    assert low < 400 < high and cell["n_real_plus"] == -cell["lost"] == cell["n_eq"] - 1000
+    assert f"{cell['lost']:,.0f} [{low:,.0f}, {high:,.0f}] real ones away" in words.out
+
+
+def test_equivalence_of_losses_that_are_all_bounds_says_at_least(cli, tmp_path):
+    planted = planted_equivalence.plant(real=(1000, 2000), bases=(2000,), sd=0.05, gain=lambda n, s: -1200)
+    write_results(tmp_path / "bounds.csv", planted_equivalence.rows(*planted))
+    words = cli("equivalence --results={path} --json", path=tmp_path / "bounds.csv")
+    assert_refused(words, "all 5 cells lie beyond", "cost what taking at least 1,000 real ones away costs")
+    cell = json.loads(words.out)["cells"][0]
+    assert (cell["lost"], cell["lost_at_least"], cell["n_real_plus"]) == (None, 1000, -1000)
+    assert "at least 1,000" in json.loads(words.out)["worth_fewer_than_none"]
+
+
 def test_equivalence_beyond_what_was_tried_gives_what_its_interval_says(cli, grid):
     question = "equivalence --results={grid} --n_base=250 --n_real_plus=520"
     said = json.loads(cli(f"{question} --json", grid=grid).out)

@@ -75,6 +75,27 @@ def rate_sentence(fit: Equivalence) -> str:
     return f"One more real image is worth {told(rate)} synthetic ones at {n} real images{more}{lacking}."
 
 
+def loss_sentence(points: Sequence[Point], curve: Curve, n_base: float | None = None) -> str:
+    """Returns what mixtures that lose cost, in real images taken away; "" where none certainly loses.
+
+    Args:
+        n_base: says it of all mixtures with so many; by default of the one with the most synthetic images of each size.
+            Up to MOST_LISTED are named.
+    """
+    losing = [(p, p.lost) for p in points if p.lost and n_base in (None, p.n_base)]
+    if n_base is None:  # points rise in both sizes: the last of each n_base remains
+        losing = list({p.n_base: (p, lost) for p, lost in losing}.values())
+    costs, form = [], "what taking {} real ones away costs"
+    for p, lost in picked(losing, MOST_LISTED):
+        if lost.at_least == 0:
+            cost = f"an unknown number of real ones, for no real set of fewer than {curve.n_min:,} was run"
+        else:
+            known = told(lost) if lost.at_least is None else f"at least {figure(lost.at_least)}"
+            cost, form = form.format(known), "{}"
+        costs.append(f"beside {p.n_base:,} real images, {p.n_synthetic:,} of them cost {cost}")
+    return f"Worth fewer than none: {'; '.join(costs)}." if costs else ""
+
+
 def picked(sizes: Sequence[T], most: int) -> list[T]:
     """Returns at most `most` of these, the ends among them, evenly spread."""
     if len(sizes) <= most:
@@ -104,9 +125,12 @@ def words(fit: Equivalence, chosen: Chosen, question: Question) -> list[str]:
         worth = f"One more real image is worth {told(rate)} synthetic ones at {n_base:,.0f} real images."
         said = [f"No answer: {rate.refused}." if rate.refused else worth]
     settings = ", ".join(f"{name} {value}" for name, value in chosen.settings.items() if value)
+    rates = ("" if law == "study" else "By the study's law: ") + rate_sentence(fit)
+    lost = loss_sentence(fit.points, fit.curve, n_base) or loss_sentence(fit.points, fit.curve)
     return [
         *said,
-        ("" if law == "study" else "By the study's law: ") + rate_sentence(fit),
+        rates,
+        *filter(None, [lost]),
         "",
         *fit_words(fit, question.k),
         "",
@@ -243,12 +267,16 @@ def _object(
                 "seeds": p.num_seeds,
                 "n_eq_interval": None if p.censored else p.interval,
                 "censored": p.censored or None,
+                "n_real_plus": p.n_eq - p.n_base,
+                **_fields({"lost": p.lost or Answer(None)}),
+                "lost_at_least": p.lost and p.lost.at_least,
             }
             for p in points
         ],
         "real_arms": list(chosen.real_arms) if chosen else [],
         "mixed_arms": list(chosen.mixed_arms) if chosen else [],
         **(chosen.settings if chosen else dict.fromkeys(SETTINGS)),
+        "worth_fewer_than_none": (curve and loss_sentence(points, curve)) or None,
         "notes": list(chosen.notes) if chosen else [],
     }
 

@@ -29,7 +29,7 @@ from scipy import optimize, stats
 
 from jaxmoust.analysis.equivalence import learning_curve
 from jaxmoust.analysis.equivalence.laws import EFFECTIVE, ETAS, LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
-from jaxmoust.analysis.equivalence.learning_curve import LEVEL, Cells, Curve, Interval, interval
+from jaxmoust.analysis.equivalence.learning_curve import FINEST, LEVEL, Cells, Curve, Interval, interval
 
 LACKING = 0.01  # p below which cells are said to stray from a curve or a law by more than chance
 EDGE = 0.999  # of the range that a parameter is searched in
@@ -69,6 +69,8 @@ class Point:
         n_base, n_synthetic, error, num_seeds: of the cell; error is the mean in percent.
         n_eq, interval: the real images it is worth, cut to the curve's range.
         censored: "at least" or "at most" where n_eq is a bound because the error is beyond the curve; else "".
+        lost: of a mixture that does worse than its real images alone, how many of these could be taken away at the same
+            cost, n_base - n_eq; at_least where real sets end before. None where no loss is certain (`_losing`).
     """
 
     n_base: int
@@ -78,6 +80,7 @@ class Point:
     n_eq: float
     interval: Interval | None
     censored: str
+    lost: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -201,10 +204,7 @@ class Equivalence:
 
     def better(self) -> NDArray[np.bool_]:
         """Which mixtures [C] did better than their real images alone: as measured, or else as the curve has it."""
-        alone = self.curve.error_at(self.mixed.n_base)[0]
-        for size, error in zip(self.curve.cells.n_base, self.curve.means[0], strict=True):
-            alone[self.mixed.n_base == size] = error
-        return self.means[0] < alone
+        return self.means[0] < self.curve.alone(self.mixed.n_base)[0]
 
     def lack_of_fit(self, law: str = "study") -> float | None:
         """The chance of deviations from the law as large as these if seeds were all there is; None without spare cells.
@@ -319,7 +319,7 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
         notes.append(f"No real-only runs at n_base {alone}: what real images reach there is read off the curve.")
     means = noise.draws(mixed, num_resamples, np.random.default_rng([seed, 1]))
     error_sd = noise.sd_of_means(mixed)
-    points = _points(mixed, means, curve)
+    points = points_of(mixed, means, curve)
     if all(p.censored for p in points):
         raise _all_censored(points, curve, notes)
     fits = {name: fit_law(law, mixed, means, error_sd, curve) for name, law in LAWS.items()}
@@ -366,12 +366,38 @@ def log_fit(points: tuple[Point, ...], n_max: int) -> LogFit | None:
     return LogFit(float(best[0]), float(np.exp(best[1])), num_points, len(used) - num_points)
 
 
-def _points(mixed: Cells, means: NDArray, curve: Curve) -> tuple[Point, ...]:
+def points_of(mixed: Cells, means: NDArray, curve: Curve) -> tuple[Point, ...]:
+    """Returns mixed cells as points on the curve: means [D, C], errors by draw."""
     n_eq = curve.n_at(means)
     sides = np.array(["", "at least", "at most"])[curve.beyond(means[:1])[0]]
     columns = (mixed.n_base, mixed.n_synthetic, mixed.mean, mixed.count, n_eq[0])
-    rows = zip(*(column.tolist() for column in columns), map(interval, n_eq.T), sides.tolist(), strict=True)
+    # Where the curve was not measured n_eq is cut to its end, and the loss is known to be larger than that says.
+    lost = np.where(curve.beyond(means) < 0, np.inf, mixed.n_base - n_eq)
+    unmeasured = f"the mixture does worse than the smallest real set of {curve.n_min:,} images; add smaller real sets"
+    answers = [
+        _answer(draws, float(n - curve.n_min), unmeasured) if loses else None
+        for draws, n, loses in zip(lost.T, mixed.n_base, _losing(mixed, means, curve), strict=True)
+    ]
+    rows = zip(*(column.tolist() for column in columns), map(interval, n_eq.T), sides.tolist(), answers, strict=True)
     return tuple(Point(*row) for row in rows)
+
+
+def _losing(mixed: Cells, means: NDArray, curve: Curve) -> NDArray[np.bool_]:
+    """Which mixtures [C] certainly do worse than their real images alone; none where no cell has two seeds.
+
+    The loss beside the runs of the same n_base is so large that all mixtures together exceed such a bound by chance in
+    2.5 % of studies, by the resamples' largest deviation of any; and the curve, on which its size is read, has its
+    own interval of the loss above 0.
+
+    Source: Romano and Wolf 2005, Econometrica 73, section 4 (the step without stepping down).
+    """
+    loss, beside_curve = means - curve.alone(mixed.n_base), means - curve.error_at(mixed.n_base)
+    if len(loss) < 2:
+        return np.zeros(len(mixed), bool)
+    spread = np.maximum(loss[1:].std(axis=0), FINEST)
+    largest = ((loss[1:] - loss[0]) / spread).max(axis=1)
+    certain = loss[0] > np.quantile(largest, (1 + LEVEL) / 2) * spread
+    return certain & (np.quantile(beside_curve[1:], (1 - LEVEL) / 2, axis=0, method="inverted_cdf") > 0)
 
 
 def _all_censored(points: tuple[Point, ...], curve: Curve, notes: Sequence[str]) -> AllCensored:

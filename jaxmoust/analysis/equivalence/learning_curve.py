@@ -167,6 +167,13 @@ class Curve:
         alpha, beta, gamma = (np.expand_dims(p, tuple(range(1, max(n.ndim, 2)))) for p in self.parameters.values())
         return alpha * np.exp(-beta * np.log(n)) + gamma
 
+    def alone(self, n_base: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The error of n_base [C] real images alone, [D, C]: as measured, or else as the curve has it."""
+        errors = self.error_at(n_base)
+        for size, of_size in zip(self.cells.n_base, self.means.T, strict=True):
+            errors[:, n_base == size] = of_size[:, None]
+        return errors
+
     def n_at(self, error: ArrayLike) -> NDArray[np.float64]:
         """The real images worth these errors [D, C] or [C]; n_min or n_max where the error is beyond the curve.
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from jaxmoust.analysis.equivalence import fit as equivalence
 from jaxmoust.analysis.equivalence import results_csv
-from jaxmoust.analysis.equivalence.answer import comparison_words, figure, picked, rate_sentence, told
+from jaxmoust.analysis.equivalence.answer import comparison_words, figure, loss_sentence, picked, rate_sentence, told
 from jaxmoust.analysis.equivalence.fit import Equivalence
 from jaxmoust.analysis.equivalence.learning_curve import Cells, interval, noise_of
 from jaxmoust.report.charts import base, lines
@@ -43,20 +43,22 @@ def _section(rows: Sequence[Mapping[str, Any]], real: Sequence[str], settings: M
         figures, notes = [by_ratio(chosen.real, chosen.mixed)], chosen.notes
         return section(equivalence.fit(chosen.real, chosen.mixed), title, notes)
     except ValueError as e:
-        words = [f"The worth of these synthetic images cannot be estimated: {e}."]
-        answer = "What these synthetic images are worth cannot be estimated from these runs."
+        lost = loss_sentence(e.points, e.curve) if isinstance(e, equivalence.AllCensored) else ""
+        words = [f"The worth of these synthetic images cannot be estimated: {e}.", *filter(None, [lost])]
+        answer = f"What these synthetic images are worth cannot be estimated from these runs. {lost}".rstrip()
         return Section(title, words, figures, notes=notes, answer=answer)
 
 
 def section(fit: Equivalence, title: str = TITLE, notes: Sequence[str] = ()) -> Section:
     """Returns the section of one fit."""
+    worth = [rate_sentence(fit), *filter(None, [loss_sentence(fit.points, fit.curve)])]
     return Section(
         title,
-        [rate_sentence(fit), comparison_words(fit)],
+        [*worth, comparison_words(fit)],
         [learning_curve(fit), exchange(fit), by_ratio(fit.curve.cells, fit.mixed)],
         [_rates(fit), _cells(fit)],
         [*notes, *fit.notes],
-        rate_sentence(fit),
+        " ".join(worth),
     )
 
 
@@ -178,8 +180,11 @@ def _cells(fit: Equivalence) -> Table:
     for p in fit.points:
         ends = f" [{', '.join(_end(n, fit) for n in p.interval)}]" if p.interval and not p.censored else ""
         top1, worth = (100 - p.error, f"{100 - p.error:.2f}"), f"{p.censored} {p.n_eq:,.0f}{ends}".strip()
-        rows.append((p.n_base, p.n_synthetic, top1, p.num_seeds, (p.n_eq, worth)))
-    return Table("Mixtures", ("Real", "Synthetic", "Top-1", "Seeds", "Worth in real images"), rows)
+        gain = p.n_eq - p.n_base
+        signed = f"{p.censored} {gain:+,.0f}{', worse' if p.lost else ''}".strip()
+        rows.append((p.n_base, p.n_synthetic, top1, p.num_seeds, (p.n_eq, worth), (gain, signed)))
+    columns = ("Real", "Synthetic", "Top-1", "Seeds", "Worth in real images", "More (+) or fewer (-) than its own")
+    return Table("Mixtures", columns, rows)
 
 
 def _end(n: float, fit: Equivalence) -> str:

@@ -75,6 +75,65 @@ def test_planted_parameters_are_covered_by_their_intervals(law, gain, truth, num
     assert (inside / TRIALS >= 0.95 - 3.3 * np.sqrt(0.95 * 0.05 / TRIALS)).all(), inside / TRIALS
 
 
+def losses(seed, num_seeds=5, **changes):
+    """The points of planted mixtures, with the certain losses among them, without the laws."""
+    real, mixed = planted.plant(seed, num_seeds=num_seeds, **changes)
+    noise = learning_curve.noise_of([real, mixed])
+    curve = learning_curve.fit_curve(real, noise, 400)
+    return equivalence.points_of(mixed, noise.draws(mixed, 400, np.random.default_rng(1)), curve)
+
+
+@pytest.mark.parametrize(("num_seeds", "power"), [(3, 0.6), (5, 0.9)])
+def test_planted_losses_are_found_and_covered_by_their_intervals(num_seeds, power):
+    """Mixtures that do as much as 60 % of their real images: 0.4 n_base are lost."""
+    found = [p for seed in range(TRIALS) for p in losses(seed, num_seeds, gain=lambda n, s: -0.4 * n) if p.lost]
+    assert len(found) >= power * 15 * TRIALS
+    ends = [(p.lost.interval[0] or p.lost.at_least, p.lost.interval[1] or np.inf) for p in found]
+    assert all(0 < low <= (p.lost.value or np.inf) <= high for p, (low, high) in zip(found, ends, strict=True))
+    inside = [low <= 0.4 * p.n_base <= high for p, (low, high) in zip(found, ends, strict=True)]
+    print("losses", num_seeds, "seeds: found", len(found) / 15 / TRIALS, "covered", np.mean(inside))
+    # Cells of one study share its curve: as 3 independent ones a study, 3.3 standard errors at 95 %.
+    assert np.mean(inside) >= 0.95 - 3.3 * np.sqrt(0.95 * 0.05 / (3 * TRIALS))
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_losses_are_seldom_claimed_where_synthetic_images_do_nothing(num_seeds):
+    false = [any(p.lost for p in losses(seed, num_seeds, gain=lambda n, s: 0.0)) for seed in range(2 * TRIALS)]
+    print("false losses", num_seeds, "seeds:", np.mean(false))
+    # 2.5 % of studies are allowed one, and 3.3 standard errors of as many trials.
+    assert np.mean(false) <= 0.025 + 3.3 * np.sqrt(0.025 * 0.975 / (2 * TRIALS))
+
+
+def test_gains_are_no_losses():
+    assert not any(p.lost for seed in range(5) for p in losses(seed))
+
+
+def test_loss_is_the_planted_number_of_real_images():
+    for p in losses(0, sd=QUIET, gain=lambda n, s: -0.4 * n):
+        assert p.lost.value == pytest.approx(0.4 * p.n_base, rel=0.02)  # the curve's exponent is told to 2 %
+        assert p.n_eq == pytest.approx(p.n_base - p.lost.value)
+
+
+def test_loss_past_the_smallest_real_set_is_at_least_what_was_measured():
+    changes = {"real": (500, 1000, 2000, 4000), "bases": (500, 1000), "gain": lambda n, s: -0.7 * n}
+    points = losses(0, sd=0.1, **changes)
+    assert all(p.censored == "at most" and p.lost.value is None for p in points)
+    assert all("the smallest real set of 500 images" in p.lost.refused for p in points)
+    assert {p.n_base: p.lost.at_least for p in points} == {500: 0, 1000: 500}
+    assert all(p.lost.interval == (None, None) for p in points)
+
+
+def test_loss_whose_interval_leaves_the_curve_keeps_its_lower_end():
+    points = losses(0, num_seeds=3, real=(500, 1000, 2000, 4000), bases=(1000,), gain=lambda n, s: -0.48 * n)
+    ends = [(p.lost.value or p.lost.at_least, *p.lost.interval) for p in points if p.lost]
+    assert all(0 < low <= value <= (high or 500) for value, low, high in ends)
+    assert sum(high is None for _, _, high in ends) >= 3
+
+
+def test_one_seed_claims_no_loss():
+    assert not any(p.lost for p in losses(0, num_seeds=1, gain=lambda n, s: -0.6 * n))
+
+
 def test_n_syn_and_n_real_plus_invert_each_other(study):
     for n_base, n_real_plus in ((250, 100), (1000, 700), (3000, 1500)):
         n_syn = study.n_syn(n_base, n_real_plus)
@@ -274,6 +333,7 @@ def test_mixtures_are_compared_with_the_runs_of_their_real_images_not_with_the_c
     )
     assert fit.better().tolist() == [True] * 5 + [False] * 5
     assert all(p.n_eq > 1000 for p in fit.points[5:])  # what the curve would have said
+    assert not any(p.lost for p in fit.points)  # and no number of images would be right
     assert fit.marginal_rate(1000).refused == "no mixture did better than its real images alone"
 
 

@@ -48,6 +48,45 @@ def test_rate_sentence_without_a_gain_claims_none():
     )
 
 
+def test_loss_sentence_says_what_the_largest_losing_mixture_of_each_size_costs():
+    real, mixed = planted.plant(sd=0.05, gain=lambda n, s: planted.study_gain(n, s) if n == 250 else -0.4 * n)
+    fit = equivalence.fit(real, mixed, 100)
+    lost = {p.n_base: answer.told(p.lost) for p in fit.points if p.lost and p.n_synthetic == 10 * p.n_base}
+    assert answer.loss_sentence(fit.points, fit.curve) == (
+        f"Worth fewer than none: beside 1,000 real images, 10,000 of them cost what taking {lost[1000]} real ones away "
+        f"costs; beside 4,000 real images, 40,000 of them cost {lost[4000]}."
+    )
+    assert answer.loss_sentence(fit.points, fit.curve, 4000).count("beside 4,000") == answer.MOST_LISTED
+    assert answer.loss_sentence(fit.points, fit.curve, 250) == ""
+    made = section.section(fit)
+    assert made.words[1] == answer.loss_sentence(fit.points, fit.curve) and made.answer.endswith(made.words[1])
+    signs = [row[-1][1] for row in made.tables[1].rows]
+    assert all(sign.startswith("+") for sign in signs[:5]) and all(
+        re.fullmatch(r"-[\d,]+, worse", s) for s in signs[5:]
+    )
+
+
+def test_loss_sentence_says_at_least_where_real_sets_end():
+    sizes = {"real": (500, 1000, 2000, 4000), "bases": (500, 1000, 2000), "gain": lambda n, s: -0.7 * n}
+    fit = equivalence.fit(*planted.plant(sd=0.05, **sizes), 100)
+    said = answer.loss_sentence(fit.points, fit.curve)
+    assert said.startswith(
+        "Worth fewer than none: beside 500 real images, 5,000 of them cost an unknown number of real"
+    )
+    assert (
+        "no real set of fewer than 500 was run; beside 1,000 real images, 10,000 of them cost what taking at l" in said
+    )
+    rows = planted.rows(*planted.plant(real=(1000, 2000), bases=(2000,), sd=0.05, gain=lambda n, s: -1200))
+    (made,) = section.sections(rows)
+    assert "all 5 cells lie beyond" in made.words[0] and "cost what taking at least 1,000 real ones" in made.words[1]
+    assert made.words[1] in made.answer
+
+
+def test_losses_are_not_said_where_there_are_none(fit):
+    assert answer.loss_sentence(fit.points, fit.curve) == ""
+    assert section.section(fit).answer == answer.rate_sentence(fit)
+
+
 def test_figures_are_rounded_to_what_they_are_worth():
     assert [answer.figure(x) for x in (0.034, 1.0, 5.24, 38.2, 1234.5)] == ["0.034", "1.0", "5.2", "38", "1,234"]
     told = answer.told(equivalence.Answer(5.21, (3.9, None)))
