@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
-from jaxmoust.analysis.equivalence.fit import LACKING, AllCensored, Answer, Equivalence, Point, check_sizes, log_fit
+from jaxmoust.analysis.equivalence.fit import LACKING, AllCensored, Answer, Equivalence, Point, check_sizes
 from jaxmoust.analysis.equivalence.laws import LAWS
 from jaxmoust.analysis.equivalence.learning_curve import Curve, interval
 from jaxmoust.analysis.equivalence.results_csv import SETTINGS, Chosen
@@ -16,7 +16,7 @@ LARGEST = 500  # exponents of e that are still figures
 MOST_LISTED = 4  # sizes that one sentence names; the table has them all
 # What the object for programs says with an interval and a reason for having none.
 FIGURES = ("a", "b", "c1", "c2", "kappa", "eta", "n_syn", "exchange_rate_marginal", "exchange_rate_average")
-OF_FIT = ("left_out_error", "lack_of_fit_p", "log_fit", *(f"{law}_deviance" for law in LAWS))
+OF_FIT = ("left_out_error", "lack_of_fit_p", *(f"{law}_deviance" for law in LAWS))
 
 
 @dataclass(frozen=True)
@@ -208,14 +208,12 @@ def record(fit: Equivalence, chosen: Chosen, question: Question) -> dict[str, An
             answers["n_syn"] = fit.n_syn(n_base, n_real_plus, law)
             asked = [answers["n_syn"]]
     reasons = [answer.refused for answer in asked]
-    plain = log_fit(fit.points, fit.curve.n_max)
     return {
         **_object(question, answers, chosen, fit.points, fit.curve),
         "refused": "; ".join(dict.fromkeys(reasons)) if all(reasons) else None,
         "exchange_rates": [{"n_base": n, **_fields(rates)} for n, rates in every.items()],
         "left_out_error": dict(fit.left_out),
         "lack_of_fit_p": {name: fit.lack_of_fit(name) for name in LAWS},
-        "log_fit": plain and asdict(plain),
         **{f"{name}_deviance": float(of.deviance[0]) for name, of in fit.fits.items()},
         "notes": [*chosen.notes, *fit.notes],
     }

@@ -246,8 +246,6 @@ def test_cells_without_a_gain_are_kept():
     # Nothing is worth anything: the first image's rate is unknown, or has no upper end.
     rate = fit.marginal_rate(1000)
     assert rate.value is None or rate.interval[1] is None
-    kept = equivalence.log_fit(tuple(p for p in fit.points if p.n_eq > p.n_base), fit.curve.n_max)
-    assert kept.points == 15 - below  # what dropping them would have fitted, as if it were all there is
 
 
 def test_mixtures_that_harm_are_worth_nothing():
@@ -335,30 +333,6 @@ def test_mixtures_are_compared_with_the_runs_of_their_real_images_not_with_the_c
     assert all(p.n_eq > 1000 for p in fit.points[5:])  # what the curve would have said
     assert not any(p.lost for p in fit.points)  # and no number of images would be right
     assert fit.marginal_rate(1000).refused == "no mixture did better than its real images alone"
-
-
-def test_log_fit_of_exact_points_is_the_law():
-    points = tuple(
-        equivalence.Point(n, s, 10.0, 5, n + planted.study_gain(n, s), None, "")
-        for n in (250, 1000)
-        for s in (500, 4000)
-    )
-    plain = equivalence.log_fit(points, 16000)
-    assert (plain.a, plain.b) == (pytest.approx(2e-4, rel=1e-4), pytest.approx(1.0, rel=1e-4))  # the solver's tolerance
-
-
-def test_log_fit_lets_bounds_cost_only_on_their_wrong_side():
-    points = [
-        equivalence.Point(1000, s, 10.0, 5, 1000 + planted.study_gain(1000, s), None, "") for s in (500, 2000, 4000)
-    ]
-    exact = equivalence.log_fit(tuple(points), 16000)
-    for censored, n_eq in (("at least", 4000.0), ("at most", 125.0)):
-        bound = equivalence.Point(
-            1000, 40_000 if censored == "at least" else 100, 9.0, 5, n_eq, (125.0, 4000.0), censored
-        )
-        told = equivalence.log_fit((*points, bound), 3000)
-        assert told.b == pytest.approx(exact.b, rel=1e-3), censored
-        assert (told.points, told.bounds) == (3, 1)
 
 
 def test_one_seed_has_answers_without_intervals():
