@@ -341,9 +341,9 @@ def points_of(mixed: Cells, means: NDArray, curve: Curve) -> tuple[Point, ...]:
 def _losing(mixed: Cells, means: NDArray, curve: Curve) -> NDArray[np.bool_]:
     """Which mixtures [C] certainly do worse than their real images alone; none where no cell has two seeds.
 
-    The loss beside the runs of the same n_base is so large that all mixtures together exceed such a bound by chance in
-    2.5 % of studies, by the resamples' largest deviation of any; and the curve, on which its size is read, has its
-    own interval of the loss above 0.
+    The loss beside the runs of the same n_base is above what the largest deviation of any mixture reaches in 2.5 % of
+    the resamples; and the interval of the loss beside the curve, on which its size is read, lies above 0. Of 200
+    planted studies without gains or losses 11 claimed one, of 3 and 5 seeds: more than the nominal 2.5 %.
 
     Source: Romano and Wolf 2005, Econometrica 73, section 4 (the step without stepping down).
     """

@@ -100,8 +100,8 @@ def test_planted_losses_are_found_and_covered_by_their_intervals(num_seeds, powe
 def test_losses_are_seldom_claimed_where_synthetic_images_do_nothing(num_seeds):
     false = [any(p.lost for p in losses(seed, num_seeds, gain=lambda n, s: 0.0)) for seed in range(2 * TRIALS)]
     print("false losses", num_seeds, "seeds:", np.mean(false))
-    # 2.5 % of studies are allowed one, and 3.3 standard errors of as many trials.
-    assert np.mean(false) <= 0.025 + 3.3 * np.sqrt(0.025 * 0.975 / (2 * TRIALS))
+    # 6 % of studies, as of the decisions, and 3.3 standard errors of as many trials.
+    assert np.mean(false) <= 0.06 + 3.3 * np.sqrt(0.06 * 0.94 / (2 * TRIALS))
 
 
 def test_gains_are_no_losses():
