@@ -226,10 +226,14 @@ def _rehearse(
 
     try:
         state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
-        frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
-        machine.check_memory("The training's state, of config.model,", memory.size_of((state, frozen)))
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
+        step = machine.parallel(loss, num_replicated=2)
+        if frozen is not None:  # fine-tuning estimates what it needs itself, and says what needs less
+            jax.eval_shape(step, state, shapes, batch)
+            return
+        machine.check_memory("The training's state, of config.model,", memory.size_of(state))
         machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
-        between = memory.peak(machine.parallel(loss, num_replicated=2), state, frozen, batch)
+        between = memory.peak(step, state, shapes, batch) / recipe.micro_batches
         machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
     except (ArithmeticError, TypeError) as e:
         size = "x".join(map(str, shape))
