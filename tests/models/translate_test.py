@@ -129,4 +129,6 @@ def test_the_line_that_is_advised_for_torchs_files_makes_safe_ones(tmp_path):
 
 
 def test_the_line_that_is_advised_is_a_program():
-    compile(shlex.split(FROM_TORCH)[2], "line", "exec")
+    python, flag, program, *files = shlex.split(FROM_TORCH)
+    assert (python, flag, files) == ("python", "-c", ["FILE.pth", "NEW.safetensors"])
+    assert compile(program, "line", "exec").co_names[:3] == ("argparse", "sys", "torch")
