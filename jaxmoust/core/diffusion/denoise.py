@@ -79,6 +79,25 @@ def precondition_v(net: Net, table: Float64[np.ndarray, " T"]) -> Denoiser:
     return denoise
 
 
+def precondition_flow(net: Net, num_timesteps: int = 1000) -> Denoiser:
+    """Wraps a network that predicts the velocity noise - x0 at x_t = (1 - s) x0 + s noise.
+
+    Divided by 1 - s, x_t is x0 + sigma noise with sigma = s / (1 - s): x0 = x_t - s v, and an Euler step in s is one in
+    sigma.
+
+    Args:
+        net: gets x_t = x / (1 + sigma), and c = num_timesteps * s.
+    Source: Esser et al. 2024 (2403.03206), Eqs. 1 and 13; Liu et al. 2022 (2209.03003).
+    """
+
+    def denoise(x: Image, sigma: PerExample) -> Image:
+        s = sigma / (1 + sigma)
+        x_t = x / spread(1 + sigma, x)
+        return x_t - spread(s, x) * net(x_t, num_timesteps * s)
+
+    return denoise
+
+
 def guide(denoise_cond: Denoiser, denoise_uncond: Denoiser, guidance: float) -> Denoiser:
     """Moves from the unconditional estimate through the conditional one: uncond + guidance * (cond - uncond).
 
@@ -131,10 +150,18 @@ def v_weight(sigma: PerExample) -> PerExample:
     return (1 + sigma**2) / sigma**2
 
 
+def flow_weight(sigma: PerExample) -> PerExample:
+    """Weight that turns the x0 error into that of the velocity, as |x0 - x0_hat| = s |v - v_hat| (2403.03206, Eq. 4).
+
+    diffusers' training scripts of Stable Diffusion 3 take weight 1 unless told `--precondition_outputs=0`.
+    """
+    return jnp.square((1 + sigma) / sigma)
+
+
 def diffusion_loss(denoise: Denoiser, x0: Image, sigma: PerExample, noise: Image, weight: PerExample) -> PerExample:
     """Computes weight * |denoise(x0 + sigma * noise, sigma) - x0|^2, averaged over the pixels of each example.
 
-    With `edm_weight`, `eps_weight` or `v_weight` this is the EDM, DDPM or v loss.
+    With `edm_weight`, `eps_weight`, `v_weight` or `flow_weight` this is the EDM, DDPM, v or flow-matching loss.
     """
     error = denoise(x0 + spread(sigma, x0) * noise, sigma) - x0
     return weight * jnp.mean(jnp.square(error), axis=(1, 2, 3))

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from jaxmoust.core.diffusion.denoise import Denoiser
-from jaxmoust.core.diffusion.noise import normal_like
+from jaxmoust.core.diffusion.noise import LAST, normal_like
 from jaxmoust.core.examples import fold_all
 
 Image = Float[Array, "B H W C"]
@@ -74,12 +74,13 @@ def heun(
         slope = (x_hat - denoise(x_hat, _per_example(sigma_hat, x))) / sigma_hat
         x_next = x_hat + (sigma_next - sigma_hat) * slope
 
-        # 9-11: second-order correction, impossible (0 / 0) where sigma_next is 0.
+        # 9-11: second-order correction, impossible (0 / 0) where sigma_next is 0, and wrong from a flow's first level:
+        # slopes over sigma cannot be averaged on the way from infinity.
         def correct(x_next: Array) -> Array:
             slope_next = (x_next - denoise(x_next, _per_example(sigma_next, x))) / sigma_next
             return x_hat + (sigma_next - sigma_hat) * (slope + slope_next) / 2
 
-        return jax.lax.cond(sigma_next > 0, correct, lambda x_next: x_next, x_next)
+        return jax.lax.cond((sigma_next > 0) & (sigma < LAST), correct, lambda x_next: x_next, x_next)
 
     return _scan(step, x, sigmas)
 
@@ -106,7 +107,8 @@ def dpmpp_2m(denoise: Denoiser, x: Image, sigmas: Sigmas, keys: Keys | None = No
 
     With lambda = -log sigma it is linear in x and exact but for denoise(x, sigma), which is extrapolated to the middle
     of the step: x' = (sigma' / sigma) x + (1 - sigma' / sigma) ((1 + r) x0 - r x0_before), r = h / (2 h_before), h the
-    step in lambda. The first step, and one to sigma' = 0, take x0 as it is. `keys` is unused.
+    step in lambda. The first step, and one to sigma' = 0, take x0 as it is. r is at most 1/2, its value where steps are
+    even: a flow's last steps grow fourfold, and extrapolate farther than two answers tell. `keys` is unused.
 
     Source: Lu et al. 2022 (2211.01095), Algorithm 2, for data prediction, in sigma coordinates.
     """
@@ -115,7 +117,7 @@ def dpmpp_2m(denoise: Denoiser, x: Image, sigmas: Sigmas, keys: Keys | None = No
         x0_before, h_before = before
         x0 = denoise(x, _per_example(sigma, x))
         h = jnp.log(sigma / jnp.where(sigma_next > 0, sigma_next, sigma))
-        r = jnp.where((i > 0) & (sigma_next > 0), h / (2 * h_before), 0.0)
+        r = jnp.where((i > 0) & (sigma_next > 0), jnp.minimum(h / (2 * h_before), 0.5), 0.0)
         middle = (1 + r) * x0 - r * x0_before
         return middle + (sigma_next / sigma) * (x - middle), (x0, h)
 

@@ -88,6 +88,32 @@ def test_loss_with_its_weight_is_the_network_error(name):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)  # x0 / sigma cancels to 1e-7 / 0.05 in float32
 
 
+def test_flow_network_sees_the_straight_path_and_its_time():
+    """x_t = (1 - s) x0 + s noise at s = sigma / (1 + sigma), up to the level that stands for s = 1."""
+    x0, eps = _pair(6, num_images=3)
+    sigma = jnp.array([0.01, 1.0, noise.LAST], jnp.float32)
+    seen = {}
+    x = x0 + sigma[:, None, None, None] * eps
+    wrapped = denoise.precondition_flow(lambda x_t, t: seen.update(x_t=x_t, t=t) or eps - x0)
+    found = wrapped(x, sigma)
+    s = (sigma / (1 + sigma))[:, None, None, None]
+    # At LAST float32's rounding of x, 1e-7 of it, is what is left of x0.
+    np.testing.assert_allclose(seen["x_t"], (1 - s) * x0 + s * eps, atol=2e-6)
+    np.testing.assert_allclose(seen["t"], [9.900990, 500.0, 1000.0], rtol=1e-6)
+    np.testing.assert_allclose(found, x0, atol=3e-6)
+
+
+def test_flow_loss_with_its_weight_is_the_error_of_the_velocity():
+    x0, eps = _pair(7, num_images=9)
+    sigma = jnp.geomspace(0.05, 20.0, 9, dtype=jnp.float32)
+    s = (sigma / (1 + sigma))[:, None, None, None]
+    net = lambda x_t, t: 0.3 * x_t + jnp.sin(x_t)  # noqa: E731
+    weight = denoise.flow_weight(sigma)
+    loss = denoise.diffusion_loss(denoise.precondition_flow(net), x0, sigma, eps, weight)
+    expected = jnp.mean((net((1 - s) * x0 + s * eps, sigma) - (eps - x0)) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)  # as for eps and v
+
+
 def test_gaussian_denoiser_is_the_posterior_mean():
     mean, std, sigma = 0.2, 0.7, 0.9
     x0, eps = _pair(5)

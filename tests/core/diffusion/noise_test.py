@@ -83,3 +83,29 @@ def test_normal_like_row_is_a_function_of_its_key_alone():
 def test_impossible_grids_are_refused(call):
     with pytest.raises(ValueError, match="got "):
         call()
+
+
+def test_flow_sigmas_are_torchs_levels():
+    """Of FlowMatchEulerDiscreteScheduler(shift=3).set_timesteps(4), which shifts the lowest s twice."""
+    sigmas = noise.flow_sigmas(4, shift=3.0).astype(np.float64)
+    golden = [1.0, 0.857692, 0.602151, 0.008929, 0.0]
+    np.testing.assert_allclose(sigmas / (1 + sigmas), golden, atol=1e-6)  # the last printed digit
+    assert sigmas[0] == noise.LAST
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 28])
+def test_shift_of_a_flow_is_a_factor_of_its_levels(num_steps):
+    """But of the lowest, which is shifted already, and the first, which is infinite."""
+    plain, shifted = (noise.flow_sigmas(num_steps, a, num_timesteps=10**9) for a in (1.0, 3.0))
+    assert shifted.shape == (num_steps + 1,) and np.all(np.diff(shifted) < 0)
+    np.testing.assert_allclose(shifted[1:-2], 3 * plain[1:-2], rtol=1e-5)
+
+
+def test_shifted_logit_normal_time_is_a_lognormal_sigma():
+    """s' = a s / (1 + (a - 1) s) of s with logit(s) ~ N(mean, std^2), by the same normal numbers."""
+    keys = jax.random.split(jax.random.key(2), 100)
+    z = noise.normal_like(keys, ())
+    s = jax.nn.sigmoid(0.5 + 0.8 * z)
+    s = 3 * s / (1 + 2 * s)
+    sigma = noise.lognormal_sigma(keys, mean=float(np.log(3)) + 0.5, std=0.8)
+    np.testing.assert_allclose(sigma / (1 + sigma), s, rtol=1e-5)
