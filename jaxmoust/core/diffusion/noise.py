@@ -74,9 +74,7 @@ def ddpm_sigmas(num_steps: int, table: Float64[np.ndarray, " T"]) -> Float32[np.
     return np.append(table[timesteps], 0.0).astype(np.float32)
 
 
-def flow_sigmas(
-    num_steps: int, shift: float = 1.0, num_timesteps: int = 1000
-) -> Float32[np.ndarray, " {num_steps}+1"]:
+def flow_sigmas(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -> Float32[np.ndarray, " {num_steps}+1"]:
     """Spaces a flow's s evenly from 1 down, shifts it, and appends 0; in sigma = s / (1 - s), the first level is LAST.
 
     The shift s' = a s / (1 + (a - 1) s) is a factor, sigma' = a sigma. As torch's FlowMatchEulerDiscreteScheduler does,

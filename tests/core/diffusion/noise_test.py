@@ -102,7 +102,7 @@ def test_shift_of_a_flow_is_a_factor_of_its_levels(num_steps):
 
 
 def test_shifted_logit_normal_time_is_a_lognormal_sigma():
-    """s' = a s / (1 + (a - 1) s) of s with logit(s) ~ N(mean, std^2), by the same normal numbers."""
+    """Of s with logit(s) ~ N(mean, std^2), shifted to a s / (1 + (a - 1) s); by the same normal numbers."""
     keys = jax.random.split(jax.random.key(2), 100)
     z = noise.normal_like(keys, ())
     s = jax.nn.sigmoid(0.5 + 0.8 * z)

@@ -46,7 +46,7 @@ def _flow_error(solver, num_steps):
 
 @pytest.mark.parametrize("num_steps", [10, 28])
 def test_solver_of_order_2_beats_euler_on_a_flow(num_steps):
-    """Heun diverges unless its step from infinity is Euler's; DPM-Solver++ loses if it extrapolates the growing steps."""
+    """Heun diverges unless its step from infinity is Euler's; DPM-Solver++ loses if it extrapolates by more."""
     euler, heun, dpmpp = (_flow_error(s, num_steps) for s in (solvers.euler, solvers.heun, solvers.dpmpp_2m))
     assert heun < euler / 3 and dpmpp < euler / 3  # without either, they are above it
 
