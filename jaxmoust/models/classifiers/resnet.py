@@ -27,8 +27,8 @@ DEPTHS: dict[int, dict[str, Any]] = {
 }
 
 # Mean and standard deviation of ImageNet's pixels, in [0, 1]: what public weights were trained with.
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 BLOCKS = {
     "basic": ((3, True, 1), (3, False, 1)),
@@ -133,7 +133,7 @@ class ResNet(Residual):
     def maps(self, x: Array, norm_args: dict[str, Any], keys: Array | None) -> Array:
         """Returns the last stage's feature maps, see `Residual`."""
         if self.imagenet_colours:
-            x = (x / 2 + 0.5 - jnp.array(_IMAGENET_MEAN)) / jnp.array(_IMAGENET_STD)
+            x = (x / 2 + 0.5 - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
         h = nn.relu(self.stem_norm(self.stem_conv(x.astype(self.dtype)), **norm_args))
         if self.stem == "imagenet":
             h = nn.max_pool(h, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.core.diffusion import noise
+from jaxmoust.models import hub
 from jaxmoust.runtime import paths
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
@@ -65,24 +66,11 @@ def find(name: str, revision: str = "", variant: str = "") -> Path:
         return Path(name)
     if name in embedded():
         return embedded()[name]
-    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        own = f", {', '.join(embedded())} of this package" if embedded() else ""
-        raise ValueError(
-            f"{name!r} is no folder. Give the folder of a pipeline{own}, or a name on the hub such as OWNER/MODEL."
-        )
-    import huggingface_hub
-    from huggingface_hub import errors
-
     kept = [f"*.{variant}.safetensors", f"*.index.{variant}.json"] if variant else ["*.safetensors", "*.index.json"]
     wanted = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*"]
     wanted += [f"{part}/{pattern}" for part in ("unet", "vae", "text_encoder") for pattern in kept]
-    try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
-        raise ValueError(
-            f"{name!r} is no folder here, and the Hugging Face hub did not give it: {str(error).splitlines()[0]} "
-            "Check the name and the revision; log in by HF_TOKEN if it is gated; offline, give the folder of a copy."
-        ) from error
+    own = f", {', '.join(embedded())} of this package" if embedded() else ""
+    return hub.fetch(name, wanted, f"a pipeline{own}", revision)
 
 
 def check_kind(folder: Path) -> None:
