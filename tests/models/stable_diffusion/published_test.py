@@ -19,7 +19,9 @@ from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import folder
 from jaxmoust.models.stable_diffusion.clip import TextTower
 from jaxmoust.models.stable_diffusion.layers import attend, shapes_of
+from jaxmoust.models.stable_diffusion.mmdit import MMDiT
 from jaxmoust.models.stable_diffusion.pipeline import StableDiffusion, build
+from jaxmoust.models.stable_diffusion.t5 import T5Encoder
 from jaxmoust.models.stable_diffusion.tokenizer import open_tokenizer
 from jaxmoust.models.stable_diffusion.unet import UNet
 from jaxmoust.models.stable_diffusion.vae import VAE
@@ -78,6 +80,11 @@ XL = {
     "addition_time_embed_dim": 256,
 }
 LATENTS = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 16}
+# transformer/config.json of stable-diffusion-3-medium-diffusers, stable-diffusion-3.5-medium and -large.
+OF_3 = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192}
+OF_35 = OF_3 | {"qk_norm": "rms_norm", "dual_attention_layers": (*range(13),), "pos_embed_max_size": 384}
+OF_35_LARGE = {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm"}
+XXL = {"d_model": 4096, "d_ff": 10_240, "num_layers": 24, "num_heads": 64}
 WIDE = {"hidden_size": 1280, "intermediate_size": 5120, "projection_dim": 1280, "num_hidden_layers": 32}
 
 
@@ -88,12 +95,16 @@ WIDE = {"hidden_size": 1280, "intermediate_size": 5120, "projection_dim": 1280, 
         (VAE(**LATENTS, use_quant_conv=False, use_post_quant_conv=False), [(1, 8, 8, 3)], 83_819_683),
         (TextTower(768, 3072, 768, project=True), [(1, 1)], 123_650_304),
         (TextTower(**WIDE, num_attention_heads=20, project=True), [(1, 1)], 694_659_840),
+        (T5Encoder(**XXL), [(1, 1)], 4_762_310_656),
+        (MMDiT(**OF_3), [(1, 2, 2, 16), (1,), (1, 1, 4096), (1, 2048), (1, 1536)], 2_028_328_000),
+        (MMDiT(**OF_35), [(1, 2, 2, 16), (1,), (1, 1, 4096), (1, 2048), (1, 1536)], 2_243_171_520),
+        (MMDiT(**OF_35_LARGE), [(1, 2, 2, 16), (1,), (1, 1, 4096), (1, 2048), (1, 2432)], 8_056_627_520),
     ],
-    ids=["unet of XL", "vae of 3", "CLIP-L", "CLIP-bigG"],
+    ids=["unet of XL", "vae of 3", "CLIP-L", "CLIP-bigG", "T5-XXL", "3-medium", "3.5-medium", "3.5-large"],
 )
 def test_networks_of_xl_and_3_have_the_published_numbers_of_parameters(module, inputs, count):
     def shape(size):
-        return jax.ShapeDtypeStruct(size, jnp.int32 if isinstance(module, TextTower) else jnp.float32)
+        return jax.ShapeDtypeStruct(size, jnp.int32 if isinstance(module, TextTower | T5Encoder) else jnp.float32)
 
     given = [tuple(map(shape, size)) if isinstance(size, list) else shape(size) for size in inputs]
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes_of(module, *given))) == count
