@@ -27,6 +27,7 @@ SCHEMAS = {
         "num_images": Field(40, int),
         "from_real": Field(False, bool),
     },
+    "imported": {"data": DATA, "path": Field("", str), "name": Field("", str)},
     "clip_score": {"clip": Field("", str), "set": Field("", str)},
     "score": {name: Field("", str) for name in ("checkpoint", "set", "score")},
     "domain": {**SEED, "set": Field("", str), "classifier": Field("", str), "data": DATA, **TRAIN},

@@ -22,7 +22,7 @@ from jaxmoust.study.experiment import (
     base_text,
     base_words,
 )
-from jaxmoust.study.stage_graph import DIAGNOSTICS, OWN_BASE, START, StageGraph, find
+from jaxmoust.study.stage_graph import DIAGNOSTICS, IMPORTED, OWN_BASE, START, StageGraph, find
 from jaxmoust.study.store import Stage
 
 # What all of a study shares of its data: which images there are, and what they are brought to.
@@ -32,7 +32,7 @@ DATA = fields(real_data, only=("source", "path", "classes", *BASE_FIELDS, "image
 # says beside that in the place of what the file says.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "generators": ("diffuse", "finetune"),
-    "sets": ("sample", "text_to_image"),
+    "sets": ("sample", "text_to_image", IMPORTED),
     "scores": ("score", "clip_score"),
     "domains": ("domain",),
     "measures": ("measure",),
@@ -43,7 +43,9 @@ _SEEDS = Field("first", Literal["first", "all"], "of which seeds a set is measur
 _BASE = Field(False, bool, "keeps the base set of its own data section for every arm; true where it gives one")
 OWN: Mapping[str, Schema] = {
     "generators": {},
-    "sets": {"generator": Field("", str, "what samples it: a name of generators; '' a pipeline as it is")},
+    "sets": {
+        "generator": Field("", str, "what samples it: a name of generators; '' a pipeline as it is, or nothing here")
+    },
     "scores": {"arm": _ARM},
     "domains": {"arm": _ARM, "seeds": _SEEDS},
     "measures": {"arm": _ARM, "seeds": _SEEDS},
@@ -117,6 +119,8 @@ def complete_study(
         path = str(change.pop("config", given.pop("config", "")))
         given.pop("config", None)
         job = load(path) if path else {}
+        if table == "sets" and not path and "path" in given:  # images that lie there
+            job = {"task": IMPORTED}
         task = job.get("task", given.get("task"))
         if task not in tasks:
             raise ValueError(

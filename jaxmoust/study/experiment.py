@@ -153,9 +153,12 @@ class Experiment:
             seed = f", seed {stage.config['seed']}" if "generator" in self.vary else ""
             return f"fit {name}{base_words(stage, self.data)}{seed}"
         sampled = stage if stage.kind == "sample" else stage.needs[0]
-        of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}, seed {sampled.config['seed']}"
+        seed = f", seed {sampled.config['seed']}" if "seed" in sampled.config else ""  # images that lie there have none
+        of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}{seed}"
         if stage.kind == "score":
             return f"score {stage.config.get('score', 'clip')} of {of_set}"
+        if stage.config["task"] == "imported":
+            return f"import {of_set}"
         return f"{stage.kind} {of_set}"
 
 

@@ -246,7 +246,7 @@ def make_page(
             contributions.setdefault(run.arm.name, {})[run.seed] = of_images
     galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
-        if (gallery := reader.read(stage, "", _gallery, name, stage.config["seed"], shape)) is not None:
+        if (gallery := reader.read(stage, "", _gallery, name, stage.config, shape)) is not None:
             galleries.append(gallery)
     arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline, arm.family) for arm in experiment.arms]
     rows = [row for _, row in finished]
@@ -323,9 +323,10 @@ def _some(folders: Sequence[str]) -> str:
     return ", ".join(folders[:MOST_NAMED]) + more
 
 
-def _gallery(path: Path, name: str, seed: int, shape: tuple[int, int, int]) -> Gallery:
+def _gallery(path: Path, name: str, config: Mapping[str, Any], shape: tuple[int, int, int]) -> Gallery:
     images = open_synthetic(path)
-    caption = f"{len(images):,} images, seed {seed}; the first of each class, not picked."
+    drawn = f"seed {config['seed']}" if "seed" in config else "imported"
+    caption = f"{len(images):,} images, {drawn}; the first of each class, not picked."
     return Gallery(name, caption, _pictures(images, shape))
 
 

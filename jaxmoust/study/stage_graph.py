@@ -9,6 +9,7 @@ from jaxmoust.study.experiment import Base
 from jaxmoust.study.store import Stage
 
 START = "start"  # of an arm: the arm whose classifier, at the same seed, its own begins as
+IMPORTED = "imported"  # the task of a set whose images something else made
 OWN_BASE = "own_base"  # of an entry: whether it keeps the base set of its own data section, whatever the arm's is
 
 # Each entry of these tables is a diagnostic: a stage that measures one synthetic set, with or without an arm's
@@ -56,12 +57,15 @@ class StageGraph:
     def _sampling(self, name: str, base: Base, seed: int) -> Stage:
         """The sampling of a set at a seed, from a generator of a base set."""
         entry, at = self._config["sets"][name], f"config.sets.{name}"
-        external, source = entry["task"] == "text_to_image", entry["generator"]
-        # What is sampled from text alone, with a pipeline as it is, is the same for every base set: done once.
-        alone = external and not source and not entry["from_real"]
+        imported, external, source = entry["task"] == IMPORTED, entry["task"] == "text_to_image", entry["generator"]
+        # What something else made, and what is sampled from text alone, with a pipeline as it is, is the same for every
+        # base set: done once.
+        alone = imported or (external and not source and not entry["from_real"])
         job = self._job(entry, () if alone else base, 0 if alone else seed)
-        job |= {"name": name, "seed": self._seed("draw", seed)}
-        if external and not source:
+        job |= {"name": name} if imported else {"name": name, "seed": self._seed("draw", seed)}
+        if imported and source:
+            raise ValueError(f"{at}.generator is {source!r}, and its images lie in {entry['path']!r}. Leave it empty.")
+        if imported or (external and not source):
             return self._stage("sample", job)
         find(f"{at}.generator", self._config["generators"], source)
         generator = self.generator(source, base, seed)

@@ -296,3 +296,15 @@ def test_domain_scores_the_sets_of_an_arm_at_every_seed(diagnosed):
         assert stages["ratio", seed].config["data"]["scores"] == (scored.name,)
     shown = next(one.stage for one in lay_out(diagnosed).diagnostics if one.name == "gap")
     assert shown.name == stages["ratio", 0].needs[1].name  # computed once for both
+
+
+def test_imported_set_is_one_stage_for_all_seeds_and_base_sets_and_the_generator_of_its_rows(grid):
+    grid |= {"seeds": (0, 1), "vary": ("init", "draw", "base")}
+    grid["sets"]["lies"] = {"path": "there"}
+    grid["arms"] += tuple(arm(f"lies_{n}", ("lies",), data={"n_base": n}) for n in (10, 100))
+    laid_out = lay_out(grid)
+    runs = [run for run in laid_out.runs if run.arm.sets == ("lies",)]
+    assert len(runs) == 4 and len({run.stage.needs[0].name for run in runs}) == 1
+    assert {run.arm.generators for run in runs} == {("lies",)} and {run.fine_tuning for run in runs} == {"none"}
+    (stage,) = runs[0].stage.needs
+    assert stage.needs == () and laid_out.describe(stage) == "import lies"

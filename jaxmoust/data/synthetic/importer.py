@@ -1,26 +1,30 @@
-"""Synthetic sets out of images made elsewhere: a folder, a zip archive, CIFAKE, or any other source.
+"""Synthetic sets out of images made elsewhere: a folder, a zip archive, CIFAKE, another set, or any other source.
 
 Every image is decoded once before anything is written, so that a bad one leaves no half of a set behind. What is not
-known of an imported set (its seed, its guidance, its sampling steps) is named as unknown in its provenance.
+known of an imported set (its seed, its guidance, its sampling steps) is named as unknown in its provenance. What the
+images were called stays with them.
 """
 
 import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from jaxmoust.data.checks import check_number
+from jaxmoust.data.checks import check_number, listed, meant
 from jaxmoust.data.source import Source, digest_bytes
-from jaxmoust.data.sources.archive import Members, open_members
+from jaxmoust.data.sources.archive import FileImages, Members, open_members
 from jaxmoust.data.sources.archive_source import encoded_source
-from jaxmoust.data.sources.class_list import read_class_list
+from jaxmoust.data.sources.class_list import read_class_list, select_classes
 from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
 from jaxmoust.data.sources.registry import open_source
-from jaxmoust.data.synthetic.store import SyntheticSpec, finish, is_set, missing_shards, shard_range, write_shard
+from jaxmoust.data.synthetic import store
+from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
+from jaxmoust.data.synthetic.store import finish, is_set, missing_shards, write_shard
 from jaxmoust.runtime.lock import lease
 from jaxmoust.runtime.paths import parse_json, read_text, sweep
 
@@ -82,47 +86,130 @@ def import_images(
     if guidance is not None:
         check_number("guidance", guidance, "a number; 1 is off")
     _check_apart(Path(path), os.fspath(origin))
-    files = Labelled((), (), ())
-    if source in _FILES:
-        images, files = _open_files(origin, split, table, classes)
-    elif table:
-        raise ValueError(f"Got a table for the source {source!r}, allowed is one for a folder or archive only.")
-    else:
-        images = open_source(source, split or "train", os.fspath(origin), classes)
+    images, files = open_images(origin, source, split, table, read_class_list(classes) if classes else ())
     if images.shape is None:
-        raise ValueError(f"Got images of different sizes in {origin}, allowed is one size for a set: resize them.")
+        raise ValueError(
+            f"Got images of different sizes in {origin}, allowed is one size for a set: resize them, or name "
+            f"the folder in an experiment (config.sets.NAME.path), which brings them to its size."
+        )
     generation = {"seed": seed, "guidance": guidance, "steps": steps}
+    spec = make_spec(images, files, origin, images.shape, source, split, name, generator, shard_images, **generation)
+    missing_shards(path, spec)  # refuses the folder of another set, before anything is written
+    with lease(Path(path) / ".lock") as ours:
+        if not ours:
+            raise ValueError(f"{path} is in use by another process. Wait for it, or give another folder.")
+        sweep(path)
+        write_images(images, files, path, spec)
+    return Imported(spec.num_images, spec.class_names, files.passed_over)
+
+
+def open_images(
+    origin: str | os.PathLike, source: str = "", split: str = "", table: str = "", classes: Sequence[str] = ()
+) -> tuple[Source, Labelled]:
+    """Opens images made elsewhere, each decoded once.
+
+    Args: as `import_images`; but classes: names. A folder may also hold a finished set.
+    Returns: (the images, what they are called and with which prompts, as far as known, in the same order).
+    Raises: ValueError: whatever the files, the table or the source are refused for.
+    """
+    if table and source not in _FILES:
+        raise ValueError(f"Got a table for the source {source!r}, allowed is one for a folder or archive only.")
+    if source in _FILES and not is_set(origin):
+        return _open_files(origin, split, table, classes)
+    if source in _FILES:
+        images, files = store.open_synthetic(origin), store.read_labelled(origin)
+    else:
+        images = open_source(source, split or "train", os.fspath(origin))
+        names = images.records.members.names if isinstance(images.records, FileImages) else ()
+        files = Labelled(names, (), images.class_names)
+    if not classes:
+        return images, files
+    chosen = select_classes(images, classes)
+    kept = np.flatnonzero([images.class_names[label] in chosen.class_names for label in images.labels])
+    names, prompts = (tuple(column[k] for k in kept) if column else () for column in (files.names, files.prompts))
+    return chosen, Labelled(names, (), chosen.class_names, prompts)
+
+
+def among(images: Source, class_names: Sequence[str], where: str) -> Source:
+    """Numbers the classes of images as others do, of which they may have some only.
+
+    Raises: ValueError: a class that the others have not.
+    """
+    if foreign := [name for name in images.class_names if name not in class_names]:
+        raise ValueError(
+            f"Got the classes {listed(map(repr, foreign))} in {where}, which the real images have not, allowed are "
+            f"{listed(map(repr, class_names), 10)}, or some of them: rename the folders, or name the classes to use "
+            f"(classes=NAME,NAME).{meant(foreign[0], class_names)}"
+        )
+    number = np.array([class_names.index(name) for name in images.class_names], np.int32)
+    digest = digest_bytes(b"among", images.digest.encode(), repr(tuple(class_names)).encode())
+    return Source(images.name, number[images.labels], tuple(class_names), images.shape, images.records, digest)
+
+
+def make_spec(
+    images: Source,
+    files: Labelled,
+    origin: str | os.PathLike,
+    shape: tuple[int, int, int],
+    source: str = "",
+    split: str = "",
+    name: str = "",
+    generator: str = "",
+    shard_images: int = 0,
+    **generation: Any,
+) -> SyntheticSpec:
+    """Describes the set that images made elsewhere become.
+
+    Args: as `import_images`; shape: (H, W, C) that they are brought to. generation: its seed, guidance and steps; None
+        where one is unknown.
+    """
     made_from = Path(origin).resolve().name if os.fspath(origin) else source
     created_by: dict[str, Any] = {
         "imported": images.digest,
         "source": source or "folder",
         "split": split,
         "from": made_from,
+        "unknown": sorted(field for field, value in generation.items() if value is None),
     }
-    created_by["unknown"] = sorted(field for field, value in generation.items() if value is None)
-    if files.prompts:
-        created_by["prompts"] = digest_bytes(*(text.encode() for text in files.prompts))
-    spec = SyntheticSpec(
+    for what, texts in (("prompts", files.prompts), ("files", files.names)):
+        if texts:
+            created_by[what] = digest_bytes(*(text.encode() for text in texts))
+    return SyntheticSpec(
         name=name or _set_name(source, made_from),
         class_names=images.class_names,
-        shape=images.shape,
+        shape=shape,
         num_images=len(images),
-        shard_images=shard_images or min(_SHARD_IMAGES, max(1, _SHARD_BYTES // int(np.prod(images.shape)))),
-        seed=seed or 0,
+        shard_images=shard_images or min(_SHARD_IMAGES, max(1, _SHARD_BYTES // int(np.prod(shape)))),
+        seed=generation["seed"] or 0,
         generator=generator or _GENERATORS.get(source, "imported"),
-        guidance=1.0 if guidance is None else guidance,
-        steps=steps or 0,
+        guidance=1.0 if generation["guidance"] is None else generation["guidance"],
+        steps=generation["steps"] or 0,
         created_by=created_by,
         class_counts=tuple(images.class_counts().tolist()),
     )
-    missing_shards(path, spec)  # refuses the folder of another set, before anything is written
-    with lease(Path(path) / ".lock") as ours:
-        if not ours:
-            raise ValueError(f"{path} is in use by another process. Wait for it, or give another folder.")
-        sweep(path)
-        _write(images, files.prompts, path, spec)
-        finish(path, spec)
-    return Imported(spec.num_images, spec.class_names, files.passed_over)
+
+
+def write_images(images: Source, files: Labelled, path: str | os.PathLike, spec: SyntheticSpec) -> None:
+    """Writes the shards that are missing, in the order that a spec gives to its images, and finishes the set.
+
+    Images of other sizes are brought to the spec's as test images are: the central square, resized.
+    """
+    from jaxmoust.data.loading.transforms import Resize
+
+    resize = Resize(spec.shape[0], spec.shape[2])
+    by_class = np.argsort(images.labels, kind="stable")
+    first = np.cumsum(spec.class_counts) - spec.class_counts
+    with ThreadPoolExecutor() as threads:
+        for shard in missing_shards(path, spec):
+            labels, indices = shard_range(spec, shard)
+            keys = by_class[first[labels] + indices].tolist()
+            texts, names = ([column[k] for k in keys] if column else None for column in (files.prompts, files.names))
+            if images.shape == spec.shape:
+                pixels = images.images(keys)
+            else:
+                pixels = np.stack([*threads.map(lambda key: resize.map(images.encoded(key) or images.read(key)), keys)])
+            write_shard(path, spec, shard, pixels, texts, names)
+    finish(path, spec)
 
 
 def _check_apart(path: Path, origin: str) -> None:
@@ -135,9 +222,9 @@ def _check_apart(path: Path, origin: str) -> None:
         raise ValueError(f"Got {path}, which holds other files, allowed is a new or an empty folder: give another one.")
 
 
-def _open_files(origin: str | os.PathLike, split: str, table: str, classes: str) -> tuple[Source, Labelled]:
+def _open_files(origin: str | os.PathLike, split: str, table: str, wanted: Sequence[str]) -> tuple[Source, Labelled]:
     """Finds and decodes the images of a folder or an archive, by their folders or by a table."""
-    members, wanted = open_members(origin), read_class_list(classes) if classes else ()
+    members = open_members(origin)
     if table and split:
         raise ValueError("Got a table and a split, allowed is one of the two: the table names its images.")
     if table:
@@ -165,16 +252,6 @@ def _table_text(members: Members, table: str) -> str:
             f"Got the table {table}, which cannot be read ({error}), allowed is a CSV file in UTF-8, on the disk or in "
             f"{members.path}: correct the path."
         ) from error
-
-
-def _write(images: Source, texts: Sequence[str], path: str | os.PathLike, spec: SyntheticSpec) -> None:
-    """Writes the shards that are missing, in the order that a spec gives to its images."""
-    by_class = np.argsort(images.labels, kind="stable")
-    first = np.cumsum(spec.class_counts) - spec.class_counts
-    for shard in missing_shards(path, spec):
-        labels, indices = shard_range(spec, shard)
-        keys = by_class[first[labels] + indices]
-        write_shard(path, spec, shard, images.images(keys), [texts[key] for key in keys] if texts else None)
 
 
 def _set_name(source: str, made_from: str) -> str:

@@ -98,16 +98,22 @@ class SyntheticSpec:
         if not self.class_counts:
             j = np.arange(start, stop)
             return (j % num_classes).astype(np.int32), j // num_classes
-        label = np.repeat(np.arange(num_classes, dtype=np.int32), self.class_counts)
-        index = np.concatenate([np.arange(count) for count in self.class_counts])
-        order = np.lexsort((label, index))[start:stop]
-        return label[order], index[order]
+        label, index = in_turn(self.class_counts)
+        return label[start:stop], index[start:stop]
 
     def shard_bounds(self, shard: int) -> tuple[int, int]:
         """The images start <= j < stop of one shard."""
         if not 0 <= shard < self.num_shards:
             raise ValueError(f"Got shard {shard}, allowed are 0 to {self.num_shards - 1}: correct the number.")
         return shard * self.shard_images, min((shard + 1) * self.shard_images, self.num_images)
+
+
+def in_turn(class_counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels int32 [N] and indices int64 [N] of so many images of each class: each class in turn while it lasts."""
+    label = np.repeat(np.arange(len(class_counts), dtype=np.int32), class_counts)
+    index = np.concatenate([np.arange(count) for count in class_counts])
+    order = np.lexsort((label, index))
+    return label[order], index[order]
 
 
 def shard_range(spec: SyntheticSpec, shard: int) -> tuple[np.ndarray, np.ndarray]:

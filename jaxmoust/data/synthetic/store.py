@@ -22,6 +22,7 @@ import numpy as np
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import encode_png
 from jaxmoust.data.source import Source, digest_bytes, digest_files
+from jaxmoust.data.sources.labels import Labelled
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
 from jaxmoust.runtime.lock import alone
@@ -49,6 +50,7 @@ def write_shard(
     shard: int,
     images: np.ndarray,
     prompts: Sequence[str] | None = None,
+    files: Sequence[str] | None = None,
 ) -> Path:
     """Writes one shard, whole or not at all.
 
@@ -60,6 +62,7 @@ def write_shard(
         shard: its number.
         images: uint8 [n, H, W, C], in the order of `shard_range`.
         prompts: one for each image, where they differ within a class; by default the spec's.
+        files: what each image was called where it comes from, for a spec whose `created_by` has "files".
     Returns: the shard's file.
     Raises: ValueError: a folder of another spec, images of another shape, type or number.
     """
@@ -89,8 +92,10 @@ def write_shard(
     with replacing(target) as file:
         writer = ArrayRecordWriter(file.name, "group_size:1")  # one record a group: random access
         try:
-            for image, label, index, prompt in zip(images, labels, indices, prompts, strict=True):
-                example = {"image": encode_png(image), "label": int(label), "index": int(index), "prompt": prompt}
+            columns = {"label": labels.tolist(), "index": indices.tolist(), "prompt": prompts}
+            columns |= {"file": files} if files else {}
+            for image, *row in zip(images, *columns.values(), strict=True):
+                example = {"image": encode_png(image), **dict(zip(columns, row, strict=True))}
                 proto = serializer.get_tf_example(features.encode_example(example | same))
                 # Sorted, so that a shard's bytes, and with them the set's digest, do not depend on the process.
                 writer.write(proto.SerializeToString(deterministic=True))
@@ -159,7 +164,7 @@ def is_whole(path: str | os.PathLike) -> bool:
     """
     folder = Path(path)
     try:
-        _refuse_damaged(folder, _read_spec(folder))
+        _refuse_damaged(folder, read_spec(folder))
     except (ValueError, OSError):
         return False
     return True
@@ -179,7 +184,7 @@ def open_synthetic(path: str | os.PathLike) -> Source:
                 f"Got {folder}, which has no {name}, allowed is a finished synthetic set: finish writing it by "
                 f"running the same job again, or correct the path."
             )
-    spec = _read_spec(folder)
+    spec = read_spec(folder)
     _refuse_damaged(folder, spec)
     try:
         builder = tfds.builder_from_directory(str(folder))
@@ -200,9 +205,22 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     return Source(spec.name, labels, names, shape, images, digest, origin)
 
 
+def read_labelled(path: str | os.PathLike) -> Labelled:
+    """What the images of a finished set are called, CLASS/INDEX where they came without a name, and their prompts."""
+    spec, records = read_spec(path), open_synthetic(path).records
+    assert isinstance(records, TfdsRecords)
+    labels, indices = spec.labels_and_indices(0, spec.num_images)
+    names = [f"{spec.class_names[label]}/{index:05}" for label, index in zip(labels, indices, strict=True)]
+    if "files" in spec.created_by:
+        names = [name.decode() for name in records.column("file")]
+    prompts = tuple(text.decode() for text in records.column("prompt"))
+    return Labelled(tuple(names), tuple(labels.tolist()), spec.class_names, prompts if any(prompts) else ())
+
+
 def _features(spec: SyntheticSpec) -> Any:
     import tensorflow_datasets as tfds
 
+    files = {"file": tfds.features.Text()} if "files" in spec.created_by else {}
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=spec.shape, encoding_format="png"),
@@ -213,6 +231,7 @@ def _features(spec: SyntheticSpec) -> Any:
             "guidance": np.float32,
             "steps": np.int32,
             "generator": tfds.features.Text(),
+            **files,
         }
     )
 
@@ -330,7 +349,9 @@ def _read_provenance(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _read_spec(folder: Path) -> SyntheticSpec:
+def read_spec(path: str | os.PathLike) -> SyntheticSpec:
+    """What a finished set is. Raises: ValueError: it is none."""
+    folder = Path(path).expanduser()
     try:
         return SyntheticSpec(**_read_provenance(folder)["spec"])
     except (TypeError, OverflowError) as error:

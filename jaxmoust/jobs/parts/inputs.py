@@ -17,6 +17,7 @@ from jaxmoust.data.mixture import as_tuple
 from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.data.synthetic.spec import in_turn
 from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import digest, refuse_damaged
 from jaxmoust.runtime.paths import read_json
@@ -116,7 +117,8 @@ class Inputs:
         output = self.planned[ref]
         names, shape = tuple(output.result["class_names"]), tuple(output.result["image_shape"])
         drawn = {k: v for k, v in output.config.items() if k not in ("name", "num_images", "shard_images")}
-        labels = np.arange(output.config["num_images"], dtype=np.int32) % len(names)
+        counts = output.result.get("class_counts")
+        labels = in_turn(counts)[0] if counts else np.arange(output.result["n"], dtype=np.int32) % len(names)
         source = Source(
             output.config["name"], labels, names, shape, _Unread(len(labels)), ref, origin=f"planned-{digest(drawn)}"
         )

@@ -1,0 +1,130 @@
+"""Verb `sample`, task `imported`: writes a set of images that something else made, at the size and classes of real ones
+
+What lies in a folder or an archive (of class folders, or with a table), in a set that `data import` or `sample` wrote,
+or in another source: images of another generator, or photographs that were retrieved. In a study,
+`config.sets.mine = dict(path=...)` is such a set. It may hold some of the real images' classes only; images of other
+sizes are brought to data.image_px as test images are. An image that is one of the test images is refused.
+
+  jaxmoust sample --config=configs/sample/imported.py --workdir=runs/mine --config.path=generated \
+    --config.data.source=folder --config.data.path=my_images --config.data.image_px=64
+"""
+
+import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jaxmoust import build
+from jaxmoust.config import Field
+from jaxmoust.data.checks import listed
+from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.data.sources.labels import Labelled
+from jaxmoust.data.synthetic import importer
+from jaxmoust.data.synthetic.spec import SyntheticSpec
+from jaxmoust.data.synthetic.store import is_set, read_spec
+from jaxmoust.jobs.parts.job import PLACES, Job
+from jaxmoust.jobs.sample import SET
+from jaxmoust.runtime.folder import RunFolder, digest
+
+
+class Imported(Job):
+    """Brings images that something else made to the classes and the size of real ones."""
+
+    sections = {
+        "path": Field("", str, "a folder or zip archive of images, or a set that `data import` or `sample` wrote"),
+        "source": Field("", str, "where that is another source, its name: cifake_fake, ..."),
+        "split": Field("", str, "the part of it, or of several groups of class folders the name of one"),
+        "labels": Field("", str, "a CSV file with the columns file, label[, prompt], where folders are not classes"),
+        "classes": Field((), tuple[str, ...], "those whose images are used; () is all that there are"),
+        "made_by": Field("", str, "what made the images, for the record; '' takes what the set says of itself"),
+        **{name: SET[name] for name in ("name", "shard_images")},
+        "data": build.DATA,
+    }
+    refers = ("path", "labels")
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Of the real images only what the classes are called and what size is asked for counts."""
+        return (*PLACES, *(f"data.{name}" for name in self.config["data"]))
+
+    @functools.cached_property
+    def opened_images(self) -> tuple[Source, Labelled]:
+        """The images as they lie there, and what they are called."""
+        config = self.config
+        if not (config["path"] or config["source"]):
+            raise ValueError("config.path is empty: give the folder, archive or set of the images, --config.path=DIR.")
+        given = (config["source"], config["split"], config["labels"], config["classes"])
+        return importer.open_images(self.inputs.path(config["path"]) if config["path"] else "", *given)
+
+    def contents(self) -> dict[str, str]:
+        """The images, and what the real ones are called and brought to."""
+        real = self.inputs.real(self.config["data"])
+        found = super().contents()
+        images = {} if "path" in found else {"path": self.opened_images[0].digest}
+        return {**found, **images, "classes": digest([real.base.class_names, real.shape, real.test.digest])}
+
+    def check(self) -> None:
+        """Opens the images, and finds their classes among the real ones'."""
+        config = self.config
+        self.real = self.inputs.real(config["data"])
+        images, self.files = self.opened_images
+        self.placed = importer.among(images, self.real.base.class_names, config["path"] or config["source"])
+        path = self.inputs.path(config["path"])
+        known = read_spec(path) if config["path"] and is_set(path) else None
+        generation = {name: getattr(known, name, None) for name in ("seed", "guidance", "steps")}
+        self.spec: SyntheticSpec = importer.make_spec(
+            self.placed,
+            self.files,
+            path if config["path"] else "",
+            self.real.shape,
+            config["source"],
+            config["split"],
+            config["name"],
+            config["made_by"] or getattr(known, "generator", ""),
+            config["shard_images"],
+            **generation,
+        )
+
+    def promise(self) -> dict[str, Any]:
+        """What is known of the set."""
+        counts, names = self.spec.class_counts, self.spec.class_names
+        return {
+            "n": self.spec.num_images,
+            "class_names": names,
+            "image_shape": self.spec.shape,
+            "class_counts": counts,
+            "method": "imported",
+            "n_base": 0,
+            "data_digest": "",
+        }
+
+    def open(self) -> None:
+        """Refuses images that are test images, pixel by pixel at the size that networks see."""
+        resize = Resize(self.real.shape[0], self.real.shape[2])
+
+        def digests(source: Source) -> list[str]:
+            def of_image(i: int) -> str:
+                return digest_bytes(resize.map(source.encoded(i) or source.read(i)).data)
+
+            with ThreadPoolExecutor() as threads:
+                return list(threads.map(of_image, range(len(source))))
+
+        tested = {*digests(self.real.test)}
+        names = self.files.names or [f"image {i}" for i in range(len(self.placed))]
+        if leaked := [name for name, of_image in zip(names, digests(self.placed), strict=True) if of_image in tested]:
+            raise ValueError(
+                f"{len(leaked):,} of the {len(self.placed):,} images of {self.config['path']} are test images "
+                f"({listed(leaked)}): a classifier that learns from them has seen what it is evaluated on. Remove them."
+            )
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """Writes the shards that are not there."""
+        started = time.monotonic()
+        if self.machine.primary:
+            importer.write_images(self.placed, self.files, folder.path, self.spec)
+        self.machine.barrier("imported")
+        return {**self.promise(), "generator": self.spec.generator, "seconds": time.monotonic() - started}
+
+
+JOB = Imported
