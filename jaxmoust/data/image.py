@@ -138,6 +138,10 @@ class EncodedImages(ABC):
     def encoded(self, i: int) -> Encoded:
         """Image i as its file holds it."""
 
+    def file(self, i: int) -> str:
+        """What the file of image i is called, below the folder or in the archive of all; "" where it has no name."""
+        return ""
+
     def __getitem__(self, i: int) -> np.ndarray:
         """Image i: uint8 [H, W, C]."""
         return self.encoded(i).decode()
@@ -157,3 +161,7 @@ class Selection(EncodedImages):
     def encoded(self, i: int) -> Encoded:
         """Image i as its file holds it."""
         return self.images.encoded(int(self.keys[i]))
+
+    def file(self, i: int) -> str:
+        """What the file of image i is called."""
+        return self.images.file(int(self.keys[i]))

@@ -90,6 +90,10 @@ class Source:
         """Image i as its file holds it; None where it is in memory, decoded."""
         return None if isinstance(self.records, np.ndarray) else self.records.encoded(int(i))
 
+    def file(self, i: int) -> str:
+        """What the file of image i is called, below its folder; "" where it has no name."""
+        return "" if isinstance(self.records, np.ndarray) else self.records.file(int(i))
+
     def images(self, keys: Sequence[int] | np.ndarray) -> np.ndarray:
         """Reads several images of one shape: uint8 [B, H, W, C]; one gather when they are in memory.
 

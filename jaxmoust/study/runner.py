@@ -2,6 +2,7 @@
 
 import csv
 import io
+import statistics
 import zipfile
 import zlib
 from collections import Counter
@@ -20,7 +21,7 @@ from jaxmoust.report import draw_counts, index
 from jaxmoust.report import html as report
 from jaxmoust.report.arms import TOP_K, ArmInfo, Terms
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
-from jaxmoust.report.sections import diagnostics
+from jaxmoust.report.sections import diagnostics, predictions
 from jaxmoust.report.sections import looks as looks_section
 from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import CURVES, curves_are_whole, environment
@@ -233,7 +234,11 @@ def make_page(
     curves: dict[str, dict[int, list]] = {}
     contributions: dict[str, dict[int, np.ndarray]] = {}
     of_metric = (rule.metric, test.labels, len(test.class_names))
+    said: dict[str, dict[int, predictions.Said]] = {}
     for run, row in finished:
+        of_tests = reader.read(run.stage, "", predictions.read, test.labels, len(test.class_names))
+        if of_tests is not None:
+            said.setdefault(run.arm.name, {})[run.seed] = of_tests
         if (of_run := reader.read(run.stage, "ranks.npy", _read_ranks, test.labels, row)) is not None:
             ranks.setdefault(run.arm.name, {})[run.seed] = of_run
         if (curve := reader.read(run.stage, CURVES, _read_curve)) is not None:
@@ -252,9 +257,12 @@ def make_page(
     rows = [row for _, row in finished]
     draws = _read_draws(experiment, reader)
     titles = {arm.name: arm.title for arm in arms}
+    resize = Resize(shape[0], shape[2])
+    tested = (test.labels, test.class_names, lambda i: (resize.map(test.read(i)), test.file(i)))
     sections = [
         *looks_section.sections(titles, paths, rule.margin, len(rows), len(arms) * rule.most_seeds),
         *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader),
+        *predictions.sections(_told_apart(titles, experiment.baseline, rows), said, *tested),
     ]
     return Page(
         title=experiment.name,
@@ -351,6 +359,16 @@ def _sections(
         if sum(map(len, whole.values())) == sum(map(len, found.values())):  # no file is to blame
             raise
         return diagnostics.collect(arms, baseline, rows, whole)
+
+
+def _told_apart(titles: Mapping[str, str], baseline: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The arms whose mistakes are shown, with their titles: the baseline, and the best of the others by Top-1."""
+    top1: dict[str, list[float]] = {}
+    for row in rows:
+        top1.setdefault(row["arm"], []).append(row["top1"])
+    others = [name for name in titles if name in top1 and name != baseline]
+    best = max(others, key=lambda name: statistics.mean(top1[name]), default=baseline)
+    return {name: titles[name] for name in dict.fromkeys((baseline, best))}
 
 
 def _diagnostics(experiment: Experiment, store: Store) -> dict[str, list[Diagnostic]]:

@@ -79,6 +79,10 @@ class FileImages(EncodedImages):
         name = self.members.names[i]
         return Encoded(self.members.read(name), self.channels, self.members.called(name))
 
+    def file(self, i: int) -> str:
+        """What the file of image i is called."""
+        return self.members.names[i]
+
 
 def open_members(path: str | os.PathLike) -> Members:
     """Lists the files of a folder or a zip archive.

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxmoust.data.checks import check_number, listed, meant
 from jaxmoust.data.source import Source, digest_bytes
-from jaxmoust.data.sources.archive import FileImages, Members, open_members
+from jaxmoust.data.sources.archive import Members, open_members
 from jaxmoust.data.sources.archive_source import encoded_source
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
 from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
@@ -120,8 +120,8 @@ def open_images(
         images, files = store.open_synthetic(origin), store.read_labelled(origin)
     else:
         images = open_source(source, split or "train", os.fspath(origin))
-        names = images.records.members.names if isinstance(images.records, FileImages) else ()
-        files = Labelled(names, (), images.class_names)
+        names = tuple(images.file(i) for i in range(len(images)))
+        files = Labelled(names if all(names) else (), (), images.class_names)
     if not classes:
         return images, files
     chosen = select_classes(images, classes)

@@ -103,7 +103,8 @@ def accuracies(
 ) -> dict[str, Any]:
     """Every metric, Top-1 with its interval, and what is had by class.
 
-    Leaves ranks.npy and losses.npy, of every test image, and probabilities.npy if they are to be kept.
+    Leaves of every test image ranks.npy, losses.npy, the class that was named with its probability (predicted.npy,
+    confidence.npy), and probabilities.npy if they are to be kept.
     """
     arrays, num_classes = evaluation.arrays, len(test.class_names)
     rank, probabilities = arrays["rank"], arrays.get("probabilities")
@@ -112,6 +113,8 @@ def accuracies(
     by_class = {"per_class": metrics.or_none(accuracy.per_class(rank, test.labels, num_classes))}
     write_array(folder.path / "ranks.npy", rank, machine)
     write_array(folder.path / "losses.npy", arrays["loss"], machine)
+    write_array(folder.path / "predicted.npy", arrays["predicted"].astype(np.min_scalar_type(num_classes)), machine)
+    write_array(folder.path / "confidence.npy", arrays["confidence"].astype(np.float16), machine)
     if probabilities is not None:
         write_array(folder.path / "probabilities.npy", metrics.to_half(probabilities), machine)
         by_class |= {f"{name}_per_class": metrics.by_class(name, answers) for name in ("auroc", "auprc")}
