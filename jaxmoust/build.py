@@ -4,8 +4,9 @@ What a `name` may be stands in the literal tables; what a section holds, in the 
 signatures that it is unpacked into. A job puts its sections together of these.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -125,10 +126,10 @@ def order_seed(config: Config) -> int:
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:
     """Builds the network a configuration names, its `dtype` given as text."""
     make, values = choose("model", table, section)
+    levels = len(values.get("channel_multipliers", (1,)))
     for name in _COUNTS & values.keys():
-        require(
-            int(np.sum(values[name])) <= MOST_LAYERS, f"model.{name}", values[name], f"up to {MOST_LAYERS:,} in all"
-        )
+        count = int(np.sum(values[name])) * levels
+        require(count <= MOST_LAYERS, f"model.{name}", values[name], f"up to {MOST_LAYERS:,} in all")
     return unpack("model", make, values, dtype=DTYPES[values.pop("dtype", "float32")], **given)
 
 
@@ -169,9 +170,9 @@ def make_classifier(config: Config, real: RealData, machine: parallel.Machine) -
             "allowed are two classes and more. Give a folder for each class."
         )
     measured = ("top1", "loss", "top5") if num_classes >= TOP5_FROM else ("top1", "loss")
-    even = np.full(num_classes, 1 / num_classes, np.float32)  # in the place of the classes' shares, for the rehearsal
-    frozen = (lambda task: even) if config["method"].get("logit_adjustment") else None
-    return make_training(make_classify, config, real.shape, num_classes, measured, machine, frozen)
+    shares = jax.ShapeDtypeStruct((num_classes,), np.float32)  # of the classes
+    frozen = shares if config["method"].get("logit_adjustment") else None
+    return make_training(make_classify, config, real.shape, num_classes, measured, machine, frozen=frozen)
 
 
 def make_training(
@@ -181,13 +182,15 @@ def make_training(
     num_classes: int,
     metrics: tuple[str, ...],
     machine: parallel.Machine,
-    make_frozen: Callable[[Task], Any] | None = None,
+    frozen: Any = None,
+    rehearse: bool = True,
 ) -> Training:
     """Builds what a generator's or a classifier's configuration describes, and rehearses a step of it.
 
     Args:
         make_task: such as `make_diffuse`. shape: (H, W, C). metrics: those that it will measure.
-        make_frozen: what the task's steps use and do not train, as arrays.
+        frozen: what the task's steps use and do not train, as `jax.ShapeDtypeStruct`s.
+        rehearse: whether a step is traced, to refuse what fits no network or no device; else the caller does that.
     Raises: ValueError: whatever the sections, the network on such images or the devices refuse.
     """
     train = dict(config["train"])
@@ -202,13 +205,26 @@ def make_training(
             f"{', '.join(metrics)}, measured every so many steps; or '' to keep the last checkpoint only."
         )
     task = make_task(config, shape, num_classes)
-    if make_frozen:
-        _rehearse(task, recipe, machine, shape, make_frozen(task))
-    else:
-        _rehearse_once(task, recipe, machine, shape)
+    if rehearse:
+        with network_refusals("config.model", shape):
+            _rehearse(task, recipe, machine, shape, frozen)
     return Training(task, recipe, intervals, best_metric)
 
 
+@contextlib.contextmanager
+def network_refusals(field: str, shape: tuple[int, int, int]) -> Iterator[None]:
+    """Turns what tracing a network raises, of sizes that fit neither each other nor the images, into a ValueError."""
+    try:
+        yield
+    except (ArithmeticError, TypeError) as e:
+        size = "x".join(map(str, shape))
+        raise ValueError(
+            f"{field} allows no network on images of {size}: {type(e).__name__}: {str(e).splitlines()[0]}. Its "
+            "widths, depths and patches are whole numbers from 1."
+        ) from e
+
+
+@functools.lru_cache(maxsize=64)
 def _rehearse(
     task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int], frozen: Any = None
 ) -> None:
@@ -224,26 +240,12 @@ def _rehearse(
         keys = jax.vmap(jax.random.key)(batch["slot"])
         return parallel.mean(task.loss(state.params, state.stats, frozen, batch, keys)[0])
 
-    try:
-        state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
-        step = machine.parallel(loss, num_replicated=2)
-        if frozen is not None:  # fine-tuning estimates what it needs itself, and says what needs less
-            jax.eval_shape(step, state, shapes, batch)
-            return
-        machine.check_memory("The training's state, of config.model,", memory.size_of(state))
-        machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
-        between = memory.peak(step, state, shapes, batch) / recipe.micro_batches
-        machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
-    except (ArithmeticError, TypeError) as e:
-        size = "x".join(map(str, shape))
-        raise ValueError(
-            f"config.model allows no network on images of {size}: {type(e).__name__}: {str(e).splitlines()[0]}. Its "
-            "widths, depths and patches are whole numbers from 1."
-        ) from e
-
-
-_rehearse_once = functools.lru_cache(maxsize=64)(_rehearse)
+    state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
+    step = machine.parallel(loss, num_replicated=2)
+    machine.check_memory("The training's state, of config.model,", memory.size_of(state))
+    machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
+    between = memory.peak(step, state, frozen, batch) / recipe.micro_batches
+    machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
 
 
 def make_sampling(section: Config, method: Method, label_dropout: float) -> Sampling:

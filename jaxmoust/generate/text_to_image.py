@@ -25,7 +25,7 @@ from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_pixels, write_missing
-from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion
+from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, text_encoder
 from jaxmoust.runtime import parallel
 
 
@@ -71,6 +71,12 @@ class Request:
     def num_kept(self) -> int:
         """The steps that are walked."""
         return round(self.strength * self.num_steps)
+
+    def check(self, pipeline: StableDiffusion) -> None:
+        """Refuses a size, a number of steps, or prompts that a pipeline does not take. Raises ValueError."""
+        pipeline.latent_shape(self.image_px)
+        pipeline.sigmas(self.num_steps)
+        pipeline.tokenize([self.negative, *(prompt for some in self.prompts for prompt in some)])
 
 
 @functools.lru_cache(maxsize=4)
@@ -154,16 +160,11 @@ def _solver(
 def _text_states(loaded: Loaded, prompts: list[str]) -> dict[str, np.ndarray]:
     """The text encoder's answer to each prompt, [L, D], computed once, one prompt at a time on one device."""
     ids = loaded.pipeline.tokenize(prompts)
-    encode = _encoder(loaded.pipeline)
+    encode = text_encoder(loaded.pipeline)
     return {
         prompt: np.asarray(encode(loaded.params["text_encoder"], row[None]))[0]
         for prompt, row in zip(prompts, ids, strict=True)
     }
-
-
-@functools.lru_cache(maxsize=4)
-def _encoder(pipeline: StableDiffusion) -> Callable:
-    return jax.jit(lambda params, ids: pipeline.encode_text({"text_encoder": params}, ids))
 
 
 def _beginnings(source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -82,12 +82,6 @@ class TunePipeline(Job):
                 "method.precompute encodes each image once: allowed is data.random_crop=0, or no precompute."
             )
         make = self.make_task()
-        self.frozen: dict[str, Any] = {}
-
-        def make_frozen(task: Any) -> Any:
-            self.frozen = dict(task.frozen(self.loaded.params, self.asked))
-            return self.frozen
-
         metrics = ("loss_train", "loss_heldout") if real.unused is not None else ("loss_train",)
         self.training = build.make_training(
             lambda config, shape, num_classes: make(image_shape=shape),
@@ -96,10 +90,13 @@ class TunePipeline(Job):
             len(self.class_names),
             metrics,
             self.machine,
-            make_frozen,
+            rehearse=False,
         )
+        self.frozen = dict(self.training.task.frozen(self.loaded.params, self.asked))
         available = self.machine.memory_bytes
-        if self.need.total > available:
+        with build.network_refusals("config.pipeline", real.shape):
+            holds = self._need(at_most=True).total <= available or self.need.total <= available
+        if not holds:
             raise ValueError(
                 f"A step needs about {self.need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
                 "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
@@ -164,7 +161,10 @@ class TunePipeline(Job):
 
     @functools.cached_property
     def need(self) -> memory.Need:
-        """What a step takes on each device; traced when it is asked for, which a study on CPUs never does."""
+        """What a step takes on each device; traced when it is asked for."""
+        return self._need(at_most=False)
+
+    def _need(self, at_most: bool) -> memory.Need:
         task, recipe = self.training.task, self.training.recipe
         rows, precompute = recipe.rows(self.machine.per_device), self.config["method"].get("precompute", False)
         frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.frozen)
@@ -180,7 +180,7 @@ class TunePipeline(Job):
 
         params = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
         average = bool(recipe.ema_half_life_images)
-        return memory.of_training(loss, params, frozen, batch, recipe.tx, average, recipe.micro_batches)
+        return memory.of_training(loss, params, frozen, batch, recipe.tx, average, recipe.micro_batches, at_most)
 
 
 class TuneUNet(TunePipeline):
@@ -229,6 +229,7 @@ class TuneUNet(TunePipeline):
         first = tuple(some[:1] for some in self.asked)
         image_px = self.training.task.image_px
         self.request = unpack("grid", text_to_image.Request, grid, prompts=first, image_px=image_px)
+        self.request.check(self.loaded.pipeline)
 
     def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes a whole pipeline, or what is smaller and all that changed."""

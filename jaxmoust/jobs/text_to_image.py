@@ -59,8 +59,7 @@ class TextToImage(Job):
                 f"sample.strength {self.request.strength} needs images to start from: set from_real=True, or "
                 "strength=1.0."
             )
-        self.loaded.pipeline.latent_shape(self.request.image_px)
-        self.loaded.pipeline.tokenize([negative, *(prompt for some in asked for prompt in some)])
+        self.request.check(self.loaded.pipeline)
         sides = (self.request.image_px, self.request.image_px, 3)
         check_room(self._spec(""), self.request.per_device_batch, sides, self.machine)
 

@@ -25,9 +25,10 @@ import numpy as np
 from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, sweep
 
 DIGESTS = "digests.json"
-"""The marker that is written last, after result.json: the SHA-256 of each file that a finished run left."""
+"""The SHA-256 of each file that a finished run left. Written before result.json, which is last: a run that was killed
+between the two is not finished, and the same command goes on."""
 
-# What the marker covers besides the files of the folder itself; and files that change, or that no run can make again.
+# What the digests cover besides the files of the folder itself; and files that change, or that no run can make again.
 _FOLDERS = ("checkpoints", "pipeline", "tokens")
 _CHANGING, CURVES = ("environment.json", DIGESTS), "metrics.jsonl"
 
@@ -63,10 +64,10 @@ class DamagedRun(ValueError):
 
 
 def damaged(path: str | os.PathLike, deep: bool = True) -> list[str]:
-    """The files of a finished run that are missing or other than it left them, by the digests of its marker.
+    """The files of a finished run that are missing or other than it left them, by its digests.
 
     metrics.jsonl is not among them: what a curve has lost no run can measure again, and no result depends on it. Of a
-    run without the marker, which none of before it has, nothing is known.
+    run without digests, as old ones are, nothing is known.
 
     Args: deep: also the checkpoints and pipelines, which whoever reads them wants to be whole.
     """
@@ -93,7 +94,7 @@ def curves_are_whole(path: str | os.PathLike) -> bool:
 
 
 def _digests(path: Path) -> dict[str, str] | None:
-    """What the marker of a run says; {} where there is none, or no run, None where it is damaged."""
+    """The digests of a run; {} where there are none, or no run, None where they are damaged."""
     if not any((path / name).exists() for name in ("config.json", "result.json")):
         return {}
     try:
@@ -257,16 +258,18 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Writes result.json, the sign that the run is done, then the digests of all that the run has left.
+        """Writes the digests of all that the run has left, then result.json, the sign that it is done.
 
         Does nothing in a process that is not primary.
 
         Raises: ValueError: a value JSON cannot hold, NaN and the infinities among them.
         """
         if self.primary:
-            atomic_write(self.path / "result.json", _pretty(result))
+            content = _pretty(result)
             digests = {name: file_digest(self.path / name) for name in _files_left(self.path)}
+            digests["result.json"] = hashlib.sha256(content.encode()).hexdigest()
             atomic_write(self.path / DIGESTS, _pretty(digests))
+            atomic_write(self.path / "result.json", content)
 
 
 def environment(device: str = "") -> dict[str, Any]:

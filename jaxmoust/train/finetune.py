@@ -17,7 +17,7 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.state import TrainState
-from jaxmoust.models.stable_diffusion import lora
+from jaxmoust.models.stable_diffusion import lora, text_encoder
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
 from jaxmoust.train.autoencode import as_seen
@@ -137,8 +137,7 @@ class Finetune:
         if self.text_learns:
             text = {} if self.train_text else {"text_encoder": params["text_encoder"]}
             return {**frozen, **text, "ids": ids, "no_ids": empty[0]}
-        encode = jax.jit(self.pipeline.encode_text)
-        text = {"text_encoder": params["text_encoder"]}
+        encode, text = text_encoder(self.pipeline), params["text_encoder"]
         states = [np.stack([np.asarray(encode(text, row[None]))[0] for row in some]) for some in ids]
         return {**frozen, "states": np.stack(states), "no_states": np.asarray(encode(text, empty))[0]}
 

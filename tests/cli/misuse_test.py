@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 RESNET = "--config=configs/classifier/digits_resnet.py:quick"
 EDM = "--config=configs/generator/digits_edm.py:quick"
 OWN = "--config.data.source=folder --config.data.path={here}/images --config.data.n_base=0"
+SD = "sample --config=configs/sample/tiny_sd.py:quick"
 STUDY = "study --config=experiments/quickstart.py:quick"
 
 # Files of a user's making, each with a mistake in it.
@@ -128,10 +129,12 @@ LINES = [
     (f"train {RESNET} --workdir={{work}} --config.model.width=1000000", "state, of config.model, takes 201,166"),
     (f"train {RESNET} --workdir={{work}} --config.model.stage_sizes=100000,", "up to 1,000 in all"),
     (f"train {RESNET} --workdir={{work}} --config.augment.crop_px=1000000000", "A step, of config.model, config.augm"),
+    (f"train {RESNET} --workdir={{work}} --config.method.logit_adjustment=1 --config.model.width=1000000", "201,166"),
     (f"train {RESNET} --workdir={{work}} --config.augment.randaugment_ops=100000", "num_ops <= 100"),
     (f"train {RESNET} --workdir={{work}} --config.train.batch_size=1000000000000", "A batch of train.batch_size 1,000"),
     (f"train {RESNET} --workdir={{work}} --config.eval.batch_size=1000000000000", "A batch of eval.batch_size 1,000"),
     (f"fit {EDM} --workdir={{work}} --config.model.num_blocks=100000", "up to 1,000 in all"),
+    (f"fit {EDM} --workdir={{work}} --config.model.num_blocks=999", "up to 1,000 in all"),  # in each of two levels
     (f"train {RESNET} --workdir={{work}} --config.train.num_steps=99999999999999", "whole numbers from 1 to 2^31 - 1"),
     (f"train {RESNET} --workdir={{work}} --config.train.batch_size=0", "batch_size 0"),
     (f"train {RESNET} --workdir={{work}} --config.optim.learning_rate=nan", "learning_rate is nan"),
@@ -211,6 +214,9 @@ LINES = [
     ("import --config=configs/import.py --workdir={work} --config.precondition=edn", "Did you mean 'edm'?"),
     ("sample --config=configs/sample/edm.py:quick --workdir={work}", "config.generator is empty"),
     ("sample --config=configs/sample/edm.py:quick --workdir={work} --config.generator={here}/clf", "`jaxmoust fit "),
+    (f"{SD} --workdir={{work}} --config.num_images=2147483648", "num_images=2147483648, allowed is 1 to 100,000,000"),
+    (f"{SD} --workdir={{work}} --config.sample.num_steps=1001", "num_steps 1001: allowed are 1 to 1000"),
+    (f"{SD} --workdir={{work}} --config.sample.num_steps=100000000", "whole numbers from 1 to 100,000"),
     ("merge --config=configs/merge.py --workdir={work}", "config.pipeline.path is empty"),
     ("merge --config=configs/merge.py --workdir={work} --config.pipeline.path={here}/images", "model_index.json"),
     ("score --config=configs/score/classifier.py --workdir={work}", "config.checkpoint or config.set is empty"),

@@ -156,6 +156,9 @@ def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
         ({"augment": {"flip": True, "crop_px": 1}}, "may flip and nothing else"),
         ({"grid": {"per_class": 1, "sampler": "magic"}}, "magic"),
         ({"grid": {"per_class": -1}}, r"grid\.per_class -1"),
+        ({"grid": {"num_steps": 10**8}}, "num_steps 100000000"),
+        ({"grid": {"num_steps": 1001}}, "num_steps 1001: allowed are 1 to 1000"),
+        ({"grid": {"negative": "cat " * 100}}, "tokens long"),
     ],
 )
 def test_fine_tuning_refuses_before_anything_is_written(base, tmp_path, sections, said):

@@ -290,6 +290,13 @@ def test_damaged_names_what_is_other_than_the_run_left_it(tmp_path):
     assert damaged(tmp_path) == ["digests.json"]
 
 
+def test_result_is_the_last_file_so_that_no_run_is_finished_without_its_digests(tmp_path, monkeypatch):
+    written, write = [], folder.atomic_write
+    monkeypatch.setattr(folder, "atomic_write", lambda path, content: (written.append(path.name), write(path, content)))
+    RunFolder.open(tmp_path, CONFIG, HERE).write_result({"top1": 90.0})
+    assert written[-2:] == ["digests.json", "result.json"] and damaged(tmp_path) == []
+
+
 def test_open_of_a_damaged_configuration_writes_it_again_where_its_digest_knows_it(tmp_path):
     RunFolder.open(tmp_path, CONFIG, HERE).write_result({"top1": 90.0})
     before = (tmp_path / "config.json").read_bytes()

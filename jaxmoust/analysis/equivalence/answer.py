@@ -141,20 +141,20 @@ def words(fit: Equivalence, chosen: Chosen, question: Question) -> list[str]:
 
 
 def comparison_words(fit: Equivalence) -> str:
-    """Returns which law foretells cells that it was not fitted to better, and whether chance explains its misses."""
+    """Returns which law predicts left-out cells better, and whether chance explains what it misses them by."""
     names = {"study": "the study's law", "effective": "the effective sample size"}
     misses = {law: miss for law, miss in fit.left_out.items() if miss is not None}
     if not misses:
         return "Fewer than three mixed cells: the two laws cannot be compared."
     better, worse = sorted(misses, key=lambda law: misses[law])
     said = (
-        f"Foretelling the error of a mixture left out of the fit, {names[better]} misses by {misses[better]:.2f} "
+        f"Predicting the error of a mixture left out of the fit, {names[better]} is off by {misses[better]:.2f} "
         f"points, {names[worse]} by {misses[worse]:.2f} (root mean square)."
     )
     lacking = [names[law] for law in LAWS if (p := fit.lack_of_fit(law)) is not None and p < LACKING]
     if lacking:
         said += (
-            f" The cells stray from {' and from '.join(lacking)} by more than seeds explain (p < {LACKING:g}), so "
+            f" The cells deviate from {' and from '.join(lacking)} by more than seeds explain (p < {LACKING:g}), so "
             "intervals from it are too short."
         )
     return said

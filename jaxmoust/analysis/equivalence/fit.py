@@ -30,7 +30,7 @@ from jaxmoust.analysis.equivalence import learning_curve
 from jaxmoust.analysis.equivalence.laws import EFFECTIVE, ETAS, LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
 from jaxmoust.analysis.equivalence.learning_curve import FINEST, LEVEL, Cells, Curve, Interval, interval
 
-LACKING = 0.01  # p below which cells are said to stray from a curve or a law by more than chance
+LACKING = 0.01  # p below which cells are said to deviate from a curve or a law by more than chance
 EDGE = 0.999  # of the range that a parameter is searched in
 NOTHING = "the law finds no gain in these mixtures taken together"
 
@@ -292,7 +292,7 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
     notes = []
     if (chance := curve.lack_of_fit(noise)) is not None and chance < LACKING:
         notes.append(
-            f"The errors of real images alone stray from the fitted curve by more than seeds explain (by up to "
+            f"The errors of real images alone deviate from the fitted curve by more than seeds explain (by up to "
             f"{curve.misfit:.2f} points, p < {LACKING:g}); what is read off between the sizes is rough."
         )
     if not on_curve.any():

@@ -144,7 +144,7 @@ def fit_law(
 
 
 def left_out_error(law: Law, cells: Cells, means: NDArray, error_sd: NDArray, curve: Curve) -> float | None:
-    """Returns the error, in points, with which the law foretells a cell that it was not fitted to.
+    """Returns the leave-one-out error of the law in points: of predicting each cell without having been fitted to it.
 
     Root mean square over cells of (its mean error - curve(n_eq of the fit to all other cells)), both cut to the
     measured range of the curve, beyond which nothing is known. None for fewer than three cells.
@@ -159,5 +159,5 @@ def left_out_error(law: Law, cells: Cells, means: NDArray, error_sd: NDArray, cu
     fit = fit_law(law, cells, np.broadcast_to(means, kept.shape), error_sd, first, kept)
     gain = fit.theta * law.shape(fit.phi, cells.n_base.astype(float), cells.n_synthetic.astype(float))
     low, high = first.error_at([first.n_max])[0, 0], first.error_at([first.n_min])[0, 0]
-    foretold = np.clip(first.error_at(cells.n_base + gain)[0], low, high)
-    return float(np.sqrt(np.mean(np.square(np.clip(means, low, high) - foretold))))
+    predicted = np.clip(first.error_at(cells.n_base + gain)[0], low, high)
+    return float(np.sqrt(np.mean(np.square(np.clip(means, low, high) - predicted))))

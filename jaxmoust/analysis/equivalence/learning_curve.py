@@ -73,7 +73,7 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """How far one run strays from its cell's mean, told from all cells together.
+    """How far one run deviates from its cell's mean, estimated from all cells together.
 
     A spread of 3 to 5 seeds is hardly known, that of a few hundred is. The spread is taken to follow a power of the
     error, var = level · error^slope with the slope between 0 and 2 (weak classifiers differ more between seeds), near 1

@@ -5,6 +5,7 @@ refused at any other, so that no pipeline loads and draws something else.
 """
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -137,6 +138,13 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
         if field.name in settings and not _fits(settings[field.name], field.type, field.name):
             kind = getattr(field.type, "__name__", field.type)
             raise ValueError(f"{part}/config.json: {field.name} is {config[field.name]!r:.80}; allowed is {kind}.")
+    counts = {name: value for name, value in settings.items() if "layers" in name and not name.startswith("dual")}
+    levels = len(settings.get("block_out_channels", (1,)))
+    if math.prod(max(n) if isinstance(n, tuple) else n for n in counts.values()) * levels > MOST_LAYERS:
+        raise ValueError(
+            f"{part}/config.json: {', '.join(f'{name} {value!r:.80}' for name, value in counts.items())} in {levels} "
+            f"levels make more than {MOST_LAYERS:,} layers, which is ten times what any network has."
+        )
     return settings
 
 
@@ -216,7 +224,7 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
     num, usual = scheduler.get("num_train_timesteps", 1000), _LINSPACED.match(str(scheduler.get("_class_name")))
     spacing = scheduler.get("timestep_spacing", "linspace" if usual else "leading")
     if not 1 <= num_steps <= num:
-        raise ValueError(f"{num_steps} steps: allowed are 1 to {num}, the timesteps of the schedule.")
+        raise ValueError(f"num_steps {num_steps}: allowed are 1 to {num}, the timesteps of the pipeline's schedule.")
     if spacing == "leading":
         steps = (np.arange(num_steps) * (num // num_steps))[::-1]
         return steps + min(1, num - 1 - steps[0])

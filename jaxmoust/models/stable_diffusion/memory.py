@@ -19,16 +19,18 @@ from jax.extend import core
 _VIEWS = frozenset({"broadcast_in_dim", "expand_dims", "optimization_barrier", "reshape", "squeeze"})
 # Equations whose inside runs beside what they return, again and again.
 _LOOPS = frozenset({"scan", "while"})
+# What a gradient may keep of each result of the loss: itself, two numbers of its derivative, and that by it, twice.
+_PER_RESULT = 5
 
 
 @dataclass(frozen=True)
 class Need:
     """The bytes that are held at once, by what they hold."""
 
-    parts: dict[str, int]
+    parts: dict[str, float]
 
     @property
-    def total(self) -> int:
+    def total(self) -> float:
         """All of them."""
         return sum(self.parts.values())
 
@@ -46,6 +48,7 @@ def of_training(
     tx: optax.GradientTransformation,
     average: bool = False,
     micro_batches: int = 1,
+    at_most: bool = False,
 ) -> Need:
     """The memory of one device in a step of training.
 
@@ -54,9 +57,13 @@ def of_training(
         frozen: what the loss uses besides, latents and text states that were computed before among it.
         batch: the rows that go through the network at once on one device, with whatever else the loss wants of a step.
         average: whether an average of the parameters is kept. micro_batches: more than 1 adds up gradients.
+        at_most: trace the loss alone, and not its gradient, which takes half of the time, and gives a bound from above.
     """
     size = size_of(params)
-    through = peak(jax.grad(loss), params, frozen, batch)
+    if at_most:
+        through = _PER_RESULT * _every(jax.make_jaxpr(loss)(params, frozen, batch).jaxpr) + size
+    else:
+        through = peak(jax.grad(loss), params, frozen, batch)
     return Need(
         {
             "parameters": size,
@@ -84,6 +91,16 @@ def size_of(tree: Any) -> int:
 def peak(fn: Callable, *args: Any) -> int:
     """The most bytes alive at once in fn(*args) besides its arguments, its results included."""
     return _peak(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _every(jaxpr: core.Jaxpr) -> float:
+    """The bytes of every result of a program, and of the programs inside, each time that they run."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        times = equation.params.get("length", 1) if equation.primitive.name != "while" else math.inf
+        inside = sum(map(_every, _inner(equation)))
+        total += (times * inside if inside else 0) + sum(_bytes(var.aval) for var in equation.outvars)
+    return total
 
 
 def _peak(jaxpr: core.Jaxpr) -> int:

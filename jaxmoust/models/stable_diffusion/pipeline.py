@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -274,3 +274,9 @@ def _parameter_shapes(pipeline: StableDiffusion) -> dict[str, Any]:
         "vae": shapes_of(pipeline.vae, image),
         "text_encoder": shapes_of(pipeline.text_encoder, jax.ShapeDtypeStruct((1, 1), jnp.int32)),
     }
+
+
+@functools.lru_cache(maxsize=4)
+def text_encoder(pipeline: StableDiffusion) -> Callable[[Any, Any], States]:
+    """Compiles, once for each pipeline, (parameters of its text encoder, ids [B, L]) -> states."""
+    return jax.jit(lambda params, ids: pipeline.encode_text({"text_encoder": params}, ids))

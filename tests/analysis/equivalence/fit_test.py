@@ -387,8 +387,8 @@ def test_error_of_cells_left_says_which_were_left_out():
 
 def test_curve_that_is_no_power_law_is_said_to_be_rough():
     bent = fitted(sd=0.2, of_real=lambda n: planted.error(n) - 4 * (n >= 2000))
-    assert any("stray from the fitted curve" in note and "p < 0.01" in note for note in bent.notes)
-    assert not any("stray" in note for seed in range(20) for note in fitted(seed=seed, sd=0.2).notes)
+    assert any("deviate from the fitted curve" in note and "p < 0.01" in note for note in bent.notes)
+    assert not any("deviate" in note for seed in range(20) for note in fitted(seed=seed, sd=0.2).notes)
 
 
 def test_base_sizes_off_the_curve_are_left_out_and_named():

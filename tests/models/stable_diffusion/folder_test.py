@@ -41,6 +41,16 @@ def test_settings_of_other_types_and_sizes_are_refused_by_name(name, value):
         model_fields("unet", {name: value}, UNet)
 
 
+@pytest.mark.parametrize("layers", [1000, [1, 1000]])
+def test_layers_that_are_few_each_and_millions_together_are_refused(layers):
+    """Each would be built and traced: 32 blocks in 16 levels, each of 1,000 layers."""
+    settings = {"layers_per_block": 2, "transformer_layers_per_block": layers, "block_out_channels": [32] * 16}
+    with pytest.raises(ValueError, match=r"layers_per_block 2, .* in 16 levels make more than 1,000 layers"):
+        model_fields("unet", settings, UNet)
+    xl = {"layers_per_block": 2, "transformer_layers_per_block": [1, 2, 10], "block_out_channels": [320, 640, 1280]}
+    assert model_fields("unet", xl, UNet)["transformer_layers_per_block"] == (1, 2, 10)
+
+
 @pytest.mark.parametrize("value", [None, -1, 2**31, 10**400, "x", [], {}, float("nan")])
 @pytest.mark.parametrize("name", ["num_train_timesteps", "beta_start", "beta_end", "trained_betas"])
 def test_noise_of_odd_numbers_is_refused(name, value):

@@ -106,6 +106,22 @@ def test_estimate_is_near_what_the_compiler_plans(tokenizer):
     assert 0.6 < memory.peak(step, unet, None, batch) / expected < 1.4
 
 
+@pytest.mark.parametrize("of", ["pipeline", "dense", "scan"])
+def test_bound_from_the_loss_alone_is_above_what_its_gradient_keeps(of, tokenizer):
+    """A bound below would let a training start that no device holds."""
+    if of == "pipeline":
+        pipeline = build(tiny.configs(1, len(tokenizer), shallow=True), tokenizer)
+        step = loss_of(pipeline), pipeline.parameter_shapes()["unet"], None, shapes(16, 16), optax.sgd(1e-3)
+    elif of == "dense":
+        step = (*dense(1000), optax.sgd(1e-3))
+    else:  # keeps what each of its rounds gives
+        x = jax.ShapeDtypeStruct((1000,), jnp.float32)
+        rounds = lambda x, scale: jax.lax.scan(lambda x, _: (jnp.sin(scale * x), None), x, length=50)[0]  # noqa: E731
+        step = lambda p, frozen, x: rounds(x, p).sum(), x, None, x, optax.sgd(1e-3)
+    bound, exact = (memory.of_training(*step, at_most=at_most).total for at_most in (True, False))
+    assert exact < bound < 20 * exact
+
+
 def dense(rows: int) -> tuple:
     """A loss of a few layers with its parameters and a batch."""
 

@@ -108,7 +108,7 @@ def test_cells_that_are_no_better_are_counted_as_they_were_measured():
     assert "15 inside that curve (10 no better than their real" in " ".join(answer.fit_words(fit, 1000))
 
 
-def test_comparison_names_the_law_that_foretells_better(fit):
+def test_comparison_names_the_law_that_predicts_better(fit):
     said = answer.comparison_words(fit)
     assert fit.left_out["study"] < fit.left_out["effective"]
     assert said.index("the study's law") < said.index("the effective sample size")
