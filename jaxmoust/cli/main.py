@@ -38,7 +38,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program and exits."""
-    sys.exit(call(list(sys.argv[1:] if argv is None else argv), ends_process=True))
+    args = list(sys.argv[1:] if argv is None else argv)
+    if any(word.startswith("--coordinator") for word in args):
+        from jaxmoust.runtime.processes import supervise
+
+        sys.exit(supervise(lambda: call(args, ends_process=True), FAILED, STOPPED))
+    sys.exit(call(args, ends_process=True))
 
 
 @plain_streams()
@@ -172,7 +177,8 @@ def _machine(parsed: argparse.Namespace) -> None:
     parallel.use_all_cores()
     if parsed.coordinator:
         try:
-            parallel.initialize(parsed.coordinator, parsed.num_processes, parsed.process_id)
+            given = (parsed.coordinator, parsed.num_processes, parsed.process_id)
+            parallel.initialize(*given, say=lambda line: print(f"jaxmoust: {line}", file=sys.stderr, flush=True))
         except ValueError as e:
             raise Usage(e) from e
     cache = os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")
@@ -200,6 +206,10 @@ def _guarded(run: Callable[[], None], ends_process: bool = False) -> int:
             return _complain(f"{e}. Make room; the same command continues from what is finished.", FAILED)
         if isinstance(e, _said_in_words()):
             return _complain(e, FAILED)
+        if "Gloo" in str(e) or "oordination" in str(e):  # what JAX's collectives and its service raise
+            from jaxmoust.runtime.processes import OTHER_ENDED
+
+            return _complain(OTHER_ENDED, STOPPED if stop.requested() else FAILED)
         traceback.print_exc()
         return FAILED
     finally:

@@ -107,6 +107,19 @@ def write_missing(
         synthetic.finish(path, spec, versions)
 
 
+def complete(
+    path: Path, spec: synthetic.SyntheticSpec, machine: parallel.Machine, versions: Mapping[str, str] | None = None
+) -> None:
+    """Waits for the other processes of a run, and completes a set to which each has written its shards.
+
+    Raises: ValueError: some are missing, for instance since the processes write into folders of their own.
+    """
+    machine.barrier("sampled")
+    if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
+        synthetic.finish(path, spec, versions)
+    machine.barrier("completed")
+
+
 def _write(draw: Draw, spec: synthetic.SyntheticSpec, path: Path, shards: list[int], prompts: Callable | None) -> None:
     ranges = [synthetic.shard_range(spec, shard) for shard in shards]
     labels, indices = (np.concatenate(part) for part in zip(*ranges, strict=True))
@@ -121,5 +134,5 @@ def _write(draw: Draw, spec: synthetic.SyntheticSpec, path: Path, shards: list[i
                 ready, count = np.concatenate(waiting), len(wanted[0])
                 synthetic.write_shard(path, spec, shard, ready[:count], prompts(*wanted) if prompts else None)
                 waiting = [ready[count:]]
-            if todo and stop.requested():
+            if todo and parallel.stop_requested():
                 raise stop.Stopped(f"Stopped on request with {len(todo)} shards to go; the same command continues.")

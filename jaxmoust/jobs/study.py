@@ -122,8 +122,7 @@ class Study:
     def __init__(self, config: Config, store: Path):
         self.config, self.machine = config, parallel.Machine.all()
         names: set[str] = set()  # of the stages
-        primary, agree = self.machine.primary, self.machine.any
-        self.store = Store(store, self._compute, primary, lambda flag: agree(primary and flag))
+        self.store = Store(store, self._compute, self.machine.primary, self.machine.agree)
         self.inputs = Inputs(lambda ref: self.store.folder(ref) if ref in names else Path(ref), names.__contains__)
         self.contents: dict[str, str] = {}  # digests of all that the study reads besides what it makes itself
 
@@ -166,7 +165,7 @@ class Study:
         if not text:
             return ENDLESS
         try:
-            budget = Budget(read_budget(text), lambda flag: self.machine.any(self.machine.primary and flag))
+            budget = Budget(read_budget(text), self.machine.agree)
         except ValueError as e:
             raise BadInput(str(e)) from e
         runs = [run.stage for run in self.experiment.runs if not self.store.has(run.stage)]

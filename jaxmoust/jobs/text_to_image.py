@@ -14,6 +14,7 @@ from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import prompts, text_to_image
+from jaxmoust.generate.writing import complete
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import check_room
@@ -88,7 +89,8 @@ class TextToImage(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
-        started, everyone, spec = time.monotonic(), self.machine, self._spec(text_to_image.digest(self.loaded))
+        started, everyone, versions = time.monotonic(), self.machine, environment()["packages"]
+        spec = self._spec(text_to_image.digest(self.loaded))
         text_to_image.write_set(
             self.loaded,
             self.request,
@@ -97,10 +99,10 @@ class TextToImage(Job):
             parallel.Machine.local(),
             everyone.process_index,
             everyone.process_count,
-            environment()["packages"],
+            versions,
             start_from=self.real.base if self.config["from_real"] else None,
         )
-        everyone.barrier("sampled")
+        complete(folder.path, spec, everyone, versions)
         return {**self.promise(), "generator": spec.generator, "seconds": time.monotonic() - started}
 
     @staticmethod

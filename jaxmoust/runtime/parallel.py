@@ -12,6 +12,8 @@ import gc
 import math
 import os
 import platform
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # its key-value memory has no public name
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxmoust.runtime import stop
+from jaxmoust.runtime import processes, stop
 
 AXIS = "devices"
 
@@ -30,15 +33,22 @@ AXIS = "devices"
 # where there are no more. A training of a new network takes some 270, and 14 MB.
 _MOST_MAPPINGS = 6_000
 
+_ASK_SECS = 2.0  # about as often processes that work in step ask each other whether to stop
+_DEAD_SECS = 30  # after which JAX believes that a process which says nothing is gone
+_STOP_KEY = "jaxmoust/stop"  # in the memory that JAX's service keeps for all processes
 
-def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+
+def initialize(
+    coordinator: str = "", num_processes: int = 0, process_id: int = -1, say: Callable[[str], object] = print
+) -> None:
     """Joins this process to the others of a multi-process run; call it before any other use of JAX.
 
     Args:
         coordinator: `host:port` of process 0, or "auto" where the platform knows (TPU pods, SLURM).
         num_processes, process_id: the size of the run and this process's number; ignored with "auto".
-    Raises: ValueError: a coordinator that is no HOST:PORT, an impossible process number, JAX in use already, or no
-        cluster that "auto" knows.
+        say: receives a line of text while it waits for others, which names them.
+    Raises: ValueError: a coordinator that is no HOST:PORT, an impossible process number, processes that do not come,
+        JAX in use already, or no cluster that "auto" knows.
     """
     # JAX's own preemption service would take SIGTERM away from runtime/stop.py, whatever is installed first.
     jax.config.update("jax_enable_preemption_service", False)
@@ -56,17 +66,67 @@ def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = 
             f"process_id {process_id} of num_processes {num_processes}: give both, with "
             "0 <= process_id < num_processes, or --coordinator=auto on a TPU pod or under SLURM."
         )
+    processes.meet(host.strip("[]"), int(port), process_id, num_processes, say)
     _join(coordinator, num_processes, process_id)
 
 
-def _join(*where: Any) -> None:
+def _join(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
     try:
-        jax.distributed.initialize(*where)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=_DEAD_SECS,
+            shutdown_timeout_seconds=_DEAD_SECS,
+        )
     except (RuntimeError, ValueError) as e:
         raise ValueError(
             f"the processes cannot be joined: {e} They are joined before anything else uses JAX, each in a fresh "
             "Python process; auto is for TPU pods and SLURM."
         ) from e
+    threading.Thread(target=_pass_on, args=(distributed.global_state.client,), daemon=True).start()
+
+
+def _pass_on(client: Any) -> None:
+    """Tells the other processes of a run once this one was asked to stop, whatever it is doing."""
+    while not stop.requested():
+        time.sleep(_ASK_SECS / 4)
+    with contextlib.suppress(Exception):  # at the end of everything the service may be gone
+        client.key_value_set(_STOP_KEY, "1", allow_overwrite=True)
+
+
+def stop_requested() -> bool:
+    """Whether this process was asked to stop, or another one of its run: for work that processes do each by itself."""
+    if stop.requested() or (client := distributed.global_state.client) is None:
+        return stop.requested()
+    try:
+        return bool(client.key_value_try_get(_STOP_KEY))
+    except jax.errors.JaxRuntimeError:  # nobody was
+        return False
+
+
+class Pace:
+    """When processes that work in step ask each other whether to stop: at calls that all count alike.
+
+    Asking costs a message between all, so they do it about every two seconds, by the first one's clock.
+    """
+
+    def __init__(self, machine: "Machine"):
+        self._machine, self._left, self._every, self._asked = machine, 1, 1, time.monotonic()
+
+    def stop(self) -> bool:
+        """Whether any process was asked to stop; every process calls it as often."""
+        if self._machine.process_count == 1:
+            return stop.requested()
+        self._left -= 1
+        if self._left:
+            return False
+        secs = max(1e-6, time.monotonic() - self._asked) / self._every
+        every = int(min(max(1.0, _ASK_SECS / secs), 4.0 * self._every))
+        answers = self._machine.answers([stop.requested(), every])
+        self._left = self._every = int(answers[0, 1])
+        self._asked = time.monotonic()
+        return bool(answers[:, 0].any())
 
 
 def enable_compilation_cache(folder: str | os.PathLike) -> None:
@@ -254,11 +314,23 @@ class Machine:
         axes = (None,) * num_replicated + (0,)
         return jax.pmap(fn, AXIS, in_axes=axes, out_axes=0, devices=list(self.devices))
 
+    def answers(self, values: list[int]) -> np.ndarray:
+        """What every process says, [P, len(values)], numbers below 2^31; every process must ask at the same step."""
+        own = np.array(values, np.int32)
+        return own[None] if self.process_count == 1 else np.asarray(multihost_utils.process_allgather(own))
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; every process must ask at the same step."""
-        if self.process_count == 1:
-            return flag
-        return bool(np.any(multihost_utils.process_allgather(np.array([flag]))))
+        return bool(self.answers([flag]).any())
+
+    def agree(self, flag: bool) -> bool:
+        """What the primary process says; every process must ask at the same step."""
+        return bool(self.answers([flag])[0, 0])
+
+    def differing(self, value: int) -> list[int]:
+        """The processes that say another number than the primary one; every process must ask at the same step."""
+        answers = self.answers([value])[:, 0]
+        return [int(i) for i in np.flatnonzero(answers != answers[0])]
 
     def barrier(self, name: str) -> None:
         """Waits until every process that takes part is here."""

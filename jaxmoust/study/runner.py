@@ -77,15 +77,17 @@ def conduct(
         paths = []
         work.compute(experiment.stages)
     experiment = work.reached
-    write_results(experiment, store, folder)
+    if store.primary:
+        write_results(experiment, store, folder)
     failures = [*work.failures.values()]
     page = make_page(experiment, store, experiment.stages, work.computed, real, command, config, failures, paths)
     for words in page.unread:
         say(words)
-    report.write_report(page, folder / "report")
-    index.write_summary(page, folder)
-    if index.may_write(folder.parent):
-        index.write_index(folder.parent)
+    if store.primary:
+        report.write_report(page, folder / "report")
+        index.write_summary(page, folder)
+        if index.may_write(folder.parent):
+            index.write_index(folder.parent)
     return page, failures
 
 
@@ -117,7 +119,8 @@ class Work:
                     self.computed.add(done.stage.name)
                 how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
                 top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
-            write_results(self.reached, store, self.folder)
+            if store.primary:
+                write_results(self.reached, store, self.folder)
             self.say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
             if over():
                 return

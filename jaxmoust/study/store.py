@@ -93,7 +93,7 @@ class Store:
         primary: bool = True,
         agree: Callable[[bool], bool] = bool,
     ):
-        self.path, self._run, self._primary, self._agree = Path(path), run, primary, agree
+        self.path, self._run, self.primary, self._agree = Path(path), run, primary, agree
         # What was read once of finished stages, which never change: a study asks after each of its stages for all.
         self._results: dict[str, dict] = {}
         self._broken: set[str] = set()  # see `unfinished`
@@ -170,14 +170,14 @@ class Store:
         """Does a stage's job (continuing it if it was interrupted) and returns its result."""
         result = self._run(stage, self.folder(stage))
         self._broken.discard(stage.name)
-        if self._primary:
+        if self.primary:
             self._error_path(stage).unlink(missing_ok=True)
             sweep(self.path, f"{stage.name}.*")  # whoever has the lease is alone there
         return result
 
     def fail(self, stage: Stage, error: Exception) -> None:
         """Records that a stage could not be computed, and why, beside its folder, until it is computed after all."""
-        if self._primary:
+        if self.primary:
             record = {
                 "error": f"{error}" or type(error).__name__,
                 "kind": type(error).__name__,
@@ -202,7 +202,7 @@ class Store:
     @contextlib.contextmanager
     def lease(self, stage: Stage) -> Iterator[bool]:
         """Takes the right to compute a stage, if no other process has it: `with store.lease(stage) as ours`."""
-        with lease(self._lease_path(stage)) if self._primary else contextlib.nullcontext(False) as ours:
+        with lease(self._lease_path(stage)) if self.primary else contextlib.nullcontext(False) as ours:
             yield self._agree(ours)
 
     def holder(self, stage: Stage) -> str:

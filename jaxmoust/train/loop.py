@@ -257,6 +257,12 @@ class _Run:
         self.state, self.frozen, self.seed = map(self.machine.replicate, everything)
         self.writer = MetricWriter(self.folder.path, self.step) if self.machine.primary else None
         self.pending: list[tuple[int, dict]] = []
+        self.pace = parallel.Pace(self.machine)
+        if others := self.machine.differing(self.step):
+            raise ValueError(
+                f"Process {others[0]} goes on from another step of {self.folder.path} than process 0: give all of them "
+                "one --workdir, on a disk that they share."
+            )
 
     @property
     def seconds(self) -> float:
@@ -295,8 +301,7 @@ class _Run:
         metrics = self._evaluate().metrics if evaluate else {}
         if save or (self.training.best_metric and metrics):
             self._save(metrics)
-        # Several processes must agree to stop at the same step, and asking costs a message: ask when logging.
-        if (log or self.machine.process_count == 1) and self.machine.any(stop.requested()):
+        if self.pace.stop():
             self._save({})
             raise stop.Stopped(f"Stopped on request at step {self.step}; the same command continues from there.")
 
@@ -315,7 +320,11 @@ class _Run:
     def _evaluate(self) -> Evaluation:
         if self.eval_data is None:
             return Evaluation({})
-        evaluation = self.task.evaluate(self.state, self.frozen, self.eval_data, self.machine)
+        try:
+            evaluation = self.task.evaluate(self.state, self.frozen, self.eval_data, self.machine)
+        except stop.Stopped:
+            self._save({})
+            raise
         if (best := self.training.best_metric) and best not in evaluation.metrics:
             raise ValueError(f"best_metric {best!r} is not measured. Allowed: {sorted(evaluation.metrics)}.")
         # A step that was restored was written before it was saved.
@@ -367,7 +376,11 @@ def gathered(fn: Callable, machine: parallel.Machine) -> Callable:
 
 def gather_rows(run: Callable, variables: Any, data: Images, machine: parallel.Machine) -> dict[str, np.ndarray]:
     """Runs a `gathered` function over padded batches; returns each image's values once, in the source's order."""
-    batches = [parallel.to_host(run(variables, machine.split(batch))) for batch in data]
+    batches, pace = [], parallel.Pace(machine)
+    for batch in data:
+        batches.append(parallel.to_host(run(variables, machine.split(batch))))
+        if pace.stop():
+            raise stop.Stopped("Stopped on request while images were evaluated; the same command continues.")
     rows = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
     kept = rows["mask"] > 0
     order = np.argsort(rows["index"][kept], kind="stable")

@@ -212,7 +212,7 @@ def train(path: Path, machine: Machine, num_steps: int, on_batch=lambda step: No
             step += 1
 
     recipe = Recipe(8, num_steps, name="sgd", learning_rate=0.1, ema_half_life_images=16.0, decay=False)
-    training = Training(LeastSquares(), recipe, Intervals(log_steps=4))
+    training = Training(LeastSquares(), recipe, Intervals(log_steps=100))
     return fit(training, stream_from, RunFolder.open(path, {}, {}, primary=machine.primary), machine, 5)[0]
 
 
@@ -274,10 +274,11 @@ def test_two_processes_train_as_one(two_processes, tmp_path):
 
 
 def test_a_stop_asked_of_one_process_stops_all_at_the_same_step(two_processes):
-    """Asked before step 5, they agree when they next log, at step 8, and leave that step's checkpoint."""
+    """Asked before step 5, they agree soon, whatever is logged when, and leave that step's checkpoint."""
+    step = restore_tree(two_processes / "stopped" / "checkpoints", "step")[0]
+    assert 5 <= step < 12
     for number in range(2):
-        assert "at step 8;" in (two_processes / f"stopped{number}").read_text()
-    assert restore_tree(two_processes / "stopped" / "checkpoints", "step")[0] == 8
+        assert f"at step {step};" in (two_processes / f"stopped{number}").read_text()
 
 
 def test_one_process_continues_what_two_began(two_processes, tmp_path):

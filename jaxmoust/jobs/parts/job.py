@@ -1,7 +1,9 @@
 """What a job is: one object that checks everything it can, then does its work in a folder."""
 
 import contextlib
+import secrets
 import time
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +15,9 @@ from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, damaged, environment
+from jaxmoust.runtime.folder import RunFolder, damaged, digest, environment, identity
 from jaxmoust.runtime.lock import holder, lease
-from jaxmoust.runtime.paths import read_json
+from jaxmoust.runtime.paths import atomic_write, read_json
 
 LOCK = ".lock"
 # Fields that only say where something lies, or where a copy of it is kept.
@@ -104,7 +106,7 @@ def check_free(workdir: Path, machine: parallel.Machine) -> None:
 
     Of the processes of one run the first looks: the others must not take its own lock for somebody else's.
     """
-    if machine.any(machine.primary and (workdir / LOCK).exists() and _is_held(workdir / LOCK)):
+    if machine.agree(machine.primary and (workdir / LOCK).exists() and _is_held(workdir / LOCK)):
         who = holder(workdir / LOCK) or "another process"
         raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
 
@@ -112,6 +114,25 @@ def check_free(workdir: Path, machine: parallel.Machine) -> None:
 def _is_held(lock: Path) -> bool:
     with lease(lock) as free:  # a file that a killed process left behind is nobody's
         return not free
+
+
+def check_shared(workdir: Path, machine: parallel.Machine) -> None:
+    """Refuses a folder that is not one and the same to all processes of a run. Raises: ValueError: who sees another."""
+    if machine.process_count == 1:
+        return
+    token, sign = secrets.token_hex(8), workdir / ".shared"
+    if machine.primary:
+        atomic_write(sign, token)
+    machine.barrier("signed")
+    seen = sign.read_bytes() if sign.exists() else b"nothing"
+    others = machine.differing(zlib.crc32(seen) >> 1)
+    if machine.primary:
+        sign.unlink()
+    if others:
+        raise ValueError(
+            f"process {others[0]} of {machine.process_count} (numbered from 0) does not see what process 0 wrote in "
+            f"--workdir={workdir}: give all of them one folder, on a disk that they share."
+        )
 
 
 def check_apart(workdir: Path, config: Config, refers: tuple[str, ...], inputs: Inputs) -> None:
@@ -161,11 +182,12 @@ def open_alone(
     with contextlib.ExitStack() as stack:
         try:
             ours = machine.primary and stack.enter_context(lease(workdir / LOCK))
-            if not machine.any(ours):
+            if not machine.agree(ours):
                 who = holder(workdir / LOCK) or "another process"
                 raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
             here = environment(machine.description)
             folder = RunFolder.open(workdir, config, here, machine.primary, contents, places)
+            check_shared(workdir, machine)
         except OSError as e:
             raise BadInput(
                 f"cannot write in {workdir}: {e}. Give a folder that can be made and written by this user."
@@ -187,10 +209,17 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
         job = job_of(config["task"])(config, inputs)
         check_apart(workdir, config, job.refers, job.inputs)
         contents = job.contents()
+        if others := machine.differing(int(digest(identity(config, contents, job.places))[:7], 16)):
+            raise ValueError(
+                f"Process {others[0]} of this run reads other data than process 0, or has another configuration: start "
+                "the same command in each, where all find the same files."
+            )
         made = RunFolder.check(workdir, config, contents, job.places)
-        made = made and not machine.any(bool(damaged(workdir))) and job.inputs.is_whole(workdir)
-        if made and (result := read_json(workdir / "result.json")) is not None:
-            finished = (workdir / "result.json").stat().st_mtime
+        found = workdir / "result.json"
+        if machine.agree(made and found.exists() and not damaged(workdir) and job.inputs.is_whole(workdir)):
+            check_shared(workdir, machine)
+            result: Any = read_json(found)
+            finished = found.stat().st_mtime
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
         job.check()
         job.open()

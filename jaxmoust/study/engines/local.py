@@ -47,7 +47,7 @@ def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], obje
     elsewhere: dict[str, int] = {}  # the stages that others compute, and when their last failure before that was
     said = -math.inf
     while left:
-        if stop.requested():
+        if parallel.Machine.all().any(stop.requested()):
             raise stop.Stopped(
                 f"Stopped on request before stage {len(stages) - len(left) + 1} of {len(stages)}; the same command "
                 "continues."
