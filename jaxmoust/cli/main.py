@@ -57,6 +57,9 @@ def call(args: list[str], ends_process: bool = False) -> int:
             return _quietly(lambda: print(_overview()), DONE if args else BAD_USAGE)
         if args == ["--version"]:
             return _quietly(lambda: print(f"jaxmoust {__version__}"))
+        for word in args:
+            if "://" in word:
+                _refuse_url(*word.partition("=")[::2])
         verb, rest = _verb(args)
         if {"-h", "--help"} & set(rest):
             return _quietly(lambda: print(_explained(verb)))
@@ -74,6 +77,15 @@ def run(*args: str) -> None:
     """
     if code := call(list(args)):
         raise RuntimeError(f"jaxmoust {' '.join(args[:1])} ended with code {code}; it said why above.")
+
+
+def _refuse_url(name: str, value: str) -> None:
+    from jaxmoust.runtime.paths import refuse_url
+
+    try:
+        refuse_url(*((name, value) if value else ("A path", name)))
+    except ValueError as e:
+        raise Usage(e) from e
 
 
 def _of(verb: str) -> list[Entry]:

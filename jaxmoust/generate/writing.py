@@ -107,7 +107,7 @@ def write_missing(
         synthetic.finish(path, spec, versions)
 
 
-def complete(
+def complete_set(
     path: Path, spec: synthetic.SyntheticSpec, machine: parallel.Machine, versions: Mapping[str, str] | None = None
 ) -> None:
     """Waits for the other processes of a run, and completes a set to which each has written its shards.

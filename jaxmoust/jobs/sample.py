@@ -14,7 +14,7 @@ from jaxmoust import build
 from jaxmoust.config import Config, Field, fields
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import pixels
-from jaxmoust.generate.writing import complete
+from jaxmoust.generate.writing import complete_set
 from jaxmoust.jobs.fit import generator_config, load_generator
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import check_room
@@ -70,7 +70,7 @@ class Sample(Job):
         shared = (everyone.process_index, everyone.process_count)
         spec, versions = self._spec(self.generator.digest), environment()["packages"]
         pixels.write_set(self.generator, self.sampling, spec, folder.path, here, *shared, versions)
-        complete(folder.path, spec, everyone, versions)
+        complete_set(folder.path, spec, everyone, versions)
         return {**self.promise(), "generator": self.generator.digest, "seconds": time.monotonic() - started}
 
     @staticmethod

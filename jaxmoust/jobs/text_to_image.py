@@ -14,7 +14,7 @@ from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import prompts, text_to_image
-from jaxmoust.generate.writing import complete
+from jaxmoust.generate.writing import complete_set
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import check_room
@@ -102,7 +102,7 @@ class TextToImage(Job):
             versions,
             start_from=self.real.base if self.config["from_real"] else None,
         )
-        complete(folder.path, spec, everyone, versions)
+        complete_set(folder.path, spec, everyone, versions)
         return {**self.promise(), "generator": spec.generator, "seconds": time.monotonic() - started}
 
     @staticmethod

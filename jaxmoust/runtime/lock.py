@@ -4,11 +4,13 @@ The lock is the kernel's (`flock`, by the package filelock): it goes with the pr
 no lease is ever left behind and none has a time limit. Promised between the processes of one machine, and between
 machines on a disk whose locks they share: NFS 4, or NFS 3 with its lock manager, and most cluster file systems. There,
 a lease of a machine that dies is free once the server gives the machine up (by default 90 s). A disk mounted with
-locks of its own (`nolock`, `local_lock=flock`) tells machines nothing of each other: there, start one at a time.
+locks of its own (FUSE, as of gcsfuse, rclone, sshfs; NFS with `nolock` or `local_lock`) tells machines nothing of each
+other: that is warned of, and there one machine at a time may work.
 """
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import time
@@ -33,6 +35,11 @@ def lease(path: str | os.PathLike) -> Iterator[bool]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if kind := _own_locks(os.path.realpath(path.parent)):
+        warnings.warn(
+            f"The disk of {path.parent} ({kind}) keeps locks on this machine: let one machine at a time work there.",
+            stacklevel=3,
+        )
 
     def sign(descriptor: int) -> None:
         # The holder before may have removed the file between our opening and locking it: a lock on a file that has
@@ -89,6 +96,22 @@ def holder(path: str | os.PathLike) -> str:
     if host == socket.gethostname() and _is_stopped(pid):
         stopped = f", and is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
     return f"{who} (for {minutes:.0f} min{stopped})" if who else ""
+
+
+@functools.cache
+def _own_locks(folder: str, mounts: str = "/proc/self/mountinfo") -> str:
+    """The type of a folder's disk where that answers locks on this machine alone; "" for others, or if not told."""
+    try:
+        lines = [line.split(" - ") for line in Path(mounts).read_text().splitlines()]
+    except OSError:
+        return ""
+    point, kind, options = "", "", ""
+    for where, (of_kind, _, of_disk) in ((left.split(), right.split(" ", 2)) for left, right in lines):
+        at = where[4].replace("\\040", " ")
+        if len(at) >= len(point) and f"{folder}/".startswith(at.rstrip("/") + "/"):
+            point, kind, options = at, of_kind, f"{where[5]},{of_disk}"
+    alone = kind.startswith("fuse.") or any(one in options for one in ("nolock", "local_lock=flock", "local_lock=all"))
+    return kind if alone else ""
 
 
 def _is_stopped(pid: str) -> bool:

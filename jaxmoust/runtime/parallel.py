@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed  # its key-value memory has no public name
+from jax._src import distributed, xla_bridge  # its memory of keys, and whether JAX is in use, have no public name
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -35,6 +35,7 @@ _MOST_MAPPINGS = 6_000
 
 _ASK_SECS = 2.0  # about as often processes that work in step ask each other whether to stop
 _DEAD_SECS = 30  # after which JAX believes that a process which says nothing is gone
+_FRESH = "Processes are joined before anything else uses JAX, each in a fresh Python process."
 _STOP_KEY = "jaxmoust/stop"  # in the memory that JAX's service keeps for all processes
 
 
@@ -66,6 +67,8 @@ def initialize(
             f"process_id {process_id} of num_processes {num_processes}: give both, with "
             "0 <= process_id < num_processes, or --coordinator=auto on a TPU pod or under SLURM."
         )
+    if xla_bridge.backends_are_initialized():  # before anybody is waited for
+        raise ValueError(f"JAX is in use already. {_FRESH}")
     processes.meet(host.strip("[]"), int(port), process_id, num_processes, say)
     _join(coordinator, num_processes, process_id)
 
@@ -80,10 +83,7 @@ def _join(coordinator: str | None = None, num_processes: int | None = None, proc
             shutdown_timeout_seconds=_DEAD_SECS,
         )
     except (RuntimeError, ValueError) as e:
-        raise ValueError(
-            f"the processes cannot be joined: {e} They are joined before anything else uses JAX, each in a fresh "
-            "Python process; auto is for TPU pods and SLURM."
-        ) from e
+        raise ValueError(f"the processes cannot be joined: {e} {_FRESH} `auto` is for TPU pods and SLURM.") from e
     threading.Thread(target=_pass_on, args=(distributed.global_state.client,), daemon=True).start()
 
 

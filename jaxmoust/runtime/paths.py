@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import time
 import uuid
@@ -96,6 +97,16 @@ def file_digest(path: str | os.PathLike) -> str:
 def _read_digest(path: str, *facts: int) -> str:
     with open(path, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def refuse_url(what: str, text: str) -> None:
+    """Refuses the address of something that is on no disk. Raises: ValueError: it is a URL; what can be done."""
+    if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", text):
+        raise ValueError(
+            f"{what} is {text}: {scheme[0]}:// is not read or written, only folders and files of this machine. Copy "
+            "what is there to a disk, or write to a disk and copy that; a bucket that is mounted is a folder, too, but "
+            "its locks do not reach other machines."
+        )
 
 
 def check_plain(

@@ -83,7 +83,8 @@ def _report(host: str, port: int, number: int, count: int, say: Callable[[str], 
         try:
             with socket.create_connection((host, port), timeout=2.0) as peer:
                 peer.sendall(f"jaxmoust {number} {count}".encode())
-                peer.settimeout(max(_POLL_SECS, until - time.monotonic()))
+                # Process 0 gives up first, and says why.
+                peer.settimeout(max(_POLL_SECS, until + 2.0 - time.monotonic()))
                 answer = peer.recv(256).decode(errors="replace")  # once all have come
         except OSError:
             if time.monotonic() > said + SAY_SECS:

@@ -73,6 +73,10 @@ def state(folder: Path) -> dict[str, int]:
 
 
 LINES = [
+    (f"train {RESNET} --workdir=gs://bucket/run", "--workdir is gs://bucket/run: gs:// is not read or written"),
+    (f"{STUDY} --store=s3://bucket/x", "--store is s3://bucket/x"),
+    ("data import --path=https://host/x.zip", "--path is https://host/x.zip"),
+    ("sample --config=configs/sample/edm.py:quick --config.generator=gs://b/g", "--config.generator is gs://b/g"),
     # words
     ("data", "data import, data inspect"),
     ("data --bogus", "data import, data inspect"),

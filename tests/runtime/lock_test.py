@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaxmoust.runtime.lock import alone, holder, lease
+from jaxmoust.runtime.lock import _own_locks, alone, holder, lease
 
 
 def test_lease_is_given_once_and_again_when_it_is_free(tmp_path):
@@ -113,3 +113,39 @@ def test_holder_says_for_how_long_and_what_ends_one_that_is_stopped(tmp_path):
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+MOUNTS = """
+22 1 0:21 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:40 / /mnt/bucket rw,nosuid - fuse.gcsfuse bucket rw,user_id=0
+31 22 0:41 / /mnt/my\\040disk rw - nfs4 host:/disk rw,vers=4.2,local_lock=none
+32 22 0:42 / /mnt/old rw - nfs host:/old rw,vers=3,nolock,local_lock=all
+33 30 0:43 / /mnt/bucket/inside rw - xfs /dev/sdb rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/home/me", ""),
+        ("/mnt/bucket", "fuse.gcsfuse"),
+        ("/mnt/bucket/runs", "fuse.gcsfuse"),
+        ("/mnt/bucket_of_mine", ""),
+        ("/mnt/my disk/runs", ""),
+        ("/mnt/old/runs", "nfs"),
+        ("/mnt/bucket/inside/runs", ""),
+    ],
+)
+def test_disks_whose_locks_stay_on_one_machine_are_known(tmp_path, folder, kind):
+    (tmp_path / "mountinfo").write_text(MOUNTS.lstrip())
+    assert _own_locks(folder, str(tmp_path / "mountinfo")) == kind
+    assert _own_locks(folder, str(tmp_path / "absent")) == ""
+
+
+def test_a_lease_on_such_a_disk_is_given_with_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxmoust.runtime.lock._own_locks", lambda folder: "fuse.gcsfuse")
+    with (
+        pytest.warns(UserWarning, match=r"\(fuse.gcsfuse\) keeps locks on this machine"),
+        lease(tmp_path / "l") as ours,
+    ):
+        assert ours

@@ -1,10 +1,12 @@
 """A command line's configuration: what the file says, completed by its task's schema, overridden by words."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from jaxmoust.config import Config, Field, Schema, complete, merge, read_config, typed
 from jaxmoust.jobs.parts.registry import BadInput, Entry, entries, entry_of, schema_of
+from jaxmoust.runtime.paths import refuse_url
 
 TASK: Schema = {"task": Field(type=str, doc="what the configuration is of")}
 
@@ -28,10 +30,23 @@ def configuration(path: str, words: list[str], verb: str = "") -> tuple[Entry, d
         module = entry.load()
         if hasattr(module, "complete"):
             config = module.complete(raw, changes)
-            return entry, config, module.schema(config)
-        return entry, as_config(raw, changes), {**TASK, **schema_of(raw["task"])}
+            schema = module.schema(config)
+        else:
+            config, schema = as_config(raw, changes), {**TASK, **schema_of(raw["task"])}
+        _refuse_urls("config", config)
+        return entry, config, schema
     except ValueError as e:
         raise BadInput(str(e)) from e
+
+
+def _refuse_urls(at: str, value: Any) -> None:
+    """Refuses URLs, wherever in a configuration. Raises: ValueError: which field, and what to do."""
+    if isinstance(value, str):
+        refuse_url(at, value)
+    for name, inside in value.items() if isinstance(value, Mapping) else ():
+        _refuse_urls(f"{at}.{name}", inside)
+    for inside in value if isinstance(value, tuple | list) else ():
+        _refuse_urls(at, inside)
 
 
 def as_config(config: Config | str, changes: Config = MappingProxyType({})) -> dict[str, Any]:
