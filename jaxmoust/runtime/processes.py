@@ -43,19 +43,18 @@ def _receive(host: str, port: int, number: int, count: int, say: Callable[[str],
         )
     except OSError as e:
         raise ValueError(f"process 0 cannot listen on port {port}: {e}. Give another one, the same to all.") from e
-    came: dict[int, socket.socket] = {}
-    wrong, said = "", time.monotonic()
+    peers, came, wrong, said = list[socket.socket](), set[int](), "", time.monotonic()
     with server:
         server.settimeout(_POLL_SECS)
-        while len(came) < count - 1 and not wrong:
+        while len(peers) < count - 1:
             missing = [str(i) for i in range(1, count) if i not in came]
             who = f"process{'es' if len(missing) > 1 else ''} {', '.join(missing)} of {count} (numbered from 0)"
-            if time.monotonic() > until:
-                wrong = f"{who} did not come. Start the same command in each, with a --process_id of its own"
+            if (now := time.monotonic()) > until:
+                wrong = wrong or f"{who} did not come. Start the same command in each, with a --process_id of its own"
                 break
-            if time.monotonic() > said + SAY_SECS:
+            if now > said + SAY_SECS:
                 say(f"waiting for {who} at port {port}")
-                said = time.monotonic()
+                said = now
             try:
                 peer, _ = server.accept()
                 peer.settimeout(2.0)
@@ -64,13 +63,14 @@ def _receive(host: str, port: int, number: int, count: int, say: Callable[[str],
                 continue
             if word != "jaxmoust":
                 continue
-            if int(its_count) != count or int(its_number) in (0, *came):
-                twice = f"two processes have --process_id={its_number}"
-                wrong = twice if int(its_count) == count else f"--num_processes is {count} here and {its_count} there"
-                came[-1] = peer
-                break
-            came[int(its_number)] = peer
-    for peer in came.values():
+            if int(its_count) != count:
+                wrong = f"--num_processes is {count} here and {its_count} there"
+            elif int(its_number) in (0, *came):
+                wrong = f"two processes have --process_id={its_number}"
+            peers.append(peer)
+            came.add(int(its_number))
+            until = min(until, now + 2.0) if wrong else until  # those who come now hear of it, too
+    for peer in peers:
         with peer:
             peer.sendall((f"no {wrong}" if wrong else _GO).encode())
     if wrong:
