@@ -29,18 +29,22 @@ from jaxmoust.data.samplers import registry
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
+from jaxmoust.models.classifiers.backbone import load_backbone
+from jaxmoust.models.classifiers.headed import Headed, with_head
 from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import Intervals, Task, Training, init_state
+from jaxmoust.train.probe import Probe
 
 GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED}
 CLASSIFIER_MODELS: Mapping[str, Callable] = {
     "resnet": resnet.ResNet,
     "wide_resnet": wide_resnet.WideResNet,
     "vit": vit.ViT,
+    "backbone": Headed,
 }
 SAMPLERS: Mapping[str, Callable] = {**registry.SAMPLERS, "weighted": mixture.weighted}
 # Fields of networks that say how many layers there are; each is built and traced by itself.
@@ -49,7 +53,10 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 _DTYPE = {"dtype": Field("float32", Literal["float32", "bfloat16"], "what the network computes in")}
 # What a network is told besides its section: by flax, and by the data.
-_HIDDEN = ("parent", "name", "num_classes", "axis_name", "out_channels", "augment_dim")
+_HIDDEN = (
+    *("parent", "name", "num_classes", "axis_name", "out_channels", "augment_dim"),
+    *("network", "mean", "std", "image_px"),  # of a backbone, whose file says them
+)
 
 SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}
 DATA: Schema = fields(real_data)
@@ -79,6 +86,7 @@ CLASSIFIER: Schema = {
     "model": MODEL,
     "augment": AUGMENT,
     "method": fields(Classify, skip=("model", "num_classes", "image_shape", "augment", "keep")),
+    "probe": fields(Probe),
     "optim": OPTIM,
     "train": TRAIN,
     "eval": {**EVAL, **KEEP},
@@ -123,6 +131,16 @@ def order_seed(config: Config) -> int:
     return config["seed"] if own is None else own
 
 
+def make_network(section: Config, num_classes: int) -> nn.Module:
+    """Builds the classifier a configuration names: one of ours, or a backbone with a head."""
+    if section["name"] != "backbone":
+        return make_module(section, CLASSIFIER_MODELS, num_classes=num_classes, axis_name=parallel.AXIS)
+    if not section["weights"]:
+        raise ValueError("config.model.weights is empty: give the backbone's folder, file, or name on the hub.")
+    given = {"dtype": DTYPES[section["dtype"]], "axis_name": parallel.AXIS}
+    return with_head(load_backbone(section["weights"]), section["weights"], num_classes, **given)
+
+
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:
     """Builds the network a configuration names, its `dtype` given as text."""
     make, values = choose("model", table, section)
@@ -152,7 +170,7 @@ def make_diffuse(config: Config, shape: tuple[int, int, int], num_classes: int) 
 
 def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int) -> Classify:
     """Builds the classification task of a classifier's configuration."""
-    model = make_module(config["model"], CLASSIFIER_MODELS, num_classes=num_classes, axis_name=parallel.AXIS)
+    model = make_network(config["model"], num_classes)
     augment = unpack("augment", Augment, config["augment"])
     given = {"model": model, "num_classes": num_classes, "image_shape": shape, "augment": augment}
     return unpack("method", Classify, config["method"], **given)
@@ -205,7 +223,7 @@ def make_training(
             f"{', '.join(metrics)}, measured every so many steps; or '' to keep the last checkpoint only."
         )
     task = make_task(config, shape, num_classes)
-    if rehearse:
+    if rehearse and getattr(task, "learn", "") != "probe":  # of which no step is ever taken
         with network_refusals("config.model", shape):
             _rehearse(task, recipe, machine, shape, frozen)
     return Training(task, recipe, intervals, best_metric)
@@ -232,6 +250,7 @@ def _rehearse(
 
     What the batch and the state take is exact. Of what is alive between, XLA puts some together, so a quarter counts.
     """
+    frozen = task.frozen(frozen) if isinstance(task, Classify) else frozen
     rows = (len(machine.local_devices), recipe.rows(machine.per_device))
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "index", "slot")}
     batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)

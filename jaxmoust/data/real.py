@@ -1,7 +1,7 @@
 """The images of one job: base set, what is left of the training split, test set; and synthetic sets that join them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class RealData:
         map_dir: the folder of maps of decoded images.
         random_crop: the smallest part of a training image's area that a random resized crop takes; 0: no such crop.
         test_crop: how much of its shorter side the central square of a test image takes.
+        keys: which images of the training split the base set takes, int64, each once, ascending.
     """
 
     base: Source
@@ -41,6 +42,7 @@ class RealData:
     map_dir: str = ""
     random_crop: float = 0.0
     test_crop: float = 1.0
+    keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def real_data(
@@ -103,7 +105,7 @@ def real_data(
     base = train.subset(np.tile(np.sort(keys), copies), REAL)
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
-    return RealData(base, unused, test, shape, copies, decoded, map_dir, random_crop, test_crop)
+    return RealData(base, unused, test, shape, copies, decoded, map_dir, random_crop, test_crop, np.sort(keys))
 
 
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:

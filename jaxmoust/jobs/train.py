@@ -13,24 +13,32 @@ import dataclasses
 import functools
 import itertools
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxmoust import build
-from jaxmoust.config import Config
+from jaxmoust.config import Config, unpack
+from jaxmoust.core.state import TrainState
 from jaxmoust.data.mixture import Mixture
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import filtered, threshold
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source
+from jaxmoust.jobs.parts import probe
 from jaxmoust.jobs.parts.classifier import accuracies, keeping
 from jaxmoust.jobs.parts.inputs import BEST, Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
+from jaxmoust.runtime.checkpoint import Checkpoints
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
+from jaxmoust.runtime.progress import MetricWriter
+from jaxmoust.train.loop import Evaluation
+from jaxmoust.train.probe import Probe, nearest
+from jaxmoust.train.probe import fit as fit_linear
 
 # Into how many windows of steps the record of what was drawn is cut, and how many draws of each are counted at most.
 NUM_WINDOWS = 32
@@ -42,7 +50,7 @@ class Train(Job):
 
     sections = build.CLASSIFIER
     images = ("base", "test")
-    refers = ("data.synthetic", "method.pretrained")
+    refers = ("data.synthetic", "method.pretrained", "model.weights", "probe.features")
 
     @functools.cached_property
     def mixture(self) -> Mixture:
@@ -69,6 +77,11 @@ class Train(Job):
         task = keeping(self.training.task, self.config["eval"]["keep"], self.real.test)
         self.training = dataclasses.replace(self.training, task=task)
         self.class_shares = task.class_shares(self.drawn, self.real.base.class_names)
+        self.probe = unpack("probe", Probe, self.config["probe"])
+        if task.learn == "probe":
+            probe.check(self.config)
+            sets = self.pool.sources[1:]
+            self.features = probe.Features.checked(self.config, task, self.real, sets, self.inputs)
 
     def promise(self) -> dict[str, Any]:
         """What is known of the classifier before it is trained."""
@@ -88,16 +101,23 @@ class Train(Job):
     def open(self) -> None:
         """Reads what the training starts from, and opens the streams."""
         real = self.real
-        self.start = self.training.task.warm_start()
+        if self.training.task.learn == "probe":
+            return
+        self.start, self.base = self.training.task.warm_start(), self.training.task.base()
         where = (real.decoded, real.map_dir, real.test_crop)
         self.eval_data = evaluation_stream(real.test, real.shape, self.config, self.machine, *where)
         self.stream_from = training_stream(self.pool, self.sampler, real, self.training.recipe, self.machine)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Trains, evaluates, and counts what was drawn."""
-        recipe, seed = self.training.recipe, self.config["seed"]
-        given = (self.stream_from, self.eval_data, folder, self.machine, seed, "train", self.start, self.class_shares)
-        _, evaluation, seconds = run_fit(self.training, *given)
+        recipe, seed, task = self.training.recipe, self.config["seed"], self.training.task
+        beside: dict[str, Any] = {}
+        if task.learn == "probe":
+            evaluation, beside, seconds = self._fit_probe(folder)
+        else:
+            frozen = task.frozen(self.class_shares, self.base)
+            given = (self.stream_from, self.eval_data, folder, self.machine, seed, "train", self.start, frozen)
+            _, evaluation, seconds = run_fit(self.training, *given)
         if self.machine.primary:
             drawn = count_draws(self.sampler, recipe.num_steps, recipe.batch_size)
             atomic_write(folder.path / "draws.json", json.dumps(drawn))
@@ -108,8 +128,31 @@ class Train(Job):
             "steps": recipe.num_steps,
             "share": float(of_sources[1:].sum() / of_sources.sum()),
             "sampler": repr(self.sampler),
+            **beside,
             "seconds": seconds,
         }
+
+    def _fit_probe(self, folder: RunFolder) -> tuple[Evaluation, dict[str, Any], float]:
+        """Fits the head on features, and leaves it as every training leaves what it has learnt."""
+        started, task, recipe = time.monotonic(), self.training.task, self.training.recipe
+        features, test = self.features.read(self.machine)
+        rows = probe.rows_of(features, self.pool, self.sampler, self.num_draws, task)
+        num_classes, labels = task.num_classes, self.real.test.labels
+        shares, seed = self.class_shares, self.config["seed"]
+        head = fit_linear(rows, num_classes, self.probe, seed, shares, task.logit_adjustment)
+        evaluation = task.evaluation(task.answers_of(labels, test @ head.kernel + head.bias))
+        votes = nearest(rows, num_classes, test)
+        knn = 100.0 * float(np.mean(votes.argmax(1) == labels))
+        seconds, step = time.monotonic() - started, recipe.num_steps
+        state = TrainState(np.int32(step), {"head": {"kernel": head.kernel, "bias": head.bias}}, {}, None, None)
+        with Checkpoints(folder.checkpoints, primary=self.machine.primary) as checkpoints:
+            checkpoints.save(step, state, {"seconds": seconds}, evaluation.metrics)
+        if self.machine.primary:
+            with MetricWriter(folder.path, step) as writer:
+                measured = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
+                writer.write(step, {"loss": head.loss, **measured})
+        found = {"l2": head.l2, "l2_losses": {f"{l2:g}": loss for l2, loss in head.losses.items()}}
+        return evaluation, {"learn": "probe", "knn_top1": knn, **found, "gradient_norm": head.gradient}, seconds
 
 
 JOB = Train

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,9 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.checks import require
 from jaxmoust.core.examples import fold_all
 from jaxmoust.core.state import TrainState
+from jaxmoust.models.classifiers import adapters
+from jaxmoust.models.classifiers.backbone import load_backbone
+from jaxmoust.models.classifiers.headed import Headed, leaves_of
 from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.checkpoint import BEST
@@ -51,11 +54,16 @@ class Classify:
             which prediction does without, so that rare classes are no longer named too seldom; 0 is off, 1 fits the
             mean of the classes' accuracies. See `class_shares`. What smoothing takes of a label goes to these shares
             and not to all classes alike, as what mixup and cutmix blend in does by itself: only so is that fit kept.
+        learn: "full" trains all of the network; "lora" adapters on the matrices of one that is pre-trained, and a head;
+            "probe" a head alone, a linear probe (see the section probe), to which optimizer, rate and order of draws
+            mean nothing.
+        rank: of adapters.
+        alpha: what adapters are multiplied with is alpha / rank.
         keep: "probabilities" has an evaluation return those of every image and class, too; "ranks" what is less.
         pretrained: path of a public checkpoint, or of the folder of a run (DIR@best takes its best checkpoint), to
             start from, see `warm_start`; "" starts from nothing. Tasks that differ in it alone are equal: they run
             the same programs.
-    Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0; a tau below 0.
+    Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0; a tau below 0; a rank below 1.
     Source: of the adjustment Menon et al. 2021 (2007.07314), Eq. 10.
     """
 
@@ -68,6 +76,9 @@ class Classify:
     lambda_real: float = 1.0
     lambda_syn: float = 1.0
     logit_adjustment: float = 0.0
+    learn: Literal["full", "lora", "probe"] = "full"
+    rank: int = 8
+    alpha: float = 16.0
     keep: str = field(default="ranks", compare=False)
     pretrained: str = field(default="", compare=False)
 
@@ -80,6 +91,15 @@ class Classify:
         fit = all(weight >= 0 for weight in weights) and any(weights)
         require(fit, "method.lambda_real, method.lambda_syn", weights, "numbers from 0, not both 0")
         require(self.logit_adjustment >= 0, "method.logit_adjustment", self.logit_adjustment, "0 (off) and up")
+        require(self.rank >= 1, "method.rank", self.rank, "whole numbers from 1")
+        pretrained = bool(self.pretrained) or isinstance(self.model, Headed)
+        if self.learn != "full" and not pretrained:
+            raise ValueError(
+                f"method.learn {self.learn!r} of a network that knows nothing yet: give model.name=backbone and "
+                "model.weights=PATH, or weights of this network, method.pretrained=PATH."
+            )
+        if self.learn != "full" and self._separates:
+            raise ValueError(f"method.learn {self.learn!r} with model.separate_stats: allowed is it with 'full' alone.")
 
     @property
     def _separates(self) -> bool:
@@ -92,7 +112,15 @@ class Classify:
         return self._separates or self.synthetic_smoothing > 0 or self.lambda_real != self.lambda_syn
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
-        """Returns fresh (params, batch statistics)."""
+        """Returns fresh (params, batch statistics) of what is trained."""
+        params, stats = self._init_all(key)
+        if self.learn == "full":
+            return params, stats
+        if self.learn == "probe":
+            return {"head": params["head"]}, {}
+        return {"head": params["head"], "lora": adapters.init(jax.random.fold_in(key, 1), params, self.rank)}, {}
+
+    def _init_all(self, key: jax.Array) -> tuple[Any, Any]:
         variables = self.model.init(key, jnp.zeros((1, *self.image_shape)), train=False)
         return variables["params"], variables.get("batch_stats", {})
 
@@ -104,21 +132,60 @@ class Classify:
 
         Raises: ValueError: a file that is absent, unsafe, or does not fit the network; every leaf is named.
         """
-        if not self.pretrained:
+        leaves = self._pretrained(self.shapes) if self.learn == "full" else {}
+        if not leaves:
             return None
-        params, stats = jax.eval_shape(self.init, jax.random.key(0))
-        shapes = {"params": params, "stats": stats}
-        folder = Path(self.pretrained.removesuffix(BEST))
-        if (folder / "checkpoints").is_dir():
-            which = "best" if self.pretrained.endswith(BEST) else "newest"
-            leaves: Mapping[str, Any] = load_trained(folder, shapes, which)
-        else:
-            leaves = load_pretrained(self.pretrained, self.model, shapes)
 
         def start(state: TrainState) -> TrainState:
             return loop.started_with(state, **put_leaves({"params": state.params, "stats": state.stats}, leaves))
 
         return start
+
+    def base(self) -> dict[str, Any] | None:
+        """What adapters and probes stand on and do not train, {"params", "stats"} in NumPy; None where all is trained.
+
+        Raises: as `warm_start`.
+        """
+        if self.learn == "full":
+            return None
+        shapes = self.shapes
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        return put_leaves(empty, self._pretrained(shapes))
+
+    def frozen(self, shares: np.ndarray | None, base: Any = None) -> Any:
+        """What `loss` takes as frozen. Args: shares: see `class_shares`. base: see there; None: its shapes."""
+        return {"shares": shares, "base": base or self.shapes} if self.learn == "lora" else shares
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """All of the network, {"params", "stats"}, as shapes."""
+        params, stats = jax.eval_shape(self._init_all, jax.random.key(0))
+        return {"params": params, "stats": stats}
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of features that the head is linear in."""
+        return self.shapes["params"]["head"]["kernel"].shape[0]
+
+    def _pretrained(self, shapes: Any) -> Mapping[str, Any]:
+        """The leaves of the network that are pre-trained, by name."""
+        folder = Path(self.pretrained.removesuffix(BEST))
+        if not self.pretrained:
+            return leaves_of(load_backbone(self.model.weights), shapes) if isinstance(self.model, Headed) else {}
+        if (folder / "checkpoints").is_dir():
+            return load_trained(folder, shapes, "best" if self.pretrained.endswith(BEST) else "newest")
+        return load_pretrained(self.pretrained, self.model, shapes)
+
+    def whole(self, variables: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
+        """All that predicts, {"params", "stats"}: what was trained, put into what was not (None: it is all)."""
+        if base is None:
+            return dict(variables)
+        trained = variables["params"]
+        params = {**base["params"], "head": trained["head"]}
+        return {
+            "params": adapters.merge(params, trained.get("lora", {}), self.alpha / self.rank),
+            "stats": base["stats"],
+        }
 
     def class_shares(self, drawn: np.ndarray, class_names: Sequence[str]) -> np.ndarray | None:
         """What the loss needs of the draws: each class's share of it, float32 [K]; None without an adjustment.
@@ -140,8 +207,11 @@ class Classify:
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
         """Weighted mean cross-entropy of the augmented rows; `accuracy` is against the label that weighs most.
 
-        Args: frozen: what `class_shares` says.
+        Args: frozen: what `class_shares` says; of adapters, ("shares": that, "base": what `base` says).
         """
+        if self.learn == "lora":
+            whole = self.whole({"params": params}, frozen["base"])
+            params, stats, frozen = whole["params"], whole["stats"], frozen["shares"]
         image, target, share = self._prepare(batch, keys, frozen)
         how: dict[str, Any] = {"train": True, "keys": fold_all(keys, _NETWORK), "mutable": ["batch_stats"]}
         if self._separates and share is not None:
@@ -157,7 +227,8 @@ class Classify:
         elif self.lambda_real != 1:
             loss = loss * self.lambda_real
         accuracy = (logits.argmax(-1) == target.argmax(-1)).mean(dtype=jnp.float32)
-        return loss.mean(), ({"accuracy": accuracy}, updates.get("batch_stats", {}))
+        moved = updates.get("batch_stats", {}) if self.learn == "full" else {}
+        return loss.mean(), ({"accuracy": accuracy}, moved)
 
     def _prepare(
         self, batch: Batch, keys: jax.Array, class_shares: jax.Array | None = None
@@ -189,6 +260,13 @@ class Classify:
         logits = self.logits(variables, to_unit(batch["image"]))
         return {**self._answers(batch["label"], logits), "probabilities": jax.nn.softmax(logits.astype(jnp.float32))}
 
+    def answers_of(self, label: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of logits [N, K] that are there already, with probabilities if they are to be kept."""
+        rows = self._answers(jnp.asarray(label), jnp.asarray(logits))
+        if self.keep == "probabilities":
+            rows["probabilities"] = jax.nn.softmax(jnp.asarray(logits))
+        return {name: np.asarray(row) for name, row in rows.items()}
+
     @staticmethod
     def _answers(label: jax.Array, logits: jax.Array) -> dict[str, jax.Array]:
         return {
@@ -212,7 +290,11 @@ class Classify:
             `predicted` and `confidence` [N]; and, if they are to be kept, `probabilities` float32 [N, K].
         """
         method = Classify.probabilities if self.keep == "probabilities" else Classify.answers
-        rows = loop.rows_of(method, self, loop.variables_of(state), data, machine)
+        variables = self.whole(loop.variables_of(state), frozen["base"] if isinstance(frozen, dict) else None)
+        return self.evaluation(loop.rows_of(method, self, variables, data, machine))
+
+    def evaluation(self, rows: dict[str, np.ndarray]) -> Evaluation:
+        """What `evaluate` returns, of `answers` or `probabilities` of all images."""
         rows["rank"] = rank = rows["rank"].astype(np.int32)
         metrics = {"top1": 100.0 * float(np.mean(rank < 1)), "loss": mean_of(rows["loss"])}
         if self.num_classes > 5:

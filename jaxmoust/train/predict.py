@@ -1,8 +1,10 @@
 """A trained classifier's logits, or features, of every image of a source, on all devices."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.core.state import TrainState
@@ -24,6 +26,22 @@ def logits(task: Classify, state: TrainState, data: Images, machine: parallel.Ma
 def features(task: Classify, state: TrainState, data: Images, machine: parallel.Machine) -> np.ndarray:
     """Returns what the classifier's head is linear in: float32 [N, F]; arguments as in `logits`."""
     return _rows(_features, task, state, data, machine)
+
+
+def views(task: Classify, base: Any, data: Images, machine: parallel.Machine, num_views: int) -> np.ndarray:
+    """Returns features of images as they are, and of num_views - 1 augmented views of each: float32 [V, N, F].
+
+    A view is a function of (augmentation, its number, the image's place in the source), whatever else is computed.
+
+    Args: base: all of the network, {"params", "stats"}; see `Classify.base`.
+    """
+    network = machine.replicate(base)
+
+    found = [rows_of(_features, task, network, data, machine)]
+    for view in range(1, num_views):
+        variables = {"network": network, "view": machine.replicate(np.uint32(view))}
+        found.append(rows_of(_augmented, task, variables, data, machine))
+    return np.stack([check_finite(rows["rows"], "The network") for rows in found])
 
 
 class NonFiniteRows(RuntimeError):
@@ -55,3 +73,10 @@ def _logits(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Arra
 
 def _features(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
     return {"rows": task.features(variables, to_unit(batch["image"]))}
+
+
+def _augmented(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
+    key = jax.random.fold_in(jax.random.key(0), variables["view"])
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"].astype(jnp.uint32))
+    image, _ = task.augment(keys, to_unit(batch["image"]), jnp.zeros((len(keys), 1)))
+    return {"rows": task.features(variables["network"], image)}

@@ -155,10 +155,11 @@ def check_apart(workdir: Path, config: Config, refers: tuple[str, ...], inputs: 
 
 
 def _at(config: Config, field: str) -> Any:
-    """The value of a dotted field."""
+    """The value of a dotted field; "" of one that a section of another name has."""
+    value: Any = config
     for name in field.split("."):
-        config = config[name]
-    return config
+        value = value.get(name, "")
+    return value
 
 
 @dataclass(frozen=True)

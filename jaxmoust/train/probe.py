@@ -1,0 +1,261 @@
+"""A linear probe: multinomial logistic regression on features that are computed once, and cosine k-NN beside it.
+
+Draws are weights here: an image that a sampler draws three times counts three times, and in which order it draws does
+not matter, for the problem is convex and has one solution.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxmoust.core.checks import require
+from jaxmoust.data.splits.folds import fold_of
+
+STRENGTHS = tuple(10.0**-i for i in range(1, 8))
+MOST_ITERATIONS = 500
+TOLERANCE = 1e-4  # of the gradient's norm, in coordinates in which the Hessian is at most 1
+_QUERIES = 1024  # whose neighbours are sought at once
+NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021 (2104.14294), section 4.1
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a linear probe is fitted.
+
+    Args:
+        views: how many augmented views of each training image have their features computed, besides the image as it
+            is; draws of an image go round these. Without an augmentation there are none.
+        l2: strength of the penalty l2 / 2 |W|^2 on the mean cross-entropy, of features centred and scaled to a mean
+            squared norm of 1; 0 chooses among 1e-1, 1e-2, ... 1e-7.
+        folds: in how many parts the real training images are dealt out to choose it, each judged by a fit on the rest.
+        features: what `jaxmoust features` left: of the training images, of the test images, then of each synthetic
+            set; () computes them in the run.
+    Raises: ValueError: numbers that make no sense.
+    """
+
+    views: int = 4
+    l2: float = 0.0
+    folds: int = 3
+    features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses what could not be fitted."""
+        require(0 <= self.views <= 100, "probe.views", self.views, "whole numbers from 0 (none) to 100")
+        require(self.l2 >= 0, "probe.l2", self.l2, "0 (chosen) and up")
+        require(self.folds >= 2, "probe.folds", self.folds, "whole numbers from 2")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a probe is fitted on, a row for each view of an image that is drawn.
+
+    Args:
+        features: [n, F]. label: [n]. weight: what each row counts, [n], above 0. smoothing: [n], in [0, 1).
+        image: which image a row shows, [n]: views of one image are held out together.
+        real: whether it is real, [n]: strengths are judged by real images, where there are any.
+        plain: whether it is an image as it is, and no augmented view, [n].
+    """
+
+    features: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+    smoothing: np.ndarray
+    image: np.ndarray
+    real: np.ndarray
+    plain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fitted probe: logits are features @ kernel [F, K] + bias [K].
+
+    Args:
+        l2: its strength. losses: the held-out cross-entropy of each strength that was tried.
+        gradient: the norm that is left of the objective's gradient. loss: the mean training cross-entropy.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    l2: float
+    losses: dict[float, float]
+    gradient: float
+    loss: float
+
+
+def fit(
+    rows: Rows, num_classes: int, probe: Probe, seed: int, shares: np.ndarray | None = None, tau: float = 0.0
+) -> Linear:
+    """Fits the probe, at the strength that predicts held-out images best.
+
+    Features are rotated to the eigenvectors of their covariance C, and each is scaled by 1 / sqrt(C / 2 + l2): the
+    Hessian is then at most 1 (Böhning 1992, which bounds the softmax's by I / 2), so that L-BFGS needs few steps and
+    no search along a line. Strengths follow each other from the strongest, each from the solution before; folds share
+    every pass through the features.
+
+    Args:
+        shares, tau: of a logit adjustment, see `Classify`; smoothing then goes towards these shares of the classes.
+    Raises: ValueError: fewer images than folds to choose the strength by.
+    """
+    strengths = (probe.l2,) if probe.l2 else STRENGTHS
+    weights, held = [rows.weight], list[np.ndarray]()
+    if not probe.l2:
+        fold, judged = _dealt(rows, num_classes, probe.folds, seed)
+        weights += [rows.weight * (fold != k) for k in range(probe.folds)]
+        held = [judged[fold[judged] == k] for k in range(probe.folds)]
+    x, basis, spectrum, mean, scale = _rotated(rows.features, rows.weight)
+    towards = np.full(num_classes, 1 / num_classes) if shares is None else shares
+    offsets = np.zeros(num_classes) if shares is None else tau * np.log(shares)
+    stacked = np.stack([weight / weight.sum() for weight in weights])
+    more = _room(len(x)) - len(x)
+    of_rows = np.pad(x, [(0, more), (0, 0)]), np.pad(rows.label.astype(np.int32), (0, more))
+    smoothing, stacked = np.pad(rows.smoothing, (0, more)), np.pad(stacked, [(0, 0), (0, more)])
+    numbers = (spectrum, smoothing, towards, offsets, stacked, np.array(strengths))
+    found = _path(*of_rows, *(np.asarray(one, np.float32) for one in numbers))
+    solutions, gradients, losses = map(np.asarray, found)
+    judged_by = {}
+    for i, strength in enumerate(strengths if held else ()):
+        parts = [_losses(x[of], solutions[1 + k, i], rows.label[of]) for k, of in enumerate(held)]
+        judged_by[strength] = float(np.concatenate(parts).mean())
+    best = min(range(len(strengths)), key=lambda i: judged_by[strengths[i]]) if held else 0
+    kernel = (basis @ solutions[0, best, :-1].astype(np.float64)) / scale
+    bias = solutions[0, best, -1] - mean @ kernel
+    found = (strengths[best], judged_by, float(gradients[0, best]), float(losses[0, best]))
+    return Linear(kernel.astype(np.float32), bias.astype(np.float32), *found)
+
+
+def _room(count: int) -> int:
+    """The next number of four significant bits: runs of about as many rows share one program."""
+    step = 1 << max(count.bit_length() - 4, 0)
+    return -(-count // step) * step
+
+
+def _dealt(rows: Rows, num_classes: int, num_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deals images out to folds: (the fold of each row [n], the rows by which strengths are judged).
+
+    These show images as they are, real ones where there are any, of classes that have another image to learn from.
+    """
+    images, first, image = np.unique(rows.image, return_index=True, return_inverse=True)
+    several = np.bincount(rows.label[first], minlength=num_classes) > 1
+    judged = rows.plain & several[rows.label]
+    judged &= rows.real if rows.real.any() else True
+    if len(images) < num_folds or judged.sum() < num_folds:
+        raise ValueError(
+            f"probe.folds {num_folds}: of {len(images)} images {judged.sum()} can be held out, in classes of two and "
+            "more; allowed is at most a fold for each. Give more images, or the strength itself, probe.l2."
+        )
+    return fold_of(rows.label[first], num_folds, seed)[image], np.flatnonzero(judged)
+
+
+def _rotated(features: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Features in the eigenvectors of their covariance: (x [n, F], eigenvectors, eigenvalues, mean, scale)."""
+    share = (weight / weight.sum()).astype(np.float64)
+    mean = share @ features
+    centred = features - mean.astype(np.float32)
+    covariance = (centred * share[:, None].astype(np.float32)).T @ centred
+    scale = np.sqrt(max(np.trace(covariance, dtype=np.float64), np.finfo(np.float32).tiny))
+    spectrum, basis = np.linalg.eigh(covariance.astype(np.float64) / scale**2)
+    x = centred @ (basis / scale).astype(np.float32)
+    return x, basis, np.maximum(spectrum, 0).astype(np.float32), mean, scale
+
+
+def _losses(x: np.ndarray, solution: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The cross-entropy of rows [n] under weights [F + 1, K], whose last row is the bias."""
+    logits = x @ solution[:-1] + solution[-1]
+    top = logits.max(1, keepdims=True)
+    total = np.log(np.exp(logits - top).sum(1)) + top[:, 0]
+    return total - logits[np.arange(len(label)), label]
+
+
+@jax.jit
+def _path(
+    x: jax.Array,
+    label: jax.Array,
+    spectrum: jax.Array,
+    smoothing: jax.Array,
+    towards: jax.Array,
+    offsets: jax.Array,
+    weights: jax.Array,
+    strengths: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Solves for every row of weights [W, n] and strength [S]: ([W, S, F + 1, K], gradients' norms, losses [W, S])."""
+    num_classes = offsets.shape[0]
+
+    def solve(weight: jax.Array) -> Any:
+        def next_strength(solution: jax.Array, l2: jax.Array) -> tuple[jax.Array, Any]:
+            # The bias, whose features are 1 and not penalised, has a Hessian of at most 1 / 2.
+            unit = jnp.append(1 / jnp.sqrt(spectrum / 2 + l2), jnp.sqrt(2.0))[:, None]
+
+            def objective(u: jax.Array) -> tuple[jax.Array, jax.Array]:
+                w = u * unit
+                logits = x @ w[:-1] + w[-1] + offsets
+                true = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
+                meant = (1 - smoothing) * true + smoothing * (logits @ towards)
+                loss = weight @ (jax.nn.logsumexp(logits, axis=1) - meant)
+                return loss + l2 / 2 * jnp.sum(w[:-1] ** 2), loss
+
+            u, gradient, loss = _minimise(objective, solution / unit)
+            return u * unit, (u * unit, gradient, loss)
+
+        start = jnp.zeros((x.shape[1] + 1, num_classes))
+        return jax.lax.scan(next_strength, start, strengths)[1]
+
+    return jax.vmap(solve)(weights)
+
+
+def _minimise(objective: Any, start: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Goes down by L-BFGS until the gradient is as good as 0: (where, the gradient's norm, the auxiliary number)."""
+    solver = optax.lbfgs(1.0, linesearch=None)
+    gradient_of = jax.value_and_grad(objective, has_aux=True)
+
+    def unfinished(at: tuple) -> jax.Array:
+        return (at[2] < MOST_ITERATIONS) & (at[3] > TOLERANCE)
+
+    def step(at: tuple) -> tuple:
+        u, state, count, *_ = at
+        (_, loss), gradient = gradient_of(u)
+        updates, state = solver.update(gradient, state, u)
+        return optax.apply_updates(u, updates), state, count + 1, optax.tree.norm(gradient), loss
+
+    first = (start, solver.init(start), 0, jnp.array(jnp.inf), jnp.zeros(()))
+    u, _, _, norm, loss = jax.lax.while_loop(unfinished, step, first)
+    return u, norm, loss
+
+
+def nearest(rows: Rows, num_classes: int, test: np.ndarray) -> np.ndarray:
+    """Votes of the most similar training images, by cosine: [T, K], each vote times what its image counts.
+
+    Only images as they are vote, not augmented views; what these count, their image does.
+
+    Source: Wu et al. 2018 (1805.01978), section 3.4; numbers as Caron et al. 2021 (2104.14294).
+    """
+    plain = np.flatnonzero(rows.plain) if rows.plain.any() else np.arange(len(rows.label))
+    image, first = np.unique(rows.image[plain], return_index=True)
+    chosen = plain[first]
+    counted = np.bincount(rows.image, rows.weight)[image]
+    train, label, count = _unit(rows.features[chosen]), rows.label[chosen], min(NEIGHBOURS, len(chosen))
+    votes = np.zeros((len(test), num_classes))
+    for start in range(0, len(test), _QUERIES):
+        similar = _unit(test[start : start + _QUERIES]) @ train.T
+        which = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+        vote = counted[which] * np.exp((np.take_along_axis(similar, which, 1) - 1) / TEMPERATURE)
+        place = np.broadcast_to(np.arange(start, start + len(which))[:, None], which.shape)
+        np.add.at(votes, (place, label[which]), vote)
+    return votes
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def spread(counts: np.ndarray, num_views: int, seed: int) -> np.ndarray:
+    """Deals the draws of each image out to its views, as evenly as they go: [N] -> [N, num_views].
+
+    Which views get one more than the others is drawn from the seed.
+    """
+    first = np.random.default_rng((seed, 0x766965)).integers(num_views, size=len(counts))
+    turn = (np.arange(num_views) - first[:, None]) % num_views
+    return counts[:, None] // num_views + (turn < (counts % num_views)[:, None])
