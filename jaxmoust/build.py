@@ -29,8 +29,7 @@ from jaxmoust.data.samplers import registry
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
-from jaxmoust.models.classifiers.backbone import load_backbone
-from jaxmoust.models.classifiers.headed import Headed, with_head
+from jaxmoust.models.classifiers.headed import Headed, loaded, with_head
 from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
@@ -138,7 +137,7 @@ def make_network(section: Config, num_classes: int) -> nn.Module:
     if not section["weights"]:
         raise ValueError("config.model.weights is empty: give the backbone's folder, file, or name on the hub.")
     given = {"dtype": DTYPES[section["dtype"]], "axis_name": parallel.AXIS}
-    return with_head(load_backbone(section["weights"]), section["weights"], num_classes, **given)
+    return with_head(loaded(section["weights"]), section["weights"], num_classes, **given)
 
 
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny_stable_diffusion
 from PIL import Image
+from tiny_backbone import write_backbone
 
 from jaxmoust.cli.main import parser_of
 from jaxmoust.config import python_text
@@ -34,9 +35,10 @@ FILES = sorted(
 )
 MANUAL = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 # Here arg is the value of a field: names of classes; a score.
-WITHOUT_WORDS = ("configs/import.py", "configs/score/classifier.py")
+WITHOUT_WORDS = ("configs/import.py", "configs/score/classifier.py", "configs/features.py")
 # What an experiment's words want beside them, and what follows a word that takes a value.
 VALUES = {"share=": "0.5", "synthetic=": "made", "name=": "made", "pretrained=": "made", "clip=": "made"}
+VALUES |= {"backbone=": "made"}
 DIGITS = "configs/classifier/digits_resnet.py"
 
 
@@ -487,6 +489,8 @@ def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline:
     if "pipeline" in config:
         config["pipeline"] |= {"path": str(pipeline), "revision": "", "variant": ""}
         config["method"]["image_px"] = 16
+    if config.get("model", {}).get("name") == "backbone":
+        config["model"]["weights"] = str(write_backbone(pipeline.parent / "backbone", image_px=16))
     if "prompts" in config:
         config["prompts"]["template"] = "a {}"  # it reads few tokens
     return config

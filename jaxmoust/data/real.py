@@ -1,7 +1,7 @@
 """The images of one job: base set, what is left of the training split, test set; and synthetic sets that join them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,12 @@ class RealData:
         test: the test set.
         shape: (H, W, C) that every image is brought to.
         copies: how often `base` repeats each of its images.
+        distinct: the base set with each image once.
+        keys: which images of the training split these are, int64, ascending.
         decoded: where decoded images are held; see `image_store.open_images`.
         map_dir: the folder of maps of decoded images.
         random_crop: the smallest part of a training image's area that a random resized crop takes; 0: no such crop.
         test_crop: how much of its shorter side the central square of a test image takes.
-        keys: which images of the training split the base set takes, int64, each once, ascending.
     """
 
     base: Source
@@ -38,11 +39,12 @@ class RealData:
     test: Source
     shape: tuple[int, int, int]
     copies: int
+    distinct: Source
+    keys: np.ndarray
     decoded: str = "auto"
     map_dir: str = ""
     random_crop: float = 0.0
     test_crop: float = 1.0
-    keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def real_data(
@@ -102,10 +104,12 @@ def real_data(
             f"data.copies {copies} of {len(keys):,} images: a base set cannot hold more than {MOST_IMAGES:,}, so "
             f"allowed are up to {MOST_IMAGES // len(keys):,}."
         )
-    base = train.subset(np.tile(np.sort(keys), copies), REAL)
+    keys = np.sort(keys)
+    distinct = train.subset(keys, REAL)
+    base = distinct if copies == 1 else train.subset(np.tile(keys, copies), REAL)
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
-    return RealData(base, unused, test, shape, copies, decoded, map_dir, random_crop, test_crop, np.sort(keys))
+    return RealData(base, unused, test, shape, copies, distinct, keys, decoded, map_dir, random_crop, test_crop)
 
 
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:

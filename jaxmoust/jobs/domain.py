@@ -102,6 +102,8 @@ class Domain(Job):
             raise ValueError(
                 "config.real is 'unused' and the base set is all there is: set data.n_base, or real='base'."
             )
+        if config["model"]["name"] == "backbone":
+            raise ValueError("config.model.name 'backbone': allowed is a network that `domain` trains from nothing.")
         # No smoothing and no weights: the logits are calibrated on images that were not trained on.
         plain = {**config, "method": {}}
         self.training = build.make_training(

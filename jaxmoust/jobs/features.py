@@ -7,7 +7,7 @@ a synthetic set; the first view is the image as it is, the others are augmented.
     --config.data.path=PHOTOS --config.views=4
   jaxmoust features --config=configs/features.py --workdir=runs/features/test --config.model.weights=DIR \
     --config.data.path=PHOTOS --config.part=test
-  jaxmoust train --config=configs/classifier/probe.py --workdir=runs/probe --config.model.weights=DIR \
+  jaxmoust train --config=configs/classifier/backbone.py --workdir=runs/probe --config.model.weights=DIR \
     --config.data.path=PHOTOS --config.probe.features=runs/features/train,runs/features/test
 """
 
@@ -19,10 +19,11 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields
+from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts import probe
-from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import evaluation_batch_size, write_array
-from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.folder import RunFolder, digest
 from jaxmoust.train.classify import Classify
 
 
@@ -43,23 +44,31 @@ class Features(Job):
 
     def contents(self) -> dict[str, str]:
         """The images that are looked at, and the network."""
-        found = super().contents()
-        return found if self.config["set"] else {**found, "data.images": self.images_of.digest}
+        real, config = self.inputs.real(self.config["data"]), self.config
+        seen = {
+            "images": "" if config["set"] else self.images_of().digest,
+            "shape": digest([real.shape, real.test_crop]),
+        }
+        return {**super().contents(), **{name: value for name, value in seen.items() if value}}
 
     @property
-    def images_of(self) -> Any:
+    def places(self) -> tuple[str, ...]:
+        """Which images these are, and how they are seen, their content says."""
+        return (*PLACES, *(f"data.{name}" for name in self.config["data"]))
+
+    def images_of(self) -> Source:
         """The images."""
         real = self.inputs.real(self.config["data"])
         if self.config["set"]:
             return self.inputs.synthetic(self.config["set"])
-        return real.test if self.config["part"] == "test" else probe.distinct(real)
+        return real.test if self.config["part"] == "test" else real.distinct
 
     def check(self) -> None:
         """Builds the network; refuses what no file or memory holds."""
         config, self.real = self.config, self.inputs.real(self.config["data"])
         if not 1 <= config["views"] <= 101:
             raise ValueError(f"config.views {config['views']}: allowed are whole numbers from 1 to 101.")
-        self.source = self.images_of
+        self.source = self.images_of()
         learn = {**config, "method": {**config["method"], "learn": "probe"}}
         self.task = build.make_classify(learn, self.real.shape, len(self.source.class_names))
         evaluation_batch_size(config, self.machine, self.real.shape)

@@ -152,6 +152,9 @@ class Experiment:
             name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
             seed = f", seed {stage.config['seed']}" if "generator" in self.vary else ""
             return f"fit {name}{base_words(stage, self.data)}{seed}"
+        if stage.kind == "features" and not stage.needs:
+            views = f", {stage.config['views']} views" if stage.config["views"] > 1 else ""
+            return f"features of {stage.config['part']} images{base_words(stage, self.data)}{views}"
         sampled = stage if stage.kind == "sample" else stage.needs[0]
         seed = f", seed {sampled.config['seed']}" if "seed" in sampled.config else ""  # images that lie there have none
         of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}{seed}"

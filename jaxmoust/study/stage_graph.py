@@ -1,13 +1,16 @@
 """The stages that an experiment's arms stand on, each laid out once, and referring to the others by their names."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxmoust.config import Config, Field, Schema, complete, meant, merge
-from jaxmoust.study.experiment import Base
+from jaxmoust.config import Config, Field, Schema, complete, fields, meant, merge
+from jaxmoust.core.augment.augment import Augment
+from jaxmoust.data.real import real_data
+from jaxmoust.study.experiment import BASE_FIELDS, Base
 from jaxmoust.study.store import Stage
 
+PROBE, FEATURES = "probe", "features"  # the way to learn that stands on features, and the task that computes these
 START = "start"  # of an arm: the arm whose classifier, at the same seed, its own begins as
 IMPORTED = "imported"  # the task of a set whose images something else made
 OWN_BASE = "own_base"  # of an entry: whether it keeps the base set of its own data section, whatever the arm's is
@@ -103,8 +106,38 @@ class StageGraph:
         init, order = self._seed("init", seed), self._seed("order", seed)
         drawn = {"seed": init, "order_seed": None if order == init else order, "data": mixed}
         job = self._on_base(complete(merge(job, drawn, schema), schema, f"config.arms.{name}"), (), seed)
-        self._classifiers[name, seed] = self._stage("train", job, (*sets, *scores, *before))
+        features: tuple[Stage, ...] = ()
+        if job["method"]["learn"] == PROBE and not job["probe"]["features"]:
+            features = self._features(job, sets)
+            job = {**job, "probe": {**job["probe"], "features": tuple(one.name for one in features)}}
+        self._classifiers[name, seed] = self._stage("train", job, (*sets, *scores, *features, *before))
         return self._classifiers[name, seed]
+
+    def _features(self, job: Config, sets: Sequence[Stage]) -> tuple[Stage, ...]:
+        """What a probe stands on: features of the training images, of the test images, and of its sets.
+
+        Where base sets differ by arm or seed, features are of all training images, of which each takes its own.
+        """
+        schema = {"task": Field(), **self._schema_of(FEATURES)}
+        of_images = fields(real_data)
+        usual = {"copies": 1, "random_crop": 0.0}
+        if "base" in self._vary or any(self._bases.values()):
+            usual |= {name: of_images[name].default for name in BASE_FIELDS}
+        shared = {
+            "task": FEATURES,
+            "data": {name: usual.get(name, job["data"][name]) for name in of_images},
+            "model": job["model"],
+            "method": {"pretrained": job["method"]["pretrained"]},
+            "eval": {"batch_size": job["eval"]["batch_size"]},
+        }
+        plain = {name: field.default for name, field in fields(Augment).items()}
+        augmented = {"views": 1 + job["probe"]["views"], "augment": job["augment"]}
+        views = {} if job["augment"] == plain else augmented
+
+        def stage(needs: tuple[Stage, ...], **look: Any) -> Stage:
+            return self._stage(FEATURES, complete({**shared, **look}, schema), needs)
+
+        return (stage((), **views), stage((), part="test"), *(stage((one,), **views, set=one.name) for one in sets))
 
     def _score(self, score: str, of_set: Stage, seed: int, waiting: tuple[str, ...]) -> Stage:
         """The scoring of a set of the last of the arms that wait: by an arm's classifier, by CLIP, or as a domain."""

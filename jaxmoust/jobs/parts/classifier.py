@@ -16,7 +16,7 @@ from jaxmoust.jobs.parts.streams import write_array
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Evaluation
+from jaxmoust.train.loop import Evaluation, variables_of
 from jaxmoust.train.warm_start import read_state
 
 # What the probabilities of one run may take on the disk.
@@ -41,6 +41,9 @@ def open_classifier(output: Output, evaluated: Source) -> Classifier:
     task = build.make_classify(output.config, shape, len(evaluated.class_names))
     assert output.folder, "a classifier is opened once it is trained"
     state = read_state(output.folder, output.which)
+    if (base := task.base()) is not None:  # of an adapter or a probe, whose run keeps no more than it has learnt
+        whole = task.whole(variables_of(state), base)
+        state = TrainState(state.step, whole["params"], whole["stats"], None, None)
     return Classifier(task, state, shape, how_held(output.config), output.result)
 
 

@@ -26,10 +26,12 @@ def check_trained(trained: Config) -> None:
 
     Raises: ValueError: its batches depend on scores, or it began as another classifier.
     """
-    if trained["data"]["scores"] or trained["method"]["pretrained"]:
+    backbone = trained["model"]["name"] == "backbone"
+    if trained["data"]["scores"] or trained["method"]["pretrained"] or backbone:
         raise ValueError(
             "config.folds: the classifier reads scores of the set (data.scores), or began as another one "
-            "(method.pretrained), which may have seen it; allowed is one that learnt from images and nothing else. "
+            "(method.pretrained, or a backbone), which may have seen it; allowed is one that learnt from images and "
+            "nothing else. "
             "Train such a one, or score by one of real images."
         )
 

@@ -14,7 +14,7 @@ from jaxmoust.data.real import RealData
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import REAL, Source
 from jaxmoust.jobs.parts.inputs import Inputs, Output
-from jaxmoust.jobs.parts.streams import base_size, evaluation_stream
+from jaxmoust.jobs.parts.streams import evaluation_stream
 from jaxmoust.runtime import parallel
 from jaxmoust.train import predict
 from jaxmoust.train.classify import Classify
@@ -84,11 +84,11 @@ class Features:
                 "training images, of the test images, and then of each set, or none."
             )
         given = tuple(inputs.output(ref, "features", "features") for ref in refs)
-        places, digests = np.arange(base_size(real)), [distinct(real).digest, real.test.digest]
+        places, digests = np.arange(len(real.keys)), [real.distinct.digest, real.test.digest]
         if given and given[0].result["images_digest"] != digests[0]:  # of a larger base set, perhaps
             left = inputs.real(given[0].config["data"])
             if np.isin(real.keys, left.keys).all():
-                places, digests[0] = np.searchsorted(left.keys, real.keys), distinct(left).digest
+                places, digests[0] = np.searchsorted(left.keys, real.keys), left.distinct.digest
         digests += [inputs.synthetic(ref).digest for ref in as_tuple(config["data"]["synthetic"])] if given else []
         views = num_views(config, task.augment)
         for number, (output, digest) in enumerate(zip(given, digests, strict=False)):
@@ -97,16 +97,17 @@ class Features:
 
     def read(self, machine: parallel.Machine) -> tuple[list[np.ndarray], np.ndarray]:
         """Returns the features of the base set and of each set, [V, N, F] each, and of the test images [T, F]."""
+        views = num_views(self.config, self.task.augment)
         if self.given:
             train, test, *of_sets = (read_features(output) for output in self.given)
-            of_sets = [of[:, : len(source)] for of, source in zip(of_sets, self.sets, strict=True)]
-            return [train[:, self.places], *of_sets], np.asarray(test[0])
-        base, views = self.task.base(), num_views(self.config, self.task.augment)
+            of_sets = [of[:views, : len(source)] for of, source in zip(of_sets, self.sets, strict=True)]
+            return [train[:views, self.places], *of_sets], np.asarray(test[0])
+        base = self.task.base()
 
         def of(source: Source, count: int) -> np.ndarray:
             return compute(self.task, base, source, self.real, self.config, machine, count)
 
-        return [of(source, views) for source in (distinct(self.real), *self.sets)], of(self.real.test, 1)[0]
+        return [of(source, views) for source in (self.real.distinct, *self.sets)], of(self.real.test, 1)[0]
 
 
 def compute(
@@ -115,11 +116,6 @@ def compute(
     """Computes so many views of a source's images, brought to the shape of the real ones: float32 [V, N, F]."""
     where = (real.decoded, real.map_dir, real.test_crop)
     return predict.views(task, base, evaluation_stream(source, real.shape, config, machine, *where), machine, count)
-
-
-def distinct(real: RealData) -> Source:
-    """The base set, each image once."""
-    return real.base.subset(np.arange(base_size(real)))
 
 
 def rows_of(features: Sequence[np.ndarray], pool: Pool, sampler: Sampler, num_draws: int, task: Classify) -> Rows:

@@ -1,5 +1,7 @@
 """A public network with a head for classes of one's own: how a backbone becomes a classifier."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +11,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Key
 
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.models.classifiers.backbone import Backbone
+from jaxmoust.models.classifiers.backbone import Backbone, load_backbone
 
 
 class Headed(nn.Module):
@@ -55,6 +57,18 @@ class Headed(nn.Module):
     ) -> Float[Array, "B num_classes"]:
         """Returns logits, float32; see `features`."""
         return self.head(self.features(x, train, keys))
+
+
+def loaded(weights: str) -> Backbone:
+    """Loads a backbone, once for as long as its files are the same."""
+    here = Path(weights).expanduser()
+    files = sorted(here.iterdir()) if here.is_dir() else [here] if here.exists() else []
+    return _loaded(weights, tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(weights: str, facts: tuple) -> Backbone:
+    return load_backbone(weights)
 
 
 def with_head(backbone: Backbone, weights: str, num_classes: int, **given: Any) -> Headed:

@@ -1,0 +1,167 @@
+"""A probe as a run: what it draws, whose features it stands on, what it leaves, and what it refuses; adapters, too."""
+
+import numpy as np
+import pytest
+from tiny_backbone import write_backbone
+
+from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.jobs.parts import probe
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.job import do
+from jaxmoust.jobs.train import Train
+from jaxmoust.runtime.checkpoint import restore_tree
+
+DATA = {"source": "digits", "n_base": 60}
+
+
+def config_of(backbone, learn="probe", **sections):
+    changes = {
+        "data": DATA,
+        "augment": {"flip": False, "crop_px": 0},
+        "probe": {"folds": 2},
+        "eval": {"batch_size": 256},
+    }
+    merged = {name: {**changes.get(name, {}), **sections.get(name, {})} for name in (*changes, *sections)}
+    return as_config(f"configs/classifier/backbone.py:quick,{learn},backbone={backbone}", merged)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("probe")
+
+
+@pytest.fixture(scope="module")
+def backbone(work):
+    return write_backbone(work / "backbone")
+
+
+@pytest.fixture(scope="module")
+def features(work, backbone):
+    """Features of all training images and of the test images, of two views."""
+    folders = []
+    for part in ("train", "test"):
+        fields = {"data": {"source": "digits", "image_px": 8}, "part": part, "views": 2 if part == "train" else 1}
+        fields |= {"augment": {"flip": False, "crop_px": 1}, "eval": {"batch_size": 256}}
+        folders.append(str(work / part))
+        do(as_config(f"configs/features.py:{backbone}", fields), work / part)
+    return tuple(folders)
+
+
+@pytest.fixture(scope="module")
+def run(work, backbone):
+    config = config_of(backbone)
+    return config, work / "run", do(config, work / "run").result
+
+
+def test_probe_leaves_a_head_and_a_result_as_every_training_does(run):
+    _, folder, result = run
+    assert (result["n_base"], result["n"], result["share"], result["steps"]) == (60, 797, 0.0, 4)
+    assert 10 < result["knn_top1"] < 100 and result["l2"] == float(
+        min(result["l2_losses"], key=result["l2_losses"].get)
+    )
+    tree, _ = restore_tree(folder / "checkpoints")
+    assert list(tree["params"]) == ["head"]  # the backbone lies where it lies, once
+    assert (folder / "draws.json").exists() and np.load(folder / "ranks.npy").shape == (797,)
+
+
+def test_probe_is_evaluated_from_its_head_and_its_backbone(run, tmp_path):
+    _, folder, result = run
+    found = do(
+        as_config("configs/evaluate.py", {"checkpoint": str(folder), "eval": {"batch_size": 256}}), tmp_path / "e"
+    )
+    assert found.result["loss"] == pytest.approx(result["loss"], rel=1e-5)  # logits of another batch's rounding
+
+
+def test_features_that_lie_there_give_the_same_probe_of_any_part_of_their_images(run, work, backbone, features):
+    config, _, result = run
+    given = do({**config, "probe": {**config["probe"], "features": features}}, work / "given").result
+    assert given["loss"] == pytest.approx(result["loss"], rel=1e-4)
+    assert given["l2"] == result["l2"] and given["data_digest"] == result["data_digest"]
+
+
+def test_augmented_views_count_as_draws_do(work, backbone, features, monkeypatch):
+    seen = []
+    monkeypatch.setattr("jaxmoust.jobs.train.fit_linear", lambda rows, *given: seen.append(rows) or 1 / 0)
+    given = {"probe": {"features": features, "views": 1}, "augment": {"crop_px": 1}}
+    job = Train(config_of(backbone, **given, train={"batch_size": 60, "num_steps": 3}))
+    job.check()
+    job.open()
+    with pytest.raises(ZeroDivisionError):
+        job.run(None)
+    (rows,) = seen
+    assert rows.weight.sum() == 180 and len(np.unique(rows.image)) == 60
+    assert np.bincount(rows.image, rows.weight).tolist() == [3] * 60  # three rounds of the shuffle
+    assert 60 < rows.weight[rows.plain].sum() < 120
+    left = np.load(f"{features[0]}/features.npy")
+    places = job.features.places[rows.image]
+    np.testing.assert_array_equal(rows.features, left[np.where(rows.plain, 0, 1), places])
+    assert not np.array_equal(left[0], left[1])
+
+
+def test_probe_sees_what_the_sampler_draws_of_a_set(work, backbone, monkeypatch):
+    """Shares, weights of the kinds and copies of the base set become weights of images."""
+    spec = synthetic.SyntheticSpec("made", tuple("0123456789"), (8, 8, 1), 20, 20, 0, "planted")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    synthetic.write_shard(work / "made", spec, 0, images)
+    synthetic.finish(work / "made", spec)
+    data = {"synthetic": (str(work / "made"),), "copies": 2}
+    how = {"sampler": {"name": "share", "shares": {"real": 0.75, "made": 0.25}}, "method": {"lambda_syn": 0.5}}
+    job = Train(config_of(backbone, data={**DATA, **data}, **how, train={"batch_size": 80, "num_steps": 2}))
+    job.check()
+    shapes = [np.arange(60)[None, :, None], 60 + np.arange(20)[None, :, None]]
+    rows = probe.rows_of(shapes, job.pool, job.sampler, job.num_draws, job.training.task)
+    by_image = np.bincount(rows.image, rows.weight, minlength=80)
+    assert by_image[:60].tolist() == [2.0] * 60 and by_image[60:].tolist() == [1.0] * 20
+    assert rows.features[:, 0].tolist() == rows.image.tolist() and (rows.real == (rows.image < 60)).all()
+    assert job.run is not None and do(job.config, work / "mixed").result["share"] == 0.25
+
+
+REFUSED = {
+    "blending": ({"augment": {"mixup": 0.2}}, r"augment\.mixup 0\.2 with method\.learn 'probe'"),
+    "a best checkpoint": ({"train": {"eval_steps": 2}}, r"train\.eval_steps 2"),
+    "no backbone": ({"model": {"weights": ""}}, r"model\.weights is empty"),
+    "no such backbone": ({"model": {"weights": "no/such/folder"}}, "no/such/folder"),
+    "nothing learnt": (
+        {"model": {"name": "vit", "width": 16, "depth": 1, "num_heads": 2, "patch_px": 4}},
+        "knows nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_probe_refuses(case, backbone):
+    sections, said = REFUSED[case]
+    with pytest.raises(ValueError, match=said):
+        Train(config_of(backbone, **sections)).check()
+
+
+def test_features_of_others_are_refused(backbone, work, features):
+    train, test = features
+    other = write_backbone(work / "other", depth=1)
+
+    def refused(said, of=backbone, features=(train, test), **sections):
+        with pytest.raises(ValueError, match=said):
+            Train(config_of(of, probe={"features": features}, **sections)).check()
+
+    refused("names 1 for 0 synthetic sets", features=(train,))
+    refused("features of other images", features=(test, train))
+    refused("features by another network .* model, its weights differ", of=other)
+    refused("the shape of images differ", data={**DATA, "image_px": 12})
+    refused("has 2 views of each image, the run asks for 5", augment={"crop_px": 1})
+    refused("augment differ", augment={"crop_px": 2})
+
+
+def test_adapters_learn_and_leave_no_more_than_they_are(backbone, work, tmp_path):
+    config = config_of(backbone, "lora", method={"rank": 2}, train={"num_steps": 3}, optim={"learning_rate": 0.02})
+    result = do(config, work / "lora").result
+    tree, _ = restore_tree(work / "lora" / "checkpoints")
+    lora = tree["params"]["lora"]["backbone"]["blocks"]
+    assert set(tree["params"]) == {"head", "lora"} and set(lora) == {"qkv", "proj", "mlp0", "mlp1"}
+    assert lora["qkv"]["A"].shape == (2, 16, 2) and np.abs(lora["qkv"]["B"]).max() > 0
+    found = do(
+        as_config("configs/evaluate.py", {"checkpoint": str(work / "lora"), "eval": {"batch_size": 256}}),
+        tmp_path / "e",
+    )
+    assert found.result["loss"] == pytest.approx(result["loss"], rel=1e-5)
+    with pytest.raises(ValueError, match=r"method\.rank 17: allowed are 1 to 16"):
+        Train(config_of(backbone, "lora", method={"rank": 17})).check()
