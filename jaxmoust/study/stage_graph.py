@@ -107,7 +107,7 @@ class StageGraph:
         drawn = {"seed": init, "order_seed": None if order == init else order, "data": mixed}
         job = self._on_base(complete(merge(job, drawn, schema), schema, f"config.arms.{name}"), (), seed)
         features: tuple[Stage, ...] = ()
-        if job["method"]["learn"] == PROBE and not job["probe"]["features"]:
+        if job["method"].get("learn") == PROBE and not job["probe"]["features"]:
             features = self._features(job, sets)
             job = {**job, "probe": {**job["probe"], "features": tuple(one.name for one in features)}}
         self._classifiers[name, seed] = self._stage("train", job, (*sets, *scores, *features, *before))
