@@ -18,8 +18,8 @@ from jaxmoust.core.state import TrainState
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.source import digest_bytes
 from jaxmoust.models.classifiers import inception
+from jaxmoust.models.classifiers.backbone import load_backbone
 from jaxmoust.models.classifiers.pretrained import load_variables
-from jaxmoust.models.classifiers.pretrained_vit import load_vit
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
@@ -61,9 +61,13 @@ def of_classifier(task: Classify, state: TrainState, kind: str = "classifier") -
 
 
 def of_vit(path: str | Path, num_heads: int = 0) -> Extractor:
-    """The pooled, normed tokens of a pre-trained ViT, at the size it was trained for; see `load_vit`."""
-    model, variables, side = load_vit(path, num_heads)
-    return Extractor(named("vit", variables), partial(model.apply, method=model.features), variables, side)
+    """The features of a public network, a ViT or another that `load_backbone` reads, at the size it was trained for."""
+    backbone = load_backbone(path, num_heads=num_heads)
+
+    def features(variables: Any, image: jax.Array) -> Any:
+        return backbone.features(variables, image / 2 + 0.5)
+
+    return Extractor(f"vit-{backbone.digest[:8]}", features, backbone.variables, backbone.preprocessing.image_px)
 
 
 def of_clip(path: str | Path) -> Extractor:

@@ -10,47 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, UInt8
-from PIL import Image
+from jaxtyping import Array, Float
 
 from jaxmoust.core.tree import digest
 from jaxmoust.models import hub
-from jaxmoust.models.classifiers.pretrained import load_variables, open_layout
-from jaxmoust.models.classifiers.pretrained_vit import load_vit
-from jaxmoust.models.classifiers.resnet import IMAGENET_MEAN, IMAGENET_STD, ResNet
-from jaxmoust.models.translate import read_arrays
+from jaxmoust.models.classifiers.described import module_of
+from jaxmoust.models.classifiers.preprocessing import Preprocessing, preprocessing_of
+from jaxmoust.models.classifiers.pretrained import load_opened, num_outputs, open_layout, put_leaves, trained_side
+from jaxmoust.models.classifiers.vit import ViT
 
-WANTED = ["config.json", "preprocessor_config.json", "model.safetensors*", "model-*.safetensors", "*.npz"]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What becomes of an image before a backbone reads it, as its publisher had it.
-
-    Args:
-        image_px: side of the square that the network reads.
-        mean, std: of each channel, of pixels in [0, 1].
-        crop: the share of the shorter side that the square in the middle keeps.
-        squash: whether both sides become image_px whatever the image's shape was; nothing is cut off then.
-        interpolation: a filter of Pillow, such as "bicubic".
-    """
-
-    image_px: int
-    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    crop: float = 1.0
-    squash: bool = False
-    interpolation: str = "bicubic"
-
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
-        """Brings an image of any size to S = image_px; `Backbone.features` scales its numbers."""
-        height, width, _ = image.shape
-        side = int(self.image_px / self.crop)
-        short = min(height, width)
-        size = (side, side) if self.squash else (int(side * width / short), int(side * height / short))
-        resized = Image.fromarray(image).resize(size, Image.Resampling[self.interpolation.upper()])
-        left, top = (round((n - self.image_px) / 2) for n in size)
-        return np.asarray(resized.crop((left, top, left + self.image_px, top + self.image_px)))
+_WANTED = ["config.json", "preprocessor_config.json", "model.safetensors*", "model-*.safetensors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,54 +52,46 @@ class Backbone:
 
     def _apply(self, variables: Any, images: Array, **how: Any) -> Any:
         scaled = (images - jnp.array(self.preprocessing.mean)) / jnp.array(self.preprocessing.std)
+        if isinstance(self.module, ViT):  # what is left beside whole patches is not seen
+            height, width = (n - n % self.module.patch_px for n in scaled.shape[1:3])
+            scaled = scaled[:, :height, :width]
         return self.module.apply({"params": variables["params"], "batch_stats": variables["stats"]}, scaled, **how)
 
 
-def load_backbone(name: str | Path, num_heads: int = 0) -> Backbone:
-    """Loads a public backbone without torch.
+def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads: int = 0) -> Backbone:
+    """Loads a public network without torch.
 
     Args:
         name: a .safetensors or .npz file, a folder with a model.safetensors, or a name on the Hugging Face hub.
+        image_px: side of the images that it shall read; 0: as its preprocessing says. A ViT's positions are
+            interpolated to it.
+        pool: of a ViT's tokens, as its field; "": as the family's linear classifiers do, DINOv2's the class token's
+            state, for which "token_gap" joins the mean over patches.
         num_heads: attention heads of a ViT; 0: as its file or the config.json beside it says.
     Raises: ValueError: nothing there, a pickle, another network, or weights that do not fit; all is named.
     """
     path = Path(name).expanduser()
     if not path.exists() and not path.suffix:
-        path = hub.fetch(str(name), WANTED, "a backbone")
-    names = {name.removeprefix("resnet.") for name in read_arrays(path)}
-    is_resnet = bool(names & {"conv1.weight", "embedder.embedder.convolution.weight"})
-    module, variables, preprocessing = _load_resnet(path) if is_resnet else _load_vit(path, num_heads)
-    variables = jax.tree.map(np.asarray, variables)
-    pixels = jax.ShapeDtypeStruct((1, preprocessing.image_px, preprocessing.image_px, 3), jnp.float32)
+        path = hub.fetch(str(name), _WANTED, "a backbone")
+    layout, arrays = open_layout(path, nn.Module)
+    module: Any = module_of(layout, arrays, path, num_heads)
+    side = trained_side(layout, arrays, module, path) if isinstance(module, ViT) else 0
+    preprocessing = preprocessing_of(path, layout, module, side)
+    if side and image_px not in (0, preprocessing.image_px, side) and image_px % module.patch_px:
+        low = image_px - image_px % module.patch_px
+        sizes = f"{max(low, module.patch_px)} or {low + module.patch_px}"
+        raise ValueError(f"got {image_px} px; {path} has patches of {module.patch_px} px, so allowed is {sizes} px.")
+    preprocessing = dataclasses.replace(preprocessing, image_px=image_px or preprocessing.image_px)
+    same_pool = pool in ("", module.pool) if isinstance(module, ViT) else True
+    outputs = (num_outputs(layout, arrays) or 0) if same_pool else 0
+    module = module.clone(num_classes=outputs, **({} if same_pool else {"pool": pool, "num_tokens": module.tokens}))
+    seen = preprocessing.image_px - preprocessing.image_px % (module.patch_px if side else 1)
+    pixels = jax.ShapeDtypeStruct((1, seen, seen, 3), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), pixels)
+    shapes = {"params": shapes["params"], "stats": shapes.get("batch_stats", {})}
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    variables = jax.tree.map(np.asarray, put_leaves(empty, load_opened(layout, arrays, path, module, shapes)))
     content = digest(variables, f"{module!r} {preprocessing!r}")
     backbone = Backbone(module, variables, preprocessing, 0, content, str(name))
     num_features = jax.eval_shape(partial(backbone.features, variables), pixels).shape[1]
     return dataclasses.replace(backbone, num_features=num_features)
-
-
-def _load_vit(path: Path, num_heads: int) -> tuple[nn.Module, Any, Preprocessing]:
-    module, variables, side = load_vit(path, num_heads)
-    return module, {**variables, "stats": {}}, Preprocessing(side)
-
-
-def _load_resnet(path: Path) -> tuple[nn.Module, Any, Preprocessing]:
-    layout, arrays = open_layout(path, ResNet)
-
-    def name_of(leaf: str) -> str:
-        return layout.names(f"params/{leaf}")[0]
-
-    def count(pattern: str) -> int:
-        return next(i for i in range(len(arrays) + 1) if name_of(pattern.format(i)) not in arrays)
-
-    sizes = tuple(
-        count(f"stage{stage}_block{{}}/conv0/kernel") for stage in range(count("stage{}_block0/conv0/kernel"))
-    )
-    head = arrays.get(name_of("head/bias"))
-    module = ResNet(
-        stage_sizes=sizes,
-        block="bottleneck" if name_of("stage0_block0/conv2/kernel") in arrays else "basic",
-        num_classes=0 if head is None else len(head),
-        width=len(arrays[name_of("stem_conv/kernel")]),
-    )
-    preprocessing = Preprocessing(224, IMAGENET_MEAN, IMAGENET_STD, 0.875, interpolation="bilinear")
-    return module, load_variables(path, module, preprocessing.image_px), preprocessing

@@ -1,14 +1,14 @@
 """Public checkpoints of classifiers, translated into our trees: files in, named arrays out.
 
-Read are the .npz files of augreg and the original ViT (https://github.com/google-research/vision_transformer), and
-.safetensors with the names of Hugging Face's or timm's ViT, of Hugging Face's, torchvision's or timm's ResNet, or of
-the Inception that FID is published with. Nothing is loaded halfway: every leaf that is missing, left over or of another
-shape is named, and only the head may be replaced.
+Read are .npz files of augreg and the original ViT (https://github.com/google-research/vision_transformer), and
+.safetensors of every layout that layouts.py lists. Nothing is loaded halfway: every leaf that is missing, left over or
+of another shape is named, and only the head may be replaced.
 """
 
+import contextlib
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,23 @@ import scipy
 from flax import linen as nn
 
 from jaxmoust.core.tree import map_named, named_leaves
+from jaxmoust.models.classifiers.described import facts_of, module_of, read_config
 from jaxmoust.models.classifiers.inception import InceptionV3
-from jaxmoust.models.classifiers.resnet import ResNet
+from jaxmoust.models.classifiers.layouts import LAYOUTS, OTHERS, Layout
 from jaxmoust.models.classifiers.vit import ViT
-from jaxmoust.models.translate import WRAPPERS, Make, Tensors, kernel, read_arrays, translate
-from jaxmoust.runtime.paths import read_json
+from jaxmoust.models.stable_diffusion.weights import open_tensors
+from jaxmoust.models.translate import WRAPPERS, Make, Tensors, kernel, read_arrays, translate, unwrapped
 
 _HEAD = ("params/head/kernel", "params/head/bias")
-# What files hold that no network computes with, and what goes with a head.
-_COUNTERS = r".*\.num_batches_tracked$"
-_HEADS = r"(head|classifier|fc|pre_logits|pooler)[./]"
+# What files hold that no network computes with, the other tower of a CLIP, and what goes with a head.
+_UNUSED = (
+    r".*\.num_batches_tracked$|(.*\.)?position_ids$|(embeddings\.)?mask_token$|text_model\.|text_projection\.|"
+    r"logit_(scale|bias)$"
+)
+_HEADS = r"(head|head_dist|classifier|cls_classifier|distillation_classifier|heads|fc|pre_logits|pooler)[./]"
+# Fields that arrays do not show.
+_NOT_SHOWN = {"parent", "name", "num_classes", "axis_name", "dtype", "remat", "scan", "dropout", "stochastic_depth"}
+_PREFIXES = r"^(vit|deit|dinov2|dinov2_with_registers|vision_model|convnext|resnet|backbone)\."
 
 
 def load_pretrained(path: str | Path, model: nn.Module, shapes: Any) -> dict[str, jax.Array]:
@@ -39,30 +46,46 @@ def load_pretrained(path: str | Path, model: nn.Module, shapes: Any) -> dict[str
     has none or one for another number of classes: then the model's own stays.
 
     Args:
-        path: a .npz or .safetensors file, or a folder with a model.safetensors. Torch's layouts do not show how
-            many heads a ViT has; where Hugging Face's or timm's config.json lies beside it, that is asked.
-        model: a `ViT` or a `ResNet` (with stem="imagenet"; public weights want imagenet_colours=True as well).
+        path: a .npz or .safetensors file, or a folder with a model.safetensors. What Hugging Face's or timm's
+            config.json beside it says of heads, activation, epsilon and strides must be the model's.
+        model: a `ViT`, a `ConvNeXt` or a `ResNet` (with stem="imagenet"; public weights want imagenet_colours=True as
+            well).
         shapes: the model's {"params": ..., "stats": ...}, as arrays or `jax.ShapeDtypeStruct`s.
     Returns: "params/..." and "stats/..." to arrays of the model's dtypes.
     Raises: ValueError: no such file, a pickle, another layout, or leaves that do not fit, all of them named.
     """
     layout, arrays = open_layout(path, type(model))
-    beside = num_heads_of(path, model.width) if isinstance(model, ViT) else 0
-    if beside and beside != model.num_heads:
-        raise ValueError(
-            f"The config.json beside {path} says {beside} attention heads, the model has {model.num_heads}: give it "
-            "as many."
-        )
-    wanted, ignored = named_leaves(shapes), _COUNTERS
+    return load_opened(layout, arrays, path, model, shapes)
+
+
+def load_opened(layout: Layout, arrays: Tensors, path: str | Path, model: nn.Module, shapes: Any) -> dict[str, Any]:
+    """The same of a file that `open_layout` opened."""
+    said = {name: value for name, value in facts_of(path, layout, arrays).items() if hasattr(model, name)}
+    for name, value in said.items():
+        if (own := getattr(model, name)) != value:
+            what = {"num_heads": "attention heads"}.get(name, f"for {name}")
+            raise ValueError(
+                f"The config.json beside {path} says {value} {what}, the model has {own}: give it the file's, "
+                f"--config.model.{name}={value}."
+            )
+    wanted, ignored = named_leaves(shapes), _UNUSED
     if isinstance(model, InceptionV3) and not _head_fits(arrays, layout, wanted):
         raise ValueError(
             f"{path} is no Inception of FID's, whose head has {model.num_classes:,} classes (torchvision's, which was "
             "trained on ImageNet, has 1,000): give the whole file that pytorch-fid or torch-fidelity publishes."
         )
     if not _head_fits(arrays, layout, wanted):
-        wanted, ignored = {name: leaf for name, leaf in wanted.items() if name not in _HEAD}, f"{_COUNTERS}|{_HEADS}"
+        wanted, ignored = {name: leaf for name, leaf in wanted.items() if name not in _HEAD}, f"{_UNUSED}|{_HEADS}"
     origin = f"{path}, of {layout.family}'s layout,"
-    return translate(arrays, wanted, partial(_rule, layout, model), origin, ignored)
+    try:
+        return translate(arrays, wanted, partial(_rule, layout, arrays, model), origin, ignored)
+    except ValueError as error:
+        with contextlib.suppress(ValueError, KeyError, IndexError):  # of arrays that are not whole
+            own = module_of(layout, arrays, path, getattr(model, "num_heads", 0))
+            fields = sorted({field.name for field in dataclasses.fields(own)} - _NOT_SHOWN)
+            other = [f"{name}={value}" for name in fields if (value := getattr(own, name)) != getattr(model, name)]
+            error.args = (f"{error} It is of a {type(own).__name__} with {', '.join(other)}." if other else str(error),)
+        raise
 
 
 def load_variables(path: str | Path, model: nn.Module, image_px: int) -> dict[str, Any]:
@@ -83,88 +106,68 @@ def put_leaves(tree: Any, leaves: Mapping[str, Any]) -> Any:
     return map_named(lambda name, leaf: leaves.get(name, leaf), tree)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a family of files names what a model of ours holds.
-
-    Args:
-        family: in words.
-        model: the class it is for.
-        first: a leaf of every such model, by which its files are recognised.
-        modules: a module of ours to the names of the file's; {} is the number of a block.
-    """
-
-    family: str
-    model: type[nn.Module]
-    first: str
-    modules: Callable[[str], list[str]]
-
-    def names(self, leaf: str) -> list[str]:
-        """The file's names of what a leaf of ours, "params/blocks/qkv/kernel", is made of."""
-        module, _, last = leaf.partition("/")[2].rpartition("/")
-        if not module:
-            return self.modules(last)
-        suffix = f"/{last}" if self.family == "augreg" else _TORCH_LEAVES[last]
-        return [name + suffix for name in self.modules(module)]
-
-
 def open_layout(path: str | Path, kind: type[nn.Module]) -> tuple[Layout, Tensors]:
     """Reads a checkpoint and recognises its layout: (it, the arrays without what Hugging Face prefixes).
 
     Raises: ValueError: as `read_arrays`, or no layout of a network of that kind.
     """
-    arrays = {re.sub(r"^(vit|resnet)\.", "", name): array for name, array in read_arrays(Path(path)).items()}
-    other = next((what for sign, what in _OTHERS.items() if any(re.search(sign, name) for name in arrays)), "")
-    for layout in () if other else _LAYOUTS:
-        if issubclass(kind, layout.model) and layout.names(layout.first)[0] in arrays:
+    path = Path(path)
+    sharded = (path / "model.safetensors.index.json").is_file() and not (path / "model.safetensors").exists()
+    arrays = unwrapped(dict(open_tensors(path, "model"))) if sharded else read_arrays(path)
+    arrays = {re.sub(_PREFIXES, "", name): array for name, array in arrays.items()}
+    other = next((what for sign, what in OTHERS.items() if any(re.search(sign, name) for name in arrays)), "")
+    for layout in () if other else LAYOUTS:
+        if issubclass(layout.model, kind) and layout.names(layout.first, arrays)[0] in arrays:
             return layout, arrays
-    known = ", ".join(f"{layout.family}'s {layout.model.__name__}" for layout in _LAYOUTS)
+    known = ", ".join(f"{layout.family}'s {layout.model.__name__}" for layout in LAYOUTS)
     wrapped = sorted({name.partition(".")[0] for name in arrays} & set(WRAPPERS))
     inside = f" Give a file of what is inside {' or '.join(wrapped)} alone." if wrapped else ""
-    what = f"{other}, which is not read:" if other else f"no {kind.__name__} of a known layout;"
+    network = "network" if kind is nn.Module else kind.__name__
+    what = f"{other}, which is not read:" if other else f"no {network} of a known layout;"
     raise ValueError(f"{path} holds {', '.join(sorted(arrays)[:4])} ... and {what} known layouts: {known}.{inside}")
-
-
-def num_heads_of(path: str | Path, width: int) -> int:
-    """The attention heads that the config.json in a folder, or beside a file, gives a ViT; 0 where nothing says."""
-    here = Path(path)
-    config = read_json((here if here.is_dir() else here.parent) / "config.json")
-    config = config if isinstance(config, dict) else {}
-    own = config.get("model_args") if isinstance(config.get("model_args"), dict) else {}
-    said = config.get("num_attention_heads") or (own or {}).get("num_heads")
-    if isinstance(said, int) and said > 0:
-        return said
-    words = re.split(r"[_.]", str(config.get("architecture", "")))
-    return next((heads for name, (of_width, heads) in _TIMM_HEADS.items() if name in words and of_width == width), 0)
 
 
 def _head_fits(arrays: Tensors, layout: Layout, wanted: dict[str, Any]) -> bool:
     """Whether the file has a head, or what is left of one, and it is not for another number of classes."""
-    kernel, bias = (arrays.get(layout.names(name)[0]) for name in _HEAD)
+    return num_outputs(layout, arrays) == wanted["params/head/bias"].shape[0]
+
+
+def num_outputs(layout: Layout, arrays: Tensors) -> int | None:
+    """The width of a file's head; None where it has none."""
+    kernel, bias = (arrays.get(layout.names(name, arrays)[0]) for name in _HEAD)
     if bias is not None:
-        return bias.shape == wanted["params/head/bias"].shape
-    return kernel is not None
+        return len(bias)
+    return None if kernel is None else kernel.shape[-1 if layout.family == "augreg" else 0]
 
 
-def _rule(layout: Layout, model: Any, name: str) -> tuple[list[str], Make]:
-    names = layout.names(name)
+def _rule(layout: Layout, arrays: Tensors, model: Any, name: str) -> tuple[list[str], Make]:
+    names = layout.names(name, arrays)
     if name.startswith("params/blocks/"):
         names = [part.format(i) for i in range(model.depth) for part in names]
+    if names == ["visual_projection.bias"]:
+        names = []
     return names, partial(_make, layout, model, name)
 
 
 def _make(layout: Layout, model: Any, name: str, tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     if name == "params/pos_embed":
-        return resample_positions(tensors[0], shape[1], num_tokens=1 if model.pool == "token" else 0)
+        return _positions(layout, model, tensors[0], shape)
+    if name in ("params/cls", "params/map/probe"):
+        return np.concatenate([tensor.reshape(1, -1, shape[-1]) for tensor in tensors], axis=1)
+    if name == "params/head/bias":
+        return sum(tensors, np.zeros(shape, np.float32)) / max(1, len(tensors))
     in_blocks = name.startswith("params/blocks/")
     if layout.family == "augreg":
         tensors = [_join_heads(name, tensor, model.num_heads) for tensor in tensors]
     elif name.endswith("/kernel"):
         tensors = [kernel([tensor], shape[1:] if in_blocks else shape) for tensor in tensors]
-    if not in_blocks:
-        return tensors[0]
-    parts = len(tensors) // model.depth  # one, or queries, keys and values apart
-    return np.stack([np.concatenate(tensors[i : i + parts], axis=-1) for i in range(0, len(tensors), parts)])
+    elif name.endswith("/gamma"):
+        return tensors[0].reshape(shape)
+    if name == "params/head/kernel":  # of several tokens: logits are the mean of their heads'
+        return np.concatenate(tensors) / len(tensors)
+    parts = len(tensors) // (model.depth if in_blocks else 1)  # one, or queries, keys and values apart
+    joined = [np.concatenate(tensors[i : i + parts], axis=-1) for i in range(0, len(tensors), parts)]
+    return np.stack(joined) if in_blocks else joined[0]
 
 
 def _join_heads(name: str, array: np.ndarray, num_heads: int) -> np.ndarray:
@@ -180,10 +183,47 @@ def _join_heads(name: str, array: np.ndarray, num_heads: int) -> np.ndarray:
     return array.reshape(*array.shape[:-2], -1)
 
 
-def resample_positions(positions: np.ndarray, length: int, num_tokens: int) -> np.ndarray:
-    """Interpolates position embeddings [1, num_tokens + n * n, D] to [1, length, D], bilinearly between corners.
+def _positions(layout: Layout, model: ViT, positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Interpolates as the family does, and gives tokens whose place is not learnt zeros: theirs is in the token."""
+    positions = positions.reshape(1, -1, positions.shape[-1])
+    length, tokens = positions.shape[1], model.tokens
+    placed = num_placed(length, model)
+    how = _RESAMPLING.get(layout.family, "bicubic")
+    if layout.family == "Hugging Face" and tokens > 2:
+        how = "antialias"
+    positions = resample_positions(positions, shape[1] - tokens + placed, placed, how)
+    gap = np.zeros((1, tokens - placed, positions.shape[-1]), positions.dtype)
+    return np.concatenate([positions[:, :placed], gap, positions[:, placed:]], axis=1)
 
-    Args: num_tokens: leading embeddings that belong to no patch and stay.
+
+def trained_side(layout: Layout, arrays: Tensors, model: ViT, path: str | Path) -> int:
+    """The side in pixels of the images that a ViT's positions are for; a config.json says what is beside patches."""
+    length = arrays[layout.names("params/pos_embed", arrays)[0]].size // model.width
+    grid, said = int(np.sqrt(length - num_placed(length, model))), read_config(path).get("image_size")
+    return said if isinstance(said, int) and said // model.patch_px == grid else grid * model.patch_px
+
+
+def num_placed(length: int, model: ViT) -> int:
+    """How many of the first positions are those of tokens."""
+    return next((n for n in sorted({0, min(1, model.tokens), model.tokens}) if is_square(length - n)), model.tokens)
+
+
+# How families interpolate positions: Hugging Face by torch's cubic, with registers by the one that averages.
+_RESAMPLING = {"augreg": "linear", "timm": "antialias", "torchvision": "corners"}
+
+
+def is_square(number: int) -> bool:
+    """Whether a number of patches is that of a square image."""
+    return number > 0 and int(np.sqrt(number)) ** 2 == number
+
+
+def resample_positions(positions: np.ndarray, length: int, num_tokens: int, how: str = "linear") -> np.ndarray:
+    """Interpolates position embeddings [1, num_tokens + n * n, D] to [1, length, D].
+
+    Args:
+        num_tokens: leading embeddings that belong to no patch and stay.
+        how: "linear", between corners; "bicubic", as torch's interpolate; "corners", the same between corners;
+            "antialias", as torch's that averages where it shrinks.
     Raises: ValueError: patches that do not form squares.
     Source: Dosovitskiy et al. 2021 (2010.11929), section 3.2.
     """
@@ -195,96 +235,28 @@ def resample_positions(positions: np.ndarray, length: int, num_tokens: int) -> n
             f"got {positions.shape[1]} positions for {length}; without {num_tokens} token both must be squares"
         )
     grid = positions[0, num_tokens:].reshape(old, old, -1).astype(np.float32)
-    grid = scipy.ndimage.zoom(grid, (new / old, new / old, 1), order=1, mode="nearest")
+    if how == "linear":
+        grid = scipy.ndimage.zoom(grid, (new / old, new / old, 1), order=1, mode="nearest")
+    else:
+        matrix = _cubic(old, new, how)
+        grid = np.einsum("ia,jb,abd->ijd", matrix, matrix, grid, optimize=True).astype(np.float32)
     return np.concatenate([positions[:, :num_tokens], grid.reshape(1, new * new, -1)], axis=1)
 
 
-# --- the names -------------------------------------------------------------------------------------------------------
+def _cubic(old: int, new: int, how: str) -> np.ndarray:
+    """The matrix [new, old] of torch's cubic interpolation: a = -0.75, or -0.5 where it averages.
 
-# A ViT's modules under augreg's, Hugging Face's and timm's names; * is query, key and value.
-_VIT = {
-    "cls": ("cls", "embeddings.cls_token", "cls_token"),
-    "pos_embed": ("Transformer/posembed_input/pos_embedding", "embeddings.position_embeddings", "pos_embed"),
-    "patch_embed": ("embedding", "embeddings.patch_embeddings.projection", "patch_embed.proj"),
-    "blocks/norm0": ("LayerNorm_0", "layernorm_before", "norm1"),
-    "blocks/qkv": ("MultiHeadDotProductAttention_1/*", "attention.attention.*", "attn.qkv"),
-    "blocks/proj": ("MultiHeadDotProductAttention_1/out", "attention.output.dense", "attn.proj"),
-    "blocks/norm1": ("LayerNorm_2", "layernorm_after", "norm2"),
-    "blocks/mlp0": ("MlpBlock_3/Dense_0", "intermediate.dense", "mlp.fc1"),
-    "blocks/mlp1": ("MlpBlock_3/Dense_1", "output.dense", "mlp.fc2"),
-    "norm": ("Transformer/encoder_norm", "layernorm", "norm"),
-    "head": ("head", "classifier", "head"),
-}
-_VIT_BLOCKS = ("Transformer/encoderblock_{}/", "encoder.layer.{}.", "blocks.{}.")
-# A ResNet's modules, and those inside its blocks, under torchvision's and Hugging Face's names.
-_RESNET = {
-    "stem_conv": ("conv1", "embedder.embedder.convolution"),
-    "stem_norm": ("bn1", "embedder.embedder.normalization"),
-    **{f"conv{i}": (f"conv{i + 1}", f"layer.{i}.convolution") for i in range(3)},
-    **{f"norm{i}": (f"bn{i + 1}", f"layer.{i}.normalization") for i in range(3)},
-    "shortcut_conv": ("downsample.0", "shortcut.convolution"),
-    "shortcut_norm": ("downsample.1", "shortcut.normalization"),
-    "head": ("fc", "classifier.1"),
-}
-# timm's sizes, by their word in the architecture that its config.json names: (width, heads).
-# Source: timm's vision_transformer.py and deit.py.
-_TIMM_HEADS = {
-    "tiny": (192, 3),
-    "small": (384, 6),
-    "medium": (512, 8),
-    "base": (768, 12),
-    "large": (1024, 16),
-    "so400m": (1152, 16),
-    "huge": (1280, 16),
-    "giant": (1408, 16),
-    "gigantic": (1664, 16),
-}
-# Networks and layouts that are not read, by a name that only they have.
-_OTHERS = {
-    r"Transformer/encoderblock(_\d+)?/(MlpBlock_0|LayerNorm_1)/": "a ViT of big_vision's present layout (augreg's is "
-    "the older one)",
-    r"^conv_proj\.weight$": "torchvision's ViT",
-    r"(^|\.)(dist_token|distillation_token)$": "a distilled DeiT, of two tokens",
-    r"layer_scale\d?\.|\.ls\d\.gamma$|(^|\.)(reg_token|register_tokens)$": "a ViT with layer scale or registers, as "
-    "DINOv2's are",
-    r"^conv1\.\d\.": "a ResNet-D, whose stem is three convolutions",
-    r"^(convnextv?2?|stages)\.\d?": "a ConvNeXt",
-    r"^AuxLogits\.": "torchvision's Inception for ImageNet, not FID's",
-}
-_TORCH_LEAVES = {
-    "kernel": ".weight",
-    "scale": ".weight",
-    "bias": ".bias",
-    "mean": ".running_mean",
-    "var": ".running_var",
-    "synthetic_mean": ".running_mean",
-    "synthetic_var": ".running_var",
-}
-
-
-def _vit_modules(column: int, module: str) -> list[str]:
-    name = (_VIT_BLOCKS[column] if module.startswith("blocks/") else "") + _VIT[module][column]
-    return [name.replace("*", part) for part in ("query", "key", "value")] if "*" in name else [name]
-
-
-def _resnet_modules(column: int, module: str) -> list[str]:
-    *blocks, part = module.split("/")
-    name = _RESNET[part][column]
-    for block in blocks:
-        stage, number = re.findall(r"\d+", block)
-        name = (f"layer{int(stage) + 1}.", f"encoder.stages.{stage}.layers.")[column] + f"{number}.{name}"
-    return [name]
-
-
-def _inception_modules(module: str) -> list[str]:
-    return ["fc" if module == "head" else module.replace("/", ".")]
-
-
-_LAYOUTS = (
-    Layout("augreg", ViT, "params/patch_embed/kernel", partial(_vit_modules, 0)),
-    Layout("Hugging Face", ViT, "params/patch_embed/kernel", partial(_vit_modules, 1)),
-    Layout("timm", ViT, "params/patch_embed/kernel", partial(_vit_modules, 2)),
-    Layout("Hugging Face", ResNet, "params/stem_conv/kernel", partial(_resnet_modules, 1)),
-    Layout("torchvision", ResNet, "params/stem_conv/kernel", partial(_resnet_modules, 0)),
-    Layout("FID", InceptionV3, "params/Conv2d_1a_3x3/conv/kernel", _inception_modules),
-)
+    Source: Keys 1981, Eq. 15; torch.nn.functional.interpolate.
+    """
+    ratio = (old - 1) / max(1, new - 1) if how == "corners" else old / new
+    centre = np.arange(new)[:, None] * ratio if how == "corners" else (np.arange(new)[:, None] + 0.5) * ratio - 0.5
+    wide, a = (max(1.0, ratio), -0.5) if how == "antialias" else (1.0, -0.75)
+    places = np.arange(-2 * old - 4, 3 * old + 4)  # more than any kernel reaches
+    t = np.abs(places - centre) / wide
+    near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * (t**3 - 5 * t**2 + 8 * t - 4)
+    weights = np.where(t <= 1, near, np.where(t < 2, far, 0))
+    if how == "antialias":  # what lies outside has no part
+        weights = weights[:, (places >= 0) & (places < old)]
+        return weights / weights.sum(axis=1, keepdims=True)
+    border = np.clip(places, 0, old - 1)[:, None] == np.arange(old)  # what lies outside is as at the border
+    return weights @ border

@@ -33,6 +33,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 BLOCKS = {
     "basic": ((3, True, 1), (3, False, 1)),
     "bottleneck": ((1, False, 1), (3, True, 1), (1, False, 4)),
+    "bottleneck_v1": ((1, True, 1), (3, False, 1), (1, False, 4)),
 }
 """The convolutions of a block by its name: (side in pixels, whether it has the block's strides, times its width)."""
 
@@ -78,7 +79,7 @@ class ResNet(Residual):
 
     Args:
         stage_sizes: blocks per stage.
-        block: "basic" or "bottleneck".
+        block: "basic", "bottleneck", or "bottleneck_v1", with the stride in the first convolution as He et al. had it.
         num_classes: width of the logits.
         width: channels of the first stage.
         stem: "imagenet", a 7x7 convolution and a max-pool, 1/4 of the resolution; "cifar", one 3x3 convolution

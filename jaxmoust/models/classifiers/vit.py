@@ -5,6 +5,7 @@ along a first axis, whether the program holds the blocks one by one or one of th
 of compile time against run time, can change between two runs of one checkpoint.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -24,21 +25,65 @@ SIZES: dict[str, dict[str, int]] = {
     "L": {"width": 1024, "depth": 24, "num_heads": 16},
 }
 
-_ACTIVATIONS = {"gelu": lambda x: nn.gelu(x, approximate=False), "gelu_tanh": nn.gelu}
+POOLS = ("token", "gap", "gap_norm", "tokens", "token_gap", "map")
+
+
+def _swiglu(x: Array) -> Array:
+    gate, value = jnp.split(x, 2, axis=-1)
+    return nn.silu(gate) * value
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": partial(nn.gelu, approximate=False),
+    "gelu_tanh": nn.gelu,
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+    "swiglu": _swiglu,  # of two halves one
+}
 
 # Queries, keys and values are one matrix, [D, 3 D], of which each third is to be sampled as a [D, D] by Glorot &
 # Bengio's rule: uniform of variance 2 / (D + D).
 _glorot_thirds = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); either branch can be dropped for an example."""
+class Branches(nn.Module):
+    """Attention and two layers, which a block and a pool are made of."""
 
     num_heads: int
     dropout: float
     activation: str
     drops_branches: bool
+    mlp_width: int
+    epsilon: float
+    layer_scale: bool
     dtype: Dtype
+
+    def _attend(self, h: Array, queries: int | None = None) -> Array:
+        """Lets the first `queries` tokens, or all, look at the others, or all."""
+        batch, length, width = h.shape
+        h = nn.Dense(3 * width, dtype=self.dtype, kernel_init=_glorot_thirds, name="qkv")(h)
+        h = h.reshape(batch, length, 3, self.num_heads, width // self.num_heads)
+        h = jax.nn.dot_product_attention(h[:, :queries, 0], h[:, queries or 0 :, 1], h[:, queries or 0 :, 2])
+        h = h.reshape(batch, -1, width)
+        h = nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(h)
+        return self._scaled(h, "scale0")
+
+    def _mlp(self, h: Array, keys: Array | None = None) -> Array:
+        bias_init = nn.initializers.normal(1e-6)
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), bias_init=bias_init)
+        width, halves = h.shape[-1], 1 + (self.activation == "swiglu")
+        h = ACTIVATIONS[self.activation](dense(halves * (self.mlp_width or 4 * width), name="mlp0")(h))
+        if keys is not None and self.dropout > 0:
+            h = dropout(fold_all(keys, 2), h, self.dropout)
+        return self._scaled(dense(width, name="mlp1")(h), "scale1")
+
+    def _scaled(self, h: Array, name: str) -> Array:
+        if not self.layer_scale:
+            return h
+        return h * self.param(name, nn.initializers.constant(1e-5), h.shape[-1:]).astype(self.dtype)
+
+
+class Block(Branches):
+    """x + attention(norm(x)), then x + mlp(norm(x)); either branch can be dropped for an example."""
 
     @nn.compact
     def __call__(
@@ -50,27 +95,9 @@ class Block(nn.Module):
             layer: keys, one per example, or None not to drop; and the rate at which a branch is dropped.
         """
         keys, rate = layer
-        h = nn.LayerNorm(dtype=self.dtype, name="norm0")(x)
-        x = x + self._dropped(self._attend(h), keys, rate, 0)
-        h = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
-        return x + self._dropped(self._mlp(h, keys), keys, rate, 1), None
-
-    def _attend(self, h: Array) -> Array:
-        batch, length, width = h.shape
-        h = nn.Dense(3 * width, dtype=self.dtype, kernel_init=_glorot_thirds, name="qkv")(h)
-        h = h.reshape(batch, length, 3, self.num_heads, width // self.num_heads)
-        h = jax.nn.dot_product_attention(h[:, :, 0], h[:, :, 1], h[:, :, 2])
-        h = h.reshape(batch, length, width)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="proj")(h)
-
-    def _mlp(self, h: Array, keys: Array | None) -> Array:
-        bias_init = nn.initializers.normal(1e-6)
-        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), bias_init=bias_init)
-        width = h.shape[-1]
-        h = _ACTIVATIONS[self.activation](dense(4 * width, name="mlp0")(h))
-        if keys is not None and self.dropout > 0:
-            h = dropout(fold_all(keys, 2), h, self.dropout)
-        return dense(width, name="mlp1")(h)
+        norm = partial(nn.LayerNorm, self.epsilon, self.dtype)
+        x = x + self._dropped(self._attend(norm(name="norm0")(x)), keys, rate, 0)
+        return x + self._dropped(self._mlp(norm(name="norm1")(x), keys), keys, rate, 1), None
 
     def _dropped(self, h: Array, keys: Array | None, rate: Array, branch: int) -> Array:
         if keys is None:
@@ -79,6 +106,17 @@ class Block(nn.Module):
         if self.dropout > 0:
             h = dropout(fold_all(keys, 0), h, self.dropout)
         return drop_branch(fold_all(keys, 1), h, rate) if self.drops_branches else h
+
+
+class AttentionPool(Branches):
+    """A learnt token that looks at all tokens once, and is the answer (Zhai et al. 2022, 2106.04560, section 3.4)."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B D"]:
+        """Pools x."""
+        probe = self.param("probe", nn.initializers.xavier_uniform(), (1, 1, x.shape[-1])).astype(self.dtype)
+        h = self._attend(jnp.concatenate([jnp.broadcast_to(probe, (len(x), 1, x.shape[-1])), x], axis=1), 1)[:, 0]
+        return h + self._mlp(nn.LayerNorm(self.epsilon, self.dtype, name="norm1")(h))
 
 
 class ViT(nn.Module):
@@ -90,11 +128,19 @@ class ViT(nn.Module):
         depth: number of blocks.
         num_heads: attention heads of each block; they divide the width.
         patch_px: side of a patch; 16, or 4 for images of 32 px.
-        pool: "token", a learnt token's state; "gap", the mean over all patches, without such a token.
+        pool: "token", a learnt token's state; "gap", the mean over all patches, "gap_norm", normed after it;
+            "tokens", the states of all learnt tokens side by side; "token_gap", the first one's and the mean;
+            "map", what one more token answers that looks at all patches.
         dropout: rate after the embedding and in every block, drawn from one key per example.
         stochastic_depth: rate at which the last block's branches are dropped for an example; it rises linearly
             from 0 in the first block (Huang et al. 2016, 1603.09382).
-        activation: "gelu", or its approximation by tanh, "gelu_tanh", which public augreg weights grew up with.
+        activation: "gelu", or its approximation by tanh, "gelu_tanh", which public augreg weights grew up with, or by a
+            sigmoid, "quick_gelu"; "swiglu" gates one half of a layer by the other.
+        epsilon: what norms add to the variance.
+        num_tokens: learnt tokens before the patches, the class's and registers; None: 1 for "token", 0 for "gap".
+        mlp_width: of the two layers' inside; 0: 4 * width.
+        layer_scale: whether each branch ends in a learnt factor for each channel.
+        pre_norm: whether the tokens are normed before the first block, and patches embedded without a bias.
         remat: compute a block's activations again going backwards instead of keeping them: less memory for
             about a third more work.
         scan: compile one block and loop over it; False compiles every block (Ti on a CPU: five times as long to
@@ -113,6 +159,11 @@ class ViT(nn.Module):
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     activation: str = "gelu"
+    epsilon: float = 1e-6
+    num_tokens: int | None = None
+    mlp_width: int = 0
+    layer_scale: bool = False
+    pre_norm: bool = False
     remat: bool = False
     scan: bool = True
     dtype: Dtype = jnp.float32
@@ -126,24 +177,36 @@ class ViT(nn.Module):
             (self.patch_px, self.patch_px),
             strides=self.patch_px,
             padding="VALID",
+            use_bias=not self.pre_norm,
             dtype=self.dtype,
             name="patch_embed",
         )
         block = nn.remat(Block, prevent_cse=not self.scan) if self.remat else Block
+        how = (self.mlp_width, self.epsilon, self.layer_scale, self.dtype)
         self.blocks = nn.scan(
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=self.depth,
             unroll=1 if self.scan else self.depth,
-        )(self.num_heads, self.dropout, self.activation, self.stochastic_depth > 0, self.dtype, name="blocks")
-        self.norm = nn.LayerNorm(dtype=self.dtype, name="norm")
+        )(self.num_heads, self.dropout, self.activation, self.stochastic_depth > 0, *how, name="blocks")
+        norm = partial(nn.LayerNorm, self.epsilon, self.dtype)
+        self.norm = norm(name="norm")
+        if self.pre_norm:
+            self.norm_before = norm(name="pre_norm")
+        if self.pool == "map":
+            self.map = AttentionPool(self.num_heads, 0.0, self.activation, False, *how, name="map")
         self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")
+
+    @property
+    def tokens(self) -> int:
+        """How many learnt tokens there are."""
+        return self.num_tokens if self.num_tokens is not None else int(self.pool.startswith("token"))
 
     @nn.compact
     def features(
         self, x: Float[Array, "B H W C"], train: bool = False, keys: Key[Array, " B"] | None = None
-    ) -> Float[Array, "B width"]:
+    ) -> Float[Array, "B F"]:
         """Returns the pooled, normed tokens, float32, that the head is linear in; arguments as in `__call__`."""
         if not train or self.dropout == self.stochastic_depth == 0:
             keys = None
@@ -158,11 +221,13 @@ class ViT(nn.Module):
             )
         h = self.patch_embed(x.astype(self.dtype))
         h = h.reshape(len(h), -1, self.width)
-        if self.pool == "token":
-            token = self.param("cls", nn.initializers.zeros, (1, 1, self.width))
-            h = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (len(h), 1, self.width)), h], axis=1)
+        if self.tokens:
+            token = self.param("cls", nn.initializers.zeros, (1, self.tokens, self.width))
+            token = jnp.broadcast_to(token.astype(self.dtype), (len(h), *token.shape[1:]))
+            h = jnp.concatenate([token, h], axis=1)
         position = self.param("pos_embed", nn.initializers.normal(0.02), (1, h.shape[1], self.width))
         h = h + position.astype(self.dtype)
+        h = self.norm_before(h) if self.pre_norm else h
         if keys is not None and self.dropout > 0:
             h = dropout(fold_all(keys, self.depth), h, self.dropout)
 
@@ -170,8 +235,19 @@ class ViT(nn.Module):
         block_keys = None if keys is None else jax.vmap(fold_all, (None, 0))(keys, layers)
         rates = jnp.array(branch_rates(self.stochastic_depth, self.depth))
         h, _ = self.blocks(h, (block_keys, rates))
-        h = self.norm(h).astype(jnp.float32)
-        return h[:, 0] if self.pool == "token" else jnp.mean(h, axis=1)
+        return self._pooled(h).astype(jnp.float32)
+
+    def _pooled(self, h: Array) -> Array:
+        if self.pool == "gap_norm":
+            return self.norm(jnp.mean(h[:, self.tokens :].astype(jnp.float32), axis=1))
+        h = self.norm(h)
+        if self.pool == "map":
+            return self.map(h)
+        h = h.astype(jnp.float32)
+        mean = jnp.mean(h[:, self.tokens :], axis=1)
+        if self.pool == "token_gap":
+            return jnp.concatenate([h[:, 0], mean], axis=-1)
+        return mean if self.pool == "gap" else h[:, : 1 if self.pool == "token" else self.tokens].reshape(len(h), -1)
 
     def __call__(
         self, x: Float[Array, "B H W C"], train: bool = False, keys: Key[Array, " B"] | None = None
@@ -185,8 +261,8 @@ class ViT(nn.Module):
         return self.head(self.features(x, train, keys))
 
     def _check(self) -> None:
-        check_choice("pool", self.pool, ("token", "gap"))
-        check_choice("activation", self.activation, _ACTIVATIONS)
+        check_choice("pool", self.pool, POOLS)
+        check_choice("activation", self.activation, ACTIVATIONS)
         check_rate("dropout", self.dropout)
         check_rate("stochastic_depth", self.stochastic_depth)
         if self.num_heads < 1 or self.width % self.num_heads or self.depth < 1 or self.patch_px < 1:

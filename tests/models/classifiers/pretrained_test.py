@@ -283,10 +283,10 @@ def named(tree):
 
 
 def test_positions_are_interpolated_to_the_models_patches(stored, write):
-    """32 px in patches of 8 are 4 x 4 positions, 64 px are 8 x 8; the class token's is not one of them."""
+    """32 px in patches of 8 are 4 x 4 positions, 64 px are 8 x 8; augreg's are interpolated between corners."""
     model, (weights, _) = MODELS["vit12"], stored["vit12"]
     tree = tree_of(model, size_px=64)
-    leaves = load_pretrained(write(weights), model, tree)
+    leaves = load_pretrained(write(as_augreg(weights, model), "w.npz"), model, tree)
     old = weights["vit.embeddings.position_embeddings"]
     new = np.asarray(leaves["params/pos_embed"])
     assert new.shape == (1, 65, 24)
@@ -383,15 +383,9 @@ def test_shallower_model_names_the_blocks_it_has_not(stored, write):
     [
         ("Transformer/encoderblock_0/MlpBlock_0/Dense_0/kernel", "big_vision"),
         ("params/Transformer/encoderblock/LayerNorm_1/scale", "big_vision"),
-        ("conv_proj.weight", "torchvision's ViT"),
-        ("dist_token", "distilled DeiT"),
-        ("deit.embeddings.distillation_token", "distilled DeiT"),
-        ("encoder.layer.0.layer_scale1.lambda1", "layer scale or registers"),
-        ("blocks.0.ls1.gamma", "layer scale or registers"),
-        ("embeddings.register_tokens", "layer scale or registers"),
+        ("visual.transformer.resblocks.0.ln_1.weight", "OpenCLIP"),
         ("conv1.0.weight", "ResNet-D"),
-        ("stages.0.blocks.0.conv_dw.weight", "ConvNeXt"),
-        ("convnext.embeddings.layernorm.weight", "ConvNeXt"),
+        ("stages.0.blocks.0.mlp.grn.weight", "ConvNeXt V2"),
     ],
 )
 @pytest.mark.parametrize("of", ["vit12", "resnet18"])
@@ -418,6 +412,42 @@ def test_missing_leaves_are_not_said_to_be_a_matter_of_sizes(stored, write):
     with pytest.raises(ValueError) as caught:
         load_pretrained(write(weights), MODELS["vit12"], tree_of(MODELS["vit12"]))
     assert "with the sizes that" not in str(caught.value) and "another network or depth" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "vit", "num_attention_heads": 3}, "says 1e-12 for epsilon, the model has 1e-06"),
+        ({"hidden_act": "gelu_new"}, "says gelu_tanh for activation, the model has gelu"),
+        ({"hidden_act": "relu"}, "the activation is 'relu'; allowed are gelu,"),
+        ({"model_type": "dinov3_vit"}, "model_type is 'dinov3_vit'; allowed are vit,"),
+        ({"qkv_bias": False}, "qkv_bias is False; allowed is True"),
+        ({"architecture": "vit_tiny_patch16_224", "model_args": {"qk_norm": True}}, "model_args has qk_norm=True"),
+    ],
+)
+def test_what_a_config_says_is_the_models_or_refused(config, message, stored, write, tmp_path):
+    write(stored["vit12"][0])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = as_timm_vit(stored["vit12"][0], MODELS["vit12"]) if "architecture" in config else stored["vit12"][0]
+    write(weights)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_pretrained(tmp_path, MODELS["vit12"], tree_of(MODELS["vit12"]))
+
+
+def test_strides_of_bottlenecks_are_those_of_the_config(stored, write, tmp_path):
+    write(stored["resnet50"][0])
+    (tmp_path / "config.json").write_text('{"model_type": "resnet", "downsample_in_bottleneck": true}')
+    with pytest.raises(ValueError, match="says bottleneck_v1 for block, the model has bottleneck"):
+        load_pretrained(tmp_path, MODELS["resnet50"], tree_of(MODELS["resnet50"]))
+
+
+def test_a_file_of_another_vit_says_what_it_is_of(stored, write):
+    arrays = {**stored["vit12"][0], "vit.embeddings.register_tokens": np.zeros((1, 4, 24), np.float32)}
+    arrays |= {
+        f"vit.encoder.layer.{i}.layer_scale{j}.lambda1": np.ones(24, np.float32) for i in range(12) for j in (1, 2)
+    }
+    with pytest.raises(ValueError, match="It is of a ViT with layer_scale=True, num_tokens=5"):
+        load_pretrained(write(arrays), MODELS["vit12"], tree_of(MODELS["vit12"]))
 
 
 @pytest.mark.parametrize("model", [MODELS["resnet18"], WideResNet(num_classes=2, depth=10, widen=1)])

@@ -1,4 +1,4 @@
-"""Laws of models/classifiers/pretrained_vit.py: the sizes a file does not say are read off its arrays."""
+"""Laws of models/classifiers/described.py: a network's sizes are those of its arrays, the rest its config's."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxmoust.models.classifiers.pretrained import load_pretrained, num_heads_of, put_leaves
-from jaxmoust.models.classifiers.pretrained_vit import load_vit
+from jaxmoust.models.classifiers.backbone import load_backbone
+from jaxmoust.models.classifiers.described import module_of
+from jaxmoust.models.classifiers.pretrained import load_pretrained, open_layout, put_leaves
 from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.train.features import of_vit
 
@@ -68,6 +69,12 @@ def augreg() -> dict[str, np.ndarray]:
     return {k: rng.normal(0, 0.1, shape).astype(np.float32) for k, shape in shapes.items()}
 
 
+def load_vit(path, num_heads=0):
+    """(the module, its variables, the side that it was trained at)."""
+    backbone = load_backbone(path, num_heads=num_heads)
+    return backbone.module, {"params": backbone.variables["params"]}, backbone.preprocessing.image_px
+
+
 def features(model: ViT, variables) -> np.ndarray:
     return np.asarray(jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, X))
 
@@ -75,7 +82,7 @@ def features(model: ViT, variables) -> np.ndarray:
 def test_vit_of_hugging_face_is_the_model_that_its_sizes_describe(tmp_path):
     safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
     model, variables, side = load_vit(tmp_path, num_heads=2)
-    assert (model, side) == (MODEL, 12)
+    assert (model, side) == (MODEL.clone(num_classes=0), 12)
     tree = {"params": jax.eval_shape(MODEL.init, jax.random.key(0), X)["params"], "stats": {}}
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), tree)
     expected = put_leaves(empty, load_pretrained(tmp_path, MODEL, tree))
@@ -126,10 +133,22 @@ def test_heads_that_nothing_says_are_asked_for_and_never_guessed(tmp_path):
     ],
 )
 def test_heads_of_timms_architectures_are_those_that_timm_gives_them(tmp_path, architecture, width, heads):
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture, "num_classes": 0}))
-    assert num_heads_of(tmp_path, width) == num_heads_of(tmp_path / "model.safetensors", width) == heads
-    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture, "model_args": {"num_heads": 5}}))
-    assert num_heads_of(tmp_path, width) == 5
+    arrays = {"cls_token": (1, 1, width), "pos_embed": (1, 5, width), "norm.weight": (width,)}
+    arrays |= {"patch_embed.proj.weight": (width, 3, 2, 2), "blocks.0.mlp.fc1.weight": (4 * width, width)}
+    arrays |= {"blocks.0.mlp.fc2.weight": (width, 4 * width), "blocks.0.norm1.bias": (width,)}
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in arrays.items()}
+    safetensors.numpy.save_file(zeros, tmp_path / "model.safetensors")
+
+    def heads_of(config) -> int:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return module_of(*open_layout(tmp_path, ViT), tmp_path).num_heads
+
+    if heads:
+        assert heads_of({"architecture": architecture, "num_classes": 0}) == heads
+    else:
+        with pytest.raises(ValueError, match="does not say how many attention heads"):
+            heads_of({"architecture": architecture, "num_classes": 0})
+    assert heads_of({"architecture": architecture, "model_args": {"num_heads": 4}}) == 4
 
 
 def test_timms_vit_huge_has_16_heads_of_80(tmp_path):
@@ -174,7 +193,7 @@ def test_vit_without_a_token_pools_its_patches(tmp_path):
 
 def test_vit_refuses_other_files(tmp_path: Path):
     np.savez(tmp_path / "other.npz", kernel=np.zeros(3))
-    with pytest.raises(ValueError, match=r"holds kernel \.\.\. and no ViT of a known layout"):
+    with pytest.raises(ValueError, match=r"holds kernel \.\.\. and no network of a known layout"):
         load_vit(tmp_path / "other.npz")
     with pytest.raises(ValueError, match=r"allowed are \.npz and \.safetensors"):
         load_vit(tmp_path / "model.bin")
