@@ -27,6 +27,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import RealData, real_data
 from jaxmoust.data.samplers import registry
 from jaxmoust.data.samplers.base import Sampler
+from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
 from jaxmoust.models.classifiers.headed import Headed, loaded, with_head
@@ -58,7 +59,7 @@ _HIDDEN = (
 )
 
 SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}
-DATA: Schema = fields(real_data)
+DATA: Schema = {**fields(real_data, skip=("rules",)), **fields(Rules)}
 EVAL: Schema = {"batch_size": Field(256, int, "images evaluated at once, over all devices")}
 KEEP: Schema = {
     "keep": Field(

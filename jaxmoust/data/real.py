@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import REAL, Source
 from jaxmoust.data.sources import registry
+from jaxmoust.data.sources.image_folder import AS_THEY_ARE, Rules
 from jaxmoust.data.splits.base_set import base_set
+from jaxmoust.data.splits.held_out import held_out
 from jaxmoust.data.synthetic.spec import MOST_IMAGES
 from jaxmoust.data.synthetic.store import open_synthetic
 
@@ -24,6 +27,8 @@ class RealData:
         base: the base set, which it learns from.
         unused: the rest of the training split, if any.
         test: the test set.
+        validation: what checkpoints and strengths are selected on, if any: neither learnt from nor tested on.
+        num_skipped: files and classes of the data set that were left out because they cannot be used.
         shape: (H, W, C) that every image is brought to.
         copies: how often `base` repeats each of its images.
         distinct: the base set with each image once.
@@ -45,6 +50,8 @@ class RealData:
     map_dir: str = ""
     random_crop: float = 0.0
     test_crop: float = 1.0
+    validation: Source | None = None
+    num_skipped: int = 0
 
 
 def real_data(
@@ -64,6 +71,8 @@ def real_data(
     map_dir: str = "",
     random_crop: float = 0.0,
     test_crop: float = 1.0,
+    validation: float | str = 0.0,
+    rules: Rules = AS_THEY_ARE,
 ) -> RealData:
     """Opens a data set and cuts the base set out of its training split.
 
@@ -85,6 +94,9 @@ def real_data(
         random_crop: the smallest part of the area that a random resized crop of a training image takes; 0 is off.
         test_crop: the side of the central square of a test image that is judged, over its shorter side: 1.0 is all,
             0.875 is 224 out of 256, as usual for networks trained with random_crop.
+        validation: the part of each class of the training split that is cut off to select on, before the base set is
+            taken, or the name of a split of the source's own, such as "validation"; 0.0 is none.
+        rules: how the files of a folder are read and divided.
     Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, a crop out of range,
         or other content than `digest` says.
     """
@@ -93,7 +105,14 @@ def real_data(
             f"data.copies {copies}, data.random_crop {random_crop}, data.test_crop {test_crop}: allowed are whole "
             "numbers from 1, 0 (off) to 1, and above 0 to 1 (all of the image)."
         )
-    train, test = (registry.open_source(source, split, path, classes) for split in ("train", "test"))
+    part, own = _validation(validation)
+    splits = ("train", "test", *filter(None, [own]))
+    train, test, *selected = registry.open_splits(source, splits, path, classes, rules)
+    num_skipped, select = train.num_skipped, selected[0] if selected else None
+    if part:
+        of_class = [make_key(6, c) for c in range(len(train.class_names))]
+        is_cut = held_out(train.labels, part, of_class, train.groups)
+        select, train = train.subset(np.flatnonzero(is_cut), "validation"), train.subset(np.flatnonzero(~is_cut))
     if digest and train.digest != digest:
         changed = f"digest {train.digest}, expected {digest}"
         raise ValueError(f"The images of {source} {path} have changed: {changed}. Restore them, or use a new folder.")
@@ -109,7 +128,19 @@ def real_data(
     base = distinct if copies == 1 else train.subset(np.tile(keys, copies), REAL)
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
-    return RealData(base, unused, test, shape, copies, distinct, keys, decoded, map_dir, random_crop, test_crop)
+    held = (decoded, map_dir, random_crop, test_crop)
+    return RealData(base, unused, test, shape, copies, distinct, keys, *held, select, num_skipped)
+
+
+def _validation(wanted: float | str) -> tuple[float, str]:
+    """Reads data.validation: (a part, "") or (0.0, the name of a split). Raises: ValueError: no part below 1."""
+    try:
+        part = float(wanted)
+    except ValueError:
+        return 0.0, str(wanted)
+    if not 0.0 <= part < 1.0:
+        raise ValueError(f"data.validation {wanted}: allowed are 0 to below 1, or the name of a split. Correct it.")
+    return part, ""
 
 
 def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int, int, int]:

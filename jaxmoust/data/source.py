@@ -37,6 +37,7 @@ class Source:
         digest: content address of labels, class names and images.
         origin: of synthetic images, what drew them: sets of one origin hold the same images, as far as the shorter one
             goes. "" where nothing says so.
+        num_skipped: of its files and classes, those that were left out because they cannot be used.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Source:
     records: np.ndarray | EncodedImages = field(repr=False)
     digest: str
     origin: str = ""
+    groups: np.ndarray | None = field(default=None, repr=False)
+    num_skipped: int = 0
 
     def __post_init__(self) -> None:
         """Raises: ValueError: no image, labels of another length or outside the classes, repeated classes."""
@@ -113,7 +116,9 @@ class Source:
             raise ValueError(f"Got the images {outside}, allowed are 0 to {len(self) - 1}: correct the indices.")
         records = self.records[keys] if isinstance(self.records, np.ndarray) else Selection(self.records, keys)
         digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
-        return Source(name or self.name, self.labels[keys], self.class_names, self.shape, records, digest, self.origin)
+        groups = None if self.groups is None else self.groups[keys]
+        given = (name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
+        return Source(*given, self.origin, groups)
 
     def __repr__(self) -> str:
         """Says what it is without its arrays."""

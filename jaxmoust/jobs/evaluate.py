@@ -11,11 +11,12 @@ import time
 from typing import Any
 
 from jaxmoust import build
-from jaxmoust.config import Field
+from jaxmoust.config import Field, fields
 from jaxmoust.data.source import Source
+from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.jobs.parts.classifier import accuracies, check_classes, keeping, open_classifier
-from jaxmoust.jobs.parts.inputs import Output
+from jaxmoust.jobs.parts.inputs import Output, rules_of
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import evaluation_stream
 from jaxmoust.runtime.folder import RunFolder
@@ -31,6 +32,7 @@ class Evaluate(Job):
             "path": Field("", str, "where it lies"),
             "classes": Field("", str, "a text file with the classes to use, one a line"),
             "split": Field("test", str, "the part of it"),
+            **fields(Rules),
         },
         "eval": {**build.EVAL, **build.KEEP},
     }
@@ -50,8 +52,8 @@ class Evaluate(Job):
         """The images: those that the configuration names, or the classifier's own data set."""
         data = dict(self.config["data"])
         if not data["source"]:
-            data |= {name: self.output.config["data"][name] for name in ("source", "path", "classes")}
-        return open_source(data["source"], data["split"], data["path"], data["classes"])
+            data |= {name: value for name, value in self.output.config["data"].items() if name in data}
+        return open_source(data["source"], data["split"], data["path"], data["classes"], rules_of(data))
 
     def check(self) -> None:
         """Refuses a classifier of other classes than the images have."""

@@ -49,7 +49,7 @@ class Train(Job):
     """Trains a classifier on a pool of real and synthetic images."""
 
     sections = build.CLASSIFIER
-    images = ("base", "test")
+    images = ("base", "test", "validation")
     refers = ("data.synthetic", "method.pretrained", "model.weights", "probe.features")
 
     @functools.cached_property
@@ -93,6 +93,8 @@ class Train(Job):
             "n_synthetic": int(self.pool.counts()[1:].sum()),
             "data_digest": self.real.base.digest,
             "test_digest": self.real.test.digest,
+            **({"n_validation": len(self.real.validation)} if self.real.validation else {}),
+            **({"n_skipped": self.real.num_skipped} if self.real.num_skipped else {}),
             "synthetic_origins": [*before.get("synthetic_origins", []), *(one.origin for one in sets)],
             "synthetic_digests": [*before.get("synthetic_digests", []), *(one.digest for one in sets)],
             "synthetic_sizes": [*before.get("synthetic_sizes", []), *(len(one) for one in sets)],
@@ -105,7 +107,9 @@ class Train(Job):
             return
         self.start, self.base = self.training.task.warm_start(), self.training.task.base()
         where = (real.decoded, real.map_dir, real.test_crop)
-        self.eval_data = evaluation_stream(real.test, real.shape, self.config, self.machine, *where)
+        given = (real.shape, self.config, self.machine, *where)
+        self.eval_data = evaluation_stream(real.test, *given)
+        self.select_data = evaluation_stream(real.validation, *given) if real.validation else None
         self.stream_from = training_stream(self.pool, self.sampler, real, self.training.recipe, self.machine)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
@@ -117,7 +121,7 @@ class Train(Job):
         else:
             frozen = task.frozen(self.class_shares, self.base)
             given = (self.stream_from, self.eval_data, folder, self.machine, seed, "train", self.start, frozen)
-            _, evaluation, seconds = run_fit(self.training, *given)
+            _, evaluation, seconds = run_fit(self.training, *given, select_data=self.select_data)
         if self.machine.primary:
             drawn = count_draws(self.sampler, recipe.num_steps, recipe.batch_size)
             atomic_write(folder.path / "draws.json", json.dumps(drawn))

@@ -12,6 +12,7 @@ from jaxmoust.analysis.looks import Rule
 from jaxmoust.config import Config, Field, Schema, check_names, complete, fields, meant, merge, unpack
 from jaxmoust.data.real import real_data
 from jaxmoust.data.source import REAL
+from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.study.experiment import (
     BASE_FIELDS,
     Arm,
@@ -26,7 +27,8 @@ from jaxmoust.study.stage_graph import DIAGNOSTICS, IMPORTED, OWN_BASE, START, S
 from jaxmoust.study.store import Stage
 
 # What all of a study shares of its data: which images there are, and what they are brought to.
-DATA = fields(real_data, only=("source", "path", "classes", *BASE_FIELDS, "image_px", "channels"))
+OF_IMAGES = ("source", "path", "classes", *BASE_FIELDS, "image_px", "channels", "validation")
+DATA = {**fields(real_data, only=OF_IMAGES), **fields(Rules)}
 
 # Table -> the tasks of its entries. An entry is a configuration: that of the file it names as `config`, with what it
 # says beside that in the place of what the file says.

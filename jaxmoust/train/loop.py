@@ -195,6 +195,7 @@ def fit(
     *,
     frozen: Any = None,
     eval_data: Any = None,
+    select_data: Any = None,
     start: Start | None = None,
     watch: Callable[[TrainState], None] | None = None,
     title: str = "train",
@@ -206,6 +207,8 @@ def fit(
         folder: receives checkpoints/, metrics.jsonl and tensorboard/.
         frozen: parameters that are used and not trained; an argument of every step, never checkpointed.
         eval_data: handed to `task.evaluate` at `intervals.eval_steps` and at the end; None: no evaluation.
+        select_data: handed to it at `intervals.eval_steps`, and at the end for the choice of the best checkpoint, in
+            the place of eval_data, of which then nothing is seen before the end.
         start: changes the fresh state of a run that begins; a resumed one does not call it.
         watch: called with the state at every evaluation, in every process, to draw pictures of it.
         title: what the progress is called.
@@ -223,7 +226,7 @@ def fit(
             f"best_metric {training.best_metric!r} needs evaluations while training: "
             "give eval_data and set eval_steps, or leave best_metric empty."
         )
-    given = (training, folder, machine, seed, frozen, eval_data, start, watch)
+    given = (training, folder, machine, seed, frozen, eval_data, select_data, start, watch)
     with stop.deferred(), contextlib.closing(_Run(*given)) as run:
         return run.to_end(stream_from, title)
 
@@ -238,6 +241,7 @@ class _Run:
     seed: Any
     frozen: Any
     eval_data: Any
+    select_data: Any
     start: Start | None
     watch: Callable[[TrainState], None] | None
 
@@ -287,6 +291,8 @@ class _Run:
         self._flush()
         evaluation = self._evaluate()
         self._save(evaluation.metrics)
+        if self.select_data is not None:
+            evaluation = self.task.evaluate(self.state, self.frozen, self.eval_data, self.machine)
         return self.state, evaluation, self.seconds
 
     def _between_steps(self) -> None:
@@ -320,8 +326,9 @@ class _Run:
     def _evaluate(self) -> Evaluation:
         if self.eval_data is None:
             return Evaluation({})
+        data = self.eval_data if self.select_data is None else self.select_data
         try:
-            evaluation = self.task.evaluate(self.state, self.frozen, self.eval_data, self.machine)
+            evaluation = self.task.evaluate(self.state, self.frozen, data, self.machine)
         except stop.Stopped:
             self._save({})
             raise

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from jaxmoust.data.checks import check_choice, check_number, check_whole
-from jaxmoust.data.image import Encoded, from_array, load, open_image, to_array, to_channels
+from jaxmoust.data.image import Encoded, from_array, load, open_image, to_array, to_channels, upright_size
 
 _FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos", "box")}
 # The scales 1/8, 1/4 and 1/2 at which a JPEG decoder leaves frequencies out; box and nearest pick whole pixels, of
@@ -26,9 +26,12 @@ _SHRINKS = (8, 4, 2)
 _REDUCED_BY = ("bilinear", "bicubic", "lanczos")
 
 
-def _open(image: np.ndarray | Encoded) -> Image.Image:
-    """Hands an image to PIL; of an encoded one only the header is read."""
-    return open_image(image.data, image.name) if isinstance(image, Encoded) else from_array(image)
+def _open(image: np.ndarray | Encoded) -> tuple[Image.Image, tuple[int, int]]:
+    """Hands an image to PIL, with its (width, height) when upright; of an encoded JPEG only the header is read."""
+    if not isinstance(image, Encoded):
+        return from_array(image), (image.shape[1], image.shape[0])
+    opened = open_image(image.data, image.name)
+    return opened, upright_size(opened, image.name)
 
 
 def _cut(
@@ -46,7 +49,7 @@ def _cut(
             opened.draft("RGB", (width // shrink, height // shrink))
         if opened.size != (width, height):  # pixel x of the smaller image covers shrink * x to shrink * (x + 1)
             box = tuple(edge / shrink for edge in box)
-        opened = load(opened, image.name)
+        opened = load(opened, image.name, image.reading)
         if image.channels == 1 and opened.mode == "RGB":
             opened = opened.convert("L")
     return to_channels(to_array(opened.resize((px, px), _FILTERS[filter], box)), channels)
@@ -95,8 +98,7 @@ class Resize(grain.transforms.Map):
         return shape == (self.image_px, self.image_px, self.channels) and self.crop_fraction == 1.0
 
     def _resize(self, image: np.ndarray | Encoded) -> np.ndarray:
-        opened = _open(image)
-        width, height = opened.size
+        opened, (width, height) = _open(image)
         if (height, width, self.crop_fraction) == (self.image_px, self.image_px, 1.0):
             return to_channels(image.decode() if isinstance(image, Encoded) else image, self.channels)
         side = min(height, width) * self.crop_fraction
@@ -146,8 +148,8 @@ class RandomResizedCrop(grain.transforms.RandomMap):
         return _on_image(lambda image: self._crop(image, rng), element)
 
     def _crop(self, image: np.ndarray | Encoded, rng: np.random.Generator) -> np.ndarray:
-        opened = _open(image)
-        left, top, width, height = self._rectangle(*opened.size, rng)
+        opened, size = _open(image)
+        left, top, width, height = self._rectangle(*size, rng)
         room = min(width, height) // self.image_px if self.reduce and self.filter in _REDUCED_BY else 1
         shrink = next((s for s in _SHRINKS if s <= room), 1)
         box = (left, top, left + width, top + height)

@@ -15,11 +15,13 @@ from functools import cached_property
 from pathlib import Path
 
 from jaxmoust.data.checks import listed
-from jaxmoust.data.image import Encoded, EncodedImages
+from jaxmoust.data.image import AS_IT_IS, Encoded, EncodedImages, Reading
 from jaxmoust.runtime.paths import MAX_RATIO, SMALL_BYTES, ZIP_ERRORS, read_bytes
 
 MAX_FILE_BYTES = 1 << 28  # of one file: an image of 8,000 x 8,000 pixels without any compression
 MAX_TOTAL_BYTES = 1 << 40
+_SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+_SYSTEM |= {"thumbs.db", "desktop.ini", "ehthumbs.db"}
 _PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
 
 
@@ -69,6 +71,7 @@ class FileImages(EncodedImages):
 
     members: Members
     channels: int
+    reading: Reading = AS_IT_IS
 
     def __len__(self) -> int:
         """The number of images."""
@@ -77,7 +80,7 @@ class FileImages(EncodedImages):
     def encoded(self, i: int) -> Encoded:
         """Image i as its file holds it."""
         name = self.members.names[i]
-        return Encoded(self.members.read(name), self.channels, self.members.called(name))
+        return Encoded(self.members.read(name), self.channels, self.members.called(name), self.reading)
 
     def file(self, i: int) -> str:
         """What the file of image i is called."""
@@ -103,7 +106,7 @@ def open_members(path: str | os.PathLike) -> Members:
         names = [info.filename for info in infos if not info.is_dir()]
     else:
         raise ValueError(f"Got the path {root}, allowed is an existing folder or zip archive: correct the path.")
-    return Members(root, tuple(sorted(name for name in names if not _hidden(name))))
+    return Members(root, tuple(sorted(name for name in names if not is_system(name))))
 
 
 def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
@@ -162,7 +165,7 @@ def _walk(root: Path) -> list[str]:
         for name in subfolders + files:
             path = os.path.join(folder, name)
             relative, status = Path(path).relative_to(root).as_posix(), os.lstat(path)
-            if _hidden(relative) or stat.S_ISDIR(status.st_mode):
+            if is_system(relative) or stat.S_ISDIR(status.st_mode):
                 continue
             names.append(relative)
             if not stat.S_ISREG(status.st_mode):
@@ -174,5 +177,6 @@ def _walk(root: Path) -> list[str]:
     return names
 
 
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+def is_system(name: str) -> bool:
+    """Says whether a file or folder, or one that it lies in, is what systems and viewers leave beside images."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM for part in name.split("/"))

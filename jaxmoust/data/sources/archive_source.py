@@ -3,38 +3,29 @@
 CIFAKE's real images are such a source; so is whatever an import reads.
 """
 
-import hashlib
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from jaxmoust.data.checks import check_choice
-from jaxmoust.data.image import decode_image
+from jaxmoust.data.image import AS_IT_IS, Reading
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.archive import FileImages, Members, open_members
 from jaxmoust.data.sources.labels import Labelled, by_cifake_name
+from jaxmoust.data.sources.scan import refuse_bad, scan
 
-_NUM_THREADS = 8
 
+def encoded_source(members: Members, files: Labelled, name: str, reading: Reading = AS_IT_IS) -> Source:
+    """Opens labelled files as a source; every one is read and decoded here, so that bad ones are found now.
 
-def encoded_source(members: Members, files: Labelled, name: str) -> Source:
-    """Opens labelled files as a source; every one is read and decoded here, so that a bad one is found now.
-
-    Raises: ValueError: a file that cannot be read or decoded, with its name.
+    Raises: ValueError: files that cannot be read or decoded, all of them at once.
     """
-
-    def read(file: str) -> tuple[tuple[int, ...], bytes]:
-        data = members.read(file)
-        return decode_image(data, members.called(file)).shape, hashlib.sha256(data).digest()
-
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        shapes, hashes = zip(*threads.map(read, files.names), strict=True)
-    channels = max(shape[2] for shape in shapes)
-    sizes = {(height, width, channels) for height, width, _ in shapes}
+    found = scan(members, files.names, reading)
+    bad = np.flatnonzero(found.reasons != "")
+    refuse_bad([files.names[i] for i in bad], found.reasons[bad].tolist(), members)
     labels = np.array(files.labels, np.int32)
-    digest = digest_bytes(repr((files.class_names, files.names, channels)).encode(), labels.tobytes(), b"".join(hashes))
-    images = FileImages(Members(members.path, files.names), channels)
-    return Source(name, labels, files.class_names, sizes.pop() if len(sizes) == 1 else None, images, digest)
+    header = [repr((files.class_names, files.names, found.channels)).encode(), *filter(None, [found.applied(reading)])]
+    digest = digest_bytes(*header, labels.tobytes(), found.hashes.tobytes())
+    images = FileImages(Members(members.path, files.names), found.channels, reading)
+    return Source(name, labels, files.class_names, found.shape, images, digest)
 
 
 def cifake(split: str, path: str, part: str = "REAL") -> Source:

@@ -1,195 +1,478 @@
-"""Folders of images, a subfolder a class: one's own pictures, or ImageNet with its 1.28 million.
+"""Folders of images, a subfolder a class or labelled by a table: one's own pictures, or ImageNet with its 1.28 million.
 
-Every header is read, so that a bad file stops a run at its start. What that gave is remembered of a large folder:
-the next time its files are listed and none is opened, unless one of them has changed.
+Every file is decoded before any work starts (see scan.py): what is wrong is found at once, and all of it. What is
+passed over is counted and named.
 """
 
-import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxmoust.data.checks import check_choice, check_number
-from jaxmoust.data.image import open_image
-from jaxmoust.data.samplers.permutation import make_key, shuffled
+from jaxmoust.data.checks import check_choice, check_number, listed
+from jaxmoust.data.image import Reading
+from jaxmoust.data.near_duplicates import joined
+from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes, digest_files
-from jaxmoust.data.sources.archive import MAX_FILE_BYTES, FileImages, Members
+from jaxmoust.data.sources.archive import FileImages, Members, is_system
 from jaxmoust.data.sources.class_list import chosen_classes, read_class_list
-from jaxmoust.data.sources.labels import DATASET_JSON, SUFFIXES, by_dataset_json, is_image, refuse_chunks
-from jaxmoust.data.sources.scan_cache import file_facts, recall, remember, settled, stat_row
-from jaxmoust.runtime.paths import check_plain, read_json
+from jaxmoust.data.sources.labels import (
+    DATASET_JSON,
+    EXTRA,
+    by_dataset_json,
+    is_image,
+    needs_extra,
+    refuse_chunks,
+    suffixes,
+)
+from jaxmoust.data.sources.scan import Scan, refuse_bad, scan_folder
+from jaxmoust.data.sources.scan_cache import remembered, stat_row
+from jaxmoust.data.splits.held_out import held_out
+from jaxmoust.runtime.paths import read_json
 
-HELD_OUT = ("test", "validation", "val")  # names of the folder that the split "test" is read from
+# Names of the folders of each split, in any case; of several that hold class folders, the first counts.
+SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "valid", "val")}
 
 _LOG = logging.getLogger(__name__)
-_REMEMBERED_FROM = 4096  # images; smaller folders are read again in less than a second
-_SLOW_FROM = 200_000  # images whose headers take a minute or so, which a user should be told of
 _NUM_THREADS = 16  # a folder on a network disk waits, not computes
-_READ_AT_ONCE = 256
-
-# Files: of each its name relative to the root, and what the file system says of it (see stat_row).
-_Listing = list[tuple[str, tuple[int, int, int]]]
-# What headers and bytes of a folder's images say: channels (1 when all are grey, else 3), the [H, W, channels] of all
-# (None when they differ), and a content address of names, classes and bytes.
-_Facts = tuple[int, list[int] | None, str]
+_DEEPER = "images in folders inside the class folders"
+_SKIP = ", or go on without them: data.on_bad='skip' (--on_bad=skip)"
 
 
-def image_folder(path: str, split: str, test_fraction: float = 0.2, seed: int = 0, classes: str = "") -> Source:
-    """A folder of images, a subfolder a class: PATH/train/CLASS and PATH/test/CLASS, or PATH/CLASS.
+@dataclass(frozen=True)
+class Rules:
+    """How the files of a folder are read and divided.
 
-    The held-out folder of the first form may also be called validation or val (of several that hold class folders,
-    the first of HELD_OUT). In the second form each class is split by itself: test takes test_fraction of it (at
-    least one image, and never all), chosen by the seed. Files that are not images by their suffix are passed over.
-    Where NVlabs' tools have left a dataset.json, the classes are the numbers in it, split as in the second form.
+    Args:
+        background: the colour that transparent pixels are laid on, by name or as "#808080".
+        value_range: which values of 16-bit and float images become 0 and 255: "LOW,HIGH", "file" for the lowest and
+            highest of each file, or "" for the range of 16 bits (floats are then refused).
+        on_bad: "refuse": what cannot be read stops everything, named; "skip": goes on without it, counted.
+        near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side.
+    """
+
+    background: str = "white"
+    value_range: str = ""
+    on_bad: Literal["refuse", "skip"] = "refuse"
+    near_duplicates: Literal["report", "together"] = "report"
+
+    def __post_init__(self) -> None:
+        """Refuses what is none of the choices, and no colour or range."""
+        check_choice("data.on_bad", self.on_bad, ("refuse", "skip"))
+        check_choice("data.near_duplicates", self.near_duplicates, ("report", "together"))
+        self.reading  # noqa: B018
+
+    @property
+    def reading(self) -> Reading:
+        """How pixels become 8 opaque bits."""
+        return Reading(self.background, self.value_range)
+
+
+AS_THEY_ARE = Rules()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder whose images have been looked at.
+
+    Attributes:
+        root: the folder.
+        class_names: K names.
+        names: n files, relative to it: in the order of splits and classes.
+        labels: int32 [n].
+        parts: n names of splits; "" where nothing divides them.
+        rules: how they are read and divided.
+        scan: what they hold.
+        rows: int64 [n, 3], what the file system says of them.
+        since_ns: when they were looked at.
+        groups: int64 [n], images that no split may divide; None: each is by itself.
+        by_list: whether a list, and not their folders, tells the labels.
+        skipped: what was left out because it cannot be read, or is too little, with the reason.
+        notes: what is to be said aloud.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    names: np.ndarray
+    labels: np.ndarray
+    parts: np.ndarray
+    rules: Rules
+    scan: Scan
+    rows: np.ndarray
+    since_ns: int
+    by_list: bool = False
+    groups: np.ndarray | None = None
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def take(self, keys: np.ndarray) -> "Folder":
+        """Keeps the images of these indices, ascending."""
+        of_each = {name: getattr(self, name)[keys] for name in ("names", "labels", "parts", "rows")}
+        of_each["groups"] = None if self.groups is None else self.groups[keys]
+        return replace(self, **of_each, scan=self.scan.take(keys))
+
+    def source(self, split: str) -> Source:
+        """The images of one split, or of "all" where nothing has divided them."""
+        mine = self.take(np.arange(self.labels.size) if split == "all" else np.flatnonzero(self.parts == split))
+        names, reading = tuple(mine.names.tolist()), self.rules.reading
+        part = (
+            f"{split}, {digest_bytes(mine.labels.tobytes())}" if self.by_list else split
+        )  # else names tell the labels
+        what = repr((list(self.class_names), list(names), part, mine.scan.channels)).encode()
+        header = [what, *filter(None, [mine.scan.applied(reading)])]
+        paths, entry = [os.path.join(self.root, name) for name in names], f"address of {self.root.resolve()}, {split}"
+        given = (names, mine.rows, self.since_ns, lambda: digest_files(paths, *header).encode())
+        digest = remembered(entry, *given, b"".join(header)).decode()
+        images = FileImages(Members(self.root, names), mine.scan.channels, reading)
+        more: dict[str, Any] = {"groups": mine.groups, "num_skipped": len(self.skipped)}
+        return Source(
+            f"{self.root.name}/{split}", mine.labels, self.class_names, mine.scan.shape, images, digest, **more
+        )
+
+
+def image_folder(
+    path: str,
+    split: str,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    classes: str = "",
+    rules: Rules = AS_THEY_ARE,
+) -> Source:
+    """A folder of images, a subfolder a class: PATH/train/CLASS and PATH/test/CLASS, or PATH/CLASS; see `open_folder`.
+
+    Args: split: "train", "test", "validation" (of the first form, where there is one) or "all" (of the second).
+    """
+    return open_folder(path, (split,), test_fraction, seed, classes, rules).source(split)
+
+
+def open_folder(
+    path: str,
+    splits: Sequence[str],
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    classes: str = "",
+    rules: Rules = AS_THEY_ARE,
+) -> Folder:
+    """Opens a folder, a subfolder a class: PATH/train/CLASS and PATH/test/CLASS, or PATH/CLASS.
+
+    The folders of the first form may have any of the names in SPLITS, in any case; without one for test, that for
+    validation is it. In the second form each class is split by itself: test takes test_fraction of it (at least one
+    image, and never all), chosen by the seed. Where NVlabs' tools have left a dataset.json, the classes are the
+    numbers in it, split as in the second form. System folders (@eaDir, __MACOSX, ...) are no classes.
 
     Args:
         path: the folder.
-        split: "train", "test", or "all" (the second form: no split; the first: refused).
+        splits: "train", "test", "validation" (of the first form), or "all" (the second form: no split).
         test_fraction: 0 < test_fraction < 1, for the second form.
         seed: of the split, for the second form.
         classes: a text file that names the class folders to use, one a line, in the order of their labels; by
             default all of them, by name.
-    Raises: ValueError: no such folder, no classes, an empty class, an unreadable image, a class list with unknown
-        names.
+        rules: how images are read and divided.
+    Raises: ValueError: no such folder, no classes, empty classes, unreadable images, a class list with unknown
+        names; unless the rules skip them.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"Got the path {root}, allowed is an existing folder of class folders: correct the path.")
-    listed = by_dataset_json(read_json(root / DATASET_JSON), str(root))
-    held_out = _held_out(root) if (root / "train").is_dir() and not listed else None
-    check_choice("split", split, ("train", "test") if held_out else ("train", "test", "all"), f" of {root}")
-    if not held_out:
-        check_number("test_fraction", test_fraction, "0 < test_fraction < 1", lambda part: 0.0 < part < 1.0)
-    present = list(listed) or _class_folders(root / "train" if held_out else root)
-    wanted = _wanted(root, held_out, present, classes)
-    inside = "" if not held_out else "train" if split == "train" else held_out
     since_ns = time.time_ns()
-
-    def list_class(name: str) -> _Listing:
-        return _listed_files(root, listed[name]) if listed else _image_files(root, os.path.join(inside, name))
-
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        parts = list(threads.map(list_class, wanted))
-    if not (listed or classes):
-        refuse_chunks({name: len(files) for name, files in zip(wanted, parts, strict=True)}, str(root / inside))
-    if not held_out and split != "all":
+    by_json = by_dataset_json(read_json(root / DATASET_JSON), str(root))
+    folders = {} if by_json else split_folders(root)
+    for split in splits:
+        check_choice("split", split, tuple(folders) or ("train", "test", "all"), f" of {root}")
+    if not folders:
+        check_number("test_fraction", test_fraction, "0 < test_fraction < 1", lambda part: 0.0 < part < 1.0)
+    listing = _Listing(root)
+    if by_json:
+        present = list(by_json)
+        wanted = _wanted(root, {}, present, classes)
+        for name in wanted:
+            listing.add("", name, [(file, row_of(root / file)) for file in by_json[name]])
+    else:
+        present = listing.classes(folders.get("train", ""))
+        wanted = _wanted(root, folders, present, classes)
+        if rules.on_bad == "skip":  # a class that one split lacks, none has
+            splits = tuple(folders) or splits
+        for split in splits if folders else ("",):
+            counts = listing.walk(split, folders.get(split, ""), wanted)
+            if not classes:
+                refuse_chunks(counts, str(root / folders.get(split, "")))
+    folder = _looked_at(listing, wanted, rules, since_ns, bool(by_json))
+    if not folders and "all" not in splits:
         # Numbered among all classes, so that a class list does not move images between train and test.
-        keys = [make_key(seed, 5, present.index(name)) for name in wanted]
-        places = [root / name for name in wanted]
-        parts = [_split_files(*part) for part in zip(parts, repeat(split), repeat(test_fraction), keys, places)]
-    labels = np.repeat(np.arange(len(wanted), dtype=np.int32), [len(files) for files in parts])
-    names = tuple(name for files in parts for name, _ in files)
-    rows = np.array([row for files in parts for _, row in files], np.int64)
-    part = f"{split}, {digest_bytes(labels.tobytes())}" if listed else split  # else names tell the labels
-    channels, shape, digest = _facts(root, part, wanted, names, rows, since_ns)
-    size = (shape[0], shape[1], shape[2]) if shape else None
-    images = FileImages(Members(root, names), channels)
-    return Source(f"{root.name}/{split}", labels, tuple(wanted), size, images, digest)
+        folder = _divided(folder, test_fraction, {name: make_key(seed, 5, c) for c, name in enumerate(present)})
+    return _said(_apart(folder), listing)
 
 
-def _held_out(root: Path) -> str | None:
-    """Names the folder beside train that holds the test images; None when there is none."""
-    there = [name for name in HELD_OUT if (root / name).is_dir()]
-    return next((name for name in there if _subfolders(root / name)), there[0] if there else None)
+def split_folders(root: Path) -> dict[str, str]:
+    """The folder of each split: {} where none is for training, or none is held out.
+
+    Raises: ValueError: two folders whose names differ in their case alone.
+    """
+    with os.scandir(root) as entries:
+        there = sorted(entry.name for entry in entries if not is_system(entry.name) and entry.is_dir())
+    found: dict[str, str] = {}
+    for split, usual in SPLITS.items():
+        names = sorted((name for name in there if name.lower() in usual), key=lambda name: usual.index(name.lower()))
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError(f"Got the folders {names} in {root}, allowed is one of a name: rename or remove the rest.")
+        names.sort(key=lambda name: not _has_folders(root / name))
+        found |= {split: names[0]} if names else {}
+    if "validation" in found and not ("test" in found and _has_folders(root / found["test"])):
+        if _has_folders(root / found["validation"]) or "test" not in found:
+            found["test"] = found.pop("validation")  # as of ImageNet, whose test images have no classes
+    elif "validation" in found and not _has_folders(root / found["validation"]):
+        del found["validation"]
+    return found if {"train", "test"} <= found.keys() else {}
 
 
-def _wanted(root: Path, held_out: str | None, present: list[str], classes: str) -> list[str]:
-    """Names the classes that are used, in the order of their labels."""
+def _has_folders(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.is_dir() and not is_system(entry.name) for entry in entries)
+
+
+def _class_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not is_system(entry.name) and _is_folder(entry))
+
+
+def _wanted(root: Path, folders: Mapping[str, str], present: list[str], classes: str) -> list[str]:
+    """Names the classes that are used, in the order of their labels; the folder of every split has them."""
     wanted = list(chosen_classes(read_class_list(classes) if classes else (), present, str(root)))
-    if held_out:
-        tested = _class_folders(root / held_out)
-        if not (set(wanted) <= set(tested) if classes else wanted == tested):
-            what = f"{wanted} in {root / 'train'} but {tested} in {root / held_out}"
+    for inside in folders.values():
+        there = _class_names(root / inside)
+        if not (set(wanted) <= set(there) if classes else wanted == there):
+            what = f"{wanted} in {root / folders['train']} but {there} in {root / inside}"
             raise ValueError(f"Got the classes {what}, allowed is the same in both: rename or add folders.")
     return wanted
 
 
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+@dataclass
+class _Listing:
+    """The images of a folder as they are found, and what is passed over, by what is said of it."""
+
+    root: Path
+    names: list[str] = field(default_factory=list)
+    rows: list[tuple[int, int, int]] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+    inside: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def classes(self, inside: str) -> list[str]:
+        """The class folders of a folder. Raises: ValueError: there is none."""
+        names, here = [], self.root.resolve()
+        with os.scandir(self.root / inside) as entries:
+            for entry in entries:
+                if is_system(entry.name):
+                    continue
+                if not _is_folder(entry):
+                    self._pass(_kind(entry.name, "beside the class folders"), os.path.join(inside, entry.name))
+                elif entry.is_symlink() and here.is_relative_to(Path(entry.path).resolve()):
+                    self._pass("links to the folder itself", os.path.join(inside, entry.name))
+                else:
+                    names.append(entry.name)
+        if not names:
+            flat = sum(is_image(name) for name in os.listdir(self.root / inside))
+            lie = (
+                f" {flat:,} images lie in it directly: sort them into such folders, or name their classes in a table "
+                "(data.labels=FILE.csv, with columns such as file and label)."
+            )
+            raise ValueError(
+                f"Got no class folder in {self.root / inside}, allowed is one subfolder a class: fill the folder."
+                f"{lie if flat else ''}"
+            )
+        return sorted(names)
+
+    def walk(self, split: str, inside: str, classes: Sequence[str]) -> dict[str, int]:
+        """Lists the images of class folders by name, and counts them.
+
+        A million files are a few seconds, as no object is made for a file.
+        """
+        self.inside[split] = inside
+        with ThreadPoolExecutor(_NUM_THREADS) as threads:
+            found = list(threads.map(self._look_into, (os.path.join(inside, name) for name in classes)))
+        for name, files in zip(classes, found, strict=True):
+            self.add(split, name, files)
+        return {name: len(files) for name, files in zip(classes, found, strict=True)}
+
+    def add(self, split: str, label: str, files: Iterable[tuple[str, tuple[int, int, int]]]) -> None:
+        """Adds files of one class, by their names."""
+        for name, row in sorted(files):
+            self.names.append(name)
+            self.rows.append(row)
+            self.labels.append(label)
+            self.parts.append(split)
+
+    def _look_into(self, inside: str) -> list[tuple[str, tuple[int, int, int]]]:
+        files = []
+        with os.scandir(os.path.join(self.root, inside)) as entries:
+            for entry in entries:
+                name = os.path.join(inside, entry.name)
+                if is_system(entry.name):
+                    continue
+                if is_image(entry.name):
+                    files.append((name, row_of(entry)))
+                elif _is_folder(entry):
+                    below = (os.path.join(folder, file) for folder, _, some in os.walk(entry.path) for file in some)
+                    for path in below:
+                        relative = os.path.relpath(path, self.root)
+                        if is_image(path) and not is_system(relative):
+                            self._pass(_DEEPER, relative)
+                else:
+                    self._pass(_kind(entry.name), name)
+        return files
+
+    def _pass(self, kind: str, name: str) -> None:
+        self.passed_over[kind].append(name)
+
+    def refuse_empty(self, empty: Mapping[str, Sequence[str]]) -> None:
+        """Refuses class folders without an image, all at once, and says where images seem to lie.
+
+        Args: empty: of each split its classes.
+        """
+        places = [os.path.join(self.inside[split], name) for split, names in empty.items() for name in names]
+        below = [name for name in self.passed_over[_DEEPER] if any(name.startswith(f"{place}/") for place in places)]
+        other = [name for name in self.passed_over[EXTRA] if os.path.dirname(name) in places]
+        said = f" {len(other):,} {EXTRA} lie there." if other else ""
+        if below:
+            deeper = sorted({os.path.dirname(name) for name in below})
+            said += (
+                f" Images lie deeper, in {listed(map(repr, deeper))}: if these are the classes, give the folder that "
+                f"holds them, such as {self.root / os.path.dirname(deeper[0])}."
+            )
+        raise ValueError(
+            f"Got no image in {listed([str(self.root / place) for place in places])}, allowed is at least one a class "
+            f"({', '.join(suffixes())}): fill or remove the folders{_SKIP}.{said}"
+        )
+
+    def notes(self) -> list[str]:
+        """What is passed over, counted and named."""
+        over = sorted((kind, sorted(names)) for kind, names in self.passed_over.items())
+        return [f"{len(names):,} {kind}, passed over: {listed(map(repr, names))}." for kind, names in over]
 
 
-def _class_folders(folder: Path) -> list[str]:
-    names = _subfolders(folder)
-    if not names:
-        raise ValueError(f"Got no class folder in {folder}, allowed is one subfolder a class: fill the folder.")
-    return names
+def _kind(name: str, where: str = "") -> str:
+    if needs_extra(name):
+        return EXTRA
+    return f"{'images' if is_image(name) else 'files that are no images by their suffix'} {where}".strip()
 
 
-def _image_files(root: Path, inside: str) -> _Listing:
-    """Lists the images of one folder by name; a million files are a few seconds, as no object is made for a file."""
-    folder, prefix = os.path.join(root, inside), os.path.join(inside, "")
-    files: _Listing = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_image(entry.name) and not entry.name.startswith("."):
-                files.append((prefix + entry.name, _row(entry)))
-    if not files:
-        suffixes = ", ".join(SUFFIXES)
-        raise ValueError(f"Got no image in {folder}, allowed is at least one a class ({suffixes}): fill or remove it.")
-    return sorted(files)
-
-
-def _listed_files(root: Path, names: Sequence[str]) -> _Listing:
-    """Lists named files. Raises: ValueError: one that is not there."""
-    return sorted((name, _row(root / name)) for name in names)
-
-
-def _row(file: Path | os.DirEntry[str]) -> tuple[int, int, int]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return stat_row(check_plain(file, file.stat(), MAX_FILE_BYTES))
-    except OSError as error:  # nothing there, or a link to nothing
-        raise ValueError(f"Got an unreadable image, {os.fspath(file)}: {error}. Put it back, or remove it.") from error
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
-def _split_files(files: _Listing, split: str, test_fraction: float, key: int, folder: Path) -> _Listing:
-    if len(files) < 2:
-        raise ValueError(f"Got one image in {folder}, allowed is two and up to split test images off: add images.")
-    num_test = min(max(1, round(len(files) * test_fraction)), len(files) - 1)
-    order = shuffled(np.arange(len(files)), len(files), key)
-    return [files[i] for i in np.sort(order[:num_test] if split == "test" else order[num_test:])]
+def row_of(file: Path | os.DirEntry[str]) -> tuple[int, int, int]:
+    """What the file system says of a file; zeros where it says nothing, so that the scan does."""
+    try:
+        return stat_row(file.stat())
+    except OSError:
+        return 0, 0, 0
 
 
-def _facts(root: Path, split: str, classes: list[str], names: Sequence[str], rows: np.ndarray, since_ns: int) -> _Facts:
-    """Reads what the files say, or remembers it: a large folder is read once, and again when a file has changed."""
-    if len(names) < _REMEMBERED_FROM:
-        return _read_facts(root, split, classes, names)
-    what = f"image folder {root.resolve()}, {split}, classes {digest_bytes(*map(str.encode, classes))}"
-    unchanged = file_facts(names, rows)
-    if (text := recall(what, unchanged)) is not None:
-        return json.loads(text)
-    if len(names) >= _SLOW_FROM:
-        _LOG.warning("Reading the headers of %d images in %s, once; this takes minutes.", len(names), root)
-    facts = _read_facts(root, split, classes, names)
-    if settled(rows, since_ns):
-        remember(what, unchanged, json.dumps(facts).encode())
-    return facts
+def _looked_at(listing: _Listing, classes: Sequence[str], rules: Rules, since_ns: int, by_list: bool) -> Folder:
+    """Decodes all files, and leaves out what cannot be read, and classes that are then empty in a split.
+
+    Raises: ValueError: there is such, and the rules do not skip it.
+    """
+    rows, numbers = np.array(listing.rows, np.int64).reshape(-1, 3), {name: c for c, name in enumerate(classes)}
+    labels = np.array([numbers[name] for name in listing.labels], np.int32)
+    if not labels.size:
+        listing.refuse_empty(dict.fromkeys(listing.inside, classes))
+    names, parts = np.array(listing.names, object), np.array(listing.parts, object)
+    found = scan_folder(listing.root, listing.names, rows, rules.reading, since_ns)
+    folder = Folder(listing.root, tuple(classes), names, labels, parts, rules, found, rows, since_ns, by_list)
+    bad = np.flatnonzero(found.reasons != "")
+    if bad.size and rules.on_bad == "refuse":
+        refuse_bad(names[bad].tolist(), found.reasons[bad].tolist(), Members(listing.root, ()), _SKIP)
+    skipped = tuple(f"{name} ({reason})" for name, reason in zip(names[bad], found.reasons[bad], strict=True))
+    folder = replace(folder.take(np.flatnonzero(found.reasons == "")), skipped=skipped)
+    empty = {p: np.setdiff1d(np.arange(len(classes)), folder.labels[folder.parts == p]) for p in listing.inside}
+    dropped = np.unique(np.concatenate([*empty.values(), np.empty(0, np.int64)])).astype(np.int64)
+    if dropped.size and (rules.on_bad == "refuse" or dropped.size == len(classes)):
+        listing.refuse_empty({part: [classes[c] for c in them] for part, them in empty.items()})
+    return _without_classes(folder, dropped, "no image")
 
 
-def _read_facts(root: Path, split: str, classes: list[str], names: Sequence[str]) -> _Facts:
-    paths = [os.path.join(root, name) for name in names]
-    sizes = _headers(paths)
-    channels = max(size[2] for size in sizes)
-    shapes = {(h, w, channels) for h, w, _ in sizes}
-    digest = digest_files(paths, repr((classes, list(names), split, channels)).encode())
-    return channels, list(shapes.pop()) if len(shapes) == 1 else None, digest
+def _without_classes(folder: Folder, dropped: np.ndarray, reason: str) -> Folder:
+    """Leaves classes out, by their numbers."""
+    if not dropped.size:
+        return folder
+    names = np.array(folder.class_names, object)
+    kept = np.setdiff1d(np.arange(names.size), dropped)
+    number = np.full(names.size, -1, np.int32)
+    number[kept] = np.arange(kept.size)
+    skipped = (*folder.skipped, *(f"class {name} ({reason})" for name in names[dropped]))
+    folder = folder.take(np.flatnonzero(number[folder.labels] >= 0))
+    return replace(folder, class_names=tuple(names[kept].tolist()), labels=number[folder.labels], skipped=skipped)
 
 
-def _headers(paths: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Reads (H, W, C) of each file."""
+def _divided(folder: Folder, test_fraction: float, keys: Mapping[str, int]) -> Folder:
+    """Splits each class into train and test, by its key; what looks the same stays together if the rules say so.
 
-    def headers(start: int) -> list[tuple[int, int, int]]:
-        sizes = []
-        for path in paths[start : start + _READ_AT_ONCE]:
-            with open_image(path, path) as image:
-                sizes.append((image.height, image.width, 1 if image.mode in ("1", "L", "LA") else 3))
-        return sizes
+    Raises: ValueError: a class of one image, or one whose images all look the same.
+    """
+    few = np.flatnonzero(np.bincount(folder.labels, minlength=len(folder.class_names)) < 2)
+    if few.size and folder.rules.on_bad == "refuse":
+        where = listed([str(folder.root / folder.class_names[c]) for c in few])
+        raise ValueError(
+            f"Got one image in {where}, allowed is two and up to split test images off: add images{_SKIP}, or list "
+            "the other classes in data.classes."
+        )
+    folder, groups = _without_classes(folder, few, "one image"), None
+    if folder.rules.near_duplicates == "together" and folder.scan.pairs is not None:
+        groups = joined(folder.scan.pairs, np.arange(folder.labels.size))
+    try:
+        is_test = held_out(folder.labels, test_fraction, [keys[name] for name in folder.class_names], groups)
+    except ValueError as error:
+        raise ValueError(f"Got images in {folder.root} that cannot be split into train and test: {error}.") from error
+    return replace(folder, parts=np.where(is_test, "test", "train").astype(object), groups=groups)
 
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        return [size for part in threads.map(headers, range(0, len(paths), _READ_AT_ONCE)) for size in part]
+
+def _apart(folder: Folder) -> Folder:
+    """Finds images of a test set that another split has, too, or that are in two classes; and parts them if asked."""
+    pairs, notes = folder.scan.pairs, []
+    if pairs is None:
+        note = "too many images look alike to compare all of them: whether some are in train and in test is not known."
+        return replace(folder, notes=(note,))
+    between, of_two = (values[pairs][:, 0] != values[pairs][:, 1] for values in (folder.parts, folder.labels))
+    between &= (folder.parts[pairs] == "test").any(axis=1)
+    shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[of_two]][:5]]
+    if of_two.any():
+        notes += [f"{of_two.sum():,} pairs of images look the same and are of two classes: {', '.join(shown)}."]
+    if between.any():
+        shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[between]][:5]]
+        said = f"{between.sum():,} images of test look the same as one of another split ({', '.join(shown)})"
+        if folder.rules.near_duplicates == "report":
+            notes += [f"{said}: data.near_duplicates='together' keeps them on one side."]
+        else:
+            twice = np.unique(pairs[between])
+            folder = folder.take(np.setdiff1d(np.arange(folder.labels.size), twice[folder.parts[twice] != "test"]))
+            notes += [f"{said}, which is left out."]
+    return replace(folder, notes=tuple(notes))
+
+
+def _said(folder: Folder, listing: _Listing) -> Folder:
+    """Says aloud what was passed over, skipped, or read in another way than it lies there."""
+    notes = [*listing.notes(), *folder.scan.notes(folder.rules.reading), *folder.notes]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in folder.class_names:
+        alike[unicodedata.normalize("NFKC", name).casefold()].append(name)
+    notes += [
+        f"the classes {them} differ in case or in their Unicode form alone." for them in alike.values() if them[1:]
+    ]
+    if folder.skipped:
+        notes.insert(0, f"{len(folder.skipped):,} left out (data.on_bad='skip'): {listed(folder.skipped)}.")
+    for note in notes:
+        _LOG.warning("%s: %s", folder.root, note)
+    return replace(folder, notes=tuple(notes))

@@ -4,6 +4,7 @@ Works on names alone (and the table's text): nothing is opened here. An image th
 by name; what is no image, or not asked for, is listed.
 """
 
+import functools
 import io
 import re
 from collections import Counter
@@ -13,13 +14,16 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from jaxmoust.data.checks import listed
+from jaxmoust.data.image import formats
 from jaxmoust.data.sources.archive import is_inside
 from jaxmoust.data.sources.class_list import chosen_classes
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# Formats that not every installation reads.
+EXTRA = "files that an extra reads (pip install 'jaxmoust[heic]')"
+_EXTRA_SUFFIXES = (".heic", ".heif", ".avif")
 MOST_LINES_AN_IMAGE = 100  # of a table: a row each, with a prompt of some lines
 DATASET_JSON = "dataset.json"  # where NVlabs' dataset_tool.py writes labels
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -44,9 +48,20 @@ class Labelled:
     passed_over: tuple[str, ...] = ()
 
 
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """The suffixes of the images that are read here."""
+    return tuple(suffix for of_format in formats().values() for suffix in of_format)
+
+
 def is_image(name: str) -> bool:
     """Says whether a file is an image by its suffix."""
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(suffixes())
+
+
+def needs_extra(name: str) -> bool:
+    """Says whether a file is an image by its suffix, of a format that is not read here."""
+    return name.lower().endswith(_EXTRA_SUFFIXES) and not is_image(name)
 
 
 def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequence[str] = ()) -> Labelled:
@@ -66,7 +81,7 @@ def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequen
     if not images:
         of_split, or_split = (f", split {split!r}", " or the split") if split else ("", "")
         raise ValueError(
-            f"Got no image in {where}{of_split}, allowed is one folder a class, with images ({', '.join(SUFFIXES)}): "
+            f"Got no image in {where}{of_split}, allowed is one folder a class, with images ({', '.join(suffixes())}): "
             f"correct the path{or_split}."
         )
     if unlabelled := [repr(str(image)) for image in images if len(image.parts) < 2]:
@@ -110,7 +125,7 @@ def by_table(names: Sequence[str], where: str, table: str, inside: str = "", cla
         ("files outside of it", ~files.map(is_inside), "give names relative to it"),
         ("files twice", files.duplicated(keep=False), "remove all rows but one"),
         ("files that are not there", ~paths.isin(names), "correct or remove the rows"),
-        ("files that are no images", ~files.map(is_image), f"allowed are {', '.join(SUFFIXES)}"),
+        ("files that are no images", ~files.map(is_image), f"allowed are {', '.join(suffixes())}"),
     ):
         if wrong.any():
             shown = listed(repr(f"{file} in line {line}") for line, file in files[wrong].items())

@@ -6,7 +6,7 @@ Each maker checks what it finds and returns a `Source`; what a source can do is 
 import gzip
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.sources.archive_source import cifake
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
-from jaxmoust.data.sources.image_folder import image_folder
+from jaxmoust.data.sources.image_folder import AS_THEY_ARE, Rules, image_folder, open_folder
 from jaxmoust.data.sources.medmnist import medmnist
 from jaxmoust.data.sources.tfds import tfds_source
 from jaxmoust.runtime.paths import MAX_RATIO, SMALL_BYTES, check_plain
@@ -104,14 +104,24 @@ def fashion_mnist(split: str, path: str = "") -> Source:
 SOURCES: dict[str, Callable[..., Source]] = {
     "digits": lambda split, path: digits(split),
     "fashion_mnist": fashion_mnist,
-    "folder": lambda split, path, classes="": image_folder(path, split, classes=classes),
+    "folder": lambda split, path: image_folder(path, split),
     "medmnist": medmnist,
     "cifake_real": cifake,
     "cifake_fake": lambda split, path: cifake(split, path, "FAKE"),
 }
 
 
-def open_source(name: str, split: str, path: str = "", classes: str = "") -> Source:
+def open_splits(
+    name: str, splits: Sequence[str], path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE
+) -> list[Source]:
+    """Opens several splits of a source, each file looked at once; see `open_source`."""
+    if name == "folder" and path:
+        folder = open_folder(path, splits, classes=classes, rules=rules)
+        return [folder.source(split) for split in splits]
+    return [open_source(name, split, path, classes, rules) for split in splits]
+
+
+def open_source(name: str, split: str, path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE) -> Source:
     """Opens a source by its name.
 
     Args:
@@ -120,12 +130,13 @@ def open_source(name: str, split: str, path: str = "", classes: str = "") -> Sou
         path: what the source needs: a folder of images or IDX files, a file, or TFDS's data_dir.
         classes: a text file that names the classes to use, one a line, in the order of their labels; by default
             all of them, as the source orders them.
+        rules: how the files of a folder are read and divided.
     Raises: ValueError: an unknown name, or whatever the source finds wrong.
     """
     if name == "folder":
         if not path:
             raise ValueError("Got source 'folder' without a path: give the folder of images, data.path=DIR.")
-        return SOURCES[name](split, path, classes)  # looks into no other folder than the named ones
+        return image_folder(path, split, classes=classes, rules=rules)  # looks into no other folder than the named ones
     if name == "digits" and path:
         raise ValueError(
             f"Got the path {path!r} for source 'digits', which is built in and reads none: set data.source=folder for "

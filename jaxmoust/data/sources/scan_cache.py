@@ -8,7 +8,7 @@ that cannot be written costs time and no more.
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,32 @@ from jaxmoust.data.source import digest_bytes
 from jaxmoust.runtime.paths import atomic_write, sweep
 
 _LOG = logging.getLogger(__name__)
+REMEMBERED_FROM = 256  # files; of fewer what there is to learn takes a second or two
 # A file that changes within one tick of its file system's clock after it was looked at looks unchanged.
 _TICK_NS = 2_000_000_000
+
+
+def remembered(
+    what: str, names: Sequence[str], rows: np.ndarray, since_ns: int, learn: Callable[[], bytes], header: bytes = b""
+) -> bytes:
+    """What `learn` gives of files: learnt once of many of them, and again when one of them has changed.
+
+    Args:
+        what: names the entry.
+        names: of the files.
+        rows: int64 [n, 3], see `stat_row`.
+        since_ns: when they were looked at, `time.time_ns()` before the first.
+        header: what else it was derived from.
+    """
+    if len(names) < REMEMBERED_FROM:
+        return learn()
+    facts = digest_bytes(file_facts(names, rows).encode(), header)
+    if (known := recall(what, facts)) is not None:
+        return known
+    content = learn()
+    if settled(rows, since_ns):
+        remember(what, facts, content)
+    return content
 
 
 def recall(what: str, facts: str) -> bytes | None:

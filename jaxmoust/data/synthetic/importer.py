@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.data.checks import check_number, listed, meant
+from jaxmoust.data.image import AS_IT_IS, Reading
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.archive import Members, open_members
 from jaxmoust.data.sources.archive_source import encoded_source
@@ -64,6 +65,7 @@ def import_images(
     seed: int | None = None,
     guidance: float | None = None,
     steps: int | None = None,
+    reading: Reading = AS_IT_IS,
 ) -> Imported:
     """Turns images made elsewhere into a synthetic set; the same call completes a set that is partly there.
 
@@ -80,13 +82,14 @@ def import_images(
         seed: of the generator; None is unknown.
         guidance: of the generator; None is unknown.
         steps: sampling steps of the generator; None is unknown.
+        reading: how pixels of the files become 8 opaque bits.
     Raises: ValueError: whatever the files, the table or the source are refused for; images of different sizes; a
         folder of another set. Nothing was written.
     """
     if guidance is not None:
         check_number("guidance", guidance, "a number; 1 is off")
     _check_apart(Path(path), os.fspath(origin))
-    images, files = open_images(origin, source, split, table, read_class_list(classes) if classes else ())
+    images, files = open_images(origin, source, split, table, read_class_list(classes) if classes else (), reading)
     if images.shape is None:
         raise ValueError(
             f"Got images of different sizes in {origin}, allowed is one size for a set: resize them, or name "
@@ -104,7 +107,12 @@ def import_images(
 
 
 def open_images(
-    origin: str | os.PathLike, source: str = "", split: str = "", table: str = "", classes: Sequence[str] = ()
+    origin: str | os.PathLike,
+    source: str = "",
+    split: str = "",
+    table: str = "",
+    classes: Sequence[str] = (),
+    reading: Reading = AS_IT_IS,
 ) -> tuple[Source, Labelled]:
     """Opens images made elsewhere, each decoded once.
 
@@ -115,7 +123,7 @@ def open_images(
     if table and source not in _FILES:
         raise ValueError(f"Got a table for the source {source!r}, allowed is one for a folder or archive only.")
     if source in _FILES and not is_set(origin):
-        return _open_files(origin, split, table, classes)
+        return _open_files(origin, split, table, classes, reading)
     if source in _FILES:
         images, files = store.open_synthetic(origin), store.read_labelled(origin)
     else:
@@ -222,7 +230,9 @@ def _check_apart(path: Path, origin: str) -> None:
         raise ValueError(f"Got {path}, which holds other files, allowed is a new or an empty folder: give another one.")
 
 
-def _open_files(origin: str | os.PathLike, split: str, table: str, wanted: Sequence[str]) -> tuple[Source, Labelled]:
+def _open_files(
+    origin: str | os.PathLike, split: str, table: str, wanted: Sequence[str], reading: Reading
+) -> tuple[Source, Labelled]:
     """Finds and decodes the images of a folder or an archive, by their folders or by a table."""
     members = open_members(origin)
     if table and split:
@@ -234,7 +244,7 @@ def _open_files(origin: str | os.PathLike, split: str, table: str, wanted: Seque
         files = by_listed_classes(members.names, str(origin), listed, wanted)
     else:
         files = by_folder(members.names, str(origin), split, wanted)
-    return encoded_source(members, files, members.path.name), files
+    return encoded_source(members, files, members.path.name, reading), files
 
 
 def _listed_classes(members: Members) -> dict[str, list[str]]:

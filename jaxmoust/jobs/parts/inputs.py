@@ -5,7 +5,7 @@ in its place, so that a job checks itself the same way before and after.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxmoust.data.image import Encoded, EncodedImages
 from jaxmoust.data.mixture import as_tuple
 from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Source, digest_bytes, digest_files
+from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.data.synthetic.spec import in_turn
 from jaxmoust.runtime.checkpoint import BEST
@@ -64,10 +65,11 @@ class Inputs:
     def real(self, data: Config) -> RealData:
         """Opens the real images of a data section. Raises: ValueError: whatever is wrong with them."""
         wanted = {name: value for name, value in data.items() if name in _REAL_FIELDS}
-        name = digest(wanted)
+        rules = rules_of(data)
+        name = digest({**wanted, **dataclasses.asdict(rules)})
         if name not in self._real:
             try:
-                self._real[name] = real_data(**wanted)
+                self._real[name] = real_data(**wanted, rules=rules)
             except ValueError as e:
                 here = Path(data["path"]).expanduser()
                 absent = data["source"] != "digits" and not (data["path"] and here.exists())
@@ -193,4 +195,9 @@ _WITHOUT_DATA = (
     " To try the command without these data: --config.data.source=digits --config.data.path= --config.data.classes= "
     "--config.data.image_px=32 --config.data.channels=3."
 )
-_REAL_FIELDS = frozenset(real_data.__annotations__) - {"return"}
+_REAL_FIELDS = frozenset(real_data.__annotations__) - {"return", "rules"}
+
+
+def rules_of(data: Mapping[str, Any]) -> Rules:
+    """How a data section says that files are read and divided; one of before a field was there, as it was then."""
+    return Rules(**{f.name: data[f.name] for f in dataclasses.fields(Rules) if f.name in data})

@@ -36,7 +36,7 @@ class Job(ABC):
 
     # What a configuration of this job holds, besides `task`.
     sections: ClassVar[Schema]
-    # Which real images its result depends on: of "base", "unused" and "test".
+    # Which real images its result depends on: of "base", "unused", "test" and "validation".
     images: ClassVar[tuple[str, ...]] = ()
     # Fields, dotted, that name other runs, sets or files.
     refers: ClassVar[tuple[str, ...]] = ()
@@ -74,7 +74,7 @@ class Job(ABC):
         found: dict[str, str] = {}
         if self.images:
             real = self.inputs.real(self.config["data"])
-            sources = {"base": real.base, "unused": real.unused, "test": real.test}
+            sources = {"base": real.base, "unused": real.unused, "test": real.test, "validation": real.validation}
             found |= {f"data.{name}": source.digest for name in self.images if (source := sources[name]) is not None}
         for field in self.refers:
             refs = _at(self.config, field)

@@ -39,9 +39,10 @@ def run_fit(
     start: Any = None,
     frozen: Any = None,
     watch: Any = None,
+    select_data: Any = None,
 ) -> tuple:
     """Does what `build.make_training` laid out; see `fit`."""
-    given = {"eval_data": eval_data, "start": start, "frozen": frozen, "watch": watch}
+    given = {"eval_data": eval_data, "select_data": select_data, "start": start, "frozen": frozen, "watch": watch}
     return fit(training, stream_from, folder, machine, seed, title=title, **given)
 
 

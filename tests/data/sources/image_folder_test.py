@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmoust.data.sources import image_folder as folders
+from jaxmoust.data.sources import scan as scans
 from jaxmoust.data.sources import scan_cache
 from jaxmoust.data.sources.image_folder import image_folder
 from jaxmoust.data.sources.registry import open_source
@@ -113,7 +113,7 @@ def spoil_split(root):
     ("spoil", "said"),
     [
         (spoil_unreadable, r"unreadable image, .*cat/1\.png"),
-        (spoil_mode, r"mode F, .*cat/1\.tif, allowed are"),
+        (spoil_mode, r"unreadable image, .*cat/1\.tif: its values, of floats, lie from 0 to 0"),
         (spoil_empty_class, r"no image in .*cat, allowed is at least one"),
         (spoil_single, r"one image in .*cat, allowed is two"),
         (spoil_everything, r"no class folder in .*allowed is one subfolder a class"),
@@ -129,13 +129,12 @@ def test_image_folder_refuses_and_names_what_is_wrong(tmp_path, spoil, said):
             image_folder(str(root), split)
 
 
-def test_image_folder_names_a_truncated_file_when_it_is_read(tmp_path):
+def test_image_folder_names_a_truncated_file_before_it_is_read(tmp_path):
     write_folder(tmp_path, {"cat": 2, "dog": 2}, size=(60, 60))
     file = tmp_path / "dog" / "1.png"
     file.write_bytes(file.read_bytes()[:70])
-    source = image_folder(str(tmp_path), "all")
-    with pytest.raises(ValueError, match=r"unreadable image, .*dog/1\.png"):
-        source.read(3)
+    with pytest.raises(ValueError, match=r"unreadable image, .*dog/1\.png: image file is truncated"):
+        image_folder(str(tmp_path), "all")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
@@ -210,10 +209,12 @@ def test_image_folder_refuses_a_class_list_that_it_cannot_fill(tmp_path):
 def large(tmp_path, monkeypatch):
     """A folder that counts as large, whose files were left alone for long; and how often headers were read."""
     monkeypatch.setenv("JAXMOUST_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(folders, "_REMEMBERED_FROM", 4)
+    monkeypatch.setattr(scan_cache, "REMEMBERED_FROM", 4)
     monkeypatch.setattr(scan_cache, "_TICK_NS", 0)
-    calls, read = [], folders._headers
-    monkeypatch.setattr(folders, "_headers", lambda paths: calls.append(len(paths)) or read(paths))
+    calls, read = [], scans.scan
+    monkeypatch.setattr(
+        scans, "scan", lambda members, names, *rest: calls.append(len(names)) or read(members, names, *rest)
+    )
     return write_folder(tmp_path / "set", {"cat": 4, "dog": 4}), calls
 
 
@@ -229,7 +230,7 @@ def test_image_folder_remembered_is_addressed_as_when_it_was_read(large, monkeyp
     root, _ = large
     image_folder(str(root), "all")
     remembered = image_folder(str(root), "all").digest
-    monkeypatch.setattr(folders, "_REMEMBERED_FROM", 100)
+    monkeypatch.setattr(scan_cache, "REMEMBERED_FROM", 100)
     assert image_folder(str(root), "all").digest == remembered
 
 

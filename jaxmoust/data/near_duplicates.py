@@ -1,0 +1,51 @@
+"""The same photograph twice, exactly or nearly: by what is left of each at 9 x 8 grey pixels.
+
+Copies that were scaled, compressed again or made brighter are found; cut or mirrored ones are not. Of the very small
+picture its shape counts: 72 pixels as a vector of mean 0 and length 1, compared by correlation. Its lowest frequencies
+are the perceptual hash by which near ones are looked up.
+Source of the hash: the low frequencies of a small grey picture, as pHash takes them (Zauner 2010, section 3.2.1).
+"""
+
+import numpy as np
+from scipy.fft import dctn
+from scipy.spatial import cKDTree
+
+MOST_PAIRS = 20_000_000  # that may look alike; of the pictures of one film all do
+_ASKED = 256  # images that tell how many pairs there may be
+_LEAST_CORRELATION = 0.99  # of copies; different photographs of one scene lie lower
+_LEAST_CONTRAST = 2  # standard deviation, in levels; plain pictures look all alike
+_FREQUENCIES = 3  # of each direction; the mean, which is 0, aside
+
+
+def near_duplicates(thumbs: np.ndarray) -> np.ndarray:
+    """Finds the pairs of images that look the same.
+
+    Args: thumbs: uint8 [n, 8, 9], grey pictures as `Scan.thumbs` has them.
+    Returns: int64 [p, 2], places in thumbs, the lower one first.
+    Raises: ValueError: more than MOST_PAIRS of them.
+    """
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    keys = np.flatnonzero(flat.std(axis=1) >= _LEAST_CONTRAST)
+    shapes = flat[keys] - flat[keys].mean(axis=1, keepdims=True)
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    # Of vectors of length 1 the distance tells the correlation; that of their lowest frequencies is no larger.
+    low = dctn(shapes.reshape(-1, *thumbs.shape[1:]), axes=(1, 2), norm="ortho")[:, :_FREQUENCIES, :_FREQUENCIES]
+    low = low.reshape(len(keys), _FREQUENCIES**2)[:, 1:]
+    tree, radius = cKDTree(low), (2 - 2 * _LEAST_CORRELATION) ** 0.5
+    some = low[:: max(1, len(low) // _ASKED)]
+    num = len(low) / 2 * float(np.mean(tree.query_ball_point(some, radius, return_length=True) if len(low) else 0))
+    if num > MOST_PAIRS:
+        raise ValueError(f"some {num:,.0f} pairs of them may look the same, which is too many to compare")
+    pairs = tree.query_pairs(radius, output_type="ndarray").astype(np.int64)
+    alike = np.einsum("pk,pk->p", shapes[pairs[:, 0]], shapes[pairs[:, 1]]) >= _LEAST_CORRELATION
+    return keys[pairs[alike]].reshape(-1, 2)
+
+
+def joined(pairs: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Makes one group of all that pairs of images link: int64 [n], from groups int64 [n] and pairs int64 [p, 2]."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num, (a, b) = int(groups.max(initial=-1)) + 1, groups[pairs.T]
+    links = coo_array((np.ones(a.size, bool), (a, b)), (num, num))
+    return connected_components(links, directed=False)[1].astype(np.int64)[groups]

@@ -1,0 +1,198 @@
+"""Folders of photographs as people have them: right pixels or a plain word, and nothing passed over in silence."""
+
+import logging
+
+import numpy as np
+import photographs
+import pytest
+from PIL import Image
+
+from jaxmoust.data.image import formats
+from jaxmoust.data.sources.image_folder import Rules, image_folder, open_folder
+
+
+def opened(root, **rules):
+    """The folder, its training and its test images."""
+    folder = open_folder(str(root), ("train", "test"), rules=Rules(**rules))
+    return folder, folder.source("train"), folder.source("test")
+
+
+def read(root, **rules):
+    """The first cat, wherever the split has put it."""
+    for source in opened(root, **rules)[1:]:
+        for i, name in enumerate(source.records.members.names):
+            if name.startswith("cat/0."):
+                return source.read(i)
+    raise AssertionError("the first cat is gone")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return photographs.write(tmp_path / "set")
+
+
+CAT = photographs.pixels(1, 0)
+LOSSY = {"lying", "avif", "heic", "cmyk"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["lying", "lying_png", "avif", "heic", "animated", "cmyk", "nearly_opaque", "sixteen_bits", "sixteen_bits_tiff"],
+)
+def test_folder_reads_the_photograph_that_was_taken(root, kind):
+    if kind == "heic" and "HEIF" not in formats():
+        pytest.skip("HEIC is read by an extra that is not installed")
+    getattr(photographs, kind)(root)
+    image = read(root)
+    expected = CAT
+    if kind.startswith("sixteen"):
+        expected = np.asarray(Image.fromarray(CAT).convert("L"))[..., None].repeat(3, axis=-1)
+    assert image.shape == expected.shape
+    difference = np.abs(image.astype(int) - expected)
+    # A picture on its side differs by 70 in the mean; compression at so few pixels by some.
+    assert difference.mean() <= 12 if kind in LOSSY else difference[1:].max() == 0
+
+
+@pytest.mark.parametrize("kind", [photographs.transparent, photographs.transparent_palette])
+def test_folder_lays_transparent_pixels_on_the_background_and_says_so_once(root, kind, caplog):
+    kind(root)
+    with caplog.at_level(logging.WARNING):
+        white = read(root)
+    assert sum("1 images have transparent pixels; they are laid on white" in m for m in caplog.messages) == 1
+    changed = (white != read(root, background="#ff0000")).any(axis=-1)
+    assert changed.any() and (white[changed] == 255).all()
+    assert image_folder(str(root), "all").digest != image_folder(str(root), "all", rules=Rules("#ff0000")).digest
+
+
+def test_folder_scales_floats_by_a_range_and_says_what_was_scaled(root):
+    photographs.floats(root)
+    expected = np.asarray(Image.fromarray(CAT).convert("L"))
+    np.testing.assert_array_equal(read(root, value_range="0,1")[..., 0], expected)
+    (note,) = opened(root, value_range="0,1")[0].notes
+    assert note == "1 images are of more than 8 bits; they are scaled by 0,1 (data.value_range)."
+
+
+def test_folder_lists_all_that_cannot_be_read_at_once_or_goes_on_without_it(root):
+    for i, kind in enumerate(photographs.BAD):
+        photographs.write(root)
+        kind(root)
+        (bad,) = (file for file in (root / "cat").iterdir() if file.name in ("0.jpg", "0.tif"))
+        bad.rename(root / "cat" / f"bad{i}{bad.suffix}")
+    photographs.write(root)
+    with pytest.raises(ValueError, match=r"Got 6 unreadable images in .*data\.on_bad='skip'") as refused:
+        opened(root)
+    for i, reason in enumerate(("truncated", "truncated", "none of", "none of", "a folder", "lie from 0.")):
+        assert any(f"bad{i}." in part and reason in part.lower() for part in str(refused.value).split("'cat/")), reason
+    folder, train, test = opened(root, on_bad="skip")
+    assert len(train) + len(test) == 12 and train.num_skipped == test.num_skipped == 6
+    assert sum(name.startswith("cat/bad") for name in folder.skipped) == 6
+    assert any("6 left out (data.on_bad='skip'): cat/bad0.jpg (image file is truncated" in n for n in folder.notes)
+
+
+def test_folder_that_skips_is_the_folder_without_what_was_bad(root):
+    clean = [source.digest for source in opened(root)[1:]]
+    (root / "dog" / "8.jpg").write_bytes(b"")
+    assert [source.digest for source in opened(root, on_bad="skip")[1:]] == clean
+
+
+@pytest.mark.parametrize("kind", [photographs.system_files, photographs.link_to_itself])
+def test_folder_passes_over_what_systems_leave(root, kind):
+    before = opened(root)[1]
+    kind(root)
+    folder, train, _ = opened(root)
+    assert train.digest == before.digest and train.class_names == photographs.CLASSES
+    said = ["1 links to the folder itself, passed over: 'again'."] if kind is photographs.link_to_itself else []
+    assert list(folder.notes) == said
+
+
+def test_folder_counts_and_names_what_it_passes_over(root, monkeypatch):
+    monkeypatch.setattr("jaxmoust.data.sources.labels.suffixes", lambda: (".png", ".jpg"))
+    photographs.others(root)
+    photographs.unread_kind(root)
+    assert sorted(opened(root)[0].notes) == [
+        "1 files that an extra reads (pip install 'jaxmoust[heic]'), passed over: 'cat/9.heic'.",
+        "1 files that are no images by their suffix, passed over: 'cat/notes.txt'.",
+        "1 images beside the class folders, passed over: 'best.png'.",
+        "1 images in folders inside the class folders, passed over: 'cat/old/9.png'.",
+    ]
+
+
+def test_folder_warns_of_class_names_that_differ_in_case_or_unicode_alone(root):
+    photographs.alike_names(root)
+    notes = " ".join(opened(root)[0].notes)
+    assert "['Cat', 'cat'] differ in case" in notes and "['cafe\u0301', 'caf\u00e9'] differ" in notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (photographs.empty_classes, r"no image in .*set/cow, .*set/emu, .*on_bad='skip'"),
+        (
+            photographs.deeper,
+            r"no image in .*animals.* Images lie deeper, in 'animals/bird', .*such as .*set/animals\.",
+        ),
+        (photographs.flat, r"no class folder in .*12 images lie in it directly.*data\.labels=FILE\.csv"),
+        (photographs.one_image, r"one image in .*cat, allowed is two.*on_bad='skip'.*data\.classes"),
+    ],
+)
+def test_folder_of_another_layout_is_told_what_it_looks_like(root, kind, said):
+    kind(root)
+    with pytest.raises(ValueError, match=f"Got {said}"):
+        opened(root)
+
+
+@pytest.mark.parametrize("kind", [photographs.empty_classes, photographs.one_image])
+def test_folder_that_skips_leaves_out_classes_that_are_too_small(root, kind):
+    kind(root)
+    folder, train, _ = opened(root, on_bad="skip")
+    left = {photographs.empty_classes: photographs.CLASSES, photographs.one_image: ("bird", "dog")}[kind]
+    assert train.class_names == left and any("class c" in name for name in folder.skipped)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("Training", "Testing"), ("train", "valid"), ("TRAIN", "val"), ("training", "Validation")],
+)
+def test_folder_knows_splits_by_any_usual_name(tmp_path, train, test):
+    photographs.write(tmp_path, train)
+    photographs.write(tmp_path, test, 2, first=10)
+    _, learnt, held = opened(tmp_path)
+    assert (len(learnt), len(held)) == (12, 6)
+    assert all(name.startswith(f"{test}/") for name in held.records.members.names)
+
+
+def test_folder_with_a_validation_split_beside_test_serves_it(tmp_path):
+    for number, split in enumerate(("train", "valid", "test")):
+        photographs.write(tmp_path, split, 2, first=10 * number)
+    folder = open_folder(str(tmp_path), ("train", "validation", "test"))
+    assert [len(folder.source(split)) for split in ("train", "validation", "test")] == [6, 6, 6]
+    assert folder.source("validation").records.members.names[0].startswith("valid/")
+    with pytest.raises(ValueError, match=r"\['Test', 'test'\].*allowed is one of a name"):
+        photographs.write(tmp_path, "Test")
+        opened(tmp_path)
+
+
+def test_folder_says_which_photographs_are_in_train_and_in_test_and_parts_them(tmp_path):
+    photographs.write(tmp_path, "train")
+    photographs.write(tmp_path, "test", 2, first=10)
+    with Image.open(tmp_path / "train" / "cat" / "0.png") as image:
+        image.resize((18, 12), Image.Resampling.BICUBIC).save(tmp_path / "test" / "cat" / "copy.jpg", quality=85)
+    folder, train, test = opened(tmp_path)
+    (note,) = folder.notes
+    assert "1 images of test look the same as one of another split ('train/cat/0.png' and 'test/cat/copy.jpg')" in note
+    assert (len(train), len(test)) == (12, 7)
+    _, parted, test = opened(tmp_path, near_duplicates="together")
+    assert (len(parted), len(test)) == (11, 7) and "train/cat/0.png" not in parted.records.members.names
+
+
+def test_folder_says_which_photographs_are_in_two_classes_and_keeps_them_on_one_side(root):
+    photographs.in_two_classes(root)
+    assert (
+        "1 pairs of images look the same and are of two classes: 'cat/0.png' and 'dog/9.jpg'"
+        in opened(root)[0].notes[0]
+    )
+    for seed in range(6):
+        folder = open_folder(str(root), ("train", "test"), 0.3, seed, rules=Rules(near_duplicates="together"))
+        sides = dict(zip(folder.names, folder.parts, strict=True))
+        assert sides["cat/0.png"] == sides["dog/9.jpg"]
+        assert {*folder.labels[folder.parts == "test"]} == {0, 1, 2} == {*folder.labels[folder.parts == "train"]}
