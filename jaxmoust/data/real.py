@@ -72,7 +72,7 @@ def real_data(
     random_crop: float = 0.0,
     test_crop: float = 1.0,
     validation: float | str = 0.0,
-    rules: Rules = AS_THEY_ARE,
+    rules: Rules | None = None,
 ) -> RealData:
     """Opens a data set and cuts the base set out of its training split.
 
@@ -96,7 +96,7 @@ def real_data(
             0.875 is 224 out of 256, as usual for networks trained with random_crop.
         validation: the part of each class of the training split that is cut off to select on, before the base set is
             taken, or the name of a split of the source's own, such as "validation"; 0.0 is none.
-        rules: how the files of a folder are read and divided.
+        rules: how the files of a folder are read and divided, by default as `Rules` says.
     Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, a crop out of range,
         or other content than `digest` says.
     """
@@ -107,12 +107,13 @@ def real_data(
         )
     part, own = _validation(validation)
     splits = ("train", "test", *filter(None, [own]))
-    train, test, *selected = registry.open_splits(source, splits, path, classes, rules)
-    num_skipped, select = train.num_skipped, selected[0] if selected else None
+    train, test, *selected = registry.open_splits(source, splits, path, classes, rules or AS_THEY_ARE)
+    num_skipped, select, places = train.num_skipped, selected[0] if selected else None, np.arange(len(train))
     if part:
         of_class = [make_key(6, c) for c in range(len(train.class_names))]
         is_cut = held_out(train.labels, part, of_class, train.groups)
-        select, train = train.subset(np.flatnonzero(is_cut), "validation"), train.subset(np.flatnonzero(~is_cut))
+        select, places = train.subset(np.flatnonzero(is_cut), "validation"), np.flatnonzero(~is_cut)
+        train = train.subset(places)
     if digest and train.digest != digest:
         changed = f"digest {train.digest}, expected {digest}"
         raise ValueError(f"The images of {source} {path} have changed: {changed}. Restore them, or use a new folder.")
@@ -129,7 +130,7 @@ def real_data(
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
     held = (decoded, map_dir, random_crop, test_crop)
-    return RealData(base, unused, test, shape, copies, distinct, keys, *held, select, num_skipped)
+    return RealData(base, unused, test, shape, copies, distinct, places[keys], *held, select, num_skipped)
 
 
 def _validation(wanted: float | str) -> tuple[float, str]:
