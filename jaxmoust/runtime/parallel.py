@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed, xla_bridge  # its memory of keys, and whether JAX is in use, have no public name
+from jax._src import clusters, distributed, xla_bridge  # what of these is used here has no public name
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -54,9 +54,13 @@ def initialize(
     # JAX's own preemption service would take SIGTERM away from runtime/stop.py, whatever is installed first.
     jax.config.update("jax_enable_preemption_service", False)
     stop.always_defer()
+    if xla_bridge.backends_are_initialized():  # before anybody is waited for
+        raise ValueError(f"JAX is in use already. {_FRESH}")
     if coordinator == "auto":
-        _join()
-        return
+        known: Any = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, _DEAD_SECS)
+        if None in known[:3]:
+            raise ValueError("coordinator auto: this is no TPU pod and no job of SLURM that JAX knows. Give HOST:PORT.")
+        coordinator, num_processes, process_id = known[:3]
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(
@@ -67,23 +71,12 @@ def initialize(
             f"process_id {process_id} of num_processes {num_processes}: give both, with "
             "0 <= process_id < num_processes, or --coordinator=auto on a TPU pod or under SLURM."
         )
-    if xla_bridge.backends_are_initialized():  # before anybody is waited for
-        raise ValueError(f"JAX is in use already. {_FRESH}")
     processes.meet(host.strip("[]"), int(port), process_id, num_processes, say)
-    _join(coordinator, num_processes, process_id)
-
-
-def _join(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    limits: dict[str, Any] = {"heartbeat_timeout_seconds": _DEAD_SECS, "shutdown_timeout_seconds": _DEAD_SECS}
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            heartbeat_timeout_seconds=_DEAD_SECS,
-            shutdown_timeout_seconds=_DEAD_SECS,
-        )
+        jax.distributed.initialize(coordinator, num_processes, process_id, **limits)
     except (RuntimeError, ValueError) as e:
-        raise ValueError(f"the processes cannot be joined: {e} {_FRESH} `auto` is for TPU pods and SLURM.") from e
+        raise ValueError(f"the processes cannot be joined: {e} {_FRESH}") from e
     threading.Thread(target=_pass_on, args=(distributed.global_state.client,), daemon=True).start()
 
 
