@@ -38,9 +38,13 @@ def warmup_cosine(peak: float, num_steps: int, warmup_steps: int = 0, end_factor
     return schedule
 
 
+# What is pulled towards 0: kernels, the two sides of adapters, and the vectors of words that are learnt.
+_DECAYED = ("kernel", "A", "B", "tokens")
+
+
 def decay_mask(params: Any) -> Any:
-    """Marks what weight decay acts on: kernels of rank >= 2; no bias, no scale of a norm, no embedding table."""
-    return map_named(lambda name, leaf: name.split("/")[-1] == "kernel" and leaf.ndim >= 2, params)
+    """Marks what weight decay acts on: `_DECAYED` of rank >= 2; no bias, no scale of a norm, no embedding table."""
+    return map_named(lambda name, leaf: name.split("/")[-1] in _DECAYED and leaf.ndim >= 2, params)
 
 
 def make_optimizer(
@@ -111,7 +115,7 @@ class Recipe:
         learning_rate: the peak, reached after `warmup_steps`.
         warmup_steps: how many updates the learning rate rises linearly.
         decay: whether it then falls by a cosine to 0 at `num_steps`, or stays.
-        weight_decay: pulls kernels, and them alone, towards 0.
+        weight_decay: pulls kernels, adapters and learnt words, and them alone, towards 0.
         momentum: of sgd.
         b1: how much adam keeps of the mean of the gradient, an update.
         b2: how much adam keeps of the mean of its square, an update.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +42,8 @@ class Request:
         sampler: the solver: "euler" (= DDIM), "heun", "ancestral" (= DDPM) or "dpmpp_2m".
         num_steps: N, how many of the checkpoint's noise levels are walked.
         guidance: uncond + g (cond - uncond); 1.0 is off and asks the network once an image, not twice.
-        strength: with real images to start from, how far back to noise they go: the last round(strength * N) steps
-            are walked. 1.0 starts from (almost) nothing but noise.
+        strength: with real images to start from, how far back to noise they go: the last int(strength * N) steps are
+            walked, as in torch's pipelines. 1.0 starts from (almost) nothing but noise.
         per_device_batch: images one device samples at a time; part of the record, as rounding depends on it.
     Raises: ValueError: what cannot be sampled.
     """
@@ -64,13 +65,21 @@ class Request:
         require(0 < self.strength <= 1, "sample.strength", self.strength, "numbers above 0, up to 1")
         least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be walked"
         require(self.num_kept >= 1, "sample.strength", self.strength, least)
+        if self.negative and self.guidance == 1:
+            raise ValueError(
+                f"prompts.negative is {self.negative!r:.80} and sample.guidance 1.0, which is off and asks for no "
+                "negative: set a guidance above 1, or negative=''."
+            )
         if not self.prompts or not all(self.prompts):
             raise ValueError("There are classes without a prompt: give each at least one.")
 
     @property
     def num_kept(self) -> int:
         """The steps that are walked."""
-        return round(self.strength * self.num_steps)
+        return int(self.num_steps * self.strength)
+
+
+_DIGESTS: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 
     def check(self, pipeline: StableDiffusion) -> None:
         """Refuses a size, a number of steps, or prompts that a pipeline does not take. Raises ValueError."""
@@ -79,12 +88,12 @@ class Request:
         pipeline.tokenize([self.negative, *(prompt for some in self.prompts for prompt in some)])
 
 
-@functools.lru_cache(maxsize=4)
 def digest(loaded: Loaded) -> str:
     """What a pipeline is: 16 hexadecimal digits over its settings, its vocabulary and every parameter's bytes."""
-    pipeline = loaded.pipeline
-    settings = [pipeline.configs, pipeline.tokenizer.get_vocab()]
-    return tree.digest(loaded.params, header=json.dumps(settings, sort_keys=True))
+    if loaded not in _DIGESTS:
+        settings = [loaded.pipeline.configs, loaded.pipeline.tokenizer.get_vocab()]
+        _DIGESTS[loaded] = tree.digest(loaded.params, header=json.dumps(settings, sort_keys=True))
+    return _DIGESTS[loaded]
 
 
 def draw(

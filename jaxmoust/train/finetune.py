@@ -153,17 +153,17 @@ class Finetune:
 
     def start(self, params: Any) -> loop.Start:
         """What puts the pipeline's parameters into a fresh state; adapters start as they are."""
-        trained = {part: params[part] for part in self.whole}
+        trained = {part: lora.merged(params[part]) for part in self.whole}
         if self.num_tokens:
             trained["tokens"] = _words(params)[-self.num_tokens :]
         return lambda state: loop.started_with(state, {**state.params, **trained})
 
     def fine_tuned(self, params: Any, trained: Any) -> dict[str, Any]:
-        """The pipeline's parameters with what was trained in them, as a plain pipeline has them."""
+        """The pipeline's parameters with what was trained in them, adapters attached."""
         params = {**params, **{part: trained[part] for part in self.whole}}
         if self.num_tokens:
             params = {**params, "text_encoder": self._with_words(params["text_encoder"], trained["tokens"])}
-        return lora.merge(params, trained["lora"], self.scale) if self.rank else params
+        return lora.attach(params, trained["lora"], self.scale) if self.rank else params
 
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
         """The weighted error of the network's own prediction, its mean over the rows."""

@@ -59,6 +59,14 @@ ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 ONES = jax.tree.map(jnp.ones_like, PARAMS)
 
 
+def test_decay_mask_marks_adapters_and_learnt_words():
+    pair = {"A": np.ones((3, 2)), "B": np.ones((2, 3))}
+    mask = optim.decay_mask(
+        {"lora": {"unet/attn1/to_q": pair}, "tokens": np.ones((1, 3)), "embedding": np.ones((4, 3))}
+    )
+    assert mask == {"lora": {"unet/attn1/to_q": {"A": True, "B": True}}, "tokens": True, "embedding": False}
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_weight_decay_moves_the_masked_leaves_alone(name):
     (move,) = _updates(optim.make_optimizer(name, lambda step: 0.1, weight_decay=0.2, momentum=0.0), ZEROS)

@@ -1,6 +1,8 @@
 """Laws of jobs/finetune.py and jobs/parts/pipelines.py: what a fine-tuning leaves is what is drawn from."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import jax
@@ -11,6 +13,7 @@ from PIL import Image
 
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.generate import text_to_image
 from jaxmoust.jobs.finetune import new_words
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.configure import as_config
@@ -18,6 +21,7 @@ from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.models import stable_diffusion
+from jaxmoust.models.stable_diffusion import lora
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.parallel import Machine
 
@@ -104,12 +108,40 @@ def test_grid_of_each_evaluation_shows_every_class(adapted):
 def test_merge_writes_a_plain_pipeline(adapted, tmp_path):
     config = as_config("configs/merge.py", {"pipeline": {"path": str(adapted)}})
     made = do(config, tmp_path / "merged").result
-    assert made["generator"] == result(adapted)["generator"]
     loaded = stable_diffusion.load(str(tmp_path / "merged" / "pipeline"))
     tuned = pipelines.open_pipeline({"path": str(adapted)}, Inputs())
-    for name, leaf in named_leaves(tuned.params).items():
+    for name, leaf in named_leaves(lora.merged(tuned.params)).items():
         np.testing.assert_array_equal(named_leaves(loaded.params)[name], leaf)
-    assert draw(tmp_path / "merged" / "pipeline", tmp_path / "set")["generator"] == made["generator"]
+    for path in (tmp_path / "merged", tmp_path / "merged" / "pipeline"):
+        drawn = draw(path, tmp_path / f"set_of_{path.name}")
+        assert drawn["generator"] == made["generator"]
+        assert drawn["data_digest"] == result(adapted)["data_digest"] != "" and drawn["n_base"] == 40
+
+
+def test_merge_leaves_adapters_alone_in_kohyas_form(base, adapted, tmp_path):
+    given = {"path": str(base), "lora": (str(adapted), str(adapted / "lora.safetensors")), "lora_scale": (0.5, 0.25)}
+    config = as_config("configs/merge.py", {"pipeline": given, "leave": "kohya"})
+    do(config, tmp_path / "merged")
+    again = pipelines.open_pipeline({"path": str(base), "lora": str(tmp_path / "merged")}, Inputs())
+    once = pipelines.open_pipeline({"path": str(base), "lora": str(adapted), "lora_scale": 0.75}, Inputs())
+    for name, leaf in named_leaves(lora.merged(once.params)).items():
+        np.testing.assert_allclose(named_leaves(lora.merged(again.params))[name], leaf, rtol=0, atol=1e-6)
+    config = as_config("configs/merge.py", {"pipeline": {"path": str(base)}, "leave": "peft"})
+    with pytest.raises(ValueError, match="has no adapters"):
+        do(config, tmp_path / "none")
+    config = as_config("configs/merge.py", {"pipeline": {**given, "lora_scale": (1.0,)}})
+    with pytest.raises(ValueError, match="names 1 for 2 files"):
+        do(config, tmp_path / "none")
+
+
+def test_pipeline_that_nobody_uses_leaves_the_memory(base):
+    opened = pipelines.open_pipeline({"path": str(base)}, Inputs())
+    assert pipelines.open_pipeline({"path": str(base)}, Inputs()) is opened
+    text_to_image.digest(opened)
+    gone = weakref.ref(opened)
+    del opened
+    gc.collect()
+    assert gone() is None
 
 
 def test_whole_unet_is_left_as_a_plain_pipeline(base, tmp_path):

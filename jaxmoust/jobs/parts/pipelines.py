@@ -4,18 +4,19 @@ A pipeline is one of the hub or of a folder in diffusers' layout; or the folder 
 a whole pipeline/ or, on top of the one it started from, tokens/ and lora.safetensors.
 """
 
-import functools
 import shutil
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.config import Config, fields, unpack
+from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.inputs import Inputs, read_object
 from jaxmoust.models import stable_diffusion
-from jaxmoust.models.stable_diffusion import Loaded
+from jaxmoust.models.stable_diffusion import Loaded, lora_files
 from jaxmoust.models.stable_diffusion import lora as adapters
 from jaxmoust.runtime.folder import refuse_damaged
 
@@ -39,8 +40,8 @@ def _open(
     variant: str = "",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     remat: bool = False,
-    lora: str = "",
-    lora_scale: float = 1.0,
+    lora: str | tuple[str, ...] = "",
+    lora_scale: float | tuple[float, ...] = 1.0,
 ) -> Loaded:
     """Opens a pipeline.
 
@@ -51,9 +52,13 @@ def _open(
         variant: the files' variant, such as "fp16".
         dtype: of the computation.
         remat: compute the U-Net's inside again on the way back: less memory, more time.
-        lora: a .safetensors file of adapters on top, or its folder.
-        lora_scale: what these adapters are multiplied with.
+        lora: .safetensors files of adapters on top, by commas, or their folders.
+        lora_scale: what these adapters are multiplied with: one number, or one for each file.
     """
+    files = as_tuple(lora)
+    scales = lora_scale if isinstance(lora_scale, tuple) else (lora_scale,) * len(files)
+    if len(scales) != len(files):
+        raise ValueError(f"config.pipeline.lora_scale names {len(scales)} for {len(files)} files: give one, or each.")
     if not path:
         raise ValueError(
             "config.pipeline.path is empty: give a folder in diffusers' layout, the folder of a fine-tuning run, or "
@@ -62,24 +67,32 @@ def _open(
     if path in inputs.planned:
         return inputs.shared[path]  # which the check of the fine-tuning opened, with its new words
     here = inputs.path(path)
-    if (read_object(here / "config.json") or {}).get("task") in TUNING_TASKS:
-        output = inputs.output(path, TUNING_TASKS, "fit")
+    task = (read_object(here / "config.json") or {}).get("task")
+    if task in TUNING_TASKS or (task == "merge" and (here / PIPELINE).is_dir()):
+        output = inputs.output(path, task, "merge" if task == "merge" else "fit")
         loaded = left(here, {**output.config["pipeline"], "dtype": dtype, "remat": remat}, inputs)
     else:
         loaded = _load(str(here) if here.is_dir() else path, revision, variant, dtype, remat)
-    if not lora:
-        return loaded
-    file = inputs.path(lora)
-    file = file / LORA if file.is_dir() else file
-    refuse_damaged(file.parent)
-    found, scale = adapters.load(file, loaded.params)
-    return Loaded(loaded.pipeline, adapters.merge(loaded.params, found, scale * lora_scale))
+    for ref, scale in zip(files, scales, strict=True):
+        file = inputs.path(ref)
+        refuse_damaged(file if file.is_dir() else file.parent)
+        loaded = _adapted(loaded, file, scale)
+    return loaded
 
 
-@functools.lru_cache(maxsize=2)
-def _load(name: str, revision: str, variant: str, dtype: str, remat: bool) -> Loaded:
-    """A pipeline as it lies there; kept, so that a study's stages share compiled programs."""
-    return stable_diffusion.load(name, revision, variant, jnp.dtype(dtype), remat=remat)
+def _adapted(loaded: Loaded, file: Path, scale: float = 1.0) -> Loaded:
+    return Loaded(loaded.pipeline, adapters.attach(loaded.params, lora_files.load(file, loaded.params), scale))
+
+
+_LOADED: WeakValueDictionary[tuple, Loaded] = WeakValueDictionary()
+
+
+def _load(*how: Any) -> Loaded:
+    """A pipeline as it lies there; the same one for all that ask while somebody uses it, and then gone from memory."""
+    if (loaded := _LOADED.get(how)) is None:
+        name, revision, variant, dtype, remat = how
+        loaded = _LOADED[how] = stable_diffusion.load(name, revision, variant, jnp.dtype(dtype), remat=remat)
+    return loaded
 
 
 def left(folder: Path, section: Config, inputs: Inputs) -> Loaded:
@@ -89,18 +102,18 @@ def left(folder: Path, section: Config, inputs: Inputs) -> Loaded:
     loaded = open_pipeline(section, inputs)
     if (folder / TOKENS).is_dir():
         loaded = stable_diffusion.load_tokens(loaded, folder / TOKENS)
-    if (folder / LORA).is_file():
-        found, scale = adapters.load(folder / LORA, loaded.params)
-        loaded = Loaded(loaded.pipeline, adapters.merge(loaded.params, found, scale))
-    return loaded
+    return _adapted(loaded, folder / LORA) if (folder / LORA).is_file() else loaded
 
 
 def fine_tuned(path: str, inputs: Inputs) -> dict[str, Any]:
-    """The result of a fine-tuning run ("words": what it calls each class); {} where `path` is not the folder of one."""
+    """The result of a fine-tuning run ("words": what it calls each class), or of one that was merged.
+
+    Returns: {} where `path` is neither the folder of one, nor the pipeline in it.
+    """
     if path in inputs.planned:
         return inputs.planned[path].result
     here = inputs.path(path)
-    return read_object(here / "result.json") or {}
+    return read_object((here.parent if here.name == PIPELINE else here) / "result.json") or {}
 
 
 def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()) -> None:
@@ -113,7 +126,7 @@ def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, wor
     if words:
         stable_diffusion.save_tokens(tuned, words, folder / TOKENS)
     if lora:
-        adapters.save(folder / LORA, lora, alpha)
+        lora_files.save(folder / LORA, lora, alpha)
     if not (words or lora):
         shutil.rmtree(folder / PIPELINE, ignore_errors=True)  # of a call that was cut off
         stable_diffusion.save(tuned, folder / PIPELINE, np.float32)

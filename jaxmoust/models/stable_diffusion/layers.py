@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
+from jax import lax
 from jaxtyping import Array
 
 from jaxmoust.models.unet.blocks import GroupNorm, double
@@ -33,8 +34,26 @@ class Part(nn.Module):
 
 
 def run(module: nn.Module, params: Any, *arrays: Array, **options: Any) -> Any:
-    """What a module answers, as one value: it changes none of its variables."""
-    return module.apply({"params": params}, *arrays, **options)
+    """What a module answers, as one value: it changes none of its variables. Attached adapters answer with it."""
+    with nn.intercept_methods(_adapted):
+        return module.apply({"params": params}, *arrays, **options)
+
+
+def _adapted(layer: Callable[..., Any], args: tuple, options: dict[str, Any], context: Any) -> Any:
+    """Adds (x A) B to the answer of a layer that has an adapter, see `lora.attach`; rounded to its type once, then."""
+    module, params = context.module, context.module.variables.get("params", {})
+    if context.method_name != "__call__" or "lora_A" not in params:
+        return layer(*args, **options)
+    name = "dot_general" if isinstance(module, nn.Dense) else "conv_general_dilated"
+    module = module.clone(parent=None, **{name: partial(getattr(lax, name), preferred_element_type=jnp.float32)})
+    answer = module.apply({"params": {k: v for k, v in params.items() if not k.startswith("lora_")}}, *args)
+    if "lora_gain" in params:
+        answer = answer * params["lora_gain"] + params.get("bias", 0) * (1 - params["lora_gain"])
+    low = module.clone(features=len(params["lora_B"]), use_bias=False).apply(
+        {"params": {"kernel": params["lora_A"]}}, *args
+    )
+    low, high = (x.astype(module.dtype) for x in (low, params["lora_B"]))
+    return (answer + jnp.matmul(low, high, preferred_element_type=jnp.float32)).astype(module.dtype)
 
 
 def shapes_of(module: nn.Module, *arrays: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmoust.core.diffusion import denoise, noise
-from jaxmoust.models.stable_diffusion import weights
+from jaxmoust.models.stable_diffusion import lora, weights
 from jaxmoust.models.stable_diffusion.clip import TextTower, make_tower
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,
@@ -236,7 +236,7 @@ def build(
 
 
 def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
-    """Writes a pipeline as a folder that `load` and torch's diffusers open.
+    """Writes a pipeline as a folder that `load` and torch's diffusers open, adapters added to what they adapt.
 
     Args:
         folder: is created; must not hold a pipeline yet.
@@ -250,7 +250,7 @@ def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
     for part, stem in _FILES.items():
         (folder / part).mkdir(parents=True)
         _write_json(folder / part / "config.json", pipeline.configs[part])
-        tensors = weights.to_torch(loaded.params[part])
+        tensors = weights.to_torch(lora.merged(loaded.params[part]))
         weights.save_tensors(tensors, folder / part / f"{stem}.safetensors", dtype)
     (folder / "scheduler").mkdir()
     _write_json(folder / "scheduler" / "scheduler_config.json", pipeline.configs["scheduler"])

@@ -6,7 +6,7 @@ import hostile
 import numpy as np
 import pytest
 
-from jaxmoust.models.stable_diffusion import lora
+from jaxmoust.models.stable_diffusion import lora_files
 from jaxmoust.models.stable_diffusion.folder import model_fields, noise_table, read_json
 from jaxmoust.models.stable_diffusion.unet import UNet
 from jaxmoust.models.stable_diffusion.weights import open_tensors
@@ -81,4 +81,4 @@ def test_weights_that_are_no_plain_file_are_refused(tmp_path, make):
     with pytest.raises(ValueError, match=r"odd\.safetensors"):
         open_tensors(tmp_path, "model")
     with pytest.raises(ValueError, match=r"odd\.safetensors"):
-        lora.load(tmp_path / "odd.safetensors", {})
+        lora_files.load(tmp_path / "odd.safetensors", {})

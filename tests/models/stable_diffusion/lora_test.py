@@ -1,18 +1,16 @@
-"""models/stable_diffusion/lora.py: what adapters do to parameters, and files that torch reads."""
-
-import json
+"""models/stable_diffusion/lora.py: what adapters do to parameters and to answers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
 import tiny_stable_diffusion as tiny
+from flax import linen as nn
 
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import lora
+from jaxmoust.models.stable_diffusion.layers import run
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +26,23 @@ def adapters(loaded):
     return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32) / 4, made)
 
 
+def added(params, adapters, scale=1.0):
+    """What a plain pipeline has with the adapters in it."""
+    return lora.merged(lora.attach(params, adapters, scale))
+
+
 def test_fresh_adapters_change_nothing_and_are_of_the_attentions_alone(loaded):
     fresh = lora.init(jax.random.key(0), loaded.params, 4)
     # Two attentions, of four matrices each, in each of four spatial transformers: 1 down, 1 middle, 2 up.
     assert len(fresh) == 32 and all("/attn1/" in name or "/attn2/" in name for name in fresh)
-    merged = lora.merge(loaded.params, fresh, 2.0)
+    merged = added(loaded.params, fresh, 2.0)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, merged, loaded.params)))
     a = np.concatenate([np.ravel(pair["A"]) for pair in fresh.values()])
-    assert a.std() == pytest.approx(1 / 4, rel=0.05) and lora.rank_of(fresh) == 4
+    assert a.std() == pytest.approx(1 / 4, rel=0.05) and {pair["A"].shape[1] for pair in fresh.values()} == {4}
 
 
 def test_merging_adds_the_product_to_the_adapted_matrices_alone(loaded, adapters):
-    before, after = named_leaves(loaded.params), named_leaves(lora.merge(loaded.params, adapters, 0.5))
+    before, after = named_leaves(loaded.params), named_leaves(added(loaded.params, adapters, 0.5))
     for name, leaf in after.items():
         if (pair := adapters.get(name.removesuffix("/kernel"))) and name.endswith("/kernel"):
             np.testing.assert_allclose(leaf, before[name] + 0.5 * pair["A"] @ pair["B"], atol=1e-5)
@@ -51,7 +54,7 @@ def test_gradients_reach_both_sides(loaded, adapters):
     name = next(iter(adapters))
 
     def loss(adapters):
-        return jnp.sum(named_leaves(lora.merge(loaded.params, adapters, 0.5))[f"{name}/kernel"])
+        return jnp.sum(named_leaves(added(loaded.params, adapters, 0.5))[f"{name}/kernel"])
 
     grads = jax.grad(loss)(adapters)
     np.testing.assert_allclose(grads[name]["A"], 0.5 * np.broadcast_to(adapters[name]["B"].sum(1), (32, 4)), rtol=1e-4)
@@ -62,7 +65,7 @@ def test_gradients_reach_both_sides(loaded, adapters):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_merged_matrices_keep_their_type(loaded, adapters, dtype):
     half = jax.tree.map(lambda x: x.astype(dtype), loaded.params)
-    assert {x.dtype for x in jax.tree.leaves(lora.merge(half, adapters, 1.0))} == {jnp.dtype(dtype)}
+    assert {x.dtype for x in jax.tree.leaves(added(half, adapters, 1.0))} == {jnp.dtype(dtype)}
 
 
 @pytest.mark.parametrize(
@@ -73,100 +76,53 @@ def test_impossible_ranks_and_matrices_are_refused(loaded, rank, names, said):
     with pytest.raises(ValueError, match=said):
         lora.init(jax.random.key(0), loaded.params, rank, names)
     with pytest.raises(ValueError, match="which these parameters lack"):
-        lora.merge(loaded.params["unet"], {"absent": {"A": np.ones((1, 1)), "B": np.ones((1, 1))}}, 1.0)
+        lora.attach(loaded.params["unet"], {"absent": {"A": np.ones((1, 1)), "B": np.ones((1, 1))}}, 1.0)
 
 
-def test_what_is_saved_is_loaded_with_its_scale(loaded, adapters, tmp_path):
-    lora.save(tmp_path / "lora.safetensors", adapters, alpha=8.0)
-    again, scale = lora.load(tmp_path / "lora.safetensors", loaded.params)
-    assert scale == 2.0 and again.keys() == adapters.keys()
-    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again, dict(adapters))))
-    assert lora.load(tmp_path / "lora.safetensors", loaded.params, alpha=4.0)[1] == 1.0
+class Layers(nn.Module):
+    """A dense layer after a strided convolution."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(6, name="dense")(nn.Conv(5, (3, 3), strides=2, padding=((0, 1), (0, 1)), name="conv")(x))
 
 
-def test_file_has_pefts_names_layout_and_metadata(loaded, adapters, tmp_path):
-    lora.save(tmp_path / "lora.safetensors", adapters, alpha=8.0)
-    tensors = safetensors.numpy.load_file(tmp_path / "lora.safetensors")
-    name = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
-    assert tensors[f"{name}.lora_A.weight"].shape == (4, 32) and tensors[f"{name}.lora_B.weight"].shape == (32, 4)
-    assert "text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_A.weight" in tensors
-    with safetensors.safe_open(tmp_path / "lora.safetensors", framework="np") as file:
-        settings = json.loads(file.metadata()["lora_adapter_metadata"])
-    assert (settings["unet.r"], settings["unet.lora_alpha"], settings["text_encoder.lora_alpha"]) == (4, 8.0, 8.0)
-    assert name.removeprefix("unet.") in settings["unet.target_modules"]
-
-
-def test_file_without_metadata_has_the_scale_that_torch_takes(loaded, adapters, tmp_path):
-    lora.save(tmp_path / "lora.safetensors", adapters, alpha=8.0)
-    tensors = safetensors.numpy.load_file(tmp_path / "lora.safetensors")
-    safetensors.numpy.save_file(tensors, tmp_path / "bare.safetensors")
-    assert lora.load(tmp_path / "bare.safetensors", loaded.params)[1] == 1.0
-    assert lora.load(tmp_path / "bare.safetensors", loaded.params, alpha=8.0)[1] == 2.0
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda t: {"lora_unet_down_blocks_0.alpha": np.ones(1), **t}, "no place for lora_unet_down"),
-        (lambda t: {k: v[:, :-1] if "lora_A" in k and "attn2.to_k" in k else v for k, v in t.items()}, "attn2/to_k"),
-        (lambda t: {k: v for k, v in t.items() if not k.endswith("attn1.to_q.lora_B.weight")}, "attn1/to_q"),
-        (lambda t: {}, "no adapters"),
-    ],
-)
-def test_file_that_does_not_fit_is_refused_by_name(loaded, adapters, tmp_path, change, said):
-    lora.save(tmp_path / "lora.safetensors", adapters, alpha=8.0)
-    tensors = {
-        k: np.ascontiguousarray(v) for k, v in safetensors.numpy.load_file(tmp_path / "lora.safetensors").items()
+def test_attached_adapters_answer_as_those_that_are_added():
+    """Of both kinds of layers, two on one matrix, and of DoRA: the same sums in another order."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 8, 8, 4)).astype(np.float32)
+    params = Layers().init(jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), params)
+    shapes = {name: node["kernel"].shape for name, node in params.items()}
+    sides = {n: {"A": (*s[:-1], 2), "B": (2, s[-1]), "magnitude": s[-1:]} for n, s in shapes.items()}
+    dora = {
+        n: {side: rng.uniform(0.5, 1, s).astype(np.float32) for side, s in pair.items()} for n, pair in sides.items()
     }
-    safetensors.numpy.save_file(
-        {k: np.ascontiguousarray(v) for k, v in change(tensors).items()}, tmp_path / "changed.safetensors"
-    )
-    with pytest.raises(ValueError, match=said):
-        lora.load(tmp_path / "changed.safetensors", loaded.params)
-    with pytest.raises(ValueError, match="cannot be read"):
-        lora.load(tmp_path / "absent.safetensors", loaded.params)
+    plain = {name: {side: pair[side] for side in "AB"} for name, pair in dora.items()}
+    once = lora.attach(params, plain, 0.3)
+    np.testing.assert_allclose(lora.attached(once)["dense"]["B"], 0.3 * plain["dense"]["B"])
+    for changed in (once, lora.attach(once, dora, 0.5)):
+        inside, whole = (run(Layers(), p, x) for p in (changed, lora.merged(changed)))
+        assert np.std(inside - run(Layers(), params, x)) > 0.5
+        np.testing.assert_allclose(inside, whole, atol=1e-4)
+    with pytest.raises(ValueError, match="DoRA"):
+        lora.attached(changed)
 
 
-def test_torch_answers_alike_with_the_saved_adapters(loaded, adapters, tmp_path):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("peft")
-    from diffusers import StableDiffusionPipeline
+def test_small_adapter_survives_half_precision_where_one_that_was_added_does_not():
+    """The part of a small change that is left in bfloat16, of a kernel that a file in bfloat16 gave."""
+    rng = np.random.default_rng(0)
+    kernel = (rng.standard_normal((32, 32)) / 6).astype(jnp.bfloat16).astype(np.float32)
+    x = rng.standard_normal((4000, 32)).astype(np.float32)
+    pair = {"A": rng.standard_normal((32, 2)).astype(np.float32), "B": rng.standard_normal((2, 32)).astype(np.float32)}
+    plain, layer = {"layer": {"kernel": kernel}}, nn.Dense(32, use_bias=False, dtype=jnp.bfloat16)
+    inside = lora.attach(plain, {"layer": pair}, 1e-4)
 
-    stable_diffusion.save(loaded, tmp_path / "pipeline")
-    lora.save(tmp_path / "lora.safetensors", adapters, alpha=8.0)
-    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline", safety_checker=None, feature_extractor=None)
-    pipe.load_lora_weights(str(tmp_path), weight_name="lora.safetensors")
-    params = lora.merge(loaded.params, adapters, 2.0)
-    ids = loaded.pipeline.tokenize(["a photo of a cat"])
-    states = loaded.pipeline.encode_text(params, ids)
-    with torch.no_grad():
-        theirs = pipe.text_encoder(torch.tensor(ids).long())[0].numpy()
-        np.testing.assert_allclose(states, theirs, atol=1e-4)
-        x = np.random.default_rng(0).standard_normal((1, 8, 8, 4)).astype(np.float32)
-        said = pipe.unet(torch.tensor(x).permute(0, 3, 1, 2), torch.tensor([7]), torch.tensor(theirs)).sample
-    answer = loaded.pipeline.unet.apply({"params": params["unet"]}, x, jnp.array([7]), states)
-    np.testing.assert_allclose(answer, said.permute(0, 2, 3, 1).numpy(), atol=2e-4)
+    def left(params):
+        change = run(layer, params["layer"], x).astype(np.float32) - run(layer, kernel_alone, x).astype(np.float32)
+        wanted = 1e-4 * x @ pair["A"] @ pair["B"]
+        return float(np.sum(change * wanted) / np.sum(wanted**2))
 
-
-@pytest.mark.parametrize(
-    "said", ["[1]", "1", "{", "[" * 10**5, *(f'{{"unet.lora_alpha": {a}}}' for a in ('"x"', "[1]", "NaN"))]
-)
-def test_odd_metadata_is_refused_with_the_file(loaded, adapters, tmp_path, said):
-    lora.save(tmp_path / "a.safetensors", adapters, 4.0)
-    tensors = safetensors.numpy.load_file(tmp_path / "a.safetensors")
-    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors", metadata={"lora_adapter_metadata": said})
-    if said == "[1]":  # says nothing of an alpha
-        assert lora.load(tmp_path / "a.safetensors", loaded.params)[1] == 1
-        return
-    with pytest.raises(ValueError, match=r"a\.safetensors cannot be read"):
-        lora.load(tmp_path / "a.safetensors", loaded.params)
-
-
-@pytest.mark.parametrize("shape", [(), (3,), (0, 32), (4, 0), (4, 32, 1, 1)])
-def test_adapters_of_odd_shapes_are_refused_by_name(loaded, adapters, tmp_path, shape):
-    lora.save(tmp_path / "a.safetensors", adapters, 4.0)
-    tensors = safetensors.numpy.load_file(tmp_path / "a.safetensors")
-    name = next(name for name in tensors if name.endswith("lora_A.weight"))
-    safetensors.numpy.save_file({**tensors, name: np.zeros(shape, np.float32)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="cannot be adapted by"):
-        lora.load(tmp_path / "a.safetensors", loaded.params)
+    kernel_alone = plain["layer"]
+    assert left(inside) == pytest.approx(1, abs=0.1)  # the answer is rounded to 8 bits, once
+    assert left(lora.merged(inside)) < 0.5
