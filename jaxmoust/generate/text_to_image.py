@@ -78,14 +78,14 @@ class Request:
         """The steps that are walked."""
         return int(self.num_steps * self.strength)
 
-
-_DIGESTS: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
-
     def check(self, pipeline: StableDiffusion) -> None:
         """Refuses a size, a number of steps, or prompts that a pipeline does not take. Raises ValueError."""
         pipeline.latent_shape(self.image_px)
         pipeline.sigmas(self.num_steps)
         pipeline.tokenize([self.negative, *(prompt for some in self.prompts for prompt in some)])
+
+
+_DIGESTS: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 
 
 def digest(loaded: Loaded) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxmoust.core.diffusion import noise
 from jaxmoust.models import hub
+from jaxmoust.models.stable_diffusion import schedule as schedule_of
 from jaxmoust.runtime import paths
 
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
@@ -47,8 +48,6 @@ _NO_MATTER = re.compile(
     "addition_embed_type_num_heads|dropout|force_upcast|projection_class_embeddings_input_dim|sample_size|"
     "scaling_factor|shift_factor|upcast_attention|_.*"
 )
-# Schedulers that space their timesteps evenly from the first to the last where their file does not say how.
-_LINSPACED = re.compile(r"(Euler|LMS|Heun|KDPM2|DPMSolver|DEIS|UniPC|SASolver)")
 
 
 def embedded() -> dict[str, Path]:
@@ -173,6 +172,19 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(v) for v in value) if isinstance(value, list) else value
 
 
+def _to_zero_snr(table: np.ndarray, prediction: str) -> np.ndarray:
+    """Levels of which the last leaves next to nothing of an image: abar 2^-24, as torch's Euler has it.
+
+    Source: Lin et al. 2023 (2305.08891), Algorithm 1.
+    """
+    if prediction != "v_prediction":
+        raise ValueError("scheduler: rescale_betas_zero_snr is set; allowed with it is prediction_type 'v_prediction'.")
+    alpha = 1 / np.sqrt(1 + np.square(table))
+    alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    alpha[-1] = 2.0**-12
+    return np.sqrt(1 - np.square(alpha)) / alpha
+
+
 def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     """The noise level of each timestep, float64 [T], and what the network predicts: "epsilon" or "v_prediction".
 
@@ -186,10 +198,6 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     schedule, prediction = scheduler.get("beta_schedule", "linear"), scheduler.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction"):
         raise ValueError(f"scheduler: prediction_type is {prediction!r}; allowed are 'epsilon' and 'v_prediction'.")
-    if scheduler.get("rescale_betas_zero_snr"):
-        raise ValueError(
-            "scheduler: rescale_betas_zero_snr is set: its last noise level is infinite, which is not supported."
-        )
     if type(num) is not int or not 1 <= num <= _MOST_TIMESTEPS:
         raise ValueError(f"scheduler: num_train_timesteps is {num!r:.80}; allowed is 1 to {_MOST_TIMESTEPS:,}.")
     if not all(type(beta) is float and 0 < beta < 1 for beta in (start, end)):
@@ -202,34 +210,19 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
         betas = np.square(np.linspace(start**0.5, end**0.5, num))
     elif schedule == "linear":
         betas = noise.linear_betas(num, start, end)
+    elif schedule == "squaredcos_cap_v2":  # Nichol & Dhariwal 2021 (2102.09672), Eq. 17
+        kept = np.square(np.cos((np.arange(num + 1) / num + 0.008) / 1.008 * np.pi / 2))
+        betas = np.minimum(1 - kept[1:] / kept[:-1], 0.999)
     else:
-        raise ValueError(f"scheduler: beta_schedule is {schedule!r}; allowed are 'linear' and 'scaled_linear'.")
+        allowed = "'linear', 'scaled_linear' and 'squaredcos_cap_v2'"
+        raise ValueError(f"scheduler: beta_schedule is {schedule!r}; allowed are {allowed}.")
     with np.errstate(over="ignore", divide="ignore"):
         table = noise.sigmas_from_betas(betas)
+        if scheduler.get("rescale_betas_zero_snr"):
+            table = _to_zero_snr(table, prediction)
     if not np.isfinite(table).all():
         raise ValueError(
             f"scheduler: {num} betas up to {betas.max()} leave nothing of an image; allowed are smaller ones."
         )
+    schedule_of.check(scheduler, table)
     return table, prediction
-
-
-def timesteps(scheduler: Mapping[str, Any], num_steps: int) -> np.ndarray:
-    """The timesteps [N] that sampling in N steps walks, descending, spaced as the scheduler_config.json says.
-
-    Leading ones are moved on by 1 where there is room, which torch's pipelines do whatever `steps_offset` says.
-
-    Raises: ValueError: more steps than the schedule has, or an unknown spacing.
-    Source: Lin et al. 2023 (2305.08891), table 2, which names the spacings.
-    """
-    num, usual = scheduler.get("num_train_timesteps", 1000), _LINSPACED.match(str(scheduler.get("_class_name")))
-    spacing = scheduler.get("timestep_spacing", "linspace" if usual else "leading")
-    if not 1 <= num_steps <= num:
-        raise ValueError(f"num_steps {num_steps}: allowed are 1 to {num}, the timesteps of the pipeline's schedule.")
-    if spacing == "leading":
-        steps = (np.arange(num_steps) * (num // num_steps))[::-1]
-        return steps + min(1, num - 1 - steps[0])
-    if spacing == "linspace":
-        return np.linspace(0, num - 1, num_steps).round()[::-1].astype(np.int64)
-    if spacing == "trailing":
-        return (np.arange(num, 0, -num / num_steps).round() - 1).astype(np.int64)
-    raise ValueError(f"scheduler: timestep_spacing is {spacing!r}; allowed are 'leading', 'linspace' and 'trailing'.")

@@ -14,7 +14,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmoust.core.diffusion import denoise, noise
-from jaxmoust.models.stable_diffusion import lora, weights
+from jaxmoust.models.stable_diffusion import lora, schedule, weights
 from jaxmoust.models.stable_diffusion.clip import TextTower, make_tower
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,
@@ -22,7 +22,6 @@ from jaxmoust.models.stable_diffusion.folder import (
     model_fields,
     noise_table,
     read_json,
-    timesteps,
 )
 from jaxmoust.models.stable_diffusion.layers import run, shapes_of
 from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
@@ -99,8 +98,8 @@ class StableDiffusion:
         return image_px // self.factor, image_px // self.factor, self.unet.in_channels
 
     def sigmas(self, num_steps: int) -> Float[np.ndarray, " {num_steps}+1"]:
-        """The descending noise levels that sampling walks: those of the checkpoint's timesteps, then 0."""
-        return np.append(self.table[timesteps(self.configs["scheduler"], num_steps)], 0.0).astype(np.float32)
+        """The descending noise levels that sampling walks: those of the checkpoint's scheduler, then 0."""
+        return schedule.levels(self.configs["scheduler"], self.table, num_steps)
 
     def tokenize(self, prompts: Sequence[str]) -> Int[np.ndarray, "N L"]:
         """Turns prompts into token numbers, padded as the checkpoint pads.

@@ -16,7 +16,7 @@ import pytest
 import tiny_stable_diffusion as tiny
 
 from jaxmoust.models import stable_diffusion
-from jaxmoust.models.stable_diffusion import folder
+from jaxmoust.models.stable_diffusion import folder, schedule
 from jaxmoust.models.stable_diffusion.clip import TextTower
 from jaxmoust.models.stable_diffusion.layers import attend, shapes_of
 from jaxmoust.models.stable_diffusion.mmdit import MMDiT
@@ -117,7 +117,7 @@ def test_published_schedule_has_the_published_levels_and_steps(pipelines, name, 
     """50 steps are 981, 961, ..., 1, as torch's DDIM walks them; the last level of all has sigma 14.6146."""
     pipeline = pipelines[name]
     assert pipeline.prediction == prediction
-    assert list(folder.timesteps(published(name)["scheduler"], 50)) == list(range(981, 0, -20))
+    assert list(schedule.timesteps(published(name)["scheduler"], 50)) == list(range(981, 0, -20))
     np.testing.assert_allclose(pipeline.table[[0, -1]], [0.029167, 14.6146], rtol=1e-4)  # as many digits as are known
     assert pipeline.sigmas(50)[0] == np.float32(pipeline.table[981])
 
@@ -133,12 +133,8 @@ def test_timesteps_are_those_of_torchs_scheduler(name, scheduler, num_steps):
     config = {**published(name)["scheduler"], "_class_name": scheduler}
     theirs = getattr(diffusers, scheduler).from_config(config)
     theirs.set_timesteps(num_steps)
-    found = folder.timesteps(config, num_steps)
-    # DPM-Solver leaves the last of N + 1 even steps out; ours end at the first level.
-    if scheduler == "DPMSolverMultistepScheduler":
-        assert found[0] == int(theirs.timesteps[0]) and found[-1] == 0
-    else:
-        np.testing.assert_allclose(found, theirs.timesteps.numpy(), atol=0.5)  # theirs may lie between timesteps
+    found = schedule.timesteps(config, num_steps)
+    np.testing.assert_allclose(found, theirs.timesteps.numpy(), rtol=1e-6)
 
 
 def test_file_of_2022_means_the_size_that_was_trained(vocabulary):
@@ -154,10 +150,10 @@ def test_file_of_2022_means_the_size_that_was_trained(vocabulary):
 def test_schedule_of_2022_is_moved_on_by_one():
     """Torch's pipelines take steps_offset 1, whatever the file says."""
     config = published("sd15")["scheduler"]
-    expected = folder.timesteps(config, 50)
+    expected = schedule.timesteps(config, 50)
     del config["prediction_type"], config["steps_offset"]
-    assert np.array_equal(folder.timesteps(config, 50), expected)
-    assert np.array_equal(folder.timesteps({**config, "steps_offset": 0}, 50), expected)
+    assert np.array_equal(schedule.timesteps(config, 50), expected)
+    assert np.array_equal(schedule.timesteps({**config, "steps_offset": 0}, 50), expected)
     assert folder.noise_table(config)[1] == "epsilon"
 
 
