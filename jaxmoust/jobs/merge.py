@@ -51,7 +51,9 @@ class Merge(Job):
             stable_diffusion.save(left, target, jnp.dtype(self.config["dtype"]))
         elif self.machine.primary:
             lora_files.save(folder.path / pipelines.LORA, lora.attached(left.params), form=form)
-        learnt = {name: self.tuned[name] for name in ("n_base", "data_digest", "words") if name in self.tuned}
+        learnt: dict[str, Any] = {
+            name: self.tuned[name] for name in ("n_base", "data_digest", "words") if name in self.tuned
+        }
         return {**learnt, "generator": text_to_image.digest(left), "seconds": time.monotonic() - started}
 
 

@@ -17,11 +17,22 @@ from jaxmoust.core.diffusion import noise
 # How torch's schedulers space: DDPM's, at timesteps; k-diffusion's, between them; those that leave the last of N + 1
 # out; and those of consistency models.
 _DDPM = ("DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler")
-_BETWEEN = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler")
-_BETWEEN += ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler")
-_BETWEEN += ("DPMSolverSDEScheduler",)
-_ONE_MORE = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler")
-_ONE_MORE += ("UniPCMultistepScheduler", "SASolverScheduler")
+_BETWEEN = tuple(
+    f"{name}Scheduler"
+    for name in (
+        "EulerDiscrete",
+        "EulerAncestralDiscrete",
+        "LMSDiscrete",
+        "HeunDiscrete",
+        "KDPM2Discrete",
+        "KDPM2AncestralDiscrete",
+        "DPMSolverSDE",
+    )
+)
+_ONE_MORE = tuple(
+    f"{name}Scheduler"
+    for name in ("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep", "UniPCMultistep", "SASolver")
+)
 _CONSISTENCY = ("LCMScheduler", "TCDScheduler")
 _KNOWN = _DDPM + _BETWEEN + _ONE_MORE + _CONSISTENCY
 
@@ -114,11 +125,11 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int, num: int = 1000) -> 
         return origin[np.linspace(0, most, num_steps, endpoint=False).astype(np.int64)]
     more = num_steps + (kind in _ONE_MORE)
     if spacing == "leading":
-        steps = (np.arange(more) * (num // more))[::-1][:num_steps]
-        return steps + min(1, num - 1 - steps[0])
+        leading = (np.arange(more) * (num // more))[::-1][:num_steps]
+        return leading + min(1, num - 1 - leading[0])
     if spacing == "linspace":
         steps = np.linspace(0, num - 1, more)[::-1][:num_steps]
-        return steps if kind in _BETWEEN else steps.round().astype(np.int64)
+        return steps if kind in _BETWEEN else steps.round()
     if spacing == "trailing":
         return (np.arange(num, 0, -num / num_steps).round() - 1).astype(np.int64)
     raise ValueError(f"scheduler: timestep_spacing is {spacing!r}; allowed are 'leading', 'linspace' and 'trailing'.")
