@@ -93,7 +93,7 @@ def test_guidance_moves_away_from_the_negative_prompt(loaded, images):
     assert not np.array_equal(draw(loaded, replace(REQUEST, negative="a dog")), images)
     # From the class's own prompt there is nowhere to go.
     own = replace(REQUEST, prompts=(("a dog",),) * 3, negative="a dog")
-    off = draw(loaded, replace(own, guidance=1.0))
+    off = draw(loaded, replace(own, guidance=1.0, negative=""))
     assert np.abs(draw(loaded, own).astype(int) - off).max() <= 1
 
 
@@ -188,11 +188,18 @@ def test_set_of_something_else_is_refused_before_any_work(loaded, tmp_path, othe
         ({"strength": 1.5}, r"strength 1\.5"),
         ({"strength": 0.05}, "less than one of .* would be walked"),
         ({"prompts": (("a",), ())}, "without a prompt"),
+        ({"guidance": 1.0, "negative": "a dog"}, "which is off and asks for no negative"),
     ],
 )
 def test_request_that_cannot_be_drawn_is_refused(field, said):
     with pytest.raises(ValueError, match=said):
         replace(REQUEST, **field)
+
+
+@pytest.mark.parametrize(("num_steps", "strength", "kept"), [(50, 0.55, 27), (50, 0.58, 28), (30, 0.99, 29), (9, 1, 9)])
+def test_strength_keeps_as_many_steps_as_torch_does(num_steps, strength, kept):
+    """min(int(N * strength), N) of them, in floating point: 50 * 0.58 is 28.999999999999996."""
+    assert replace(REQUEST, num_steps=num_steps, strength=strength).num_kept == kept
 
 
 def test_prompt_or_size_that_does_not_fit_the_pipeline_is_refused(loaded):

@@ -24,6 +24,7 @@ from jaxmoust.runtime import paths
 KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 MOST_LAYERS = 1000  # of one part, in a row: ten times what any has; each is built and traced by itself
 _MOST_LEVELS, _MOST_WIDTH, _MOST_TIMESTEPS = 16, 1 << 20, 100_000  # likewise
+_WEIGHTED = ("unet", "vae", "text_encoder")  # patterns of parts with weights
 COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
@@ -66,11 +67,24 @@ def find(name: str, revision: str = "", variant: str = "") -> Path:
         return Path(name)
     if name in embedded():
         return embedded()[name]
-    kept = [f"*.{variant}.safetensors", f"*.index.{variant}.json"] if variant else ["*.safetensors", "*.index.json"]
+    plain = ("*.safetensors", "*.index.json")
+    kept = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json") if variant else plain
     wanted = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*"]
-    wanted += [f"{part}/{pattern}" for part in ("unet", "vae", "text_encoder") for pattern in kept]
+    wanted += [f"{part}/{pattern}" for part in _WEIGHTED for pattern in kept]
     own = f", {', '.join(embedded())} of this package" if embedded() else ""
-    return hub.fetch(name, wanted, f"a pipeline{own}", revision)
+    folder = hub.fetch(name, wanted, f"a pipeline{own}", revision)
+    check_variant(folder, variant)
+    parts = [path.parent for part in _WEIGHTED for path in folder.glob(f"{part}/config.json")]
+    if lacking := [part.name for part in parts if not [*part.glob("*.safetensors")]]:  # they have no such variant
+        folder = hub.fetch(name, [f"{part}/{pattern}" for part in lacking for pattern in plain], "a pipeline", revision)
+    return folder
+
+
+def check_variant(folder: Path, variant: str) -> None:
+    """Refuses a variant that no part of a pipeline has. Raises: ValueError."""
+    names = (f"*/*.{variant}.safetensors", f"*/*.index.{variant}.json", f"*/*.{variant}.safetensors.index.json")
+    if variant and not any(True for name in names for _ in folder.glob(name)):
+        raise ValueError(f"{folder} has no files of the variant {variant!r}. Set variant to ''.")
 
 
 def check_kind(folder: Path) -> None:

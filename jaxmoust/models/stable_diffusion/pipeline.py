@@ -18,6 +18,7 @@ from jaxmoust.models.stable_diffusion import lora, schedule, weights
 from jaxmoust.models.stable_diffusion.clip import TextTower, make_tower
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,
+    check_variant,
     find,
     model_fields,
     noise_table,
@@ -180,6 +181,7 @@ def load(
     """
     folder = find(name, revision, variant)
     check_kind(folder)
+    check_variant(folder, variant)
     configs = {part: read_json(folder / part / "config.json") for part in _FILES}
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     configs["model_index"] = read_json(folder / "model_index.json")

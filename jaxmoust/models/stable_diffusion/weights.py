@@ -99,14 +99,17 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
     """Opens STEM.safetensors of a folder, or the shards that STEM.safetensors.index.json lists.
 
     Args:
-        variant: "fp16" and the like, where the files' names carry one.
-    Raises: ValueError: there is none, or one that cannot be read.
+        variant: "fp16" and the like, where the files' names carry one; a part without it has its plain files read.
+    Raises: ValueError: there is none, or one that cannot be read; its kind and what converts it are said.
     """
-    dot = f".{variant}" if variant else ""
-    whole, index = folder / f"{stem}{dot}.safetensors", folder / f"{stem}.safetensors.index{dot}.json"
-    if whole.is_file():
-        return _Files([whole])
-    if index.is_file():
+    for dot in dict.fromkeys((f".{variant}" if variant else "", "")):
+        whole = folder / f"{stem}{dot}.safetensors"
+        if whole.is_file():
+            return _Files([whole])
+        indices = (folder / f"{stem}.safetensors.index{dot}.json", folder / f"{stem}{dot}.safetensors.index.json")
+        index = next((index for index in indices if index.is_file()), None)
+        if not index:
+            continue
         listed = (read_json(index) or {}).get("weight_map")
         if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):
             raise ValueError(f"{index} has no weight_map, from names of tensors to names of files. Fetch it again.")
@@ -114,11 +117,29 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
         if any(Path(shard).name != shard for shard in shards):
             raise ValueError(f"{index} names files outside its folder: {shards}. Fetch it again.")
         return _Files([folder / shard for shard in shards])
-    present = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", ".bin", ".msgpack"))
+    present = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", *_TO_SAFE))
     raise ValueError(
-        f"{folder} lacks {whole.name}; it holds {', '.join(present) or 'no weights'}. Give the variant that its names "
-        "carry; a .bin is a pickle, which is not opened: have diffusers save it again with safe_serialization=True."
+        f"{folder} lacks {stem}.safetensors; it holds {', '.join(present) or 'no weights'}. {_way(present)}"
     )
+
+
+# What else weights come as, and how torch's diffusers is asked to read it.
+_VARIANT = re.compile(r"[^.]+\.(\w+)(?:-\d+-of-\d+)?\.safetensors")
+_TO_SAFE = {".bin": ("a pickle", "use_safetensors=False"), ".msgpack": ("Flax's", "from_flax=True")}
+
+
+def _way(present: list[str]) -> str:
+    """What to do about a folder that holds these files."""
+    if variants := sorted({match[1] for name in present if (match := _VARIANT.fullmatch(name))}):
+        return f"Set the variant to {' or '.join(map(repr, variants))}."
+    for suffix, (kind, how) in _TO_SAFE.items():
+        if any(name.endswith(suffix) for name in present):
+            return (
+                f"A {suffix} is {kind}, which is not opened. Beside torch and diffusers 0.39, this line writes the "
+                'whole pipeline anew:\n  python -c "import sys; from diffusers import StableDiffusionPipeline as P; '
+                f'P.from_pretrained(sys.argv[1], {how}, safety_checker=None).save_pretrained(sys.argv[2])" FOLDER NEW'
+            )
+    return "Fetch it again."
 
 
 def save_tensors(tensors: Tensors, file: Path, dtype: Any = None) -> None:

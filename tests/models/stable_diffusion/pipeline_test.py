@@ -172,9 +172,14 @@ def test_sharded_files_and_variants_and_old_names_load(folders, loaded, kind, tm
     folder = shutil.copytree(folders[kind], tmp_path / "variant")
     for file in folder.glob("*/*.safetensors"):
         file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
-    with pytest.raises(ValueError, match="fp16"):
+    with pytest.raises(ValueError, match="Set the variant to 'fp16'"):
         stable_diffusion.load(str(folder))
     assert equal(stable_diffusion.load(str(folder), variant="fp16").params, loaded.params)
+    for file in folder.glob("vae/*.safetensors"):  # as torch, part by part: whichever has the variant
+        file.rename(file.with_name(file.name.replace(".fp16", "")))
+    assert equal(stable_diffusion.load(str(folder), variant="fp16").params, loaded.params)
+    with pytest.raises(ValueError, match=r"has no files of the variant 'bf16'. Set variant to ''"):
+        stable_diffusion.load(str(folder), variant="bf16")
 
     # VAEs of 2022: attention by 1x1 convolutions under other names; a text encoder with its positions' numbers.
     folder = shutil.copytree(folders[kind], tmp_path / "old")
@@ -217,7 +222,8 @@ def edit(folder: Path, file: str, **changes) -> None:
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("text_encoder/config.json", {"vocab_size": 100}, "text encoder that knows 100"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "prediction_type is 'sample'"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "'sigmoid'; allowed are"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "levels of its own"),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
     ],
 )
@@ -256,9 +262,10 @@ def test_folder_of_another_kind_is_refused_by_name(folders, tmp_path):
         stable_diffusion.load(str(tmp_path / "absent"))
     pickle = shutil.copytree(folders[1], tmp_path / "pickle")
     file = pickle / "unet" / "diffusion_pytorch_model.safetensors"
-    file.rename(file.with_suffix(".bin"))
-    with pytest.raises(ValueError, match="pickle"):
-        stable_diffusion.load(str(pickle))
+    for suffix, said in ((".bin", "a pickle.*use_safetensors=False"), (".msgpack", "Flax's.*from_flax=True")):
+        file = file.rename(file.with_suffix(suffix))
+        with pytest.raises(ValueError, match=f"(?s)A {suffix} is {said}"):
+            stable_diffusion.load(str(pickle))
 
 
 def test_hub_that_is_out_of_reach_says_so(monkeypatch):
@@ -283,12 +290,34 @@ def test_hub_is_asked_for_safe_files_of_the_variant_alone(monkeypatch, folders):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     stable_diffusion.load("some/model", revision="main2")
-    with pytest.raises(ValueError, match=r"lacks diffusion_pytorch_model\.fp16"):
+    with pytest.raises(ValueError, match="has no files of the variant 'fp16'"):
         stable_diffusion.load("some/model", variant="fp16")
     (_, plain), (_, half) = asked
     assert plain["revision"] == "main2" and half["revision"] is None
     assert not any(".bin" in p or ".ckpt" in p for p in (*plain["allow_patterns"], *half["allow_patterns"]))
     assert "unet/*.safetensors" in plain["allow_patterns"] and "unet/*.fp16.safetensors" in half["allow_patterns"]
+
+
+def test_parts_without_the_variant_are_fetched_plain(monkeypatch, folders, tmp_path):
+    import huggingface_hub
+
+    asked, here = [], tmp_path / "cache"
+
+    def download(name, allow_patterns, **options):
+        asked.append(allow_patterns)
+        wanted = [file for pattern in allow_patterns for file in mixed.glob(pattern)]
+        for file in wanted:
+            (here / file.relative_to(mixed)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, here / file.relative_to(mixed))
+        return str(here)
+
+    mixed = shutil.copytree(folders[1], tmp_path / "mixed")
+    file = mixed / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(file, file.with_suffix(".fp16.safetensors"))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    stable_diffusion.load("some/model", variant="fp16")
+    assert asked[1] == [f"{part}/{p}" for part in ("vae", "text_encoder") for p in ("*.safetensors", "*.index.json")]
+    assert not (here / "unet" / file.name).exists()
 
 
 def test_saving_never_writes_over_what_is_there(loaded, tmp_path):
