@@ -185,7 +185,7 @@ def _beginnings(source: Source, image_px: int, labels: np.ndarray, indices: np.n
 
     @functools.lru_cache(maxsize=4096)
     def image(key: int) -> np.ndarray:
-        return resize.map(source.images(np.array([key]))[0])
+        return resize.map(source.read(key))
 
     return lambda row: image(int(keys[labels[row]][indices[row] % len(keys[labels[row]])]))
 

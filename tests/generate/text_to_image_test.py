@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 import tiny_stable_diffusion as tiny
+from PIL import Image
 
 from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.source import from_arrays
+from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request
@@ -125,6 +127,18 @@ def test_weak_edit_is_near_what_the_vae_makes_of_its_real_image_and_a_strong_one
     ]
     assert distance[0] < 0.5 * distance[1]
     assert not np.array_equal(weak[6:], weak[:3])  # other noise
+
+
+def test_photographs_of_several_sizes_are_brought_to_the_pipelines(tmp_path):
+    for name, size in (("a/1.png", (20, 30)), ("a/2.png", (41, 24)), ("b/1.png", (16, 16))):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (200, 10, size[0])).save(file)
+    source = open_source("folder", "all", str(tmp_path))
+    assert source.shape is None
+    begin = text_to_image._beginnings(source, 16, np.array([0, 0, 1]), np.array([0, 1, 0]))
+    images = [begin(row) for row in range(3)]
+    assert {image.shape for image in images} == {(16, 16, 3)} and [image[0, 0, 2] for image in images] == [20, 41, 16]
 
 
 def test_class_without_a_real_image_is_refused(loaded):
