@@ -37,8 +37,13 @@ class Classifier:
 def open_classifier(output: Output, evaluated: Source) -> Classifier:
     """Opens what `train` left, for images of the same classes. Raises: ValueError: other classes, no checkpoint."""
     check_classes(output, evaluated)
+    return open_trained(output)
+
+
+def open_trained(output: Output) -> Classifier:
+    """Opens what `train` left. Raises: ValueError: no checkpoint."""
     shape = image_shape(output)
-    task = build.make_classify(output.config, shape, len(evaluated.class_names))
+    task = build.make_classify(output.config, shape, len(output.result["class_names"]))
     assert output.folder, "a classifier is opened once it is trained"
     state = read_state(output.folder, output.which)
     if (base := task.base()) is not None:  # of an adapter or a probe, whose run keeps no more than it has learnt
