@@ -23,7 +23,7 @@ _DRAWN = ("seed", "guidance", "steps", "generator")
 
 
 def describe_set(path: str | os.PathLike) -> dict[str, Sequence[Any]]:
-    """What made each image of a set, by column: its index in its class, what it was drawn with, its prompt, its file."""
+    """What made each image of a set, by column: its index in its class, how it was drawn, its prompt and its file."""
     spec, files = read_spec(path), read_labelled(path)
     _, indices = spec.labels_and_indices(0, spec.num_images)
     columns: dict[str, Sequence[Any]] = {"index": indices.tolist()}
