@@ -50,7 +50,7 @@ def export_folder(source: Source, columns: Mapping[str, Sequence[Any]], path: Pa
                 label = source.class_names[source.labels[i]]
                 writer.writerow([name, label, *(column[i] for column in columns.values())])
 
-    _whole(path, write)
+    whole_folder(path, write)
 
 
 def export_parquet(source: Source, columns: Mapping[str, Sequence[Any]], path: Path, name: str) -> None:
@@ -88,10 +88,10 @@ def export_parquet(source: Source, columns: Mapping[str, Sequence[Any]], path: P
                     writer.write_table(pa.Table.from_pylist(rows, schema))
                     rows = []
 
-    _whole(path, write)
+    whole_folder(path, write)
 
 
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
+def whole_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Has a folder written beside the one that is wanted, and puts it in that one's place."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} is there and not empty; allowed is a new or an empty folder. Give another one.")

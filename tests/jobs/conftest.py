@@ -5,6 +5,18 @@ from pathlib import Path
 import pytest
 from command_line import RESNET, contents
 
+from jaxmoust.cli import call
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, request):
+    """A quick classifier of digits, for tests that read it and leave it as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(request.config.rootpath)
+        work = tmp_path_factory.mktemp("trained") / "run"
+        assert call(["train", RESNET, f"--workdir={work}", "--config.eval.keep=probabilities"]) == 0
+    return work
+
 
 @pytest.fixture
 def train_on_folder(cli, tmp_path):

@@ -6,21 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
-from command_line import RESNET, assert_refused, contents, write_images
+from command_line import assert_refused, contents, write_images
 from PIL import Image
 
-from jaxmoust.cli import call
 from jaxmoust.data.sources import registry as sources
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, request):
-    """A quick classifier of digits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(request.config.rootpath)
-        work = tmp_path_factory.mktemp("trained") / "run"
-        assert call(["train", RESNET, f"--workdir={work}", "--config.eval.keep=probabilities"]) == 0
-    return work
 
 
 def rows_of(path):

@@ -1,0 +1,144 @@
+"""Verb `export`: writes a trained classifier as safetensors for other libraries, with a config.json and a model card
+
+A classifier that began as a public file leaves in that file's layout: timm's `create_model(..., checkpoint_path=...)`,
+Hugging Face's `from_pretrained(DIR)` and torchvision's `load_state_dict` read it; --like=PATH names the file where it
+has moved. One that began as none leaves under this package's own names. README.md says what it was trained on, and how
+sure its accuracy is.
+
+  jaxmoust export --checkpoint=runs/mixed --workdir=out
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxmoust.jobs.parts.registry import BadInput
+
+if TYPE_CHECKING:
+    from jaxmoust.jobs.parts.inputs import Output
+
+# Of Hugging Face's networks with a head, those whose head is as ours: linear in the features that we read.
+HUGGING_FACE = {"vit": "ViTForImageClassification", "resnet": "ResNetForImageClassification"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("--checkpoint", default="", help="the folder of a trained classifier; DIR@best for its best")
+    parser.add_argument("--workdir", default="", help="the folder to write: a new or an empty one")
+    parser.add_argument("--like", default="", help="a public file of the layout; '' is the one that it began as")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Writes the files, whole or not at all."""
+    from jaxmoust.jobs.parts.job import refusals
+
+    if not args.checkpoint or not args.workdir:
+        raise BadInput("Give --checkpoint=DIR, the folder of a trained classifier, and --workdir=DIR, one to write.")
+    with refusals():
+        print(_export(args.checkpoint, Path(args.workdir), args.like))
+
+
+def _export(checkpoint: str, workdir: Path, like: str) -> str:
+    """Writes the files; returns what to say."""
+    from safetensors.numpy import save_file
+
+    from jaxmoust.data.exporter import whole_folder
+    from jaxmoust.jobs.parts.classifier import open_trained
+    from jaxmoust.jobs.parts.inputs import Inputs, read_object
+    from jaxmoust.models.classifiers import leaving
+    from jaxmoust.train.loop import variables_of
+
+    inputs = Inputs()
+    output = inputs.output(checkpoint, "classify", "train")
+    one = open_trained(output)
+    began = output.config["method"]["pretrained"]
+    public = Path(like or began).expanduser()
+    ours = inputs.path(began) / "checkpoints"
+    if not like and (not began or ours.is_dir() or public.suffix == ".npz"):
+        family, tensors = leaving.OWN, leaving.own_tensors(variables_of(one.state))
+        config = {**output.config["model"], "class_names": list(output.result["class_names"])}
+    else:
+        said = read_object((public if public.is_dir() else public.parent) / "config.json") or {}
+        kind = str(said.get("model_type", ""))
+        family, tensors = leaving.as_public(public, one.task.model, variables_of(one.state), f"{kind}." if kind else "")
+        if family == "Hugging Face" and kind not in HUGGING_FACE:
+            raise ValueError(
+                f"The config.json beside {public} is of model_type {kind!r}; allowed are {', '.join(HUGGING_FACE)}, "
+                "whose heads are as ours. Give --like=DIR with the config.json of one of these."
+            )
+        config = _config(family, said, one.shape[0], output)
+    card = model_card(output, family)
+
+    def write(inside: Path) -> None:
+        save_file(tensors, inside / "model.safetensors", {"format": "pt"})
+        for name, content in (
+            ("config.json", config),
+            ("preprocessor_config.json", _preprocessing(one.shape[0], output)),
+        ):
+            (inside / name).write_text(json.dumps(content, indent=2) + "\n")
+        (inside / "README.md").write_text(card, encoding="utf-8")
+
+    whole_folder(workdir, write)
+    return f"{len(tensors)} tensors in {family}'s layout, config.json and README.md in {workdir}"
+
+
+def _colours(output: "Output") -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, of pixels in [0, 1], that the network is given them less and over."""
+    from jaxmoust.models.classifiers.resnet import IMAGENET_MEAN, IMAGENET_STD
+
+    if output.config["model"].get("imagenet_colours"):
+        return list(IMAGENET_MEAN), list(IMAGENET_STD)
+    return [0.5] * output.result["image_shape"][2], [0.5] * output.result["image_shape"][2]
+
+
+def _preprocessing(image_px: int, output: "Output") -> dict[str, Any]:
+    """What Hugging Face's image processors do, set to what this package does with an image of that shape."""
+    mean, std = _colours(output)
+    size = {"height": image_px, "width": image_px}
+    steps = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 3}
+    return {"image_processor_type": "ViTImageProcessor", **steps, "size": size, "image_mean": mean, "image_std": std}
+
+
+def _config(family: str, said: dict[str, Any], image_px: int, output: "Output") -> dict[str, Any]:
+    """The public file's own config.json with this classifier's classes and size."""
+    names = list(output.result["class_names"])
+    if family == "Hugging Face":
+        classes = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
+        sizes = {"image_size": image_px} if "image_size" in said else {}
+        return {**said, "architectures": [HUGGING_FACE[said["model_type"]]], **classes, **sizes}
+    mean, std = _colours(output)
+    own = said.get("pretrained_cfg")
+    own = own if isinstance(own, dict) else {}
+    how = {"num_classes": len(names), "input_size": [3, image_px, image_px], "mean": mean, "std": std}
+    how |= {"interpolation": "bicubic", "crop_pct": output.config["data"]["test_crop"]}
+    return {**said, "num_classes": len(names), "label_names": names, "pretrained_cfg": {**own, **how}}
+
+
+def model_card(output: "Output", family: str) -> str:
+    """What the classifier was trained on, and how sure its accuracy is, as Markdown with Hugging Face's header."""
+    config, result = output.config, output.result
+    library = {"Hugging Face": "transformers", "timm": "timm"}.get(family)
+    data, (low, high) = config["data"], result["top1_interval"]
+    names = ", ".join(str(name) for name in result["class_names"])
+    sets = ", ".join(Path(ref).name for ref in data["synthetic"])
+    mixed = f" {result['n_synthetic']:,} synthetic images ({sets}) make up {result['share']:.0%} of what it was shown."
+    head = ["pipeline_tag: image-classification", *([f"library_name: {library}"] if library else [])]
+    began = Path(config["method"]["pretrained"]).name or "no other network"  # a name: paths are nobody's business
+    worst = f"; of the worst class {result['worst_class']:.2f} %" if "worst_class" in result else ""
+    return "\n".join(
+        [
+            *("---", *head, "---", "", f"# {config['model']['name']} for {len(result['class_names'])} classes", ""),
+            f"Names one of: {names}.",
+            *("", "## What it was trained on", ""),
+            f"{result['n_base']:,} real images of {data['source']} (digest `{result['data_digest']}`), at "
+            f"{result['image_shape'][0]} px.{mixed if result['n_synthetic'] else ' No synthetic image.'} "
+            f"It began as {began} and took {result['steps']:,} steps.",
+            *("", "## How sure its accuracy is", ""),
+            f"Top-1 {result['top1']:.2f} % on {result['n']:,} test images that this training did not see, 95 % "
+            f"interval [{low:.2f}, {high:.2f}] (Wilson's, of the test images alone: another seed's training would differ); "
+            f"balanced accuracy {result['balanced_accuracy']:.2f} %{worst}. Nothing is known of images of other "
+            "cameras, places or times than the test images'.",
+            *("", "Trained by jaxmoust.", ""),
+        ]
+    )
