@@ -136,7 +136,7 @@ def model_card(output: "Output", family: str) -> str:
             f"It began as {began} and took {result['steps']:,} steps.",
             *("", "## How sure its accuracy is", ""),
             f"Top-1 {result['top1']:.2f} % on {result['n']:,} test images that this training did not see, 95 % "
-            f"interval [{low:.2f}, {high:.2f}] (Wilson's, of the test images alone: another seed's training would differ); "
+            f"interval [{low:.2f}, {high:.2f}] (Wilson's, of the test images alone: another seed would differ); "
             f"balanced accuracy {result['balanced_accuracy']:.2f} %{worst}. Nothing is known of images of other "
             "cameras, places or times than the test images'.",
             *("", "Trained by jaxmoust.", ""),
