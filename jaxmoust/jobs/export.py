@@ -13,13 +13,21 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxmoust.jobs.parts.registry import BadInput
 
 if TYPE_CHECKING:
     from jaxmoust.jobs.parts.inputs import Output
 
-# Of Hugging Face's networks with a head, those whose head is as ours: linear in the features that we read.
-HUGGING_FACE = {"vit": "ViTForImageClassification", "resnet": "ResNetForImageClassification"}
+# Of Hugging Face's networks with a head, those whose head is linear in what ours is.
+HUGGING_FACE = {
+    "vit": "ViTForImageClassification",
+    "resnet": "ResNetForImageClassification",
+    "convnext": "ConvNextForImageClassification",
+    "dinov2": "Dinov2ForImageClassification",
+    "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,35 +55,38 @@ def _export(checkpoint: str, workdir: Path, like: str) -> str:
     from jaxmoust.jobs.parts.classifier import open_trained
     from jaxmoust.jobs.parts.inputs import Inputs, read_object
     from jaxmoust.models.classifiers import leaving
+    from jaxmoust.models.classifiers.backbone import path_of
     from jaxmoust.train.loop import variables_of
 
     inputs = Inputs()
     output = inputs.output(checkpoint, "classify", "train")
     one = open_trained(output)
-    began = output.config["method"]["pretrained"]
-    public = Path(like or began).expanduser()
+    model, variables = leaving.network_of(one.task.model, variables_of(one.state))
+    began = output.config["model"].get("weights") or output.config["method"]["pretrained"]
     ours = inputs.path(began) / "checkpoints"
-    if not like and (not began or ours.is_dir() or public.suffix == ".npz"):
-        family, tensors = leaving.OWN, leaving.own_tensors(variables_of(one.state))
+    seen = _seen(one.task.model, one.shape)
+    if not like and (not began or ours.is_dir() or began.endswith(".npz")):
+        family, tensors = leaving.OWN, leaving.own_tensors(variables)
         config = {**output.config["model"], "class_names": list(output.result["class_names"])}
     else:
+        public = path_of(like or began)
         said = read_object((public if public.is_dir() else public.parent) / "config.json") or {}
         kind = str(said.get("model_type", ""))
-        family, tensors = leaving.as_public(public, one.task.model, variables_of(one.state), f"{kind}." if kind else "")
+        family, tensors = leaving.as_public(public, model, variables, f"{kind}." if kind else "")
         if family == "Hugging Face" and kind not in HUGGING_FACE:
             raise ValueError(
                 f"The config.json beside {public} is of model_type {kind!r}; allowed are {', '.join(HUGGING_FACE)}, "
                 "whose heads are as ours. Give --like=DIR with the config.json of one of these."
             )
-        config = _config(family, said, one.shape[0], output)
+        if kind.startswith("dinov2") and tensors["classifier.weight"].shape[1] == said["hidden_size"]:
+            weight = tensors["classifier.weight"]  # its head also reads the mean over patches, ours the class token
+            tensors["classifier.weight"] = np.concatenate([weight, np.zeros_like(weight)], axis=1)
+        config = _config(family, said, seen, output)
     card = model_card(output, family)
 
     def write(inside: Path) -> None:
         save_file(tensors, inside / "model.safetensors", {"format": "pt"})
-        for name, content in (
-            ("config.json", config),
-            ("preprocessor_config.json", _preprocessing(one.shape[0], output)),
-        ):
+        for name, content in (("config.json", config), ("preprocessor_config.json", _preprocessing(seen))):
             (inside / name).write_text(json.dumps(content, indent=2) + "\n")
         (inside / "README.md").write_text(card, encoding="utf-8")
 
@@ -83,31 +94,35 @@ def _export(checkpoint: str, workdir: Path, like: str) -> str:
     return f"{len(tensors)} tensors in {family}'s layout, config.json and README.md in {workdir}"
 
 
-def _colours(output: "Output") -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, of pixels in [0, 1], that the network is given them less and over."""
+def _seen(model: Any, shape: tuple[int, int, int]) -> tuple[int, list[float], list[float]]:
+    """The side of the images that a network reads, and the mean and deviation, of [0, 1], that they are scaled by."""
+    from jaxmoust.models.classifiers.headed import Headed
     from jaxmoust.models.classifiers.resnet import IMAGENET_MEAN, IMAGENET_STD
 
-    if output.config["model"].get("imagenet_colours"):
-        return list(IMAGENET_MEAN), list(IMAGENET_STD)
-    return [0.5] * output.result["image_shape"][2], [0.5] * output.result["image_shape"][2]
+    if isinstance(model, Headed):
+        return model.image_px, list(model.mean), list(model.std)
+    if getattr(model, "imagenet_colours", False):
+        return shape[0], list(IMAGENET_MEAN), list(IMAGENET_STD)
+    return shape[0], [0.5] * shape[2], [0.5] * shape[2]
 
 
-def _preprocessing(image_px: int, output: "Output") -> dict[str, Any]:
-    """What Hugging Face's image processors do, set to what this package does with an image of that shape."""
-    mean, std = _colours(output)
-    size = {"height": image_px, "width": image_px}
+def _preprocessing(seen: tuple[int, list[float], list[float]]) -> dict[str, Any]:
+    """What Hugging Face's image processors do, set to what this package does with a square image."""
+    image_px, mean, std = seen
     steps = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 3}
+    size = {"height": image_px, "width": image_px}
     return {"image_processor_type": "ViTImageProcessor", **steps, "size": size, "image_mean": mean, "image_std": std}
 
 
-def _config(family: str, said: dict[str, Any], image_px: int, output: "Output") -> dict[str, Any]:
+def _config(
+    family: str, said: dict[str, Any], seen: tuple[int, list[float], list[float]], output: "Output"
+) -> dict[str, Any]:
     """The public file's own config.json with this classifier's classes and size."""
-    names = list(output.result["class_names"])
+    names, (image_px, mean, std) = list(output.result["class_names"]), seen
     if family == "Hugging Face":
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
         sizes = {"image_size": image_px} if "image_size" in said else {}
         return {**said, "architectures": [HUGGING_FACE[said["model_type"]]], **classes, **sizes}
-    mean, std = _colours(output)
     own = said.get("pretrained_cfg")
     own = own if isinstance(own, dict) else {}
     how = {"num_classes": len(names), "input_size": [3, image_px, image_px], "mean": mean, "std": std}
@@ -124,7 +139,8 @@ def model_card(output: "Output", family: str) -> str:
     sets = ", ".join(Path(ref).name for ref in data["synthetic"])
     mixed = f" {result['n_synthetic']:,} synthetic images ({sets}) make up {result['share']:.0%} of what it was shown."
     head = ["pipeline_tag: image-classification", *([f"library_name: {library}"] if library else [])]
-    began = Path(config["method"]["pretrained"]).name or "no other network"  # a name: paths are nobody's business
+    began = config["model"].get("weights") or config["method"]["pretrained"]
+    began = Path(began).name or "no other network"  # a name: paths are nobody's business
     worst = f"; of the worst class {result['worst_class']:.2f} %" if "worst_class" in result else ""
     return "\n".join(
         [

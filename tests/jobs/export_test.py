@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 from command_line import assert_refused, contents
 
+from jaxmoust.build import CLASSIFIER_MODELS, make_module
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.jobs import export
 from jaxmoust.jobs.parts.configure import as_config
@@ -70,7 +71,8 @@ def test_config_is_the_public_files_own_with_these_classes_size_and_colours(fami
         "architecture": "resnet18",
         "id2label": {"0": "x"},
     }
-    found = export._config(family, said, 32, output)
+    seen = export._seen(make_module(config["model"], CLASSIFIER_MODELS, num_classes=2), (32, 32, 3))
+    found = export._config(family, said, seen, output)
     assert found["depths"] == [1] and found["architecture"] == "resnet18"
     if family == "timm":
         cfg = found["pretrained_cfg"]
@@ -79,5 +81,5 @@ def test_config_is_the_public_files_own_with_these_classes_size_and_colours(fami
     else:
         assert found["architectures"] == ["ResNetForImageClassification"] and found["image_size"] == 32
         assert found["id2label"] == {0: "cat", 1: "owl"} and found["label2id"] == {"cat": 0, "owl": 1}
-    how = export._preprocessing(32, output)
+    how = export._preprocessing(seen)
     assert how["size"] == {"height": 32, "width": 32} and how["image_std"][2] == 0.225

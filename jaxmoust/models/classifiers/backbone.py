@@ -58,6 +58,12 @@ class Backbone:
         return self.module.apply({"params": variables["params"], "batch_stats": variables["stats"]}, scaled, **how)
 
 
+def path_of(name: str | Path) -> Path:
+    """Where a public network lies: the path that the name is, or what the hub has under it, which is fetched."""
+    path = Path(name).expanduser()
+    return path if path.exists() or path.suffix else hub.fetch(str(name), _WANTED, "a backbone")
+
+
 def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads: int = 0) -> Backbone:
     """Loads a public network without torch.
 
@@ -70,9 +76,7 @@ def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads
         num_heads: attention heads of a ViT; 0: as its file or the config.json beside it says.
     Raises: ValueError: nothing there, a pickle, another network, or weights that do not fit; all is named.
     """
-    path = Path(name).expanduser()
-    if not path.exists() and not path.suffix:
-        path = hub.fetch(str(name), _WANTED, "a backbone")
+    path = path_of(name)
     layout, arrays = open_layout(path, nn.Module)
     module: Any = module_of(layout, arrays, path, num_heads)
     side = trained_side(layout, arrays, module, path) if isinstance(module, ViT) else 0

@@ -27,7 +27,7 @@ from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.models.stable_diffusion.weights import open_tensors
 from jaxmoust.models.translate import WRAPPERS, Make, Tensors, kernel, read_arrays, translate, unwrapped
 
-_HEAD = ("params/head/kernel", "params/head/bias")
+HEAD = ("params/head/kernel", "params/head/bias")
 # What files hold that no network computes with, the other tower of a CLIP, and what goes with a head.
 _UNUSED = (
     r".*\.num_batches_tracked$|(.*\.)?position_ids$|(embeddings\.)?mask_token$|text_model\.|text_projection\.|"
@@ -75,10 +75,10 @@ def load_opened(layout: Layout, arrays: Tensors, path: str | Path, model: nn.Mod
             "trained on ImageNet, has 1,000): give the whole file that pytorch-fid or torch-fidelity publishes."
         )
     if not _head_fits(arrays, layout, wanted):
-        wanted, ignored = {name: leaf for name, leaf in wanted.items() if name not in _HEAD}, f"{_UNUSED}|{_HEADS}"
+        wanted, ignored = {name: leaf for name, leaf in wanted.items() if name not in HEAD}, f"{_UNUSED}|{_HEADS}"
     origin = f"{path}, of {layout.family}'s layout,"
     try:
-        return translate(arrays, wanted, partial(_rule, layout, arrays, model), origin, ignored)
+        return translate(arrays, wanted, partial(rule_of, layout, arrays, model), origin, ignored)
     except ValueError as error:
         with contextlib.suppress(ValueError, KeyError, IndexError):  # of arrays that are not whole
             own = module_of(layout, arrays, path, getattr(model, "num_heads", 0))
@@ -134,13 +134,14 @@ def _head_fits(arrays: Tensors, layout: Layout, wanted: dict[str, Any]) -> bool:
 
 def num_outputs(layout: Layout, arrays: Tensors) -> int | None:
     """The width of a file's head; None where it has none."""
-    kernel, bias = (arrays.get(layout.names(name, arrays)[0]) for name in _HEAD)
+    kernel, bias = (arrays.get(layout.names(name, arrays)[0]) for name in HEAD)
     if bias is not None:
         return len(bias)
     return None if kernel is None else kernel.shape[-1 if layout.family == "augreg" else 0]
 
 
-def _rule(layout: Layout, arrays: Tensors, model: Any, name: str) -> tuple[list[str], Make]:
+def rule_of(layout: Layout, arrays: Tensors, model: Any, name: str) -> tuple[list[str], Make]:
+    """How a leaf of a model is made: (the names of the tensors of a file that it is made of, what makes it of them)."""
     names = layout.names(name, arrays)
     if name.startswith("params/blocks/"):
         names = [part.format(i) for i in range(model.depth) for part in names]
