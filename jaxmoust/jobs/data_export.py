@@ -25,12 +25,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--source", default="", help="a name, such as digits, folder, tfds:NAME; '' is a synthetic set")
     add("--split", default="train", help="train or test, of a source")
     add("--classes", default="", help="a text file: the classes to use, one a line, of a source")
+    add("--on_bad", default="refuse", choices=("refuse", "skip"), help="what an unreadable image of a folder does")
     add("--format", default="folder", choices=("folder", "parquet"), help="class folders with metadata.csv, or a file")
 
 
 def main(args: argparse.Namespace) -> None:
     """Writes the files, and says how many."""
     from jaxmoust.data import exporter
+    from jaxmoust.data.sources.image_folder import Rules
     from jaxmoust.data.sources.registry import open_source
     from jaxmoust.data.synthetic.store import open_synthetic
     from jaxmoust.jobs.parts.job import refusals
@@ -42,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
         )
     with refusals():
         if args.source:
-            source = open_source(args.source, args.split, args.path, args.classes)
+            source = open_source(args.source, args.split, args.path, args.classes, Rules(on_bad=args.on_bad))
             files = [source.file(i) for i in range(len(source))]
             columns: Mapping[str, Sequence[Any]] = {"file": files} if all(files) else {}
         else:

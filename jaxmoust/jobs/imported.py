@@ -17,12 +17,14 @@ from typing import Any
 from jaxmoust import build
 from jaxmoust.config import Field
 from jaxmoust.data.checks import listed
+from jaxmoust.data.image import Reading
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.labels import Labelled
 from jaxmoust.data.synthetic import importer
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.data.synthetic.store import is_set, read_spec
+from jaxmoust.jobs.parts.inputs import rules_of
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.sample import SET
 from jaxmoust.runtime.folder import RunFolder, digest
@@ -48,13 +50,18 @@ class Imported(Job):
         """Of the real images only what the classes are called and what size is asked for counts."""
         return (*PLACES, *(f"data.{name}" for name in self.config["data"]))
 
+    @property
+    def reading(self) -> Reading:
+        """How pixels become 8 opaque bits: as those of the real images."""
+        return rules_of(self.config["data"]).reading
+
     @functools.cached_property
     def opened_images(self) -> tuple[Source, Labelled]:
         """The images as they lie there, and what they are called."""
         config = self.config
         if not (config["path"] or config["source"]):
             raise ValueError("config.path is empty: give the folder, archive or set of the images, --config.path=DIR.")
-        given = (config["source"], config["split"], config["labels"], config["classes"])
+        given = (config["source"], config["split"], config["labels"], config["classes"], self.reading)
         return importer.open_images(self.inputs.path(config["path"]) if config["path"] else "", *given)
 
     def contents(self) -> dict[str, str]:
@@ -62,7 +69,11 @@ class Imported(Job):
         real = self.inputs.real(self.config["data"])
         found = super().contents()
         images = {} if "path" in found else {"path": self.opened_images[0].digest}
-        return {**found, **images, "classes": digest([real.base.class_names, real.shape, real.test.digest])}
+        return {
+            **found,
+            **images,
+            "classes": digest([real.base.class_names, real.shape, real.test.digest, repr(self.reading)]),
+        }
 
     def check(self) -> None:
         """Opens the images, and finds their classes among the real ones'."""

@@ -21,7 +21,7 @@ import numpy as np
 from jaxmoust.jobs.parts.registry import BadInput
 
 if TYPE_CHECKING:
-    from jaxmoust.data.sources.archive import Members
+    from jaxmoust.data.sources.archive import FileImages
     from jaxmoust.jobs.parts.classifier import Classifier
 
 CHUNK_IMAGES = 1024  # decoded and held at once
@@ -42,12 +42,12 @@ def main(args: argparse.Namespace) -> None:
     from jaxmoust.jobs.parts.job import refusals
 
     with refusals():
-        classifier, members = _opened(args)
-        names, probabilities, faults = _predicted(classifier, members)
+        classifier, files = _opened(args)
+        names, probabilities, faults = _predicted(classifier, files)
         listed = "\n  ".join([*faults[:MOST_LISTED], *(["..."] if len(faults) > MOST_LISTED else [])])
         if faults and (args.on_bad == "refuse" or not names):
             raise ValueError(
-                f"{len(faults):,} of {len(members.names):,} images in {args.path} cannot be read; nothing was written. "
+                f"{len(faults):,} of {len(files):,} images in {args.path} cannot be read; nothing was written. "
                 f"Replace or remove them, or give --on_bad=skip.\n  {listed}"
             )
         table = csv_text(names, probabilities, classifier.result["class_names"], args.top)
@@ -61,12 +61,12 @@ def main(args: argparse.Namespace) -> None:
     print(f"{len(names):,} images: {named}{', ...' if len(counts) > 10 else ''}\n{args.output}")
 
 
-def _opened(args: argparse.Namespace) -> "tuple[Classifier, Members]":
+def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages]":
     """The classifier, and the images that it is asked about. Raises: ValueError: there is none, or no image."""
-    from jaxmoust.data.sources.archive import Members, open_members
-    from jaxmoust.data.sources.labels import SUFFIXES, is_image
+    from jaxmoust.data.sources.archive import FileImages, Members, open_members
+    from jaxmoust.data.sources.labels import is_image, suffixes
     from jaxmoust.jobs.parts.classifier import open_trained
-    from jaxmoust.jobs.parts.inputs import Inputs
+    from jaxmoust.jobs.parts.inputs import Inputs, rules_of
 
     if not args.checkpoint or not args.path:
         raise BadInput("Give --checkpoint=DIR, the folder of a trained classifier, and --path=DIR, a folder of images.")
@@ -85,11 +85,11 @@ def _opened(args: argparse.Namespace) -> "tuple[Classifier, Members]":
     lone = path.is_file() and is_image(path.name)
     members = Members(path.parent, (path.name,)) if lone else open_members(path)
     if not (names := tuple(filter(is_image, members.names))):
-        raise ValueError(f"Got no image in {path}, allowed are {', '.join(SUFFIXES)}: correct the path.")
-    return open_trained(output), Members(members.path, names)
+        raise ValueError(f"Got no image in {path}, allowed are {', '.join(suffixes())}: correct the path.")
+    return open_trained(output), FileImages(Members(members.path, names), 3, rules_of(output.config["data"]).reading)
 
 
-def _predicted(one: "Classifier", members: "Members") -> tuple[list[str], np.ndarray, list[str]]:
+def _predicted(one: "Classifier", files: "FileImages") -> tuple[list[str], np.ndarray, list[str]]:
     """Names of the images that could be read, their probabilities float32 [N, K], and what is wrong with the others."""
     from jaxmoust.data.source import from_arrays
     from jaxmoust.jobs.parts.streams import evaluation_stream
@@ -102,7 +102,7 @@ def _predicted(one: "Classifier", members: "Members") -> tuple[list[str], np.nda
     config = {"eval": {"batch_size": 64 * len(machine.local_devices)}}
     names: list[str] = []
     parts, faults = [np.zeros((0, len(class_names)), np.float32)], list[str]()
-    for read, images, wrong in _decoded(members, one.shape, one.held[2]):
+    for read, images, wrong in _decoded(files, one.shape, one.held[2]):
         faults += wrong
         if read:
             source = from_arrays(images, np.zeros(len(images), np.int32), class_names, "predict")
@@ -113,26 +113,25 @@ def _predicted(one: "Classifier", members: "Members") -> tuple[list[str], np.nda
 
 
 def _decoded(
-    members: "Members", shape: tuple[int, int, int], crop: float
+    files: "FileImages", shape: tuple[int, int, int], crop: float
 ) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
     """Images as the classifier sees them, a chunk at a time: (names, uint8 [n, H, W, C], what is wrong with others)."""
     from concurrent.futures import ThreadPoolExecutor
 
     from jaxmoust.data.loading.transforms import Resize
-    from jaxmoust.data.sources.archive import FileImages
 
-    resize, images = Resize(shape[0], shape[2], crop_fraction=crop), FileImages(members, 3)
+    resize = Resize(shape[0], shape[2], crop_fraction=crop)
 
     def decode(i: int) -> Any:
         try:
-            return resize.map(images.encoded(i))
+            return resize.map(files.encoded(i))
         except (ValueError, OSError) as error:
             return str(error)
 
     with ThreadPoolExecutor() as threads:
-        for start in range(0, len(images), CHUNK_IMAGES):
-            chunk = range(start, min(start + CHUNK_IMAGES, len(images)))
-            found = list(zip([members.names[i] for i in chunk], threads.map(decode, chunk), strict=True))
+        for start in range(0, len(files), CHUNK_IMAGES):
+            chunk = range(start, min(start + CHUNK_IMAGES, len(files)))
+            found = list(zip([files.file(i) for i in chunk], threads.map(decode, chunk), strict=True))
             whole = [(name, pixels) for name, pixels in found if not isinstance(pixels, str)]
             faults = [fault for _, fault in found if isinstance(fault, str)]
             yield [name for name, _ in whole], np.stack([x for _, x in whole]) if whole else np.zeros(0), faults
