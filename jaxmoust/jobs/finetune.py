@@ -55,7 +55,7 @@ class TunePipeline(Job):
     """What the two trainings of parts of a pipeline have in common."""
 
     images = ("base", "unused")
-    refers: ClassVar[tuple[str, ...]] = ("pipeline.path", "pipeline.lora")
+    refers: ClassVar[tuple[str, ...]] = pipelines.REFERS
     asked: prompts.Prompts = ()
     words: dict[str, str] = {}
 

@@ -31,7 +31,7 @@ class Merge(Job):
             "pipeline", Literal["pipeline", "peft", "kohya"], "the whole pipeline, or its adapters alone in that layout"
         ),
     }
-    refers = ("pipeline.path", "pipeline.lora")
+    refers = pipelines.REFERS
 
     def check(self) -> None:
         """Opens the pipeline."""

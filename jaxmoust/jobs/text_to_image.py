@@ -40,7 +40,7 @@ class TextToImage(Job):
             "image_px": Field(0, int, "what the pipeline samples at, brought to data.image_px; 0 is its own size"),
         },
     }
-    refers = ("pipeline.path", "pipeline.lora", "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
+    refers = (*pipelines.REFERS, "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
 
     def check(self) -> None:
         """Opens the pipeline, of one that is yet to be fine-tuned the one it starts from, and reads the prompts."""

@@ -21,6 +21,8 @@ from jaxmoust.models.stable_diffusion import lora as adapters
 from jaxmoust.runtime.folder import refuse_damaged
 
 PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
+# What a section refers to, as jobs declare it.
+REFERS = ("pipeline.path", "pipeline.like", "pipeline.lora")
 # The tasks that fine-tune parts of a pipeline.
 TUNING_TASKS = ("finetune", "autoencode")
 
@@ -40,6 +42,7 @@ def _open(
     variant: str = "",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     remat: bool = False,
+    like: str = "",
     lora: str | tuple[str, ...] = "",
     lora_scale: float | tuple[float, ...] = 1.0,
 ) -> Loaded:
@@ -47,11 +50,13 @@ def _open(
 
     Args:
         inputs: what finds the folders.
-        path: a folder in diffusers' layout, the folder of a fine-tuning run, or OWNER/MODEL on the hub.
+        path: a folder in diffusers' layout, the folder of a fine-tuning run, OWNER/MODEL on the hub, or a .safetensors
+            file of a whole checkpoint of 1.x, 2.x or XL.
         revision: a branch, a tag or a commit on the hub.
         variant: the files' variant, such as "fp16".
         dtype: of the computation.
         remat: compute the U-Net's inside again on the way back: less memory, more time.
+        like: of such a file, the pipeline whose settings and tokenizer it has: a folder, or OWNER/MODEL on the hub.
         lora: .safetensors files of adapters on top, by commas, or their folders.
         lora_scale: what these adapters are multiplied with: one number, or one for each file.
     """
@@ -72,7 +77,7 @@ def _open(
         output = inputs.output(path, task, "merge" if task == "merge" else "fit")
         loaded = left(here, {**output.config["pipeline"], "dtype": dtype, "remat": remat}, inputs)
     else:
-        loaded = _load(str(here) if here.is_dir() else path, revision, variant, dtype, remat)
+        loaded = _load(str(here) if here.exists() else path, revision, variant, dtype, remat, like)
     for ref, scale in zip(files, scales, strict=True):
         file = inputs.path(ref)
         refuse_damaged(file if file.is_dir() else file.parent)
@@ -90,15 +95,16 @@ _LOADED: WeakValueDictionary[tuple, Loaded] = WeakValueDictionary()
 def _load(*how: Any) -> Loaded:
     """A pipeline as it lies there; the same one for all that ask while somebody uses it, and then gone from memory."""
     if (loaded := _LOADED.get(how)) is None:
-        name, revision, variant, dtype, remat = how
-        loaded = _LOADED[how] = stable_diffusion.load(name, revision, variant, jnp.dtype(dtype), remat=remat)
+        name, revision, variant, dtype, remat, like = how
+        dtype = jnp.dtype(dtype)
+        loaded = _LOADED[how] = stable_diffusion.load(name, revision, variant, dtype, remat=remat, like=like)
     return loaded
 
 
 def left(folder: Path, section: Config, inputs: Inputs) -> Loaded:
     """Opens what `leave` wrote; the section names the pipeline that the run started from."""
     if (folder / PIPELINE).is_dir():
-        return _load(str(folder / PIPELINE), "", "", section["dtype"], section.get("remat", False))
+        return _load(str(folder / PIPELINE), "", "", section["dtype"], section.get("remat", False), "")
     loaded = open_pipeline(section, inputs)
     if (folder / TOKENS).is_dir():
         loaded = stable_diffusion.load_tokens(loaded, folder / TOKENS)

@@ -56,11 +56,33 @@ def embedded() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(ASSETS.glob("*/model_index.json"))}
 
 
-def find(name: str, revision: str = "", variant: str = "") -> Path:
+def one_file(name: str, like: str) -> Path | None:
+    """The checkpoint in one file that `name` is; None where it is a pipeline's folder or name.
+
+    Raises: ValueError: a pickle, a file without a pipeline that is like it, or such a pipeline without a file.
+    """
+    file = Path(name).expanduser()
+    if file.suffix in (".ckpt", ".pt", ".pth"):
+        raise ValueError(
+            f"{file} is a pickle, which is not opened. Beside torch, this line makes a folder of it:\n  python -c "
+            '"import sys; from diffusers import StableDiffusionPipeline as P; P.from_single_file(sys.argv[1])'
+            '.save_pretrained(sys.argv[2])" FILE NEW'
+        )
+    if (file.suffix == ".safetensors") != bool(like):
+        raise ValueError(
+            f"config.pipeline.path {name!r}, like {like!r}: allowed is `like` exactly where the path is a .safetensors "
+            "file of a whole checkpoint, which holds no settings and no tokenizer: the folder or the hub's name of a "
+            "pipeline of the same kind, such as stable-diffusion-v1-5/stable-diffusion-v1-5."
+        )
+    return file if like else None
+
+
+def find(name: str, revision: str = "", variant: str = "", settings_alone: bool = False) -> Path:
     """Finds a pipeline: a folder of that name, else one that comes with the package, else one of the Hugging Face hub.
 
     What the hub gives is fetched into its cache.
 
+    Args: settings_alone: whether no weights are wanted of the hub.
     Raises: ValueError: none of them; what is missing or out of reach is said.
     """
     if Path(name).is_dir():
@@ -70,6 +92,8 @@ def find(name: str, revision: str = "", variant: str = "") -> Path:
     plain = ("*.safetensors", "*.index.json")
     kept = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json") if variant else plain
     wanted = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*"]
+    if settings_alone:
+        return hub.fetch(name, wanted, "a pipeline", revision)
     wanted += [f"{part}/{pattern}" for part in _WEIGHTED for pattern in kept]
     own = f", {', '.join(embedded())} of this package" if embedded() else ""
     folder = hub.fetch(name, wanted, f"a pipeline{own}", revision)
@@ -109,7 +133,7 @@ def _what_else(folder: Path) -> str:
     if config.is_file():
         return f"is a {read_json(config).get('_class_name', 'single model')}, one part of a pipeline"
     if list(folder.glob("*.safetensors")) or list(folder.glob("*.ckpt")):
-        return "holds a checkpoint in one file"
+        return "holds a checkpoint in one file: give its path, and in pipeline.like a pipeline of its kind"
     return "is no pipeline"
 
 

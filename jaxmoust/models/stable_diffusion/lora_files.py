@@ -19,6 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxmoust.core.tree import named_leaves
+from jaxmoust.models.stable_diffusion.ldm import unet_names
 from jaxmoust.models.stable_diffusion.lora import Adapters
 from jaxmoust.models.stable_diffusion.weights import torch_name
 from jaxmoust.models.translate import FROM_TORCH
@@ -115,7 +116,7 @@ def load(path: Path, params: Any) -> Adapters:
 
 def _squashed(name: str) -> str:
     """A matrix's name without what differs between layouts: what stands before it, processors, points."""
-    name = name.removeprefix("base_model.model.").replace(".processor.", ".")
+    name = name.removeprefix("base_model.model.").removeprefix("diffusion_model.").replace(".processor.", ".")
     name = re.sub("^lora_[a-z]+[123]?(?=_)", lambda m: _KOHYA.get(m[0], m[0]), name)
     return name.replace(".", "_")
 
@@ -123,11 +124,15 @@ def _squashed(name: str) -> str:
 def _places(kernels: Mapping[str, Any]) -> dict[str, str]:
     """Every name that a file may have for a matrix, squashed -> ours; without the part's where that is clear."""
     names: dict[str, list[str]] = {}
+    units = [_module(place).removeprefix("unet.") for place in kernels if place.startswith("unet/")]
+    ldm_names = unet_names(units)  # kohya's of XL
     for place in kernels:
         part, _, module = _module(place).partition(".")
         if part not in _PARTS:
             continue
         aliases = [module, module.removesuffix(".0") if module.endswith("to_out.0") else module]
+        if part == "unet":
+            aliases.append(ldm_names[module])
         if part.startswith("text"):
             aliases += [re.sub(r"\b([qkv]|out)_proj$", r"to_\1", module)]
         for alias in {_squashed(name) for one in aliases for name in (one, f"{part}.{one}")}:

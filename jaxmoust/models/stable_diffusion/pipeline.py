@@ -14,7 +14,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmoust.core.diffusion import denoise, noise
-from jaxmoust.models.stable_diffusion import lora, schedule, weights
+from jaxmoust.models.stable_diffusion import ldm, lora, schedule, weights
 from jaxmoust.models.stable_diffusion.clip import TextTower, make_tower
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,
@@ -22,6 +22,7 @@ from jaxmoust.models.stable_diffusion.folder import (
     find,
     model_fields,
     noise_table,
+    one_file,
     read_json,
 )
 from jaxmoust.models.stable_diffusion.layers import run, shapes_of
@@ -168,6 +169,7 @@ def load(
     dtype: Dtype = jnp.float32,
     param_dtype: Any = np.float32,
     remat: bool = False,
+    like: str = "",
 ) -> Loaded:
     """Loads a pipeline of Stable Diffusion 1.x or 2.x, without torch and without opening a pickle.
 
@@ -177,11 +179,14 @@ def load(
         dtype: of the computation. param_dtype: of the parameters.
         remat: for its gradient the U-Net keeps what lies between its blocks alone and computes their inside again:
             a fraction of the memory for about a quarter more operations; the same answers.
+        like: where `name` is a checkpoint in one file, the pipeline whose settings and tokenizer it has.
     Raises: ValueError: no such pipeline, another kind of one, or parts that do not fit; nothing is loaded halfway.
     """
-    folder = find(name, revision, variant)
+    file = one_file(name, like)
+    folder = find(like, revision, settings_alone=True) if file else find(name, revision, variant)
     check_kind(folder)
-    check_variant(folder, variant)
+    if not file:
+        check_variant(folder, variant)
     configs = {part: read_json(folder / part / "config.json") for part in _FILES}
     configs["scheduler"] = read_json(folder / "scheduler" / "scheduler_config.json")
     configs["model_index"] = read_json(folder / "model_index.json")
@@ -193,8 +198,11 @@ def load(
         raise ValueError(f"The settings of {folder} allow no network: {error}. Fetch it again.") from error
     params = {}
     for part, stem in _FILES.items():
-        tensors = weights.open_tensors(folder / part, stem, variant)
-        params[part] = weights.from_torch(tensors, shapes[part], folder / part, param_dtype)
+        if file:
+            tensors, where = ldm.open_part(file, part, shapes[part]), file
+        else:
+            tensors, where = weights.open_tensors(folder / part, stem, variant), folder / part
+        params[part] = weights.from_torch(tensors, shapes[part], where, param_dtype)
     return Loaded(pipeline, params)
 
 

@@ -72,7 +72,7 @@ def _old_name(leaf: str) -> str:
     return name
 
 
-class _Files(Mapping[str, np.ndarray]):
+class Files(Mapping[str, np.ndarray]):
     """The tensors of some safetensors files, each read when it is asked for."""
 
     def __init__(self, files: list[Path]) -> None:
@@ -105,7 +105,7 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
     for dot in dict.fromkeys((f".{variant}" if variant else "", "")):
         whole = folder / f"{stem}{dot}.safetensors"
         if whole.is_file():
-            return _Files([whole])
+            return Files([whole])
         indices = (folder / f"{stem}.safetensors.index{dot}.json", folder / f"{stem}{dot}.safetensors.index.json")
         index = next((index for index in indices if index.is_file()), None)
         if not index:
@@ -116,7 +116,7 @@ def open_tensors(folder: Path, stem: str, variant: str = "") -> Mapping[str, np.
         shards = sorted({*listed.values()})
         if any(Path(shard).name != shard for shard in shards):
             raise ValueError(f"{index} names files outside its folder: {shards}. Fetch it again.")
-        return _Files([folder / shard for shard in shards])
+        return Files([folder / shard for shard in shards])
     present = sorted(p.name for p in folder.glob("*") if p.suffix in (".safetensors", *_TO_SAFE))
     raise ValueError(
         f"{folder} lacks {stem}.safetensors; it holds {', '.join(present) or 'no weights'}. {_way(present)}"
