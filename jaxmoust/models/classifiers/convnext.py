@@ -15,6 +15,7 @@ class Block(nn.Module):
     """x + gamma * mlp(norm(conv(x))), with a depthwise convolution of 7x7."""
 
     activation: str
+    epsilon: float
     drop_rate: float
     dtype: Dtype
 
@@ -23,7 +24,7 @@ class Block(nn.Module):
         """Maps x to its own shape; keys, one per example, drop the branch."""
         width = x.shape[-1]
         h = nn.Conv(width, (7, 7), padding=3, feature_group_count=width, dtype=self.dtype, name="conv")(x)
-        h = nn.LayerNorm(1e-6, self.dtype, name="norm")(h)
+        h = nn.LayerNorm(self.epsilon, self.dtype, name="norm")(h)
         h = ACTIVATIONS[self.activation](nn.Dense(4 * width, dtype=self.dtype, name="mlp0")(h))
         h = nn.Dense(width, dtype=self.dtype, name="mlp1")(h)
         h = h * self.param("gamma", nn.initializers.constant(1e-6), (width,)).astype(self.dtype)
@@ -38,7 +39,7 @@ class ConvNeXt(nn.Module):
         stage_sizes: blocks per stage.
         widths: channels of each stage.
         activation: inside the blocks, as a `ViT`'s.
-        head_epsilon: what the last norm adds to the variance; the others add 1e-6.
+        epsilon, head_epsilon: what norms, and the last one, add to the variance.
         stochastic_depth: rate at which the last block's branch is dropped for an example; it rises linearly from 0
             in the first block.
         dtype: of the computation; parameters and logits stay float32.
@@ -49,6 +50,7 @@ class ConvNeXt(nn.Module):
     stage_sizes: tuple[int, ...] = (3, 3, 9, 3)
     widths: tuple[int, ...] = (96, 192, 384, 768)
     activation: str = "gelu"
+    epsilon: float = 1e-6
     head_epsilon: float = 1e-6
     stochastic_depth: float = 0.0
     dtype: Dtype = jnp.float32
@@ -74,12 +76,12 @@ class ConvNeXt(nn.Module):
             side = 2 if stage else 4
             name = f"stage{stage}_" if stage else "stem_"
             conv = nn.Conv(width, (side, side), side, padding="VALID", dtype=self.dtype, name=f"{name}conv")
-            norm = nn.LayerNorm(1e-6, self.dtype, name=f"{name}norm")
+            norm = nn.LayerNorm(self.epsilon, self.dtype, name=f"{name}norm")
             h = conv(norm(h)) if stage else norm(conv(h))
             for block in range(size):
                 i, rate = next(rates)
                 here = fold_all(keys, i) if keys is not None and rate else None
-                h = Block(self.activation, rate, self.dtype, name=f"stage{stage}_block{block}")(h, here)
+                h = Block(self.activation, self.epsilon, rate, self.dtype, name=f"stage{stage}_block{block}")(h, here)
         return nn.LayerNorm(self.head_epsilon, name="norm")(jnp.mean(h.astype(jnp.float32), axis=(1, 2)))
 
     def __call__(

@@ -55,7 +55,7 @@ _TIMM_HEADS = {
     "gigantic": {1664: 16},
 }
 # timm's SigLIPs that were trained with the approximated GELU; the others were published with the exact one.
-_TANH = r"siglip.*_512|patch32_siglip|so400m_patch16_siglip|giantopt"
+_TANH = r"large_patch16_siglip.*_512|patch32_siglip|so400m_patch16_siglip|giantopt"
 _TIMM_PLAIN = r"(tv_)?resnet\d+|convnext_(tiny|small|base|large|x+large|atto|femto|pico|nano)"
 # Arguments of timm's models that the arrays show, or that make no difference to an answer.
 _SHOWN = re.compile(
@@ -81,8 +81,7 @@ def facts_of(path: str | Path, layout: Layout, arrays: Mapping[str, np.ndarray])
     if layout.model is ViT:
         return facts | ({"activation": "swiglu"} if _is_gated(layout, arrays) else {})
     if layout.model is ConvNeXt:
-        named = {"activation": "activation", "epsilon": "head_epsilon"}
-        return {named[name]: value for name, value in facts.items() if name in named}
+        return {name: facts[name] for name in ("activation", "epsilon", "head_epsilon") if name in facts}
     return {"block": facts["block"]} if "block" in facts else {}
 
 
@@ -92,7 +91,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises: ValueError: a damaged one.
     """
     config = beside(path, "config.json")
-    parts = [config.get(part) or {} for part in ("vision_config_dict", "vision_config")]
+    parts = [config.get(part) or {} for part in ("vision_config", "vision_config_dict")]
     return {**config, **{name: value for part in parts for name, value in part.items() if name != "model_type"}}
 
 
@@ -113,7 +112,8 @@ def _of_timm(config: Mapping[str, Any], layout: Layout, arrays: Mapping[str, np.
         if not re.fullmatch(_TIMM_PLAIN, architecture):
             raise ValueError(f"config.json: the architecture is {architecture!r}; allowed are {_TIMM_PLAIN}.")
         epsilon = 1e-5 if architecture == "convnext_xxlarge" else 1e-6
-        return {"activation": _activation((own or {}).get("act_layer", "gelu")), "epsilon": epsilon}
+        activation = _activation((own or {}).get("act_layer", "gelu"))
+        return {"activation": activation, "epsilon": epsilon, "head_epsilon": epsilon}
     words = architecture.split("_")
     width = arrays[layout.names("params/norm/scale", arrays)[0]].shape[0]
     heads = next((of[width] for word, of in _TIMM_HEADS.items() if word in words and width in of), 0)
@@ -144,7 +144,7 @@ def _of_hugging_face(config: Mapping[str, Any], layout: Layout) -> Facts:
     if "hidden_act" in usual:
         facts["activation"] = _activation(usual["hidden_act"])
     if isinstance(epsilon := usual.get("layer_norm_eps"), float):
-        facts["epsilon"] = epsilon
+        facts["head_epsilon" if layout.model is ConvNeXt else "epsilon"] = epsilon
     return facts
 
 

@@ -43,9 +43,11 @@ class Layout:
         for choice in (self.cell(module) or module.replace("/", ".")).split("|"):
             needed, *further = choice.split("+")
             names = [_suffixed(name, suffix) for name in needed.split("&")]
-            more = [_suffixed(name, suffix) for name in further]
-            choices.append(names + [name for name in more if name in arrays])
-        return next((names for names in choices if names[0].format(0) in arrays), choices[0])
+            names += [name for name in (_suffixed(name, suffix) for name in further) if name in arrays]
+            if any(name.format(0) in arrays for name in (names[0], _suffixed(needed.partition("&")[0], ".weight"))):
+                return names
+            choices.append(names)
+        return choices[0]
 
 
 # Leaves that are tensors of their own in the files, without a suffix.

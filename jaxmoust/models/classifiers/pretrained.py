@@ -24,7 +24,6 @@ from jaxmoust.models.classifiers.described import facts_of, module_of, read_conf
 from jaxmoust.models.classifiers.inception import InceptionV3
 from jaxmoust.models.classifiers.layouts import LAYOUTS, OTHERS, Layout
 from jaxmoust.models.classifiers.vit import ViT
-from jaxmoust.models.stable_diffusion.weights import open_tensors
 from jaxmoust.models.translate import WRAPPERS, Make, Tensors, kernel, read_arrays, translate, unwrapped
 
 HEAD = ("params/head/kernel", "params/head/bias")
@@ -111,6 +110,8 @@ def open_layout(path: str | Path, kind: type[nn.Module]) -> tuple[Layout, Tensor
 
     Raises: ValueError: as `read_arrays`, or no layout of a network of that kind.
     """
+    from jaxmoust.models.stable_diffusion.weights import open_tensors  # here, as CLIP's image tower is one of ours
+
     path = Path(path)
     sharded = (path / "model.safetensors.index.json").is_file() and not (path / "model.safetensors").exists()
     arrays = unwrapped(dict(open_tensors(path, "model"))) if sharded else read_arrays(path)

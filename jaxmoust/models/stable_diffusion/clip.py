@@ -17,14 +17,12 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float, Int
 
+from jaxmoust.models.classifiers.backbone import Backbone, load_backbone
 from jaxmoust.models.stable_diffusion import weights
 from jaxmoust.models.stable_diffusion.folder import model_fields, read_json
 from jaxmoust.models.stable_diffusion.layers import Part, attention, layer_norm, run, shapes_of
 from jaxmoust.models.stable_diffusion.tokenizer import open_tokenizer
 
-# Of the pixels that CLIP was trained on, in [0, 1]; what a folder without preprocessor_config.json means.
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     "gelu": partial(nn.gelu, approximate=False),
@@ -68,7 +66,7 @@ class TextTower(Tower):
             return embed(self.vocab_size, name="token_embedding")(ids) + position
 
         def model(ids: Array) -> tuple[Array, Array]:
-            x, penultimate = _layers(self, Part(embeddings, name="embeddings")(ids), causal=True)
+            x, penultimate = _layers(self, Part(embeddings, name="embeddings")(ids))
             return _norm(self, "final_layer_norm")(x), penultimate
 
         states, penultimate = Part(model, name="text_model")(ids)
@@ -78,48 +76,10 @@ class TextTower(Tower):
         return {name: x.astype(jnp.float32) for name, x in answer.items()}
 
 
-class ImageTower(Tower):
-    """Images to the state of a token beside their patches, projected if there is a projection."""
-
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_attention_heads: int = 12
-    image_size: int = 224
-    patch_size: int = 32
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "B S S 3"]) -> Float[Array, "B F"]:
-        """Features of images of S = image_size, as they are: not scaled to length 1."""
-
-        def model(image: Array) -> Array:
-            x = _norm(self, "pre_layrnorm")(
-                _Patches(self.hidden_size, self.patch_size, self.dtype, name="embeddings")(image)
-            )
-            return _norm(self, "post_layernorm")(_layers(self, x, causal=False)[0][:, 0])
-
-        pooled = Part(model, name="vision_model")(image)
-        return _projected(self, pooled, "visual_projection").astype(jnp.float32)
-
-
-class _Patches(nn.Module):
-    width: int
-    side: int
-    dtype: Dtype
-
-    @nn.compact
-    def __call__(self, image: Array) -> Array:
-        cut = partial(nn.Conv, use_bias=False, padding="VALID", dtype=self.dtype, name="patch_embedding")
-        own = self.param("class_embedding", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
-        x = cut(self.width, *[(self.side, self.side)] * 2)(image).reshape(len(image), -1, self.width)
-        x = jnp.concatenate([jnp.broadcast_to(own, (len(x), 1, self.width)), x], axis=1)
-        position = nn.Embed(x.shape[1], self.width, dtype=self.dtype, name="position_embedding")
-        return x + position(jnp.arange(x.shape[1]))
-
-
-def _layers(tower: Tower, x: Array, causal: bool) -> tuple[Array, Array]:
+def _layers(tower: Tower, x: Array) -> tuple[Array, Array]:
     """The answers of the last layer and of the one before it."""
     dense = partial(nn.Dense, dtype=tower.dtype)
-    to_itself = partial(attention, tower.num_attention_heads, _NAMES, tower.dtype, bias=True, causal=causal)
+    to_itself = partial(attention, tower.num_attention_heads, _NAMES, tower.dtype, bias=True, causal=True)
 
     def mlp(x: Array) -> Array:
         h = ACTIVATIONS[tower.hidden_act](dense(tower.intermediate_size, name="fc1")(x))
@@ -152,25 +112,21 @@ class Clip:
     """What a CLIP is, apart from its parameters; every method is a pure function of those.
 
     Args:
-        text, image: the towers. folder: where it came from.
-        mean, std: what brings the channels of images, in [0, 1], to its scale.
+        text: the tower of texts. image: that of images. folder: where they came from.
     """
 
     text: TextTower
-    image: ImageTower
+    image: Backbone
     folder: Path
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
     @property
     def image_px(self) -> int:
         """Side of the images it reads."""
-        return self.image.image_size
+        return self.image.preprocessing.image_px
 
     def image_features(self, params: Any, image: Float[Array, "B S S 3"]) -> Float[Array, "B F"]:
         """The projected features of images in [-1, 1] of S = image_px, as they are: not scaled to length 1."""
-        scaled = (image / 2 + 0.5 - jnp.array(self.mean)) / jnp.array(self.std)
-        return run(self.image, params, scaled)
+        return self.image.logits(params["image"], image / 2 + 0.5)
 
     def text_features(self, params: Any, ids: Int[Array, "N L"]) -> Float[Array, "N F"]:
         """The projected features of texts, as `tokenize` gives them."""
@@ -200,19 +156,16 @@ def load_clip(path: str | Path) -> tuple[Clip, Any]:
     config = read_json(folder / "config.json")
     if config.get("model_type") != "clip":
         raise ValueError(f"{folder} holds a {config.get('model_type')!r}; allowed is 'clip', with both towers.")
-    width = {"projection_dim": config.get("projection_dim", 512)}
-    text, image = (
-        make_tower(kind, {**config.get(part, {}), **(config.get(f"{part}_dict") or {}), **width}, project=True)
-        for part, kind in (("text_config", TextTower), ("vision_config", ImageTower))
-    )
-    preprocessor = folder / "preprocessor_config.json"
-    scale = read_json(preprocessor) if preprocessor.is_file() else {}
-    mean, std = (tuple(scale.get(*pair)) for pair in (("image_mean", _MEAN), ("image_std", _STD)))
-    clip = Clip(text, image, folder, mean, std)
-    pixels = jnp.zeros((1, image.image_size, image.image_size, 3))
-    shapes = {**shapes_of(text, jnp.zeros((1, 1), jnp.int32)), **shapes_of(image, pixels)}
-    shapes["logit_scale"] = jax.ShapeDtypeStruct((), jnp.float32)
-    return clip, weights.from_torch(weights.open_tensors(folder, "model"), shapes, folder)
+    width = config.get("projection_dim", 512)
+    about = {**config.get("text_config", {}), **(config.get("text_config_dict") or {}), "projection_dim": width}
+    text = make_tower(TextTower, about, project=True)
+    tensors = weights.open_tensors(folder, "model")
+    image = load_backbone(folder)
+    if image.module.num_classes != width:
+        raise ValueError(f"{folder} lacks a visual_projection to {width} numbers. Fetch it again.")
+    shapes = shapes_of(text, jnp.zeros((1, 1), jnp.int32)) | {"logit_scale": jax.ShapeDtypeStruct((), jnp.float32)}
+    of_text = {name: tensors[name] for name in tensors if name.startswith(("text_", "logit_scale"))}
+    return Clip(text, image, folder), {**weights.from_torch(of_text, shapes, folder), "image": image.variables}
 
 
 def make_tower(kind: type[Any], config: Mapping[str, Any], **how: Any) -> Any:

@@ -81,7 +81,8 @@ def test_stored_answers_are_those_of_torch(stored, tmp_path):
 
 def test_clip_reads_its_own_scale_of_colours(clip):
     model, _ = load_clip(clip)
-    assert (model.image_px, model.mean, model.std) == (16, tuple(MEAN), tuple(STD))
+    own = model.image.preprocessing
+    assert (model.image_px, own.mean, own.std) == (16, tuple(MEAN), tuple(STD))
 
 
 def test_extractor_of_clip_gives_its_image_features_and_is_named_by_it(clip):
