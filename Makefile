@@ -6,10 +6,23 @@ WORKDIR ?= runs/quickstart
 # CONSTRAINTS=/dev/null takes the newest versions that pyproject.toml allows instead of the tested ones.
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: quickstart test test-fast lint docs install clean
+.PHONY: quickstart photographs test test-fast lint docs install clean
 
 quickstart: install
 	$(BIN)/jaxmoust study --config=experiments/quickstart.py --workdir=$(WORKDIR)
+
+# Photographs that come in packages, in patches: the experiment of one's own photographs, its first two rungs.
+PHOTOGRAPHS ?= runs/photographs
+photographs: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable ".[photographs]"
+	$(BIN)/python experiments/assets/photographs.py $(PHOTOGRAPHS)
+	$(BIN)/jaxmoust train --config=configs/classifier/cifar10_resnet18.py:small --workdir=$(PHOTOGRAPHS)/resnet \
+	  --config.data.source=folder --config.data.path=$(PHOTOGRAPHS)/others --config.data.image_px=32 \
+	  --config.model.stem=imagenet --config.model.width=32 --config.optim.learning_rate=0.1 \
+	  --config.train.num_steps=400 --config.augment.brightness=0.3 --config.augment.contrast=0.5
+	$(BIN)/python experiments/assets/photographs.py $(PHOTOGRAPHS) $(PHOTOGRAPHS)/resnet
+	$(BIN)/jaxmoust study --config=experiments/photographs.py:packaged --workdir=$(PHOTOGRAPHS)/probe
+	$(BIN)/jaxmoust study --config=experiments/photographs.py:external,packaged --workdir=$(PHOTOGRAPHS)/external
 
 test: install
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile

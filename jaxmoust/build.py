@@ -30,7 +30,7 @@ from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.generate.pixels import Sampling
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
-from jaxmoust.models.classifiers.headed import Headed, loaded, with_head
+from jaxmoust.models.classifiers.headed import Headed, with_head
 from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
@@ -55,7 +55,7 @@ _DTYPE = {"dtype": Field("float32", Literal["float32", "bfloat16"], "what the ne
 # What a network is told besides its section: by flax, and by the data.
 _HIDDEN = (
     *("parent", "name", "num_classes", "axis_name", "out_channels", "augment_dim"),
-    *("network", "mean", "std", "image_px"),  # of a backbone, whose file says them
+    *("network", "mean", "std"),  # of a backbone, whose file says them
 )
 
 SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}
@@ -137,8 +137,8 @@ def make_network(section: Config, num_classes: int) -> nn.Module:
         return make_module(section, CLASSIFIER_MODELS, num_classes=num_classes, axis_name=parallel.AXIS)
     if not section["weights"]:
         raise ValueError("config.model.weights is empty: give the backbone's folder, file, or name on the hub.")
-    given = {"dtype": DTYPES[section["dtype"]], "axis_name": parallel.AXIS}
-    return with_head(loaded(section["weights"]), section["weights"], num_classes, **given)
+    values = {name: value for name, value in section.items() if name not in ("name", "dtype")}
+    return with_head(num_classes=num_classes, dtype=DTYPES[section["dtype"]], axis_name=parallel.AXIS, **values)
 
 
 def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.Module:

@@ -38,7 +38,7 @@ MANUAL = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 WITHOUT_WORDS = ("configs/import.py", "configs/score/classifier.py", "configs/features.py")
 # What an experiment's words want beside them, and what follows a word that takes a value.
 VALUES = {"share=": "0.5", "synthetic=": "made", "name=": "made", "pretrained=": "made", "clip=": "made"}
-VALUES |= {"backbone=": "made"}
+VALUES |= dict.fromkeys(("backbone=", "path=", "mine=", "words="), "made") | {"px=": "32", "base=": "80"}
 DIGITS = "configs/classifier/digits_resnet.py"
 
 
@@ -121,7 +121,7 @@ def test_config_refuses_an_unknown_word_with_those_of_its_docstring_and_reads_th
             completed(f"{path}:{arg}")
         said = str(refused.value).partition("allowed")[2]
         assert words <= set(re.findall(r"\w+=?", said))
-    for word in words - {"pretrained="}:  # of some scales alone
+    for word in words - {"pretrained=", "arms="}:  # of some scales, or rungs, alone
         completed(f"{path}:{word}{VALUES.get(word, '')}")
 
 

@@ -1,5 +1,6 @@
 """How parameters move: optimizers, learning-rate schedules, the average of weights, and the recipe that names them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxmoust.core.checks import check_choice, check_not_negative, require
-from jaxmoust.core.tree import map_named
+from jaxmoust.core.tree import map_named, named_leaves
 
 
 def warmup_cosine(peak: float, num_steps: int, warmup_steps: int = 0, end_factor: float = 0.0) -> optax.Schedule:
@@ -45,6 +46,39 @@ _DECAYED = ("kernel", "A", "B", "tokens")
 def decay_mask(params: Any) -> Any:
     """Marks what weight decay acts on: `_DECAYED` of rank >= 2; no bias, no scale of a norm, no embedding table."""
     return map_named(lambda name, leaf: name.split("/")[-1] in _DECAYED and leaf.ndim >= 2, params)
+
+
+def layer_rates(updates: Any, decay: float) -> Any:
+    """Multiplies updates by decay^d, d layers below the head, whose d is 0.
+
+    A layer is a block: of leaves "blocks/..." that hold all blocks, the first axis; or those that a name counts by,
+    "stage2_block0/...". What comes before the first block is one layer more, a norm after the last belongs to that.
+
+    Source: Bao et al. 2022 (2106.08254), appendix; Clark et al. 2020 (2003.10555), section 3.1.
+    """
+    leaves = named_leaves(updates)
+    counted = sorted({found[0] for name in leaves if (found := _COUNTED.search(name))}, key=_numbers)
+    stacked = next((leaf.shape[0] for name, leaf in leaves.items() if _STACKED.search(name)), 0)
+    num_blocks = stacked or len(counted)
+
+    def scale(name: str, leaf: Any) -> Any:
+        if _STACKED.search(name):
+            depth = num_blocks - jnp.arange(num_blocks).reshape(-1, *[1] * (leaf.ndim - 1))
+        elif found := _COUNTED.search(name):
+            depth = num_blocks - counted.index(found[0])
+        else:
+            above = re.search(r"(^|/)head(/|$)", name), re.search(r"(^|/)norm(/|$)", name)
+            depth = 0 if above[0] else 1 if above[1] else num_blocks + 1
+        return leaf * jnp.asarray(decay, leaf.dtype) ** jnp.asarray(depth, leaf.dtype)
+
+    return map_named(scale, updates)
+
+
+_STACKED, _COUNTED = re.compile(r"(^|/)blocks/"), re.compile(r"stage\d+_block\d+")
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
 
 
 def make_optimizer(
@@ -122,6 +156,7 @@ class Recipe:
         clip_norm: the largest norm of the global gradient; 0 is off.
         ema_half_life_images: the average of the parameters forgets half in so many images; 0 keeps no average.
         ema_rampup: early on, the half-life is at most this share of the images seen so far.
+        layer_decay: what the rate of a layer is of that of the layer above it; 1 is all alike. See `layer_rates`.
         micro_batches: a batch goes through the network in so many equal parts, one after another, whose gradients
             are averaged for one update: less memory, the same step. Only batch norm notices: its statistics are
             those of a part (over all devices), and the running ones move once a part.
@@ -141,6 +176,7 @@ class Recipe:
     clip_norm: float = 0.0
     ema_half_life_images: float = 0.0
     ema_rampup: float = 0.05
+    layer_decay: float = 1.0
     micro_batches: int = 1
 
     def __post_init__(self) -> None:
@@ -156,6 +192,7 @@ class Recipe:
         half_life = self.ema_half_life_images
         require(half_life >= 0, "optim.ema_half_life_images", half_life, "0 (off) and up")
         require(self.ema_rampup > 0, "optim.ema_rampup", self.ema_rampup, "shares above 0")
+        require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "numbers above 0 to 1")
         _ = self.tx  # refuses an optimizer that cannot be made
 
     def rows(self, per_device: Callable[[int, str], int]) -> int:
@@ -179,4 +216,7 @@ class Recipe:
     def tx(self) -> optax.GradientTransformation:
         """The optimizer as one Optax transformation."""
         fields = ("weight_decay", "momentum", "b1", "b2", "clip_norm")
-        return make_optimizer(self.name, self.schedule, **{name: getattr(self, name) for name in fields})
+        tx = make_optimizer(self.name, self.schedule, **{name: getattr(self, name) for name in fields})
+        if self.layer_decay == 1:
+            return tx
+        return optax.chain(tx, optax.stateless(lambda updates, _: layer_rates(updates, self.layer_decay)))

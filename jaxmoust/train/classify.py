@@ -16,7 +16,7 @@ from jaxmoust.core.checks import require
 from jaxmoust.core.examples import fold_all
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.classifiers import adapters
-from jaxmoust.models.classifiers.headed import Headed, leaves_of, loaded
+from jaxmoust.models.classifiers.headed import Headed, leaves_of
 from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.checkpoint import BEST
@@ -170,7 +170,7 @@ class Classify:
         """The leaves of the network that are pre-trained, by name."""
         folder = Path(self.pretrained.removesuffix(BEST))
         if not self.pretrained:
-            return leaves_of(loaded(self.model.weights), shapes) if isinstance(self.model, Headed) else {}
+            return leaves_of(self.model, shapes) if isinstance(self.model, Headed) else {}
         if (folder / "checkpoints").is_dir():
             return load_trained(folder, shapes, "best" if self.pretrained.endswith(BEST) else "newest")
         return load_pretrained(self.pretrained, self.model, shapes)

@@ -4,6 +4,7 @@ Draws are weights here: an image that a sampler draws three times counts three t
 not matter, for the problem is convex and has one solution.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from jaxmoust.data.splits.folds import fold_of
 
 STRENGTHS = tuple(10.0**-i for i in range(1, 8))
 MOST_ITERATIONS = 500
-TOLERANCE = 1e-4  # of the gradient's norm, in coordinates in which the Hessian is at most 1
+# Of the gradient's norm, in coordinates in which the Hessian is at most 1: of a solution, and of one to compare by.
+TOLERANCE, ROUGH = 1e-4, 3e-3
 _QUERIES = 1024  # whose neighbours are sought at once
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021 (2104.14294), section 4.1
 
@@ -93,38 +95,57 @@ def fit(
 
     Features are rotated to the eigenvectors of their covariance C, and each is scaled by 1 / sqrt(C / 2 + l2): the
     Hessian is then at most 1 (Böhning 1992, which bounds the softmax's by I / 2), so that L-BFGS needs few steps and
-    no search along a line. Strengths follow each other from the strongest, each from the solution before; folds share
-    every pass through the features.
+    no search along a line. Strengths follow each other from the strongest, each from the solution before, until two are
+    worse than the best; folds share every pass through the features.
 
     Args:
         shares, tau: of a logit adjustment, see `Classify`; smoothing then goes towards these shares of the classes.
     Raises: ValueError: fewer images than folds to choose the strength by.
     """
-    strengths = (probe.l2,) if probe.l2 else STRENGTHS
-    weights, held = [rows.weight], list[np.ndarray]()
-    if not probe.l2:
-        fold, judged = _dealt(rows, num_classes, probe.folds, seed)
-        weights += [rows.weight * (fold != k) for k in range(probe.folds)]
-        held = [judged[fold[judged] == k] for k in range(probe.folds)]
     x, basis, spectrum, mean, scale = _rotated(rows.features, rows.weight)
+    more = _room(len(x)) - len(x)
     towards = np.full(num_classes, 1 / num_classes) if shares is None else shares
     offsets = np.zeros(num_classes) if shares is None else tau * np.log(shares)
-    stacked = np.stack([weight / weight.sum() for weight in weights])
-    more = _room(len(x)) - len(x)
-    of_rows = np.pad(x, [(0, more), (0, 0)]), np.pad(rows.label.astype(np.int32), (0, more))
-    smoothing, stacked = np.pad(rows.smoothing, (0, more)), np.pad(stacked, [(0, 0), (0, more)])
-    numbers = (spectrum, smoothing, towards, offsets, stacked, np.array(strengths))
-    found = _path(*of_rows, *(np.asarray(one, np.float32) for one in numbers))
-    solutions, gradients, losses = map(np.asarray, found)
-    judged_by = {}
-    for i, strength in enumerate(strengths if held else ()):
-        parts = [_losses(x[of], solutions[1 + k, i], rows.label[of]) for k, of in enumerate(held)]
-        judged_by[strength] = float(np.concatenate(parts).mean())
-    best = min(range(len(strengths)), key=lambda i: judged_by[strengths[i]]) if held else 0
-    kernel = (basis @ solutions[0, best, :-1].astype(np.float64)) / scale
-    bias = solutions[0, best, -1] - mean @ kernel
-    found = (strengths[best], judged_by, float(gradients[0, best]), float(losses[0, best]))
-    return Linear(kernel.astype(np.float32), bias.astype(np.float32), *found)
+    numbers = (spectrum, np.pad(rows.smoothing, (0, more)), towards, offsets)
+    problem = (np.pad(x, [(0, more), (0, 0)]), np.pad(rows.label.astype(np.int32), (0, more)), *map(_single, numbers))
+
+    def solve(start: np.ndarray, weights: Sequence[np.ndarray], l2: float, tolerance: float) -> tuple[np.ndarray, ...]:
+        stacked = np.stack([np.pad(weight / weight.sum(), (0, more)) for weight in weights])
+        found = _solve(*problem, start, *map(_single, (stacked, l2, tolerance)))
+        return tuple(map(np.asarray, found))
+
+    start, losses = np.zeros((1, x.shape[1] + 1, num_classes), np.float32), dict[float, float]()
+    if not probe.l2:
+        fold, judged = _dealt(rows, num_classes, probe.folds, seed)
+        weights = [rows.weight * (fold != k) for k in range(probe.folds)]
+        solutions = {0.0: np.repeat(start, probe.folds, 0)}
+        for l2 in STRENGTHS:
+            solutions[l2] = solve([*solutions.values()][-1], weights, l2, ROUGH)[0]
+            held = [
+                _losses(x[of], w, rows.label[of]) for w, of in zip(solutions[l2], _parts(fold, judged), strict=True)
+            ]
+            losses[l2] = float(np.concatenate(held).mean())
+            if min([*losses.values()][-2:]) > min(losses.values()):  # twice worse
+                break
+        best = min(losses, key=lambda l2: losses[l2])
+        start = solutions[best][:1]
+    else:
+        best = probe.l2
+    (solution,), (gradient,), (loss,) = solve(start, [rows.weight], best, TOLERANCE)
+    kernel = (basis @ solution[:-1].astype(np.float64)) / scale
+    bias = solution[-1] - mean @ kernel
+    return Linear(
+        kernel.astype(np.float32), bias.astype(np.float32), best, losses, gradient=float(gradient), loss=float(loss)
+    )
+
+
+def _single(number: Any) -> np.ndarray:
+    return np.asarray(number, np.float32)
+
+
+def _parts(fold: np.ndarray, judged: np.ndarray) -> list[np.ndarray]:
+    """The judged rows of each fold."""
+    return [judged[fold[judged] == k] for k in range(fold.max() + 1)]
 
 
 def _room(count: int) -> int:
@@ -171,58 +192,50 @@ def _losses(x: np.ndarray, solution: np.ndarray, label: np.ndarray) -> np.ndarra
 
 
 @jax.jit
-def _path(
+def _solve(
     x: jax.Array,
     label: jax.Array,
     spectrum: jax.Array,
     smoothing: jax.Array,
     towards: jax.Array,
     offsets: jax.Array,
+    starts: jax.Array,
     weights: jax.Array,
-    strengths: jax.Array,
+    l2: jax.Array,
+    tolerance: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Solves for every row of weights [W, n] and strength [S]: ([W, S, F + 1, K], gradients' norms, losses [W, S])."""
-    num_classes = offsets.shape[0]
+    """Solves from starts [W, F + 1, K] for rows of weights [W, n]: (solutions, their gradients' norms, losses [W])."""
+    # The bias, whose features are 1 and not penalised, has a Hessian of at most 1 / 2.
+    unit = jnp.append(1 / jnp.sqrt(spectrum / 2 + l2), jnp.sqrt(2.0))[:, None]
 
-    def solve(weight: jax.Array) -> Any:
-        def next_strength(solution: jax.Array, l2: jax.Array) -> tuple[jax.Array, Any]:
-            # The bias, whose features are 1 and not penalised, has a Hessian of at most 1 / 2.
-            unit = jnp.append(1 / jnp.sqrt(spectrum / 2 + l2), jnp.sqrt(2.0))[:, None]
+    def objective(u: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        w = u * unit
+        logits = x @ w[:-1] + w[-1] + offsets
+        true = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
+        meant = (1 - smoothing) * true + smoothing * (logits @ towards)
+        loss = weight @ (jax.nn.logsumexp(logits, axis=1) - meant)
+        return loss + l2 / 2 * jnp.sum(w[:-1] ** 2), loss
 
-            def objective(u: jax.Array) -> tuple[jax.Array, jax.Array]:
-                w = u * unit
-                logits = x @ w[:-1] + w[-1] + offsets
-                true = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
-                meant = (1 - smoothing) * true + smoothing * (logits @ towards)
-                loss = weight @ (jax.nn.logsumexp(logits, axis=1) - meant)
-                return loss + l2 / 2 * jnp.sum(w[:-1] ** 2), loss
-
-            u, gradient, loss = _minimise(objective, solution / unit)
-            return u * unit, (u * unit, gradient, loss)
-
-        start = jnp.zeros((x.shape[1] + 1, num_classes))
-        return jax.lax.scan(next_strength, start, strengths)[1]
-
-    return jax.vmap(solve)(weights)
-
-
-def _minimise(objective: Any, start: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Goes down by L-BFGS until the gradient is as good as 0: (where, the gradient's norm, the auxiliary number)."""
     solver = optax.lbfgs(1.0, linesearch=None)
     gradient_of = jax.value_and_grad(objective, has_aux=True)
 
-    def unfinished(at: tuple) -> jax.Array:
-        return (at[2] < MOST_ITERATIONS) & (at[3] > TOLERANCE)
+    def minimise(start: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def unfinished(at: tuple) -> jax.Array:
+            return (at[2] < MOST_ITERATIONS) & (at[3] > tolerance)
 
-    def step(at: tuple) -> tuple:
-        u, state, count, *_ = at
-        (_, loss), gradient = gradient_of(u)
-        updates, state = solver.update(gradient, state, u)
-        return optax.apply_updates(u, updates), state, count + 1, optax.tree.norm(gradient), loss
+        def step(at: tuple) -> tuple:
+            u, state, count, *_ = at
+            (_, loss), gradient = gradient_of(u, weight)
+            updates, state = solver.update(gradient, state, u)
+            return optax.apply_updates(u, updates), state, count + 1, optax.tree.norm(gradient), loss
 
-    first = (start, solver.init(start), 0, jnp.array(jnp.inf), jnp.zeros(()))
-    u, _, _, norm, loss = jax.lax.while_loop(unfinished, step, first)
-    return u, norm, loss
+        u = start / unit
+        u, _, _, norm, loss = jax.lax.while_loop(
+            unfinished, step, (u, solver.init(u), 0, jnp.array(jnp.inf), jnp.zeros(()))
+        )
+        return u * unit, norm, loss
+
+    return jax.vmap(minimise)(starts, weights)
 
 
 def nearest(rows: Rows, num_classes: int, test: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ import optax
 import pytest
 
 from jaxmoust.core import optim
+from jaxmoust.core.optim import Recipe, layer_rates
+from jaxmoust.core.tree import named_leaves
 
 PARAMS = {
     "conv": {"kernel": jnp.full((3, 3, 2, 2), 0.5), "bias": jnp.ones(2)},
@@ -140,3 +142,43 @@ def test_ema_decay_accepts_the_traced_step():
 def test_impossible_settings_are_refused(call):
     with pytest.raises(ValueError, match="got "):
         call()
+
+
+def test_rates_fall_by_layers_and_the_head_has_the_whole_one():
+    """A transformer's stacked blocks, and blocks that are counted by stages."""
+    stack = {"head": {"kernel": jnp.ones(2)}, "backbone": {"blocks": {"qkv": {"kernel": jnp.ones((3, 2, 2))}}}}
+    stack["backbone"] |= {
+        "norm": {"scale": jnp.ones(2)},
+        "pos_embed": jnp.ones(2),
+        "patch_embed": {"bias": jnp.ones(1)},
+    }
+    rates = named_leaves(layer_rates(stack, 0.5))
+    first = {name: float(leaf.ravel()[0]) for name, leaf in rates.items()}
+    assert first["head/kernel"] == 1 and first["backbone/norm/scale"] == 0.5
+    assert rates["backbone/blocks/qkv/kernel"][:, 0, 0].tolist() == [0.125, 0.25, 0.5]
+    assert first["backbone/pos_embed"] == first["backbone/patch_embed/bias"] == 0.0625
+    counted = {f"stage{s}_block{b}": {"conv0": jnp.ones(1)} for s in (0, 10, 2) for b in (0, 1)}
+    rates = named_leaves(layer_rates({**counted, "stem_conv": jnp.ones(1), "head": jnp.ones(1)}, 0.5))
+    assert [float(rates[f"stage{s}_block{b}/conv0"][0]) for s in (0, 2, 10) for b in (0, 1)] == [
+        2.0**-d for d in (6, 5, 4, 3, 2, 1)
+    ]
+    assert float(rates["stem_conv"][0]) == 2.0**-7 and float(rates["head"][0]) == 1
+
+
+def test_decay_by_layers_slows_what_adamw_does_and_one_changes_nothing():
+    params = {"head": {"kernel": jnp.ones((2, 2))}, "blocks": {"mlp": {"kernel": jnp.ones((2, 2, 2))}}}
+    grads = jax.tree.map(lambda x: 0.1 * x, params)
+
+    def step(**how):
+        tx = Recipe(8, 10, "adamw", 0.1, weight_decay=0.1, **how).tx
+        with jax.numpy_dtype_promotion("standard"):  # which Optax's Adam needs
+            return tx.update(grads, tx.init(params), params)[0]
+
+    plain, slow = step(), step(layer_decay=0.5)
+    jax.tree.map(np.testing.assert_array_equal, step(layer_decay=1.0), plain)
+    np.testing.assert_allclose(
+        slow["blocks"]["mlp"]["kernel"][:, 0, 0], plain["blocks"]["mlp"]["kernel"][:, 0, 0] * jnp.array([0.25, 0.5])
+    )
+    np.testing.assert_array_equal(slow["head"]["kernel"], plain["head"]["kernel"])
+    with pytest.raises(ValueError, match=r"optim\.layer_decay 0: allowed are"):
+        Recipe(8, 10, layer_decay=0)

@@ -23,8 +23,9 @@ class Headed(nn.Module):
         weights: of the backbone: a folder, a file, or a name on the hub.
         network: the backbone's own.
         mean, std: of each channel, of pixels in [0, 1].
-        image_px: side that the network reads.
         num_classes: width of the logits.
+        image_px: side that the network reads; 0: as it was trained. A ViT's positions are interpolated to it.
+        pool: of a ViT's tokens, see `load_backbone`; "": as the family's linear classifiers do.
         dtype: of the network's computation.
         axis_name: the mapped axis over which batch statistics are averaged.
     """
@@ -33,8 +34,9 @@ class Headed(nn.Module):
     network: nn.Module
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    image_px: int
     num_classes: int
+    image_px: int = 0
+    pool: str = ""
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -59,25 +61,29 @@ class Headed(nn.Module):
         return self.head(self.features(x, train, keys))
 
 
-def loaded(weights: str) -> Backbone:
+def loaded(weights: str, image_px: int = 0, pool: str = "") -> Backbone:
     """Loads a backbone, once for as long as its files are the same."""
     here = Path(weights).expanduser()
     files = sorted(here.iterdir()) if here.is_dir() else [here] if here.exists() else []
-    return _loaded(weights, tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+    return _loaded(
+        weights, image_px, pool, tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    )
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(weights: str, facts: tuple) -> Backbone:
-    return load_backbone(weights)
+@functools.lru_cache(maxsize=4)
+def _loaded(weights: str, image_px: int, pool: str, facts: tuple) -> Backbone:
+    return load_backbone(weights, image_px, pool)
 
 
-def with_head(backbone: Backbone, weights: str, num_classes: int, **given: Any) -> Headed:
-    """Puts a head for so many classes on a backbone."""
+def with_head(weights: str, num_classes: int, image_px: int = 0, pool: str = "", **given: Any) -> Headed:
+    """Puts a head for so many classes on a backbone. Raises: as `load_backbone`."""
+    backbone = loaded(weights, image_px, pool)
     seen = backbone.preprocessing
-    return Headed(weights, backbone.module, seen.mean, seen.std, seen.image_px, num_classes, **given)
+    return Headed(weights, backbone.module, seen.mean, seen.std, num_classes, seen.image_px, pool, **given)
 
 
-def leaves_of(backbone: Backbone, shapes: Any) -> dict[str, Any]:
-    """A backbone's leaves under the names that `Headed` has them by, without its own head, fit for its shapes."""
+def leaves_of(model: Headed, shapes: Any) -> dict[str, Any]:
+    """The leaves of a model's backbone under the names that it has them by, without the backbone's own head."""
+    backbone = loaded(model.weights, model.image_px, model.pool)
     leaves = {name.replace("/", "/backbone/", 1): leaf for name, leaf in named_leaves(backbone.variables).items()}
     return {name: leaves[name] for name in named_leaves(shapes) if "/backbone/" in name}
