@@ -27,7 +27,8 @@ def describe_set(path: str | os.PathLike) -> dict[str, Sequence[Any]]:
     spec, files = read_spec(path), read_labelled(path)
     _, indices = spec.labels_and_indices(0, spec.num_images)
     columns: dict[str, Sequence[Any]] = {"index": indices.tolist()}
-    columns |= {name: [getattr(spec, name)] * spec.num_images for name in _DRAWN}
+    known = [name for name in _DRAWN if name not in spec.created_by.get("unknown", ())]
+    columns |= {name: [getattr(spec, name)] * spec.num_images for name in known}
     if files.prompts:
         columns["prompt"] = files.prompts
     return {**columns, "file": files.names} if "files" in spec.created_by else columns

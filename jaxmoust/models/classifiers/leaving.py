@@ -18,7 +18,7 @@ from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.models.translate import Tensors, read_arrays
 
 OWN = "jaxmoust"  # the layout of networks that began as no public file: our own names
-_KEPT = ".num_batches_tracked"  # what torch wants to find and no network computes with
+_KEPT = ("num_batches_tracked", "mask_token")  # what other libraries want to find and no classifier computes with
 
 
 def own_tensors(variables: Any) -> Tensors:

@@ -25,7 +25,7 @@ HEADS = ("classifier.", "head.weight", "head.bias", "head.fc.", "fc.", "visual_p
 REFUSED = {"hf_clip", "hf_siglip", "hf_deit_distilled", "timm_deit_distilled"}
 READABLE = [name for name in NAMES if name not in ("timm_resnet", "tv_vit")]
 # What files hold that no classifier computes with.
-LEFT = ("mask_token", "text_model.", "logit_scale", "logit_bias")
+LEFT = ("text_model.", "logit_scale", "logit_bias")
 
 
 def trained(backbone, num_classes=3):
