@@ -72,7 +72,7 @@ def test_folder_scales_floats_by_a_range_and_says_what_was_scaled(root):
     assert note == "1 images are of more than 8 bits; they are scaled by 0,1 (data.value_range)."
 
 
-def test_folder_lists_all_that_cannot_be_read_at_once_or_goes_on_without_it(root):
+def test_folder_lists_all_that_cannot_be_read_at_once_or_goes_on_without_it(root, caplog):
     for i, kind in enumerate(photographs.BAD):
         photographs.write(root)
         kind(root)
@@ -83,10 +83,11 @@ def test_folder_lists_all_that_cannot_be_read_at_once_or_goes_on_without_it(root
         opened(root)
     for i, reason in enumerate(("truncated", "truncated", "none of", "none of", "a folder", "lie from 0.")):
         assert any(f"bad{i}." in part and reason in part.lower() for part in str(refused.value).split("'cat/")), reason
-    folder, train, test = opened(root, on_bad="skip")
+    with caplog.at_level(logging.WARNING):
+        folder, train, test = opened(root, on_bad="skip")
     assert len(train) + len(test) == 12 and train.num_skipped == test.num_skipped == 6
     assert sum(name.startswith("cat/bad") for name in folder.skipped) == 6
-    assert any("6 left out (data.on_bad='skip'): cat/bad0.jpg (image file is truncated" in n for n in folder.notes)
+    assert any("6 left out (data.on_bad='skip'): cat/bad0.jpg (image file is truncated" in m for m in caplog.messages)
 
 
 def test_folder_that_skips_is_the_folder_without_what_was_bad(root):
@@ -196,3 +197,61 @@ def test_folder_says_which_photographs_are_in_two_classes_and_keeps_them_on_one_
         sides = dict(zip(folder.names, folder.parts, strict=True))
         assert sides["cat/0.png"] == sides["dog/9.jpg"]
         assert {*folder.labels[folder.parts == "test"]} == {0, 1, 2} == {*folder.labels[folder.parts == "train"]}
+
+
+# ---- a table of labels in the place of class folders
+
+
+def tabled(root, columns="file,label,patient", rows=lambda c, name, i: f"{name},{c},p{i % 2}", at="labels.csv"):
+    """The good folder, flat, with a table of labels."""
+    photographs.flat(root)
+    lines = [rows(c, f"{c}_{i}.png", i) for c in photographs.CLASSES for i in range(photographs.EACH)]
+    (root / at).write_text("\n".join([columns, *lines]))
+    return root
+
+
+def test_folder_with_a_table_takes_classes_from_it_and_names_what_it_leaves(root):
+    tabled(root)
+    Image.fromarray(photographs.pixels(9, 9)).save(root / "more.png")
+    for table in ("labels.csv", str(root / "labels.csv")):
+        folder, train, test = opened(root, labels=table)
+        assert train.class_names == photographs.CLASSES and (len(train), len(test)) == (9, 3)
+        assert folder.notes == ("1 images that the table does not name, passed over: 'more.png'.",)
+    for i, name in enumerate(train.records.members.names):
+        assert train.class_names[train.labels[i]] == name.split("_")[0]
+        np.testing.assert_array_equal(train.read(i), photographs.pixels(int(train.labels[i]), int(name[-5])))
+
+
+def test_folder_with_a_table_is_another_one_with_other_labels(root):
+    tabled(root)
+    before = opened(root, labels="labels.csv")[1].digest
+    text = (root / "labels.csv").read_text()
+    (root / "labels.csv").write_text(text.replace("cat_3.png,cat", "cat_3.png,dog"))
+    assert opened(root, labels="labels.csv")[1].digest != before
+
+
+def test_folder_never_divides_a_group(root):
+    tabled(root)
+    folder = open_folder(str(root), ("train", "test"), 0.5, rules=Rules(labels="labels.csv", group="Patient"))
+    sides = {(name[-5] in "13", part) for name, part in zip(folder.names, folder.parts, strict=True)}
+    assert len(sides) == 2 and {part for _, part in sides} == {"train", "test"}
+    for group, said in (
+        ("patent", r"'patent' is no column of labels.csv, allowed are patient"),
+        ("all", "in one group"),
+    ):
+        tabled_text = (root / "labels.csv").read_text().replace("patient\n", "patient,all\n").replace("p0\n", "p0,x\n")
+        (root / "labels.csv").write_text(
+            tabled_text.replace("p1\n", "p1,x\n").replace("p1", "p1,x").replace("x,x", "x")
+        )
+        with pytest.raises(ValueError, match=said):
+            opened(root, labels="labels.csv", group=group)
+    with pytest.raises(ValueError, match=r"data.group 'patient' is a column of a table"):
+        Rules(group="patient")
+
+
+def test_folder_with_a_table_takes_its_splits(root):
+    tabled(root, "file_name;class;Split;camera", lambda c, name, i: f"{name};{c};{['Train', 'test'][i % 2]};{i // 2}")
+    _, train, test = opened(root, labels="labels.csv")
+    assert {name[-5] for name in train.records.members.names} == {"0", "2"} and len(test) == 6
+    with pytest.raises(ValueError, match=r"2 groups of data.group 'camera' in test and in another split"):
+        opened(root, labels="labels.csv", group="camera")

@@ -109,6 +109,24 @@ def open_members(path: str | os.PathLike) -> Members:
     return Members(root, tuple(sorted(name for name in names if not is_system(name))))
 
 
+def table_of(members: Members, table: str) -> tuple[bytes, str]:
+    """Reads a table that is on the disk or among the files: (its bytes, the folder of the files that it lies in).
+
+    Raises: ValueError: it cannot be read.
+    """
+    try:
+        if table in members.names:
+            return members.read(table), os.path.dirname(table)
+        path, root = Path(table).expanduser(), members.path.resolve()
+        inside = path.resolve().parent
+        return read_bytes(path), os.path.relpath(inside, root) if root in inside.parents else ""
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Got the table {table}, which cannot be read ({error}), allowed is a table such as a CSV file, on the "
+            f"disk or in {members.path}: correct the path."
+        ) from error
+
+
 def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
     """Refuses an archive by its directory alone, with the names of what is wrong.
 

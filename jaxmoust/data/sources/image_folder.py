@@ -22,12 +22,14 @@ from jaxmoust.data.image import Reading
 from jaxmoust.data.near_duplicates import joined
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes, digest_files
-from jaxmoust.data.sources.archive import FileImages, Members, is_system
+from jaxmoust.data.sources.archive import FileImages, Members, is_system, table_of
 from jaxmoust.data.sources.class_list import chosen_classes, read_class_list
 from jaxmoust.data.sources.labels import (
     DATASET_JSON,
     EXTRA,
+    Labelled,
     by_dataset_json,
+    by_table,
     is_image,
     needs_extra,
     refuse_chunks,
@@ -56,6 +58,9 @@ class Rules:
         value_range: which values of 16-bit and float images become 0 and 255: "LOW,HIGH", "file" for the lowest and
             highest of each file, or "" for the range of 16 bits (floats are then refused).
         on_bad: "refuse": what cannot be read stops everything, named; "skip": goes on without it, counted.
+        labels: a table that says of which class each file is, wherever it lies in the folder, in the place of class
+            folders: CSV or JSON lines with columns such as file and label; a column split tells train from test.
+        group: a column of that table, such as patient or camera, that no split divides.
         near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side.
     """
 
@@ -63,12 +68,16 @@ class Rules:
     value_range: str = ""
     on_bad: Literal["refuse", "skip"] = "refuse"
     near_duplicates: Literal["report", "together"] = "report"
+    labels: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         """Refuses what is none of the choices, and no colour or range."""
         check_choice("data.on_bad", self.on_bad, ("refuse", "skip"))
         check_choice("data.near_duplicates", self.near_duplicates, ("report", "together"))
         self.reading  # noqa: B018
+        if self.group and not self.labels:
+            raise ValueError(f"data.group {self.group!r} is a column of a table: name the table in data.labels, too.")
 
     @property
     def reading(self) -> Reading:
@@ -183,14 +192,18 @@ def open_folder(
     if not root.is_dir():
         raise ValueError(f"Got the path {root}, allowed is an existing folder of class folders: correct the path.")
     since_ns = time.time_ns()
-    by_json = by_dataset_json(read_json(root / DATASET_JSON), str(root))
-    folders = {} if by_json else split_folders(root)
+    listing = _Listing(root)
+    by_json = {} if rules.labels else by_dataset_json(read_json(root / DATASET_JSON), str(root))
+    table = listing.table(rules, read_class_list(classes) if classes else ()) if rules.labels else None
+    folders = dict.fromkeys(listing.parts_of(table), "") if table else {} if by_json else split_folders(root)
     for split in splits:
         check_choice("split", split, tuple(folders) or ("train", "test", "all"), f" of {root}")
     if not folders:
         check_number("test_fraction", test_fraction, "0 < test_fraction < 1", lambda part: 0.0 < part < 1.0)
-    listing = _Listing(root)
-    if by_json:
+    if table:
+        present = wanted = list(table.class_names)
+        listing.tabled(table, rules.group)
+    elif by_json:
         present = list(by_json)
         wanted = _wanted(root, {}, present, classes)
         for name in wanted:
@@ -204,7 +217,7 @@ def open_folder(
             counts = listing.walk(split, folders.get(split, ""), wanted)
             if not classes:
                 refuse_chunks(counts, str(root / folders.get(split, "")))
-    folder = _looked_at(listing, wanted, rules, since_ns, bool(by_json))
+    folder = _looked_at(listing, wanted, rules, since_ns, bool(by_json or table))
     if not folders and "all" not in splits:
         # Numbered among all classes, so that a class list does not move images between train and test.
         folder = _divided(folder, test_fraction, {name: make_key(seed, 5, c) for c, name in enumerate(present)})
@@ -264,6 +277,7 @@ class _Listing:
     labels: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     inside: dict[str, str] = field(default_factory=dict)
+    groups: list[str] = field(default_factory=list)
     passed_over: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def classes(self, inside: str) -> list[str]:
@@ -310,6 +324,33 @@ class _Listing:
             self.rows.append(row)
             self.labels.append(label)
             self.parts.append(split)
+
+    def table(self, rules: Rules, classes: Sequence[str]) -> Labelled:
+        """Reads the table of labels. Raises: ValueError: as `by_table`, or no column of that name."""
+        files = (os.path.join(at, name) for at, _, names in os.walk(self.root) for name in names)
+        names = sorted(name for file in files if not is_system(name := os.path.relpath(file, self.root)))
+        members = Members(self.root, tuple(names))
+        found = by_table(names, str(self.root), *table_of(members, rules.labels), classes)
+        if rules.group and rules.group.lower() not in found.columns:
+            columns = ", ".join(found.columns) or "none besides files, labels and prompts"
+            raise ValueError(f"data.group {rules.group!r} is no column of {rules.labels}, allowed are {columns}.")
+        left = [name for name in found.passed_over if is_image(name)]
+        self.passed_over |= {"images that the table does not name": left} if left else {}
+        return found
+
+    def parts_of(self, table: Labelled) -> list[str]:
+        """The split of each image of a table, in the words used here; [] where it tells none."""
+        usual = {name: split for split, names in SPLITS.items() for name in names}
+        said = [usual.get(value.strip().lower(), "") for value in table.columns.get("split", ())]
+        return said if all(said) and {"train", "test"} <= set(said) else []
+
+    def tabled(self, table: Labelled, group: str) -> None:
+        """Adds the files of a table, by class and name, and the group of each."""
+        parts, groups = self.parts_of(table) or [""] * len(table.names), table.columns.get(group.lower(), ())
+        rows = sorted(zip(parts, table.labels, table.names, groups or table.names, strict=True))
+        for part, label, name, of_group in rows:
+            self.add(part, table.class_names[label], [(name, row_of(self.root / name))])
+            self.groups.append(of_group or name)
 
     def _look_into(self, inside: str) -> list[tuple[str, tuple[int, int, int]]]:
         files = []
@@ -391,7 +432,8 @@ def _looked_at(listing: _Listing, classes: Sequence[str], rules: Rules, since_ns
         listing.refuse_empty(dict.fromkeys(listing.inside, classes))
     names, parts = np.array(listing.names, object), np.array(listing.parts, object)
     found = scan_folder(listing.root, listing.names, rows, rules.reading, since_ns)
-    folder = Folder(listing.root, tuple(classes), names, labels, parts, rules, found, rows, since_ns, by_list)
+    groups = np.unique(listing.groups, return_inverse=True)[1] if rules.group else None
+    folder = Folder(listing.root, tuple(classes), names, labels, parts, rules, found, rows, since_ns, by_list, groups)
     bad = np.flatnonzero(found.reasons != "")
     if bad.size and rules.on_bad == "refuse":
         refuse_bad(names[bad].tolist(), found.reasons[bad].tolist(), Members(listing.root, ()), _SKIP)
@@ -429,9 +471,10 @@ def _divided(folder: Folder, test_fraction: float, keys: Mapping[str, int]) -> F
             f"Got one image in {where}, allowed is two and up to split test images off: add images{_SKIP}, or list "
             "the other classes in data.classes."
         )
-    folder, groups = _without_classes(folder, few, "one image"), None
+    folder = _without_classes(folder, few, "one image")
+    groups = folder.groups
     if folder.rules.near_duplicates == "together" and folder.scan.pairs is not None:
-        groups = joined(folder.scan.pairs, np.arange(folder.labels.size))
+        groups = joined(folder.scan.pairs, np.arange(folder.labels.size) if groups is None else groups)
     try:
         is_test = held_out(folder.labels, test_fraction, [keys[name] for name in folder.class_names], groups)
     except ValueError as error:
@@ -440,7 +483,17 @@ def _divided(folder: Folder, test_fraction: float, keys: Mapping[str, int]) -> F
 
 
 def _apart(folder: Folder) -> Folder:
-    """Finds images of a test set that another split has, too, or that are in two classes; and parts them if asked."""
+    """Finds images of a test set that another split has, too, or that are in two classes; and parts them if asked.
+
+    Raises: ValueError: a group that a table's own splits divide.
+    """
+    if folder.groups is not None:
+        is_test = folder.parts == "test"
+        if both := np.intersect1d(folder.groups[is_test], folder.groups[~is_test]).size:
+            raise ValueError(
+                f"Got {both:,} groups of data.group {folder.rules.group!r} in test and in another split of "
+                f"{folder.rules.labels}, allowed is one side: correct the column split, or leave it out."
+            )
     pairs, notes = folder.scan.pairs, []
     if pairs is None:
         note = "too many images look alike to compare all of them: whether some are in train and in test is not known."
@@ -471,8 +524,7 @@ def _said(folder: Folder, listing: _Listing) -> Folder:
     notes += [
         f"the classes {them} differ in case or in their Unicode form alone." for them in alike.values() if them[1:]
     ]
-    if folder.skipped:
-        notes.insert(0, f"{len(folder.skipped):,} left out (data.on_bad='skip'): {listed(folder.skipped)}.")
-    for note in notes:
+    left_out = [f"{len(folder.skipped):,} left out (data.on_bad='skip'): {listed(folder.skipped)}."]
+    for note in (left_out if folder.skipped else []) + notes:
         _LOG.warning("%s: %s", folder.root, note)
     return replace(folder, notes=tuple(notes))

@@ -5,21 +5,19 @@ by name; what is no image, or not asked for, is listed.
 """
 
 import functools
-import io
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import formats
 from jaxmoust.data.sources.archive import is_inside
 from jaxmoust.data.sources.class_list import chosen_classes
-
-if TYPE_CHECKING:
-    import pandas as pd
+from jaxmoust.data.sources.tables import read_table
 
 # Formats that not every installation reads.
 EXTRA = "files that an extra reads (pip install 'jaxmoust[heic]')"
@@ -39,6 +37,7 @@ class Labelled:
         class_names: K names.
         prompts: n texts, or () where none are known.
         passed_over: the files that are not among the images.
+        columns: what else a table says of each image: name -> n texts.
     """
 
     names: tuple[str, ...]
@@ -46,6 +45,7 @@ class Labelled:
     class_names: tuple[str, ...]
     prompts: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @functools.cache
@@ -102,37 +102,43 @@ def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequen
     return _labelled(names, {str(image): image.parent.name for image in images}, class_names, {})
 
 
-def by_table(names: Sequence[str], where: str, table: str, inside: str = "", classes: Sequence[str] = ()) -> Labelled:
-    """Reads the classes of images from a CSV table with the columns file, label and, if it likes, prompt.
+def by_table(names: Sequence[str], where: str, table: bytes, inside: str = "", classes: Sequence[str] = ()) -> Labelled:
+    """Reads the classes of images from a table with columns for files and labels; see `tables.read_table`.
 
     Args:
         names: relative names of files.
         where: what errors call the folder or archive.
-        table: the table's text, its first line naming the columns.
-        inside: the folder that the table's file names are relative to.
+        table: the bytes of the table.
+        inside: the folder that the table's file names may be relative to, instead of the whole.
         classes: names of the classes, in the order of their labels; by default those of the table, by name. Rows of
             other classes are passed over.
-    Raises: ValueError: other columns, a row without a file or a label, a file that stands twice, leads out of the
-        folder, is not there or is no image; no row; unknown classes.
+    Raises: ValueError: what is no such table; a file that stands twice, leads out of the folder, is not there or is
+        no image; unknown classes.
     """
-    num_lines, most_lines = table.count("\n"), MOST_LINES_AN_IMAGE * max(len(names), 10)
-    if num_lines > most_lines:
-        raise ValueError(f"Got a table for {where} of {num_lines:,} lines for {len(names):,} files: shorten it.")
-    rows = _rows(table, where)
-    files = rows["file"]
-    paths = files.map(lambda file: str(PurePosixPath(inside) / file))
+    rows, there = read_table(table, where, MOST_LINES_AN_IMAGE * max(len(names), 10)), set(names)
+
+    def relative(file: str) -> str:
+        if file in there and not inside:
+            return file
+        plain = posixpath.normpath(file.replace("\\", "/"))
+        plain = plain.removeprefix(posixpath.join(posixpath.abspath(where), ""))
+        return next((name for name in (posixpath.join(inside, plain), plain) if name in there), plain)
+
+    files, paths = rows["file"], rows["file"].map(relative)
     for what, wrong, remedy in (
-        ("files outside of it", ~files.map(is_inside), "give names relative to it"),
-        ("files twice", files.duplicated(keep=False), "remove all rows but one"),
-        ("files that are not there", ~paths.isin(names), "correct or remove the rows"),
-        ("files that are no images", ~files.map(is_image), f"allowed are {', '.join(suffixes())}"),
+        ("files outside of it", ~paths.map(is_inside), "give names relative to it"),
+        ("files twice", paths.duplicated(keep=False), "remove all rows but one"),
+        ("files that are not there", ~paths.isin(there), "correct or remove the rows"),
+        ("files that are no images", ~paths.map(is_image), f"allowed are {', '.join(suffixes())}"),
     ):
         if wrong.any():
             shown = listed(repr(f"{file} in line {line}") for line, file in files[wrong].items())
             raise ValueError(f"Got a table for {where} that names {what} ({shown}), allowed is none: {remedy}.")
     class_names = chosen_classes(classes, sorted(set(rows["label"])), where)
     prompts = dict(zip(paths, rows["prompt"], strict=True)) if "prompt" in rows else {}
-    return _labelled(names, dict(zip(paths, rows["label"], strict=True)), class_names, prompts)
+    found = _labelled(names, dict(zip(paths, rows["label"], strict=True)), class_names, prompts)
+    rows = rows.set_axis(paths).loc[list(found.names)].drop(columns=["file", "label", "prompt"], errors="ignore")
+    return replace(found, columns={str(name): tuple(rows[name].tolist()) for name in rows})
 
 
 def refuse_chunks(counts: Mapping[str, int], where: str) -> None:
@@ -230,33 +236,3 @@ def _labelled(
     texts = tuple(prompts.get(file, "") for file in labels)
     passed_over = tuple(name for name in names if name not in labels)
     return Labelled(tuple(labels), tuple(labels.values()), class_names, texts if any(texts) else (), passed_over)
-
-
-def _rows(table: str, where: str) -> "pd.DataFrame":
-    """Reads file, label and perhaps prompt of each row, as text; the index is the row's line."""
-    import pandas as pd  # a slow import that only tables need
-
-    if (num_columns := 1 + table.partition("\n")[0].count(",")) > 100:
-        raise ValueError(f"Got a table for {where} with {num_columns:,} columns, allowed are three: correct it.")
-    try:
-        text = io.StringIO(table.removeprefix("\ufeff"), newline="")
-        rows = pd.read_csv(text, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")
-    except ValueError as error:  # pandas' own are of this kind
-        raise ValueError(f"Got a table for {where} that is no CSV: {error}. Correct it.") from error
-    columns = rows.iloc[0].tolist()
-    if sorted(columns) not in (["file", "label"], ["file", "label", "prompt"]):
-        raise ValueError(
-            f"Got a table for {where} with the columns {columns!r:.200}, allowed are file, label and prompt (which may "
-            f"be left out), named in the first line: correct them."
-        )
-    rows = rows.set_axis(columns, axis=1).set_axis(rows.index + 1)[1:]
-    rows = rows[(rows != "").any(axis=1)]
-    rows = rows.assign(label=rows["label"].str.strip())
-    if rows.empty:
-        raise ValueError(f"Got a table for {where} without a row, allowed is one for each image: fill it.")
-    if (lacking := (rows["file"] == "") | (rows["label"] == "")).any():
-        raise ValueError(
-            f"Got a table for {where} with rows that lack a file or a label (lines {listed(rows.index[lacking])}), "
-            f"allowed are whole rows: correct them."
-        )
-    return rows

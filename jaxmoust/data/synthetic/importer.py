@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from jaxmoust.data.checks import check_number, listed, meant
 from jaxmoust.data.image import AS_IT_IS, Reading
 from jaxmoust.data.source import Source, digest_bytes
-from jaxmoust.data.sources.archive import Members, open_members
+from jaxmoust.data.sources.archive import Members, open_members, table_of
 from jaxmoust.data.sources.archive_source import encoded_source
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
 from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
@@ -27,7 +27,7 @@ from jaxmoust.data.synthetic import store
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
 from jaxmoust.data.synthetic.store import finish, is_set, missing_shards, write_shard
 from jaxmoust.runtime.lock import lease
-from jaxmoust.runtime.paths import parse_json, read_text, sweep
+from jaxmoust.runtime.paths import parse_json, sweep
 
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 1 << 28  # decoded; a shard is held in memory
@@ -74,7 +74,7 @@ def import_images(
         path: the set's folder.
         source: "" for images in class folders or with a table; "cifake_fake", or any name of `sources.open_source`.
         split: the part of the source; of a folder with several groups of class folders, the group's name.
-        table: a CSV file with the columns file, label and, if it likes, prompt: of the disk, or inside origin.
+        table: a table of files, labels and, if it likes, prompts, see sources/tables.py: on the disk, or inside origin.
         classes: a text file with the names of the classes to use, in the order of their labels.
         name: of the TFDS data set; by default made of origin's name.
         generator: what made the images, as far as known.
@@ -238,8 +238,7 @@ def _open_files(
     if table and split:
         raise ValueError("Got a table and a split, allowed is one of the two: the table names its images.")
     if table:
-        inside = str(PurePosixPath(table).parent) if table in members.names else ""
-        files = by_table(members.names, str(origin), _table_text(members, table), inside, wanted)
+        files = by_table(members.names, str(members.path), *table_of(members, table), wanted)
     elif not split and (listed := _listed_classes(members)):
         files = by_listed_classes(members.names, str(origin), listed, wanted)
     else:
@@ -252,16 +251,6 @@ def _listed_classes(members: Members) -> dict[str, list[str]]:
     if DATASET_JSON not in members.names:
         return {}
     return by_dataset_json(parse_json(members.read(DATASET_JSON), members.called(DATASET_JSON)), str(members.path))
-
-
-def _table_text(members: Members, table: str) -> str:
-    try:
-        return members.read(table).decode() if table in members.names else read_text(Path(table).expanduser())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"Got the table {table}, which cannot be read ({error}), allowed is a CSV file in UTF-8, on the disk or in "
-            f"{members.path}: correct the path."
-        ) from error
 
 
 def _set_name(source: str, made_from: str) -> str:

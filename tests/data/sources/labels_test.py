@@ -139,19 +139,19 @@ def test_by_dataset_json_refuses_what_is_no_file_with_a_number(labels, said):
 
 def test_by_table_reads_classes_and_prompts():
     table = '\ufefffile,label,prompt\r\ndog/0.png,bee,"a bee, flying"\r\n\r\ncat/0.png,ant,\r\n'
-    found = by_table(NAMES, "set", table)
+    found = by_table(NAMES, "set", table.encode())
     assert pairs(found) == {"dog/0.png": "bee", "cat/0.png": "ant"}
     assert found.prompts == ("a bee, flying", "")
     assert found.passed_over == ("cat/1.JPG", "notes.txt", "dog/readme.md")
 
 
 def test_by_table_names_are_relative_to_the_tables_own_folder():
-    assert by_table(["in/a.png"], "set", "label,file\nx,a.png\n", "in").names == ("in/a.png",)
+    assert by_table(["in/a.png"], "set", b"label,file\nx,a.png\n", "in").names == ("in/a.png",)
 
 
 def test_by_table_with_classes_orders_them_so_and_passes_over_other_rows():
     table = "file,label\ncat/0.png,x\ncat/1.JPG,y\ndog/0.png,z\n"
-    found = by_table(NAMES, "set", table, classes=("z", "x"))
+    found = by_table(NAMES, "set", table.encode(), classes=("z", "x"))
     assert found.class_names == ("z", "x") and pairs(found) == {"cat/0.png": "x", "dog/0.png": "z"}
     assert found.prompts == ()
 
@@ -165,7 +165,7 @@ def test_by_table_gives_back_any_label_that_csv_can_write(labels):
     names = [f"{i}.png" for i in range(len(labels))]
     text = io.StringIO(newline="")
     csv.writer(text).writerows([("file", "label"), *zip(names, labels, strict=True)])
-    assert pairs(by_table(names, "set", text.getvalue())) == {
+    assert pairs(by_table(names, "set", text.getvalue().encode())) == {
         name: label.strip() for name, label in zip(names, labels, strict=True)
     }
 
@@ -174,9 +174,15 @@ def test_by_table_gives_back_any_label_that_csv_can_write(labels):
     ("table", "said"),
     [
         ("", "no CSV"),
-        ("file,class\ncat/0.png,x\n", r"columns \['file', 'class'\], allowed are file, label and prompt"),
-        ("file,label,seed\ncat/0.png,x,1\n", r"'seed'"),
+        (
+            "file,text\ncat/0.png,x\n",
+            r"columns \['file', 'text'\], allowed is one of each of file\|file_name\|.* and label",
+        ),
+        ("cat/0.png,x\ncat/1.JPG,y\n", r"columns \['cat_0_png', 'x'\]"),
         ("file,label,label\ncat/0.png,x,x\n", r"'label', 'label'"),
+        ("PK\3\4x", "a spreadsheet"),
+        ("file,label\ncat/0.png,\0\n", "no text"),
+        ('{"file": "cat/0.png", "label": "x"}\n{"file"', "no JSON lines"),
         ("file,label\n", "without a row"),
         ("file,label\ncat/0.png,\n", r"lack a file or a label.* \(lines 2\)"),
         ("file,label\n,x\n", r"\(lines 2\)"),
@@ -186,7 +192,6 @@ def test_by_table_gives_back_any_label_that_csv_can_write(labels):
         ('file,label\n"cat/0.png,x\n', "no CSV"),
         ("file,label\n../cat/0.png,x\n", r"files outside of it \('\.\./cat/0\.png in line 2'\)"),
         ("file,label\n/etc/passwd.png,x\n", "files outside of it"),
-        ("file,label\ncat\\0.png,x\n", "files outside of it"),
         ("file,label\ncat/0.png,x\ncat/0.png,x\n", r"files twice .*line 3"),
         ("file,label\ncat/9.png,x\n", r"files that are not there \('cat/9\.png in line 2'\)"),
         ("file,label\nnotes.txt,x\n", "files that are no images"),
@@ -194,12 +199,62 @@ def test_by_table_gives_back_any_label_that_csv_can_write(labels):
 )
 def test_by_table_refuses_a_table_that_does_not_fit_its_files(table, said):
     with pytest.raises(ValueError, match=f"(?s)Got a table for set .*{said}"):
-        by_table(NAMES, "set", table)
+        by_table(NAMES, "set", table.encode())
+
+
+ROWS = [("cat/0.png", "é"), ("cat/1.JPG", "b"), ("dog/0.png", "é")]
+
+
+def written(header="file,label", row="{},{}", head="", tail="", encoding="utf-8"):
+    """A table of ROWS as somebody writes it."""
+    lines = [header, *(row.format(file, label, i) for i, (file, label) in enumerate(ROWS))]
+    return (head + "\n".join(lines) + "\n" + tail).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        written(head="\ufeff"),
+        written(header="file;label", row="{};{}"),
+        written(header="file\tlabel", row="{}\t{}"),
+        written(header="file, label", row="{}, {}"),
+        written(encoding="cp1252"),
+        written(encoding="utf-16"),
+        written(head="sep=,\n"),
+        written(head="# made by hand\n"),
+        written(header=",file,label", row="{2},{0},{1}"),
+        written(header="file,label,score,seed", row="{},{},0.5,{}"),
+        written(header="File,Label"),
+        written(header="filename,class"),
+        written(header="file_name,target"),
+        written(header="Image Path,category"),
+        written(row="./{},{}"),
+        written(header="file,label", row="/data/set/{},{}"),
+        written(row="{},{},"),
+        written(header="file,label,", row="{},{},"),
+        written(tail=",\n,\n"),
+        written(header="label,file,text", row='{1},{0},"a, b"'),
+        b"\r\n".join(written().splitlines()),
+        "\n".join(f'{{"file_name": "{file}", "label": "{label}", "n": 1}}' for file, label in ROWS).encode(),
+        written().replace(b"/", b"\\"),
+    ],
+    ids=lambda table: repr(table[:24]),
+)
+def test_by_table_reads_tables_as_people_write_them(table):
+    assert pairs(by_table(NAMES, "/data/set", table)) == dict(ROWS)
+
+
+def test_by_table_keeps_further_columns_and_says_the_line():
+    table = written(head="sep=;\n", header="file;label;Patient ID;seed", row="{};{};p{};7")
+    found = by_table(NAMES, "set", table, classes=("é",))
+    assert found.columns == {"patient_id": ("p0", "p2"), "seed": ("7", "7")}
+    with pytest.raises(ValueError, match=r"'cat/9.png in line 4'"):
+        by_table(NAMES, "set", table.replace(b"cat/1.JPG", b"cat/9.png"))
 
 
 def test_by_table_refuses_classes_that_it_does_not_name():
     with pytest.raises(ValueError, match="'z', allowed are the 1 classes"):
-        by_table(NAMES, "set", "file,label\ncat/0.png,x\n", classes=("z",))
+        by_table(NAMES, "set", b"file,label\ncat/0.png,x\n", classes=("z",))
 
 
 # ---- CIFAKE
