@@ -3,11 +3,13 @@
 import types
 
 import numpy as np
+import photographs
 import pytest
 
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import filtered, open_set, real_data, shape_of
 from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.sources.image_folder import Rules
 
 GOLDEN_BASE = "2c5146de288ebacb40ee3d701421281a"
 
@@ -65,6 +67,35 @@ def test_real_data_refuses_two_sizes():
 
 def test_real_data_of_the_whole_split_leaves_nothing_unused():
     assert real_data("digits").unused is None
+
+
+def test_real_data_cuts_a_validation_split_that_neither_learns_nor_tests():
+    real, whole = real_data("digits", n_base=100, validation=0.1), real_data("digits", n_base=100)
+    assert (len(real.base), len(real.unused), len(real.validation), len(real.test)) == (100, 800, 100, 797)
+    assert real.validation.class_counts().tolist() == [10] * 10 and real.test.digest == whole.test.digest
+    sets = [set(map(bytes, one.images(np.arange(len(one))))) for one in (real.base, real.unused, real.validation)]
+    assert len(set.union(*sets)) == sum(map(len, sets)) == 1000
+    train = sources.digits("train")
+    np.testing.assert_array_equal(real.distinct.images([7]), train.images(real.keys[[7]]))
+    assert whole.validation is None and whole.base.digest == GOLDEN_BASE
+    other = real_data("digits", n_base=50, base_seed=3, validation="0.1")
+    assert other.validation.digest == real.validation.digest  # whatever the base set
+
+
+def test_real_data_takes_a_validation_split_of_the_sources_own(tmp_path):
+    for number, split in enumerate(("train", "valid", "test")):
+        photographs.write(tmp_path, split, 2, first=10 * number)
+    real = real_data("folder", str(tmp_path), image_px=8, channels=3, validation="validation")
+    assert real.validation.records.members.names[0].startswith("valid/") and len(real.base) == len(real.validation) == 6
+    for wanted, said in (("bogus", "'bogus'"), (1.0, "allowed are 0 to below 1"), (-0.1, "allowed are 0")):
+        with pytest.raises(ValueError, match=said):
+            real_data("folder", str(tmp_path), image_px=8, channels=3, validation=wanted)
+
+
+def test_real_data_counts_what_it_left_out(tmp_path):
+    photographs.write(tmp_path)
+    (tmp_path / "cat" / "bad.jpg").write_bytes(b"")
+    assert real_data("folder", str(tmp_path), image_px=8, channels=3, rules=Rules(on_bad="skip")).num_skipped == 1
 
 
 @pytest.mark.parametrize(

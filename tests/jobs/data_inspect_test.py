@@ -1,7 +1,10 @@
 """Laws of jobs/data_inspect.py: what is counted, shown and refused."""
 
+import os
 import re
+import shutil
 
+import photographs
 from command_line import assert_refused, contents, write_images
 from PIL import Image
 
@@ -40,3 +43,36 @@ def test_inspect_counts_the_classes_of_every_kind_of_set(cli, quick_study, tmp_p
         with Image.open(picture) as image:
             assert image.width > image.height / len(counts) > 8
         picture.unlink()
+
+
+def test_inspect_check_says_all_and_what_a_study_would_refuse(cli, tmp_path):
+    root = photographs.write(tmp_path / "images")
+    photographs.others(root)
+    photographs.lying(root)
+    line = "data inspect --check --source=folder --path={path}"
+    outcome = cli(line, path=root)
+    assert outcome.code == 0 and "9 images to learn from\n3 images held out\n" in outcome.out
+    assert re.findall(r"^  (\S+) +(\d+) +(\d+)$", outcome.out, re.MULTILINE)[1] == ("cat", "3", "1")
+    for said in (
+        "'cat/notes.txt'",
+        "'best.png'",
+        "'cat/old/9.png'",
+        "1 photographs are turned upright",
+        "Nothing that a",
+    ):
+        assert said in outcome.out
+    (root / "dog" / "0.png").write_bytes(b"")
+    (root / "dog" / "1.png").write_bytes(b"<html>")
+    refused = cli(line, path=root)
+    assert refused.code == 2 and "dog/0.png (it is none of" in refused.err and "dog/1.png (it is none of" in refused.err
+    assert cli(f"{line} --on_bad=skip", path=root).code == 0
+    alone = photographs.write(tmp_path / "alone")
+    for name in ("bird", "dog"):
+        shutil.rmtree(alone / name)
+    assert "the class 'cat' alone" in cli(line, path=alone).err
+    os.rename(alone / "cat", os.fsencode(alone) + b"/caf\xe9")
+    assert_refused(cli(line, path=alone), "names of one line in UTF-8")
+
+
+def test_inspect_check_decodes_sources_that_are_no_folders(cli):
+    assert "1,000 images to learn from\n797 images held out\n" in cli("data inspect --check --source=digits").out
