@@ -6,6 +6,8 @@ are the perceptual hash by which near ones are looked up.
 Source of the hash: the low frequencies of a small grey picture, as pHash takes them (Zauner 2010, section 3.2.1).
 """
 
+import math
+
 import numpy as np
 from scipy.fft import dctn
 from scipy.spatial import cKDTree
@@ -24,7 +26,7 @@ def near_duplicates(thumbs: np.ndarray) -> np.ndarray:
     Returns: int64 [p, 2], places in thumbs, the lower one first.
     Raises: ValueError: more than MOST_PAIRS of them.
     """
-    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    flat = thumbs.reshape(len(thumbs), math.prod(thumbs.shape[1:])).astype(np.float32)
     keys = np.flatnonzero(flat.std(axis=1) >= _LEAST_CONTRAST)
     shapes = flat[keys] - flat[keys].mean(axis=1, keepdims=True)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)

@@ -52,7 +52,7 @@ def test_near_duplicates_takes_no_plain_pictures_for_copies():
 
 def test_near_duplicates_of_a_film_are_too_many_to_compare(monkeypatch):
     monkeypatch.setattr(module, "MOST_PAIRS", 100)
-    with pytest.raises(ValueError, match="190 pairs of them may look the same"):
+    with pytest.raises(ValueError, match="200 pairs of them may look the same"):
         near_duplicates(np.repeat(thumb(picture(0))[None], 20, axis=0))
 
 
