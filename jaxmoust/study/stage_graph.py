@@ -7,6 +7,7 @@ from typing import Any
 from jaxmoust.config import Config, Field, Schema, complete, fields, meant, merge
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.data.real import real_data
+from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.study.experiment import BASE_FIELDS, Base
 from jaxmoust.study.store import Stage
 
@@ -119,13 +120,13 @@ class StageGraph:
         Where base sets differ by arm or seed, features are of all training images, of which each takes its own.
         """
         schema = {"task": Field(), **self._schema_of(FEATURES)}
-        of_images = fields(real_data)
+        of_images = fields(real_data, skip=("rules",))
         usual = {"copies": 1, "random_crop": 0.0}
         if "base" in self._vary or any(self._bases.values()):
             usual |= {name: of_images[name].default for name in BASE_FIELDS}
         shared = {
             "task": FEATURES,
-            "data": {name: usual.get(name, job["data"][name]) for name in of_images},
+            "data": {name: usual.get(name, job["data"][name]) for name in (*of_images, *fields(Rules))},
             "model": job["model"],
             "method": {"pretrained": job["method"]["pretrained"]},
             "eval": {"batch_size": job["eval"]["batch_size"]},
