@@ -15,6 +15,7 @@ SCALES = ("digits", "fashion", "cifar10", "imagenet100")
 # Experiments without scales, and the words that they take.
 OTHERS = {"fashion.py": ("", "vit"), "my_images.py": ("digits", "photos", "published"), "quickstart.py": ("",)}
 OTHERS["photographs.py"] = ("base=80,mine=DIR", "external", "finetune,arms=sd_20+sd_lora_50", "external,packaged")
+OTHERS["external_images.py"] = ("digits", "fashion", "cifar10,cifake=DIR")
 SCALED = sorted({path.name for path in (ROOT / "experiments").glob("*.py")} - {"parts.py", *OTHERS})
 EVERY = [(file, arg) for file, args in {**dict.fromkeys(SCALED, SCALES), **OTHERS}.items() for arg in args]
 
