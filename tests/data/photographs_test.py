@@ -246,7 +246,7 @@ def test_folder_never_divides_a_group(root):
         with pytest.raises(ValueError, match=said):
             opened(root, labels="labels.csv", group=group)
     with pytest.raises(ValueError, match=r"data.group 'patient' is a column of a table"):
-        Rules(group="patient")
+        opened(root, group="patient")
 
 
 def test_folder_with_a_table_takes_its_splits(root):

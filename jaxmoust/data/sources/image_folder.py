@@ -35,7 +35,7 @@ from jaxmoust.data.sources.labels import (
     refuse_chunks,
     suffixes,
 )
-from jaxmoust.data.sources.scan import Scan, refuse_bad, scan_folder
+from jaxmoust.data.sources.scan import Scan, refuse_bad, scan_once
 from jaxmoust.data.sources.scan_cache import remembered, stat_row
 from jaxmoust.data.splits.held_out import held_out
 from jaxmoust.runtime.paths import read_json
@@ -76,8 +76,6 @@ class Rules:
         check_choice("data.on_bad", self.on_bad, ("refuse", "skip"))
         check_choice("data.near_duplicates", self.near_duplicates, ("report", "together"))
         self.reading  # noqa: B018
-        if self.group and not self.labels:
-            raise ValueError(f"data.group {self.group!r} is a column of a table: name the table in data.labels, too.")
 
     @property
     def reading(self) -> Reading:
@@ -192,6 +190,8 @@ def open_folder(
     if not root.is_dir():
         raise ValueError(f"Got the path {root}, allowed is an existing folder of class folders: correct the path.")
     since_ns = time.time_ns()
+    if rules.group and not rules.labels:
+        raise ValueError(f"data.group {rules.group!r} is a column of a table: name the table in data.labels, too.")
     listing = _Listing(root)
     by_json = {} if rules.labels else by_dataset_json(read_json(root / DATASET_JSON), str(root))
     table = listing.table(rules, read_class_list(classes) if classes else ()) if rules.labels else None
@@ -431,12 +431,15 @@ def _looked_at(listing: _Listing, classes: Sequence[str], rules: Rules, since_ns
     if not labels.size:
         listing.refuse_empty(dict.fromkeys(listing.inside, classes))
     names, parts = np.array(listing.names, object), np.array(listing.parts, object)
-    found = scan_folder(listing.root, listing.names, rows, rules.reading, since_ns)
+    members = Members(listing.root, tuple(listing.names))
+    found = scan_once(
+        members, listing.names, rows, rules.reading, since_ns, f"{listing.root.resolve()}, {rules.reading}"
+    )
     groups = np.unique(listing.groups, return_inverse=True)[1] if rules.group else None
     folder = Folder(listing.root, tuple(classes), names, labels, parts, rules, found, rows, since_ns, by_list, groups)
     bad = np.flatnonzero(found.reasons != "")
     if bad.size and rules.on_bad == "refuse":
-        refuse_bad(names[bad].tolist(), found.reasons[bad].tolist(), Members(listing.root, ()), _SKIP)
+        refuse_bad(names[bad].tolist(), found.reasons[bad].tolist(), members, _SKIP)
     skipped = tuple(f"{name} ({reason})" for name, reason in zip(names[bad], found.reasons[bad], strict=True))
     folder = replace(folder.take(np.flatnonzero(found.reasons == "")), skipped=skipped)
     empty = {p: np.setdiff1d(np.arange(len(classes)), folder.labels[folder.parts == p]) for p in listing.inside}

@@ -17,6 +17,7 @@ from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.sources.archive_source import cifake
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
+from jaxmoust.data.sources.hugging_face import hugging_face
 from jaxmoust.data.sources.image_folder import AS_THEY_ARE, Rules, image_folder, open_folder
 from jaxmoust.data.sources.medmnist import medmnist
 from jaxmoust.data.sources.tfds import tfds_source
@@ -100,7 +101,7 @@ def fashion_mnist(split: str, path: str = "") -> Source:
     return from_arrays(images, labels, _FASHION_CLASSES, f"fashion_mnist/{split}")
 
 
-# The sources that a config can name; "tfds:NAME" is open_source's own.
+# The sources that a config can name; "tfds:NAME" and "hf:NAME" are open_source's own.
 SOURCES: dict[str, Callable[..., Source]] = {
     "digits": lambda split, path: digits(split),
     "fashion_mnist": fashion_mnist,
@@ -125,7 +126,7 @@ def open_source(name: str, split: str, path: str = "", classes: str = "", rules:
     """Opens a source by its name.
 
     Args:
-        name: one of `SOURCES`, or "tfds:NAME".
+        name: one of `SOURCES`, "tfds:NAME" or "hf:NAME".
         split: "train" or "test"; for TFDS, any split it understands; of MedMNIST also "val" and "train+val".
         path: what the source needs: a folder of images or IDX files, a file, or TFDS's data_dir.
         classes: a text file that names the classes to use, one a line, in the order of their labels; by default
@@ -142,11 +143,13 @@ def open_source(name: str, split: str, path: str = "", classes: str = "", rules:
             f"Got the path {path!r} for source 'digits', which is built in and reads none: set data.source=folder for "
             "a folder of images, or leave the path out."
         )
-    if name.startswith("tfds:"):
+    if name.startswith("hf:"):
+        source = hugging_face(name.removeprefix("hf:"), split, path, rules)
+    elif name.startswith("tfds:"):
         source = tfds_source(name.removeprefix("tfds:"), split, path)
     elif name in SOURCES:
         source = SOURCES[name](split, path)
     else:
-        allowed = f"{', '.join(SOURCES)} and tfds:NAME: choose one.{meant(name, SOURCES)}"
+        allowed = f"{', '.join(SOURCES)} tfds:NAME and hf:NAME: choose one.{meant(name, SOURCES)}"
         raise ValueError(f"Got source {name!r}, allowed are {allowed}")
     return select_classes(source, read_class_list(classes)) if classes else source

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -20,7 +20,6 @@ from PIL import Image
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import LAID, SCALED, TURNED, Reading, Unreadable, convert, open_image, upright_size
 from jaxmoust.data.near_duplicates import near_duplicates
-from jaxmoust.data.sources.archive import Members
 from jaxmoust.data.sources.scan_cache import remembered
 
 CHANGES = (TURNED, LAID, SCALED)
@@ -92,7 +91,21 @@ class Scan:
         return [text for text, count in said.items() if count]
 
 
-def scan(members: Members, names: Sequence[str], reading: Reading) -> Scan:
+class Readable(Protocol):
+    """What holds encoded images under names: files, members of an archive, rows."""
+
+    @property
+    def path(self) -> Any:
+        """What errors call all of them."""
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one."""
+
+    def called(self, name: str) -> str:
+        """What errors call one."""
+
+
+def scan(members: Readable, names: Sequence[str], reading: Reading) -> Scan:
     """Reads and decodes files; what cannot be read is in the result and raises nothing."""
     n = len(names)
     shapes, changes, thumbs = (
@@ -125,19 +138,28 @@ def scan(members: Members, names: Sequence[str], reading: Reading) -> Scan:
     return found
 
 
-def scan_folder(root: Path, names: Sequence[str], rows: np.ndarray, reading: Reading, since_ns: int) -> Scan:
-    """Scans files of a folder and compares them, or remembers it, until a file changes.
+def scan_once(
+    members: Readable,
+    names: Sequence[str],
+    rows: np.ndarray,
+    reading: Reading,
+    since_ns: int,
+    what: str,
+    header: bytes = b"",
+) -> Scan:
+    """Scans files and compares them, or remembers it, until a file changes.
 
     Args:
-        names: relative to root.
         rows: int64 [n, 3], what the file system says of them; see `stat_row`.
         since_ns: when they were looked at, `time.time_ns()` before the first.
+        what: names what is remembered.
+        header: what else tells that it has changed.
     """
 
     def look() -> bytes:
         if len(names) >= _SLOW_FROM:
-            _LOG.warning("Decoding %d images in %s, once; this takes minutes.", len(names), root)
-        found = scan(Members(root, tuple(names)), names, reading)
+            _LOG.warning("Decoding %d images in %s, once; this takes minutes.", len(names), members.path)
+        found = scan(members, names, reading)
         arrays = {name: getattr(found, name) for name in _ARRAYS}
         with contextlib.suppress(ValueError):  # too many to compare
             arrays["pairs"] = near_duplicates(found.thumbs)
@@ -145,8 +167,8 @@ def scan_folder(root: Path, names: Sequence[str], rows: np.ndarray, reading: Rea
         np.savez(buffer, **arrays, bad=np.frombuffer(json.dumps(bad).encode(), np.uint8))
         return buffer.getvalue()
 
-    what = f"scan {_READING_RULE} of {root.resolve()}, {reading}"
-    with np.load(io.BytesIO(remembered(what, names, rows, since_ns, look))) as arrays:
+    what = f"scan {_READING_RULE} of {what}"
+    with np.load(io.BytesIO(remembered(what, names, rows, since_ns, look, header))) as arrays:
         reasons = np.full(len(names), "", object)
         for i, reason in json.loads(arrays["bad"].tobytes()):
             reasons[i] = reason
@@ -154,7 +176,7 @@ def scan_folder(root: Path, names: Sequence[str], rows: np.ndarray, reading: Rea
         return Scan(**kept, reasons=reasons, pairs=arrays.get("pairs", None))
 
 
-def refuse_bad(names: Sequence[str], reasons: Sequence[str], members: Members, remedy: str = "") -> None:
+def refuse_bad(names: Sequence[str], reasons: Sequence[str], members: Readable, remedy: str = "") -> None:
     """Refuses files that cannot be read, all of them at once.
 
     Raises: ValueError: each with its reason, as far as an error has room.

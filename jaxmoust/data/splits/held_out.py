@@ -41,7 +41,9 @@ def held_out(labels: np.ndarray, fraction: float, keys: Sequence[int], groups: n
     for g in order:
         if np.all(held + counts[g] <= wanted):
             hold(g)
-    for c in np.flatnonzero((held == 0) & (totals > 0)).tolist():
+    for c in np.flatnonzero(totals).tolist():
+        if held[c]:
+            continue
         rest = [g for g in order if counts[g][c] and np.all((totals - held - counts[g])[counts[g] > 0] > 0)]
         if not rest:
             raise ValueError(f"class number {c} lies in one group, or in groups that no division leaves whole")

@@ -40,6 +40,12 @@ def test_held_out_comes_as_close_to_the_fraction_as_whole_groups_do():
     assert np.bincount(labels[held_out(labels, 0.2, (1, 2), groups)]).tolist() == [10, 10]
 
 
+def test_held_out_holds_the_smallest_group_where_none_is_as_small_as_the_fraction():
+    labels, groups = np.tile([0, 1, 2], 10), np.arange(30) // 15
+    out = held_out(labels, 0.2, (1, 2, 3), groups)
+    assert np.bincount(labels[out]).tolist() == [5, 5, 5]
+
+
 def test_held_out_refuses_a_group_that_is_everything():
     with pytest.raises(ValueError, match="class number 0 lies in one group"):
         held_out(np.repeat([0, 1], 5), 0.2, (1, 2), np.zeros(10, np.int64))
