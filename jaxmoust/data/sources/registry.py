@@ -150,6 +150,6 @@ def open_source(name: str, split: str, path: str = "", classes: str = "", rules:
     elif name in SOURCES:
         source = SOURCES[name](split, path)
     else:
-        allowed = f"{', '.join(SOURCES)} tfds:NAME and hf:NAME: choose one.{meant(name, SOURCES)}"
+        allowed = f"{', '.join(SOURCES)}, hf:NAME and tfds:NAME: choose one.{meant(name, SOURCES)}"
         raise ValueError(f"Got source {name!r}, allowed are {allowed}")
     return select_classes(source, read_class_list(classes)) if classes else source
