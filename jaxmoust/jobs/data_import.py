@@ -5,8 +5,9 @@ r"""Verb `data import`: turns generated images (a folder or a zip, labelled by f
     --workdir=runs/imported
   jaxmoust data import --source=cifake_fake --path=cifake.zip --split=train --workdir=runs/cifake
 
-A folder for each class (all in one place, or below --split), or --labels: a CSV file, on the disk or inside --path,
-with the columns file, label and, if known, prompt. --classes gives the classes and their order. Images of one size.
+A folder for each class (all in one place, or below --split), or --labels: a table, on the disk or inside --path,
+with columns such as file, label and, if known, prompt (CSV, JSON lines, Hugging Face's metadata.csv). --classes gives
+the classes and their order. Images of one size.
 Chunk folders of NVlabs' tools are labelled by the dataset.json beside them.
 Nothing is unpacked: an archive whose members lead out of it, are links or swell is refused. Other files are listed.
 """
@@ -27,8 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--path", default="", help="a folder or a zip archive of images")
     add("--source", default="", help="where that is another source, its name: cifake_fake, ...")
     add("--split", default="", help="the part of it")
-    add("--labels", default="", help="a CSV file with the columns file, label[, prompt]")
+    add("--labels", default="", help="a table with columns such as file, label[, prompt]")
     add("--classes", default="", help="a text file: the classes to use, one a line")
+    add("--background", default="white", help="the colour that transparent pixels are laid on")
+    add("--value_range", default="", help="of 16-bit and float images what becomes black and white: 0,4095 or file")
     add("--name", default="", help="what the set is called")
     add("--generator", default="", help="what made the images")
     add("--seed", type=int, help="the generator's seed, if known")
@@ -38,13 +41,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Imports the images and says what was passed over."""
+    from jaxmoust.data.image import Reading
     from jaxmoust.data.synthetic.importer import import_images
 
     if not (args.path or args.source) or not args.workdir:
         raise BadInput("Give --path=DIR or --path=FILE.zip, the generated images, and --workdir=DIR, the set to write.")
     fields = {name: getattr(args, name) for name in FIELDS}
     try:
-        done = import_images(args.path, Path(args.workdir), table=args.labels, **fields)
+        reading = Reading(args.background, args.value_range)
+        done = import_images(args.path, Path(args.workdir), table=args.labels, reading=reading, **fields)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
     print(f"{done.num_images:,} images of {len(done.class_names)} classes in {args.workdir}")

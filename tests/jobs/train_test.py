@@ -6,6 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
+import photographs
 import pytest
 from command_line import RESNET, assert_refused, contents, write_images
 from PIL import Image
@@ -68,6 +69,22 @@ def test_classes_are_adjusted_by_what_is_drawn():
     np.testing.assert_allclose(job.class_shares, counts / 600, rtol=1e-6)
     balanced = as_job(QUICK, {**ADJUSTED, "sampler": {"name": "class_power", "power": 0.0}})
     np.testing.assert_allclose(balanced.class_shares, 0.1, rtol=1e-6)
+
+
+def test_run_on_a_folder_selects_on_the_validation_split_and_counts_what_it_left_out(tmp_path):
+    """The best checkpoint is chosen without the test images, which the result is of; a broken file is in the record."""
+    root = photographs.write(tmp_path / "images", each=8)
+    (root / "cat" / "broken.jpg").write_bytes(b"")
+    data = {"source": "folder", "path": str(root), "image_px": 8, "channels": 1, "n_base": 0, "validation": 0.25}
+    train = {"eval_steps": 2, "best_metric": "loss", "num_steps": 4}
+    config = as_config(QUICK, {"data": {**data, "on_bad": "skip"}, "train": train})
+    result = do(config, tmp_path / "run").result
+    assert (result["n_base"], result["n_validation"], result["n"], result["n_skipped"]) == (12, 6, 6, 1)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    seen = [row["eval_loss"] for row in rows if "eval_loss" in row]
+    assert len(seen) == 2 and result["loss"] not in seen
+    contents = json.loads((tmp_path / "run" / "contents.json").read_text())
+    assert "data.validation" in str(contents)
 
 
 def test_cross_fitted_classifiers_are_adjusted_by_their_own_draws(tmp_path):

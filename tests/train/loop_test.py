@@ -285,6 +285,19 @@ def test_best_metric_keeps_the_best_checkpoint(tmp_path):
     assert restore_tree(tmp_path / "checkpoints", "step", "best")[0] == 4
 
 
+def test_best_checkpoint_is_selected_on_other_data_than_are_tested_at_the_end(tmp_path):
+    tested = []
+    _, evaluation, _ = run(
+        tmp_path,
+        intervals=Intervals(log_steps=100, eval_steps=2),
+        eval_data=lambda step: tested.append(step) or {"score": float(step)},
+        select_data=lambda step: {"score": -abs(step - 4.0)},
+        best_metric="score",
+    )
+    assert tested == [10] and evaluation.metrics == {"score": 10.0}
+    assert Checkpoints(tmp_path / "checkpoints", best="score").best_step == 4
+
+
 def test_run_whose_checkpoints_are_all_broken_starts_anew_and_ends_alike(tmp_path):
     often = Intervals(log_steps=100, checkpoint_steps=2)
     whole, *_ = run(tmp_path, intervals=often)
