@@ -95,6 +95,15 @@ class Features(Job):
         write_array(folder.path / "features.npy", rows.astype(np.float32), self.machine)
         return {**self.promise(), "seconds": time.monotonic() - started}
 
+    def calibrate(self) -> float:
+        """By one batch of real images as they are, after one that compiles."""
+        some = self.real.base.subset(np.arange(min(len(self.real.base), self.config["eval"]["batch_size"])))
+        given = (self.task, self.task.base(), some, self.real, self.config, self.machine, 1)
+        probe.compute(*given)
+        started = time.monotonic()
+        probe.compute(*given)
+        return (time.monotonic() - started) / len(some) * len(self.source) * self.config["views"]
+
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:
         """Images times views."""

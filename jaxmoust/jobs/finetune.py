@@ -38,6 +38,7 @@ from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train.autoencode import Autoencode
 from jaxmoust.train.finetune import Finetune
+from jaxmoust.train.loop import seconds_a_step
 
 _GIVEN = ("pipeline", "image_shape", "num_classes", "num_tokens", "augment")
 _TRAINING = {
@@ -158,6 +159,13 @@ class TunePipeline(Job):
             "num_trained": sum(leaf.size for leaf in jax.tree.leaves(trained)),
             "seconds": seconds + seconds_before,
         }
+
+    def calibrate(self) -> float | None:
+        """By one step; of latents that are computed before, not known."""
+        if self.config["method"].get("precompute"):
+            return None
+        step = seconds_a_step(self.training, self.machine, self.real.shape, self.frozen)
+        return self.training.recipe.num_steps * step
 
     @functools.cached_property
     def need(self) -> memory.Need:

@@ -19,6 +19,7 @@ from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluated_on, fit_eval_data, run_fit, training_stream
 from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.train.loop import seconds_a_step
 
 
 class Fit(Job):
@@ -45,6 +46,10 @@ class Fit(Job):
             "class_names": self.class_names,
             "method": self.config["method"]["name"],
         }
+
+    def calibrate(self) -> float:
+        """By one step."""
+        return self.training.recipe.num_steps * seconds_a_step(self.training, self.machine, self.real.shape)
 
     def open(self) -> None:
         """Opens the streams."""

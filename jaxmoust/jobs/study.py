@@ -41,6 +41,12 @@ from jaxmoust.study.runner import conduct, make_row
 from jaxmoust.study.store import Stage, Store, in_order
 from jaxmoust.study.until import ENDLESS, Budget, read_budget
 
+SMALL_GPU_BYTES = 16e9  # of a T4, a V100, a core of a TPU v3
+_TOO_LITTLE = (
+    "does not hold it; what needs less is a smaller train.batch_size, more optim.micro_batches, pipeline.remat=True or "
+    "method.precompute=True"
+)
+
 
 class StudyFailed(RuntimeError):
     """Some stages could not be computed; everything that does not need them was, and the page says what it lacks."""
@@ -98,7 +104,8 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
     budget = study.budget(args.budget)
     if args.dry_run:
         num_images = len(study.real.test)
-        print(dry_run(study.experiment, study.store, study.machine.description, _work_of, num_images))
+        given = (study.experiment, study.store, study.machine.description, _work_of, num_images)
+        print(dry_run(*given, study.calibrate, study.memory_words()))
     else:
         study.run(workdir, command, budget)
 
@@ -174,6 +181,26 @@ class Study:
                 f"--budget={text} is shorter than one run, which takes {seconds_text(seconds)} here. Allow more."
             )
         return budget
+
+    def calibrate(self, stage: Stage) -> float | None:
+        """What a stage should take, by a little of it; None where that cannot be tried before others have run."""
+        job = self._job(stage.config)
+        job.check()
+        return job.calibrate()
+
+    def memory_words(self) -> list[str]:
+        """What fine-tuning a pipeline needs of a device, and whether those that are lent for nothing have it."""
+        words: dict[str, str] = {}
+        for stage in self.experiment.stages:
+            what = self.experiment.describe(stage).partition(",")[0]  # of whatever base set and seed
+            if stage.kind != "fit" or self.store.has(stage) or what in words:
+                continue
+            job = self._job(stage.config)
+            job.check()
+            if (need := getattr(job, "need", None)) is not None:
+                fits = need.total <= 0.75 * SMALL_GPU_BYTES  # the rest is the compiler's
+                words[what] = f"{what}: {need} a device; a GPU of 16 GB {'holds it' if fits else _TOO_LITTLE}."
+        return [*words.values()]
 
     def _seconds_of(self, stages: Sequence[Stage]) -> float:
         """What stages are expected to take, as far as that is known."""

@@ -36,7 +36,7 @@ from jaxmoust.runtime.checkpoint import Checkpoints
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.runtime.progress import MetricWriter
-from jaxmoust.train.loop import Evaluation
+from jaxmoust.train.loop import Evaluation, seconds_a_step
 from jaxmoust.train.probe import Probe, nearest
 from jaxmoust.train.probe import fit as fit_linear
 
@@ -135,6 +135,19 @@ class Train(Job):
             **beside,
             "seconds": seconds,
         }
+
+    def calibrate(self) -> float:
+        """By one step, or by a probe on noise; what is evaluated at the end is not in it."""
+        task, recipe = self.training.task, self.training.recipe
+        if task.learn == "probe":
+            views, rng = probe.num_views(self.config, task.augment), np.random.default_rng(0)
+            features = [rng.normal(size=(views, len(one), task.num_features)) for one in self.pool.sources]
+            rows = probe.rows_of(features, self.pool, self.sampler, self.num_draws, task)
+            started = time.monotonic()
+            fit_linear(rows, task.num_classes, dataclasses.replace(self.probe, l2=1e-3), 0)
+            return 4 * (time.monotonic() - started)  # strengths and folds
+        frozen = task.frozen(self.class_shares, task.base())
+        return recipe.num_steps * seconds_a_step(self.training, self.machine, self.real.shape, frozen)
 
     def _fit_probe(self, folder: RunFolder) -> tuple[Evaluation, dict[str, Any], float]:
         """Fits the head on features, and leaves it as every training leaves what it has learnt."""

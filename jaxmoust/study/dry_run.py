@@ -6,6 +6,7 @@ do. Where nothing comparable was measured, the time is unknown, and said to be.
 
 import functools
 import statistics
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from jaxmoust.study.store import Stage, Store, in_order
 Traits = frozenset[tuple[str, str]]
 # How much work a configuration is: `work(config, size_of)`, where `size_of(name)` is the number of images of a set.
 Work = Callable[[Config, Callable[[str], int]], float]
+
+CALIBRATION_SECS = 60.0  # after which no further trial begins
 
 # Fields that name another stage: time depends on the network behind it, not on its digest.
 REFERENCES = ("generator", "checkpoint", "classifier", "path")
@@ -100,17 +103,28 @@ class DryRun:
         return "\n".join([*lines, "Nothing was written: the same command without --dry-run does it."])
 
 
-def dry_run(experiment: Experiment, store: Store, device: str, work: Work, num_images: int) -> DryRun:
+def dry_run(
+    experiment: Experiment,
+    store: Store,
+    device: str,
+    work: Work,
+    num_images: int,
+    calibrate: Callable[[Stage], float | None] = lambda stage: None,
+    memory: Sequence[str] = (),
+) -> DryRun:
     """Returns the stages that an experiment would compute, each with the time it should take on a device.
 
-    Args: num_images: of the test set, from which follows what differences the experiment can show.
+    Args:
+        num_images: of the test set, from which follows what differences the experiment can show.
+        calibrate: the seconds of a stage by a little of it, for those whose like was never computed; it has a minute.
+        memory: what stages need of a device, in words.
     """
     stages = experiment.stages
     todo = [stage for stage in stages if not store.has(stage)]
     found = Counter(stage.kind for stage in stages)
     found.subtract(stage.kind for stage in todo)
-    planned = tuple(expected(todo, experiment, store, device, work))
-    return DryRun(experiment, +found, planned, tuple(_power(experiment, planned, num_images)))
+    planned = tuple(expected(todo, experiment, store, device, work, calibrate))
+    return DryRun(experiment, +found, planned, (*memory, *_power(experiment, planned, num_images)))
 
 
 def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) -> Iterator[str]:
@@ -138,8 +152,20 @@ def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) 
         )
 
 
-def expected(todo: Sequence[Stage], experiment: Experiment, store: Store, device: str, work: Work) -> Iterator[Planned]:
-    """The time that stages of an experiment should take, by those that the store holds of the same device."""
+def expected(
+    todo: Sequence[Stage],
+    experiment: Experiment,
+    store: Store,
+    device: str,
+    work: Work,
+    calibrate: Callable[[Stage], float | None] = lambda stage: None,
+) -> Iterator[Planned]:
+    """The time that stages of an experiment should take, by those that the store holds of the same device.
+
+    Args: calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over.
+    """
+    tried: dict[tuple[str, Traits], float | None] = {}
+    started = time.monotonic()
     laid_out = {stage.name: stage.config for stage in experiment.stages}
 
     @functools.cache
@@ -159,8 +185,15 @@ def expected(todo: Sequence[Stage], experiment: Experiment, store: Store, device
             num_stages = f"{len(alike)} stage{'' if len(alike) == 1 else 's'}"
             seconds = statistics.median(alike) * work_of(stage.config)
             yield Planned(what, stage, seconds, f"as {num_stages} of {settings} settings")
-        else:
+            continue
+        key = stage.kind, traits_of(stage.config)
+        if key not in tried and time.monotonic() - started < CALIBRATION_SECS:
+            measured = calibrate(stage)
+            tried[key] = None if measured is None else measured / work_of(stage.config)
+        if (rate := tried.get(key)) is None:
             yield Planned(what, stage)
+        else:
+            yield Planned(what, stage, rate * work_of(stage.config), "by a trial of a moment")
 
 
 def _measured(

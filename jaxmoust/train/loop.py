@@ -356,6 +356,27 @@ class _Run:
             self.checkpoints.close()
 
 
+def seconds_a_step(training: Training, machine: parallel.Machine, shape: tuple[int, ...], frozen: Any = None) -> float:
+    """Times one step on black images of a shape (H, W, C), after one that compiles it.
+
+    Args: frozen: as `fit` has it.
+    """
+    task, recipe = training.task, training.recipe
+    num = recipe.batch_size // machine.process_count
+    batch = dict.fromkeys(("label", "source", "index"), np.zeros(num, np.int32))
+    batch |= {"slot": np.arange(num, dtype=np.int32), "image": np.zeros((num, *shape), np.uint8)}
+    batch = machine.split(_interleave(batch, recipe.micro_batches, len(machine.local_devices)))
+    step = make_step(task, recipe, machine)
+    state, frozen, seed = map(machine.replicate, (init_state(task, recipe, 0), frozen, np.uint32(0)))
+    seconds = 0.0
+    for _ in range(2):
+        started = time.monotonic()
+        state, metrics = step(state, frozen, seed, batch)
+        jax.block_until_ready((state, metrics))
+        seconds = time.monotonic() - started
+    return seconds
+
+
 def variables_of(state: TrainState) -> dict[str, Any]:
     """What a state predicts with: {"params", "stats"}, averaged if it keeps an average."""
     return state.ema or {"params": state.params, "stats": state.stats}

@@ -214,3 +214,19 @@ def test_plan_of_thousand_stages_is_not_quadratic(store):
         return min(secs(n) for _ in range(3))  # whatever else the machine does
 
     assert best(1000) < 40 * best(100)
+
+
+def test_what_was_never_computed_is_tried_once_for_all_that_are_alike(store, monkeypatch):
+    asked = []
+
+    def calibrate(stage):
+        asked.append(stage.config["seed"])
+        return 10.0
+
+    longer = fit(seed=1, train={"num_steps": 200, "batch_size": 10})
+    given = (experiment([fit(), longer]), store, DEVICE, work, 797)
+    shown = str(dry_run(*given, calibrate, ["fit: 6.9 GiB a device"]))
+    assert asked == [0] and shown.count("by a trial of a moment") == 2 and " 20 s " in shown
+    assert "expected: 30 s in one process for 2 of them" in shown and "fit: 6.9 GiB a device" in shown
+    monkeypatch.setattr("jaxmoust.study.dry_run.CALIBRATION_SECS", 0.0)
+    assert "unknown" in str(dry_run(*given, calibrate)) and asked == [0]

@@ -81,6 +81,10 @@ class Job(ABC):
             found |= {field: self.inputs.digest(refs)} if refs else {}
         return {field: digest for field, digest in found.items() if digest}
 
+    def calibrate(self) -> float | None:
+        """The seconds that `run` should take, by a little of it, once `check` has passed; None: that is not known."""
+        return None
+
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:
         """How much there is to do, in units that take alike long: by default images that go through a training.
