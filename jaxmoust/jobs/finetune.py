@@ -112,6 +112,7 @@ class TunePipeline(Job):
             "class_names": self.class_names,
             "words": self.words,
             "method": "stable_diffusion",
+            **pipelines.origin(self.config["pipeline"]),
         }
 
     def opened(self) -> Loaded:

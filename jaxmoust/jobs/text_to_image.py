@@ -145,6 +145,7 @@ class TextToImage(Job):
                 "prompts": request.prompts,
                 "negative": request.negative,
                 "from_real": self.real.base.digest if config["from_real"] else "",
+                **pipelines.origin(config["pipeline"]),
             },
         )
 

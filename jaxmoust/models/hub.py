@@ -2,6 +2,18 @@
 
 from pathlib import Path
 
+from jaxmoust.runtime.paths import read_text
+
+
+def commit(name: str, revision: str = "") -> str:
+    """The commit of a repository that lies in the hub's cache for a revision; "" where there is none."""
+    from huggingface_hub import constants
+
+    ref = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    if ref.is_file():
+        return read_text(ref).strip()
+    return revision if (ref.parent.parent / "snapshots" / (revision or "-")).is_dir() else ""
+
 
 def fetch(name: str, wanted: list[str], what: str, revision: str = "") -> Path:
     """Fetches files of a repository into the hub's cache: the folder that they are in.

@@ -15,7 +15,7 @@ import numpy as np
 from jaxmoust.config import Config, fields, unpack
 from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.inputs import Inputs, read_object
-from jaxmoust.models import stable_diffusion
+from jaxmoust.models import hub, stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded, lora_files
 from jaxmoust.models.stable_diffusion import lora as adapters
 from jaxmoust.runtime.folder import refuse_damaged
@@ -120,6 +120,12 @@ def fine_tuned(path: str, inputs: Inputs) -> dict[str, Any]:
         return inputs.planned[path].result
     here = inputs.path(path)
     return read_object((here.parent if here.name == PIPELINE else here) / "result.json") or {}
+
+
+def origin(section: Config) -> dict[str, str]:
+    """What a record says of a pipeline of the hub beside its content's digest: its commit; {} of one that lies here."""
+    found = {} if Path(section["path"]).exists() else {"commit": hub.commit(section["path"], section["revision"])}
+    return found if any(found.values()) else {}
 
 
 def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()) -> None:

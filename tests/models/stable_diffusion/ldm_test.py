@@ -137,6 +137,7 @@ def test_kohyas_names_of_xl_find_their_matrices(tmp_path):
             "down_blocks_0": {"resnets_0": {"conv1": (3, 3, 4, 8)}, "resnets_1": {"time_emb_proj": (4, 8)}},
             "down_blocks_1": {"attentions_0": {"proj_in": (8, 8)}},
         },
+        "transformer": {"transformer_blocks_0": {"attn": {"to_q": (8, 8)}}},
         "text_encoder": {"text_model": {"encoder": {"layers": {"0": {"self_attn": {"q_proj": (8, 8)}}}}}},
         "text_encoder_2": {"text_model": {"encoder": {"layers": {"0": {"self_attn": {"q_proj": (8, 8)}}}}}},
     }
@@ -150,6 +151,9 @@ def test_kohyas_names_of_xl_find_their_matrices(tmp_path):
         f"lora_te2_{clip}": ((2, 8), (8, 2)),
     }
     tensors = {f"{name}.alpha": np.ones(()) for name in sides}
+    third = "transformer.transformer_blocks.0.attn.to_q"  # as diffusers names those of Stable Diffusion 3
+    tensors |= {f"{third}.lora_A.weight": np.ones((2, 8)), f"{third}.lora_B.weight": np.ones((8, 2))}
+    tensors[f"{third}.alpha"] = np.ones(())
     tensors |= {f"{name}.lora_down.weight": np.ones(down) for name, (down, _) in sides.items()}
     tensors |= {f"{name}.lora_up.weight": np.ones(up) for name, (_, up) in sides.items()}
     safetensors.numpy.save_file(tensors, tmp_path / "xl.safetensors")
