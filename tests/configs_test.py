@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_backbone import write_backbone
 
 from jaxmoust.cli.main import parser_of
-from jaxmoust.config import python_text
+from jaxmoust.config import python_text, typed
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.jobs.parts.configure import as_config, configuration
 from jaxmoust.jobs.parts.inputs import Inputs, Output
@@ -301,6 +301,15 @@ def test_name_on_the_command_line_brings_the_fields_of_that_one_and_no_other(sec
 def test_typed_value_is_one_of_its_fields_type(word, value):
     found = at(completed(DIGITS, f"--config.{word}"), word.partition("=")[0])
     assert found == value and type(found) is type(value)
+
+
+def test_every_configuration_of_a_pipeline_takes_adapters_each_with_a_scale():
+    words = typed(["--config.pipeline.lora=a.safetensors,runs/b", "--config.pipeline.lora_scale=1.0,0.5"])
+    files = [path for path in Path("configs").rglob("*.py") if "config.pipeline" in path.read_text()]
+    for path in (*files, "configs/merge.py"):
+        section = as_config(str(path), words)["pipeline"]
+        assert section["lora"] == ("a.safetensors", "runs/b") and section["lora_scale"] == (1.0, 0.5), path
+    assert len(files) >= 8
 
 
 def test_none_is_typed_where_a_field_may_be_none():

@@ -14,12 +14,14 @@ from PIL import Image
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.generate import text_to_image
+from jaxmoust.jobs import finetune
 from jaxmoust.jobs.finetune import new_words
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import BadInput
+from jaxmoust.jobs.parts.streams import run_fit
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import lora
 from jaxmoust.runtime import stop
@@ -66,7 +68,12 @@ def adapted(base, tmp_path_factory) -> Path:
 def test_interrupted_fine_tuning_ends_bit_for_bit_as_one_that_was_not(base, adapted, tmp_path, monkeypatch):
     config = make_config(base, grid={"per_class": 1, "num_steps": 2}, train={"eval_steps": 2})
     with monkeypatch.context() as patch, pytest.raises(stop.Stopped, match="at step 1"):
-        patch.setattr(stop, "requested", lambda: True)
+
+        def stopped(*given):  # asked once training begins, when latents are encoded
+            patch.setattr(stop, "requested", lambda: True)
+            return run_fit(*given)
+
+        patch.setattr(finetune, "run_fit", stopped)
         tune(config, tmp_path / "run")
     assert not (tmp_path / "run" / "lora.safetensors").exists()
     tune(config, tmp_path / "run")

@@ -40,12 +40,15 @@ def run(module: nn.Module, params: Any, *arrays: Array, **options: Any) -> Any:
 
 
 def _adapted(layer: Callable[..., Any], args: tuple, options: dict[str, Any], context: Any) -> Any:
-    """Adds (x A) B to the answer of a layer that has an adapter, see `lora.attach`; rounded to its type once, then."""
+    """Adds (x A) B to the answer of a layer that has an adapter, see `lora.attach`.
+
+    A dense layer's is rounded to its type once, with that; a convolution's before, as not every backend has another.
+    """
     module, params = context.module, context.module.variables.get("params", {})
     if context.method_name != "__call__" or "lora_A" not in params:
         return layer(*args, **options)
-    name = "dot_general" if isinstance(module, nn.Dense) else "conv_general_dilated"
-    module = module.clone(parent=None, **{name: partial(getattr(lax, name), preferred_element_type=jnp.float32)})
+    wide = {"dot_general": partial(lax.dot_general, preferred_element_type=jnp.float32)}
+    module = module.clone(parent=None, **(wide if isinstance(module, nn.Dense) else {}))
     answer = module.apply({"params": {k: v for k, v in params.items() if not k.startswith("lora_")}}, *args)
     if "lora_gain" in params:
         answer = answer * params["lora_gain"] + params.get("bias", 0) * (1 - params["lora_gain"])
