@@ -291,15 +291,29 @@ def test_processes_cannot_be_joined_once_jax_is_in_use(cli, tmp_path):
         assert outcome.code == 2 and "in a fresh Python process" in outcome.err, outcome
 
 
-def test_a_notebook_that_has_used_jax_keeps_its_devices():
-    """Without the setting of the tests' devices; in a process of its own, for this one has used JAX."""
-    script = (
-        "import jax; jax.devices(); from jaxmoust.runtime import parallel; parallel.use_all_cores(); "
-        "print(len(jax.devices()))"
-    )
-    env = {"PATH": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, timeout=120)
-    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
+NOTEBOOK = """
+import importlib, pkgutil, sys
+import jax
+jax.devices()
+import jaxmoust
+from jaxmoust import cli
+for module in pkgutil.walk_packages(jaxmoust.__path__, "jaxmoust."):
+    importlib.import_module(module.name)
+cli.run("--help")
+cli.run("data", "inspect", "--source=digits")
+cli.run("train", "--config=configs/classifier/digits_resnet.py:quick", f"--workdir={sys.argv[1]}",
+        "--config.data.n_base=40", "--config.train.num_steps=2", "--config.model.width=4")
+print(len(jax.devices()), "device")
+"""
+
+
+def test_a_notebook_that_has_used_jax_runs_verbs_on_its_devices_and_nothing_warns(tmp_path):
+    """Without the setting of the tests' devices; in a process of its own, which imports every module anew."""
+    env = {"PATH": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
+    command = [sys.executable, "-W", "error", "-c", NOTEBOOK, str(tmp_path / "work")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.endswith("1 device\n"), done.stderr
+    assert (tmp_path / "work" / "result.json").exists() and "Warning" not in done.stderr, done.stderr
 
 
 def test_texts_by_commas_are_several(cli):
