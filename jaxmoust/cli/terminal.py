@@ -5,13 +5,11 @@ are no character are written as Python writes them, \x1b or \udcff. The one plac
 """
 
 import contextlib
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-# All controls but tab, line feed and carriage return (of progress bars); marks of direction; halves of characters.
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+from jaxmoust.runtime.paths import visible
 
 
 class _Plain:
@@ -21,7 +19,7 @@ class _Plain:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text))
+        return self._stream.write(visible(text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -14,6 +14,7 @@ from jaxmoust.analysis.metrics import METRICS
 from jaxmoust.report.arms import ArmSummary, shared_ranks
 from jaxmoust.report.numbers import MINUS, interval_text, p_equals, p_text, seconds_text
 from jaxmoust.report.page import COLUMNS, Page
+from jaxmoust.runtime.paths import visible
 
 MAX_LISTED = 5  # arms that one sentence names; the table has them all
 NUM_RESAMPLES = 2000  # of the bootstrap in summary.csv
@@ -296,4 +297,4 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS
     writer = csv.DictWriter(text, columns_of(rows, columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return visible(text.getvalue())

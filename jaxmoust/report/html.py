@@ -18,7 +18,7 @@ from jaxmoust.report.arms import ArmSummary, number_of
 from jaxmoust.report.charts import intervals, pictures
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Table
 from jaxmoust.report.sections import sampler_mix, training
-from jaxmoust.runtime.paths import atomic_write
+from jaxmoust.runtime.paths import atomic_write, visible
 
 MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
 BOOTSTRAP = (
@@ -50,7 +50,7 @@ def write_report(page: Page, folder: str | Path) -> Path:
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fills one of this room's templates; what is not markup is escaped, and a name that is missing is an error."""
+    """Fills one of this room's templates; what is not markup is escaped, controls are visible, and a name that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -66,7 +66,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         "whole": lambda value: f"{round(value):+d}".replace("-", numbers.MINUS) if round(value) else "0",
         "pretty": lambda record: json.dumps(record, indent=2, sort_keys=True, default=str),
     }
-    return environment.get_template(template).render(context)
+    return visible(environment.get_template(template).render(context))
 
 
 def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

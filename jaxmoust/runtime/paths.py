@@ -30,6 +30,8 @@ SMALL_BYTES = 1 << 20  # below this no ratio matters
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+# All controls but tab, line feed and carriage return (of progress bars); marks of direction; halves of characters.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TEMPORARY = ".{name}.{unique}.tmp"
 # A file that was written longer ago than this is not about to change unnoticed: clocks of disks tick no coarser.
 _SETTLED_NS = 2_000_000_000
@@ -60,6 +62,11 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
     """Replaces the file whole, see `replacing`. Text is written as UTF-8."""
     with replacing(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
+
+
+def visible(text: str) -> str:
+    r"""Writes what steers a terminal, turns the direction of writing or is no character as Python does: \x1b, \udcff."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def sync(path: str | os.PathLike) -> None:

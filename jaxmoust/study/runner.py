@@ -1,7 +1,5 @@
 """Conducts an experiment: finds or computes every stage, writes results.csv, draws the page."""
 
-import csv
-import io
 import statistics
 import zipfile
 import zlib
@@ -17,7 +15,7 @@ from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.store import open_synthetic
-from jaxmoust.report import draw_counts, index
+from jaxmoust.report import draw_counts, findings, index
 from jaxmoust.report import html as report
 from jaxmoust.report.arms import TOP_K, ArmInfo, Terms
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
@@ -173,11 +171,8 @@ class Work:
 
 def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
     """Writes results.csv: one row for each finished run, in the experiment's order."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*COLUMNS, *METRIC_COLUMNS], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row for run in experiment.runs if (row := make_row(experiment, run, store)))
-    atomic_write(folder / "results.csv", text.getvalue())
+    rows = [row for run in experiment.runs if (row := make_row(experiment, run, store))]
+    atomic_write(folder / "results.csv", findings.csv_text(rows, (*COLUMNS, *METRIC_COLUMNS)))
 
 
 def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:

@@ -1,11 +1,14 @@
 """Laws of jobs/data_import.py: what is imported, mixed in, listed and refused."""
 
 import json
+import os
 import re
 import shutil
 import zipfile
 
 from command_line import assert_refused, contents, write_images
+
+from jaxmoust.data.synthetic.store import read_labelled
 
 
 def test_train_on_an_imported_folder_mixes_half_of_it(cli, train_mixed, tmp_path):
@@ -28,6 +31,16 @@ def test_import_of_an_archive_with_a_table_lists_what_it_passed_over(cli, tmp_pa
     spec = json.loads((tmp_path / "set" / "provenance.json").read_text())["spec"]
     assert (spec["generator"], spec["guidance"], spec["class_counts"]) == ("mine", 2.0, [1, 1])
     assert spec["created_by"]["unknown"] == ["seed", "steps"]
+
+
+def test_import_takes_files_and_classes_whose_names_steer_a_terminal_or_are_no_text(cli, tmp_path):
+    images = write_images(tmp_path / "generated", classes="01")
+    (images / "0").rename(images / "\x1b[2Jcat")
+    os.rename(images / "1" / "00.png", os.fsencode(images / "1") + b"/\xff\x07.png")
+    outcome = cli("data import --path={a} --workdir={b}", a=images, b=tmp_path / "set")
+    assert outcome.code == 0 and not {"\x1b", "\x07", "\udcff"} & set(outcome.out + outcome.err)
+    images = read_labelled(tmp_path / "set")
+    assert r"1/\udcff\x07.png" in images.names and "\x1b[2Jcat" in images.class_names
 
 
 def test_import_refuses_a_hostile_archive(cli, tmp_path):

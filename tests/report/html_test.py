@@ -156,6 +156,16 @@ def test_page_escapes_what_it_is_given(tmp_path):
     assert Links(html).tags.count("script") == 1
 
 
+def test_page_and_tables_show_controls_of_names_and_hold_none(tmp_path):
+    """Bytes that steer a terminal, turn words around, or are no character: some end the process that draws them."""
+    odd = "\x1b[2J\x07\u202e\udcff"
+    arms = [ArmInfo(f"arm{i}", f"{odd}{i}", "") for i in range(3)]
+    page = make_page(arms=arms, class_names=[f"{odd}{k}" for k in range(6)], command=odd)
+    html = written(replace(page, rows=[{**row, "generator": odd} for row in page.rows]), tmp_path)
+    for text in (html, report.findings.csv_text([{"arm": odd}], ())):
+        assert not set(text) & set(odd) - set("[2J") and r"\x1b[2J\x07\u202e\udcff" in text
+
+
 def test_page_of_a_usual_study_is_small_and_quick(tmp_path):
     page = make_page(gains=(0, 10, 20, -10, 5, -30, 15))
     started = time.perf_counter()

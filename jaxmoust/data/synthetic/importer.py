@@ -181,7 +181,7 @@ def make_spec(
     }
     for what, texts in (("prompts", files.prompts), ("files", files.names)):
         if texts:
-            created_by[what] = digest_bytes(*(text.encode() for text in texts))
+            created_by[what] = digest_bytes(*(text.encode(errors="surrogateescape") for text in texts))
     return SyntheticSpec(
         name=name or _set_name(source, made_from),
         class_names=images.class_names,

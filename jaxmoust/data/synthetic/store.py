@@ -26,7 +26,7 @@ from jaxmoust.data.sources.labels import Labelled
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
 from jaxmoust.runtime.lock import alone
-from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, replacing, sweep
+from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, replacing, sweep, visible
 
 _SPLIT = "train"
 _VERSION = "1.0.0"
@@ -93,7 +93,7 @@ def write_shard(
         writer = ArrayRecordWriter(file.name, "group_size:1")  # one record a group: random access
         try:
             columns = {"label": labels.tolist(), "index": indices.tolist(), "prompt": prompts}
-            columns |= {"file": files} if files else {}
+            columns |= {"file": [*map(visible, files)]} if files else {}
             for image, *row in zip(images, *columns.values(), strict=True):
                 example = {"image": encode_png(image), **dict(zip(columns, row, strict=True))}
                 proto = serializer.get_tf_example(features.encode_example(example | same))

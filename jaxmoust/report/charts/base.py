@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from jaxmoust.runtime.paths import visible
+
 if TYPE_CHECKING:
     from altair import TopLevelMixin as Chart
 else:
@@ -82,18 +84,27 @@ def small_multiples(chart: Chart, panels: Sequence[tuple[str, Rows]]) -> list[Ma
     (panel,) = [data for data in compiled["data"] if data["name"] == "panel"]
     drawn = []
     for words, rows in panels:
-        panel["values"] = rows
+        panel["values"] = _visible(rows)
         drawn.append(_inline(vl_convert.vega_to_svg(json.dumps(compiled)), words))
     return drawn
 
 
 def _spec(chart: Chart) -> dict[str, Any]:
-    return {**chart.to_dict(), "config": _CONFIG}
+    return _visible({**chart.to_dict(), "config": _CONFIG})
+
+
+def _visible(spec: Any) -> Any:
+    """A chart or its rows with controls in words and names made visible: the process ends where one is drawn."""
+    if isinstance(spec, Mapping):
+        return {name: _visible(value) for name, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [_visible(value) for value in spec]
+    return visible(spec) if isinstance(spec, str) else spec
 
 
 def _inline(svg: str, words: str) -> Markup:
     """An SVG file as a part of the page: in its colours and fonts, with ids of its own, without what it leaves out."""
-    root = ET.fromstring(svg)
+    root, words = ET.fromstring(svg), visible(words)
     # Vega counts its ids through the process, so that neither they nor their number may be part of the page's.
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     own = hashlib.sha256(re.sub(r"clip\d+", "", f"{words}\n{svg}").encode()).hexdigest()[:8]
