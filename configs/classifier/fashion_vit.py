@@ -3,7 +3,7 @@
 Run: jaxmoust train --config=configs/classifier/fashion_vit.py --workdir=runs/fashion_vit
      jaxmoust train --config=configs/classifier/fashion_vit.py:synthetic=runs/edm,share=0.5 --workdir=runs/mix
      (the files come with Debian's package dataset-fashion-mnist, or lie in --config.data.path=DIR)
-Settings: cifar10_vit's optimizer, with augmentation that suits grey garments of 28 px; 1.2 M parameters, 30 epochs.
+Settings: cifar10_vit's optimizer, with augmentation for grey images of 28 px; 1.2 M parameters, 30 epochs.
 Cost: "small" about 180 s on 2 CPU cores (x86_64, jax 0.10.2).
 Result: "small" with 1,000 images, 3 seeds: Top-1 73.72 [72.40, 75.03] on the 10,000 test images from real images, 69.89
     and 70.17 from those of an EDM and a DDPM, 72.92 and 72.73 from halves of both (experiments/fashion.py).

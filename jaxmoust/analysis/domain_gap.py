@@ -1,7 +1,7 @@
 """The gap between real and synthetic images, as a classifier that tells them apart sees it.
 
 Starts from logits: the logit of "real" less that of "synthetic", of images that the classifier has not trained on;
-and from features of images. Says how well the two can be told apart (AUC with its interval; accuracy has its own in
+and from features of images. Says how well the two can be distinguished (AUC with its interval; accuracy has its own in
 accuracy.py), what a logit is worth as a density ratio, and how the features lie in a plane. This file knows no model,
 no file and no device.
 """
@@ -45,7 +45,7 @@ def auc(logits: ArrayLike, is_real: ArrayLike, folds: ArrayLike | None = None) -
     """Returns the chance that a real image's logit is above a synthetic one's (a tie is half), and its 95 % interval.
 
     Images are compared inside a fold only, for two classifiers share no scale; the folds' values are averaged, each
-    weighted by its images. 0.5 is no gap, 1 is two sets that can be told apart without an error.
+    weighted by its images. 0.5 is no gap, 1 is two sets that can be distinguished without an error.
 
     The interval solves (value - t)^2 = z^2 V(t), where V(t) is Hanley and McNeil's variance at the candidate t itself,
     as Wilson's does for a share. So it does not shrink to nothing where the kinds part completely, which is where
@@ -142,7 +142,7 @@ def cross_calibrated(
 ) -> tuple[NDArray[np.float64], list[Calibration]]:
     """Returns the log density ratio of each image by a calibration that has not seen it, and the calibrations.
 
-    A classifier that has learnt a few real images by heart calls the next ones synthetic, and yet gives them higher
+    A classifier that has memorised a few real images calls the next ones synthetic, and yet gives them higher
     logits than it gives synthetic ones: where its logits mean even odds has to be learnt from other images, and then
     tried on these.
 

@@ -59,7 +59,8 @@ class Memorisation:
 
         `share_suspicious` is to be held against `share_expected`, what a generator that does not copy would have;
         `closer` is the probability that a synthetic image lies nearer to the training set than a held-out one, 0.5
-        for a generator as good and as original as the world, with the two-sided p of Mann and Whitney's test.
+        for a generator whose samples are distributed like held-out data, with the two-sided p of
+        Mann and Whitney's test.
         Source of the latter: Meehan et al. 2020 (2004.05675), section 3.
         """
         test = scipy.stats.mannwhitneyu(self.heldout_ratio, self.ratio)

@@ -54,20 +54,20 @@ def call(args: list[str], ends_process: bool = False) -> int:
     """
     try:
         if not args or args[0] in ("-h", "--help", "help"):
-            return _quietly(lambda: print(_overview()), DONE if args else BAD_USAGE)
+            return _ignore_broken_pipe(lambda: print(_overview()), DONE if args else BAD_USAGE)
         if args == ["--version"]:
-            return _quietly(lambda: print(f"jaxmoust {__version__}"))
+            return _ignore_broken_pipe(lambda: print(f"jaxmoust {__version__}"))
         for word in args:
             if "://" in word:
                 _refuse_url(*word.partition("=")[::2])
         verb, rest = _verb(args)
         if {"-h", "--help"} & set(rest):
-            return _quietly(lambda: print(_explained(verb)))
+            return _ignore_broken_pipe(lambda: print(_explained(verb)))
         light = [entry for entry in _of(verb) if not entry.tasks]
-        work = (lambda: _light(verb, light[0].load(), rest)) if light else (lambda: _configured(verb, rest))
-        return _quietly(lambda: _guarded(work, ends_process))
+        work = (lambda: _run_read_only(verb, light[0].load(), rest)) if light else (lambda: _configured(verb, rest))
+        return _ignore_broken_pipe(lambda: _guarded(work, ends_process))
     except (Usage, BadInput) as e:
-        return _complain(e, BAD_USAGE)
+        return _print_error(e, BAD_USAGE)
 
 
 def run(*args: str) -> None:
@@ -125,7 +125,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _light(verb: str, module: Any, args: list[str]) -> None:
+def _run_read_only(verb: str, module: Any, args: list[str]) -> None:
     """Runs a verb that reads and prints, or writes files, without jobs or devices.
 
     Of one with `refused`, a program that asked for --json reads why there is no answer, whatever is wrong.
@@ -206,22 +206,22 @@ def _guarded(run: Callable[[], None], ends_process: bool = False) -> int:
         run()
         return DONE
     except (BadInput, Usage) as e:
-        return _complain(e, BAD_USAGE)
+        return _print_error(e, BAD_USAGE)
     except stop.Stopped as e:
-        return _complain(e, INTERRUPTED if stop.interrupted() else STOPPED)
+        return _print_error(e, INTERRUPTED if stop.interrupted() else STOPPED)
     except KeyboardInterrupt:
-        return _complain(stop.AT_ONCE, INTERRUPTED)
+        return _print_error(stop.AT_ONCE, INTERRUPTED)
     except BrokenPipeError:
-        raise  # for `_quietly`: nobody reads any more
+        raise  # for `_ignore_broken_pipe`: nobody reads any more
     except Exception as e:
         if getattr(e, "errno", 0) in NO_ROOM or os.strerror(errno.ENOSPC) in str(e):  # TensorStore's are no OSErrors
-            return _complain(f"{e}. Make room; the same command continues from what is finished.", FAILED)
+            return _print_error(f"{e}. Make room; the same command continues from what is finished.", FAILED)
         if isinstance(e, _said_in_words()):
-            return _complain(e, FAILED)
+            return _print_error(e, FAILED)
         if "Gloo" in str(e) or "oordination" in str(e):  # what JAX's collectives and its service raise
             from jaxmoust.runtime.processes import OTHER_ENDED
 
-            return _complain(OTHER_ENDED, STOPPED if stop.requested() else FAILED)
+            return _print_error(OTHER_ENDED, STOPPED if stop.requested() else FAILED)
         traceback.print_exc()
         return FAILED
     finally:
@@ -230,17 +230,17 @@ def _guarded(run: Callable[[], None], ends_process: bool = False) -> int:
 
 def _said_in_words() -> tuple[type[Exception], ...]:
     """Failures of a run that say all there is to say. What could raise them has been imported by now."""
-    from jaxmoust.generate.writing import NotAnImage
+    from jaxmoust.generate.writing import NonFiniteImage
     from jaxmoust.jobs.study import StudyFailed
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
     from jaxmoust.runtime.progress import NonFiniteError
     from jaxmoust.study.store import BrokenResult
     from jaxmoust.train.predict import NonFiniteRows
 
-    return NonFiniteError, NonFiniteRows, NotAnImage, BrokenCheckpoint, BrokenResult, StudyFailed
+    return NonFiniteError, NonFiniteRows, NonFiniteImage, BrokenCheckpoint, BrokenResult, StudyFailed
 
 
-def _quietly(run: Callable[[], Any], code: int | None = None) -> int:
+def _ignore_broken_pipe(run: Callable[[], Any], code: int | None = None) -> int:
     """Runs something that prints for a reader who may have gone: `| head` is no failure to tell of."""
     try:
         try:
@@ -253,7 +253,7 @@ def _quietly(run: Callable[[], Any], code: int | None = None) -> int:
         return FAILED
 
 
-def _complain(message: object, code: int) -> int:
+def _print_error(message: object, code: int) -> int:
     print(f"jaxmoust: {message}", file=sys.stderr)
     return code
 

@@ -1,4 +1,4 @@
-"""The laws: pure functions of arrays, keys and plain numbers.
+"""Pure functions of arrays, keys and plain numbers.
 
 Noise levels, denoisers, samplers, augmentation, losses, optimizers, and the trees they act on. Nothing here
 reads a file, knows a device or a data set, or draws from a hidden generator: whatever is random takes a JAX

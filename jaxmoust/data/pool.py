@@ -224,11 +224,11 @@ class Pool:
         """Drops the lowest-scored part of each scored source; of equal scores the later keys go first.
 
         Args:
-            scores: see `spread`; a source that is not named, and a single NaN, is not judged and stays.
+            scores: see `spread`; a source that is not named, and a single NaN, has no score and stays.
             fraction: 0 <= fraction < 1; floor(fraction * n) of n images are dropped, never all.
             per_class: take the part of each class of a source by itself, so that the classes keep their
                 proportions.
-        Raises: ValueError: scores that do not fit or judge no image, or a fraction out of range.
+        Raises: ValueError: scores that do not fit or are of no image, or a fraction out of range.
         """
         check_number("fraction", fraction, "a number 0 <= fraction < 1", lambda part: 0.0 <= part < 1.0)
         scores, scored = self._scores(scores)
@@ -258,9 +258,9 @@ class Pool:
         """Keeps of each scored source the images whose score is above a threshold.
 
         Args:
-            scores: see `spread`; a source that is not named, and a single NaN, is not judged and stays.
+            scores: see `spread`; a source that is not named, and a single NaN, has no score and stays.
             threshold: finite; a score equal to it is dropped.
-        Raises: ValueError: scores that do not fit or judge no image, a threshold that is not finite, or one that
+        Raises: ValueError: scores that do not fit or are of no image, a threshold that is not finite, or one that
             leaves a scored source without an image.
         """
         check_number("threshold", threshold, "a finite number")

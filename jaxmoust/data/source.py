@@ -1,4 +1,4 @@
-"""One data set as the rest of the house knows it.
+"""The interface of a data set.
 
 A `Source` gives labels at once, any image by its index, and a content address. Everything is checked when it
 is made, before any work starts. It knows nothing of where it came from (sources, synthetic), of mixing (pool),

@@ -90,7 +90,7 @@ def draw(
         indices: [N] its number within the class.
         machine: devices of this process.
     Yields: uint8 [n, H, W, C], n = D * per_device_batch but for the last block.
-    Raises: NotAnImage: what comes out is not finite.
+    Raises: NonFiniteImage: what comes out is not finite.
     """
     run = _solver(generator.model, generator.method, sampling, generator.num_classes, generator.image_shape, machine)
     params, seed_array = machine.replicate(generator.params), machine.replicate(np.uint32(seed))

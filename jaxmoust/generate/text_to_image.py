@@ -115,7 +115,7 @@ def draw(
     Yields: uint8 [n, image_px, image_px, 3], n = D * per_device_batch but for the last block.
     Raises:
         ValueError: a prompt that is too long, a size that does not fit, or a class without an image to start from.
-        NotAnImage: what comes out is not finite.
+        NonFiniteImage: what comes out is not finite.
     """
     pipeline = loaded.pipeline
     shape = pipeline.latent_shape(request.image_px)
@@ -128,7 +128,7 @@ def draw(
     prompts = of_images(request.prompts, labels, indices)
     states = _text_states(loaded, sorted({*prompts, request.negative}))
     negative = machine.replicate({**scalars, "states": states[request.negative][None]})
-    begin = _beginnings(start_from, request.image_px, labels, indices) if start_from is not None else None
+    begin = _init_images(start_from, request.image_px, labels, indices) if start_from is not None else None
 
     def sample(rows: np.ndarray) -> dict[str, jax.Array]:
         batch = {
@@ -176,7 +176,7 @@ def _text_states(loaded: Loaded, prompts: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-def _beginnings(source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray) -> Callable[[int], np.ndarray]:
+def _init_images(source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray) -> Callable[[int], np.ndarray]:
     """The real image that image `row` starts from, as the pipeline sees images: uint8 [image_px, image_px, 3]."""
     keys = {int(c): np.flatnonzero(source.labels == c) for c in np.unique(labels)}
     if empty := [source.class_names[c] for c, of_class in keys.items() if not len(of_class)]:

@@ -19,7 +19,7 @@ Draw = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 MOST_STEPS = 100_000  # the noise levels of all lie in the program; the published ones take up to 1,000
 
 
-class NotAnImage(RuntimeError):
+class NonFiniteImage(RuntimeError):
     """What a generator sampled is NaN or infinite, which no pixel is."""
 
 
@@ -45,7 +45,7 @@ def in_blocks(
 
     Args: sample: gives the images of these rows as `to_pixels` does, each [D, b, ...], block = D * b.
     Yields: uint8 [n, H, W, C].
-    Raises: NotAnImage: one of them is not finite.
+    Raises: NonFiniteImage: one of them is not finite.
     """
     for start in range(0, len(labels), block):
         rows = np.arange(start, min(start + block, len(labels)))
@@ -61,12 +61,12 @@ def to_pixels(x: jax.Array) -> dict[str, jax.Array]:
 def whole_images(sampled: Mapping[str, jax.Array], labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """Fetches the first [n] images of what devices made by `to_pixels`, each [D, b, ...].
 
-    Raises: NotAnImage: one of them is not finite.
+    Raises: NonFiniteImage: one of them is not finite.
     """
     image, finite = (np.asarray(sampled[name]) for name in ("image", "finite"))
     bad = np.flatnonzero(~finite.reshape(-1)[: len(labels)])
     if bad.size:
-        raise NotAnImage(
+        raise NonFiniteImage(
             f"{bad.size} of {len(labels)} images came out NaN or infinite, first number {indices[bad[0]]} of class "
             f"{labels[bad[0]]}. Compute in float32 or bfloat16 instead of float16, take less guidance, or see whether "
             "the generator's training diverged. Whole shards stay."
@@ -94,7 +94,7 @@ def write_missing(
         prompts: (labels, indices) -> the prompt of each image, where they differ within a class.
     Raises:
         ValueError: a seed that is no uint32, a spec that says something else, or a folder that holds another set.
-        NotAnImage: what was sampled is not finite. stop.Stopped: asked to stop; whole shards stay.
+        NonFiniteImage: what was sampled is not finite. stop.Stopped: asked to stop; whole shards stay.
     """
     parallel.check_seed(spec.seed)
     false = [f"{k} {getattr(spec, k)!r}, not {v!r}" for k, v in record.items() if getattr(spec, k) != v]

@@ -9,7 +9,7 @@ A folder for each class (all in one place, or below --split), or --labels: a tab
 with columns such as file, label and, if known, prompt (CSV, JSON lines, Hugging Face's metadata.csv). --classes gives
 the classes and their order. Images of one size.
 Chunk folders of NVlabs' tools are labelled by the dataset.json beside them.
-Nothing is unpacked: an archive whose members lead out of it, are links or swell is refused. Other files are listed.
+Nothing is unpacked: an archive with paths that lead out of it, links or a zip bomb is refused. Other files are listed.
 """
 
 import argparse

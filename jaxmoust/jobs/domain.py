@@ -1,4 +1,4 @@
-r"""Verb `domain`, task `domain`: measures how well real and synthetic images can be told apart
+r"""Verb `domain`, task `domain`: measures how well real and synthetic images can be distinguished
 
 Trains classifiers of real against synthetic, each evaluated on images that it has not seen, and scores the set by what
 they say. Leaves result.json (accuracy, auc, their intervals), features.npz (the images in the plane of the classifier's
@@ -31,7 +31,7 @@ from jaxmoust.data.samplers.class_balanced import ClassPower
 from jaxmoust.data.source import Source
 from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.splits.folds import fold_of
-from jaxmoust.data.splits.real_vs_synthetic import KINDS, Kinds, deal
+from jaxmoust.data.splits.real_vs_synthetic import KINDS, RealVsSynthetic, split_folds
 from jaxmoust.jobs.parts.classifier import how_held, learnt_from_synthetic, open_classifier, score_summary
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import (
@@ -115,7 +115,9 @@ class Domain(Job):
             )
         evaluation_batch_size(config, self.machine)
         self.images_of_set = self.inputs.synthetic(config["set"], real.base)
-        self.kinds = deal(_real_images(real, config["real"]), self.images_of_set, config["folds"], config["seed"])
+        self.kinds = split_folds(
+            _real_images(real, config["real"]), self.images_of_set, config["folds"], config["seed"]
+        )
         self.output = None
         if config["classifier"]:
             self.output = self.inputs.output(config["classifier"], "classify", "train")
@@ -222,14 +224,14 @@ def _streams(of_kinds: Mapping[str, Source], shape: tuple, where: tuple, config:
 
 def _train_fold(
     k: int,
-    kinds: Kinds,
+    kinds: RealVsSynthetic,
     real: RealData,
     training: build.Training,
     config: Config,
     folder: RunFolder,
     machine: parallel.Machine,
 ) -> tuple[TrainState, float]:
-    """Trains the classifier that judges fold k: (state, seconds)."""
+    """Trains the classifier of which fold k is held out: (state, seconds)."""
     pool = kinds.training_pool(k)
     sampler = ClassPower(pool, power=0, seed=config["seed"])  # as many draws of each kind
     stream_from = training_stream(pool, sampler, real, training.recipe, machine)
@@ -245,7 +247,7 @@ def _logit(logits: np.ndarray) -> np.ndarray:
 
 
 def _density_ratios(
-    kinds: Kinds, logits: Sequence[Logits], seed: int
+    kinds: RealVsSynthetic, logits: Sequence[Logits], seed: int
 ) -> tuple[dict[str, np.ndarray], list[gap.Calibration]]:
     """The log density ratio of every image, by kind, in the order of its source; and the calibrations behind them."""
     ratios = {kind: np.empty(of.size) for kind, of in kinds.folds.items()}
@@ -261,8 +263,8 @@ def _density_ratios(
     return ratios, calibrations
 
 
-def _gap(kinds: Kinds, logits: Sequence[Logits], ratios: Mapping[str, np.ndarray]) -> dict:
-    """Accuracy, AUC and accuracy by class over the images that count, each judged by who has not seen it.
+def _gap(kinds: RealVsSynthetic, logits: Sequence[Logits], ratios: Mapping[str, np.ndarray]) -> dict:
+    """Accuracy, AUC and accuracy by class over the images that count, each by the classifier that it was held out from.
 
     "Real" is said where the density ratio is above 1: the images that count are as many of each kind.
     """

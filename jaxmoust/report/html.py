@@ -50,7 +50,7 @@ def write_report(page: Page, folder: str | Path) -> Path:
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fills one of this room's templates; what is not markup is escaped, controls are visible, and a name that is missing is an error."""
+    """Fills one of this room's templates; what is not markup is escaped, and a name that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

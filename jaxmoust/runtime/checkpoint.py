@@ -250,7 +250,7 @@ def _newest_whole(
             record = _read_record(folder / str(step))
             leaves = _read_leaves(folder / str(step), record, field)
         except Exception as error:  # whatever a damaged file makes a parser do
-            text = str(error).strip() or "no further word"
+            text = str(error).strip() or "no message"
             broken[step] = f"{type(error).__name__}: {text.splitlines()[0][:200]}"
             continue
         for skipped, reason in broken.items():
@@ -268,7 +268,7 @@ def _newest_whole(
 def _scores(folder: Path, metric: str = "") -> dict[int, float]:
     """The metric of each checkpoint that has it, where lower is better with its sign changed: the best is the highest.
 
-    Args: metric: "": the one that the newest checkpoint was written to be judged by.
+    Args: metric: "": the one that the newest checkpoint was written for.
     """
     records = {}
     for step in _steps(folder):
@@ -376,7 +376,7 @@ def _steps(folder: Path) -> list[int]:
 
 @functools.cache
 def _quiet_orbax() -> None:
-    """Keeps Orbax's running commentary out of the log, and the tracebacks of what it raises besides; warnings stay."""
+    """Keeps Orbax's info logs out of the log, and the tracebacks of what it raises besides; warnings stay."""
 
     def is_said(entry: logging.LogRecord) -> bool:
         orbax = f"{os.sep}orbax{os.sep}" in entry.pathname

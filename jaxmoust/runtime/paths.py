@@ -65,7 +65,7 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
 
 
 def visible(text: str) -> str:
-    r"""Writes what steers a terminal, turns the direction of writing or is no character as Python does: \x1b, \udcff."""
+    r"""Writes what steers a terminal, turns the direction of text or is no character as Python does: \x1b, \udcff."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -184,7 +184,7 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, 
     """Reads arrays of a .npz file, without ever unpickling, each as large as its header and the archive agree on.
 
     Args: names: those that are wanted, by default all; one that is not there is left out.
-    Raises: ValueError: no plain file, no whole archive, or an array that is no plain numbers, or swells beyond reason.
+    Raises: ValueError: no plain file, no whole archive, or an array that is no plain numbers or unpacks beyond reason.
     """
     arrays = {}
     try:

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, SIGHUP or Ctrl-C ends work at once, or where it leaves what a later start goes on from.
+"""Graceful shutdown: SIGTERM, SIGHUP or Ctrl-C ends work at once, or where it leaves what a later start goes on from.
 
 The command line installs the handlers while it works; a library user who does not keeps Python's own behaviour. A
 signal raises `Stopped`, wherever the program is, but inside `deferred`: there it sets a flag, which the work looks at

@@ -1,4 +1,4 @@
-"""The task of learning to draw images from few numbers: the KL-VAE of a Stable Diffusion pipeline.
+"""The autoencoder task: the KL-VAE of a Stable Diffusion pipeline.
 
 There is no perceptual and no adversarial term, for which networks of others would be needed: the error is counted
 pixel by pixel, which serves small, plain images; of photographs such a VAE leaves out the fine texture.

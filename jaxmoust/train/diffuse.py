@@ -54,7 +54,7 @@ class Diffuse:
         augment_dim = getattr(self.model, "augment_dim", 0)
         if self.nonleaky.probability and augment_dim != LABEL_DIM:
             raise ValueError(
-                f"model.augment_dim {augment_dim}: a network trained with augment.nonleaky > 0 must hear of it, "
+                f"model.augment_dim {augment_dim}: a network trained with augment.nonleaky > 0 is conditioned on it, "
                 f"so allowed is {LABEL_DIM}."
             )
 

@@ -266,5 +266,7 @@ def test_images_that_are_no_numbers_are_refused():
     """One NaN among the parameters; cast alone it would draw black images."""
     leaves, tree = jax.tree.flatten(GENERATOR.params)
     broken = replace(GENERATOR, params=jax.tree.unflatten(tree, [np.full_like(leaves[0], np.nan), *leaves[1:]]))
-    with pytest.raises(writing.NotAnImage, match="4 of 4 images came out NaN or infinite, first number 0 of class 0"):
+    with pytest.raises(
+        writing.NonFiniteImage, match="4 of 4 images came out NaN or infinite, first number 0 of class 0"
+    ):
         draw(broken, SAMPLING, LABELS[:4], INDICES[:4])

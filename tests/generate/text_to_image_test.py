@@ -14,7 +14,7 @@ from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request
-from jaxmoust.generate.writing import NotAnImage
+from jaxmoust.generate.writing import NonFiniteImage
 from jaxmoust.models import stable_diffusion
 from jaxmoust.runtime.parallel import Machine
 
@@ -136,7 +136,7 @@ def test_photographs_of_several_sizes_are_brought_to_the_pipelines(tmp_path):
         Image.new("RGB", size, (200, 10, size[0])).save(file)
     source = open_source("folder", "all", str(tmp_path))
     assert source.shape is None
-    begin = text_to_image._beginnings(source, 16, np.array([0, 0, 1]), np.array([0, 1, 0]))
+    begin = text_to_image._init_images(source, 16, np.array([0, 0, 1]), np.array([0, 1, 0]))
     images = [begin(row) for row in range(3)]
     assert {image.shape for image in images} == {(16, 16, 3)} and [image[0, 0, 2] for image in images] == [20, 41, 16]
 
@@ -235,5 +235,5 @@ def test_images_that_are_no_numbers_are_refused(loaded):
     """As float16 gives where a VAE overflows; cast alone they would be black."""
     vae = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), loaded.params["vae"])
     broken = stable_diffusion.Loaded(loaded.pipeline, {**loaded.params, "vae": vae})
-    with pytest.raises(NotAnImage, match="2 of 2 images came out NaN or infinite, first number 0 of class 0"):
+    with pytest.raises(NonFiniteImage, match="2 of 2 images came out NaN or infinite, first number 0 of class 0"):
         draw(broken)

@@ -7,7 +7,7 @@ one of their two parameters:
     effective  n_eq = n_base + theta · n_syn^phi                                    kappa = theta, eta = phi
 
 The first is n_syn / n_base = c1^(n_base/k) · (c2^(n_real_plus/n_base) - 1) of arXiv 2508.09550, solved for n_real_plus,
-with a = ln(c1) / k >= 0 and b = ln(c2) > 0 (c1 and k cannot be told apart). theta = 0 says that synthetic images are
+with a = ln(c1) / k >= 0 and b = ln(c2) > 0 (only c1^(1/k) can be identified). theta = 0 says that synthetic images are
 worth nothing, which is b = infinity; that is why theta is fitted and not b.
 """
 
@@ -138,7 +138,7 @@ def fit_law(
     alone = np.array([0.0 if law is STUDY else 1.0])
     w_grid = np.linspace(law.searched[0], law.searched[1], COARSE[0]) if num_cells > 1 else alone
     deviance, w, u = least_squares(residuals, w_grid, np.linspace(lowest, highest, COARSE[1]), len(means)).T
-    # Steps end a little above 0; nothing of that size was told apart from it.
+    # Steps end a little above 0; nothing of that size was distinguished from it.
     phi = law.phi_of(np.where(w < 1e-3, 0.0, w), n_base)
     return LawFit(law, phi, theta_of(phi, u), deviance)
 

@@ -223,5 +223,5 @@ class EvalStream(Sequence[Batch]):
         return self._batches[i]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Walks through the batches; a few are in the making ahead (Grain's default would be 500)."""
+        """Walks through the batches; a few are prefetched (Grain's default would be 500)."""
         return iter(self._batches.to_iter_dataset(self._options))

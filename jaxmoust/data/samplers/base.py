@@ -94,7 +94,7 @@ class Sampler(ABC):
         return grain.RecordMetadata(index=i, record_key=keys[i - start], rng=draw_rng(self.seed, i))
 
     def _set(self, **values: Any) -> None:
-        """Sets fields at birth, in the one form that their repr and hash are made of; the seed always."""
+        """Sets fields on construction, in the one form that their repr and hash are made of; the seed always."""
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**63:
             raise ValueError(f"Got the seed {self.seed!r}, allowed is an integer from 0 to 2^63 - 1: choose another.")
         for name, value in {"seed": int(self.seed), **values}.items():
@@ -159,7 +159,7 @@ class ShareSampler(QuotaSampler):
     shares: Mapping[str, float] | None
 
     def _set(self, **values: Any) -> None:
-        """Sets fields at birth; the seed and the shares, if there are any, always."""
+        """Sets fields on construction; the seed and the shares, if there are any, always."""
         shares = None if self.shares is None else checked_shares(self.pool, self.shares)
         super()._set(shares=shares, **values)
 

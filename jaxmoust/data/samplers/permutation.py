@@ -105,7 +105,7 @@ def _look_up(place: np.ndarray, size: np.ndarray, epoch_key: np.ndarray) -> np.n
     if epoch_key.size == 1 == size.size:
         return _order(int(epoch_key[0]), int(size[0]))[place].astype(np.int64)
     # Bring the positions of an epoch together: by 16 bits of its key, which sort by radix. Keys that share them only
-    # cut the runs of one another; sequences of one key and several sizes are told apart.
+    # cut the runs of one another; sequences of one key and several sizes are distinguished.
     by_run = np.argsort((epoch_key >> _U(48)).astype(np.uint16), kind="stable")
     keys, sizes = epoch_key[by_run], np.broadcast_to(size, epoch_key.shape)[by_run]
     starts = np.flatnonzero(np.concatenate([[True], (keys[1:] != keys[:-1]) | (sizes[1:] != sizes[:-1])]))

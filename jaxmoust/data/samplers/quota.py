@@ -1,4 +1,4 @@
-"""Whose turn it is: draws shared out between groups in exact proportion, evenly spread, at any position.
+"""Proportional allocation: draws shared out between groups in exact proportion, evenly spread, at any position.
 
 A quota answers two questions in closed form: which group takes the m-th draw, and how many draws that group had
 before it. The second is what lets each group walk through its own images without replacement and without a
@@ -29,7 +29,7 @@ class Quota:
     """
 
     def __init__(self, weights: Sequence[float | Fraction], *words: int) -> None:
-        """Plants the tree.
+        """Builds the tree.
 
         Args:
             weights: G finite numbers >= 0, not all 0; only their ratios count. A group of weight 0 takes no draw.

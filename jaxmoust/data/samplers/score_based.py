@@ -23,7 +23,7 @@ _STRIDE = 64  # entries of the table of weights that one entry of its index stan
 class Weighted(Sampler):
     """Draws image i with probability w_i / sum(w), every draw independent of the others (with replacement).
 
-    One table of cumulative weights is made at birth (8 bytes an image); a draw is a search in it. An image of
+    One table of cumulative weights is made on construction (8 bytes an image); a draw is a search in it. An image of
     weight 0 is never drawn.
 
     Args:
@@ -163,8 +163,8 @@ class EasyToHard(ShareSampler):
     """Draws from the easiest part of the images, a part that grows with progress until it is everything.
 
     The growth goes in stages; within a stage the images that are in come equally often, up to one. An image
-    without a score is in from the beginning. The images are sorted once, at birth, which takes longer than any other
-    sampler's start: seconds for ten million.
+    without a score is in from the beginning. The images are sorted once, on construction, which takes longer than any
+    other sampler's start: seconds for ten million.
 
     Args:
         pool: the images.

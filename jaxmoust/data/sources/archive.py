@@ -1,7 +1,7 @@
 """The files of a folder or of a zip archive that somebody else made: named, and read into memory one at a time.
 
 Nothing is unpacked to disk and no link is followed. An archive is judged by its directory before any member is
-read: names that lead out of it, links, encrypted members and archives that swell beyond reason are refused.
+read: names that lead out of it, links, encrypted members and zip bombs are refused.
 """
 
 import os
@@ -144,7 +144,7 @@ def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
     refuse("encrypted members", lambda i: bool(i.flag_bits & 1), "unpack it, and give the folder")
     refuse("members of the same name", lambda i: count[i.filename] > 1, repack)
     refuse(f"members of more than {MAX_FILE_BYTES:,} bytes", lambda i: i.file_size > MAX_FILE_BYTES, remove)
-    refuse("members that unpack to over a hundred times their size", swells, remove)
+    refuse("members that unpack to over a hundred times their size", is_zip_bomb, remove)
     packed, unpacked = sum(info.compress_size for info in infos), sum(info.file_size for info in infos)
     size = path.stat().st_size
     if packed > size or unpacked > MAX_TOTAL_BYTES or unpacked > max(MAX_RATIO * size, SMALL_BYTES):
@@ -155,7 +155,7 @@ def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
         )
 
 
-def swells(info: zipfile.ZipInfo) -> bool:
+def is_zip_bomb(info: zipfile.ZipInfo) -> bool:
     """Says whether a member is a decompression bomb by its sizes."""
     return info.file_size > SMALL_BYTES and info.file_size > MAX_RATIO * info.compress_size
 

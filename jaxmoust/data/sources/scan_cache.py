@@ -1,6 +1,6 @@
 """What was learnt about a large data set once, kept in the user's cache so that it opens fast the next time.
 
-An entry is a short cut and never the truth: one that is lost, damaged, or of files that have changed since is not
+An entry saves time and is never relied on: one that is lost, damaged, or of files that have changed since is not
 given back, and whoever asked learns it anew. Nothing is written beside the data, which may be read-only; a cache
 that cannot be written costs time and no more.
 """
@@ -37,15 +37,15 @@ def remembered(
     if len(names) < REMEMBERED_FROM:
         return learn()
     facts = digest_bytes(file_facts(names, rows).encode(), header)
-    if (known := recall(what, facts)) is not None:
+    if (known := load(what, facts)) is not None:
         return known
     content = learn()
-    if settled(rows, since_ns):
-        remember(what, facts, content)
+    if is_stable(rows, since_ns):
+        save(what, facts, content)
     return content
 
 
-def recall(what: str, facts: str) -> bytes | None:
+def load(what: str, facts: str) -> bytes | None:
     """Gives back what was remembered of these facts; None when there is nothing, or nothing whole.
 
     Args:
@@ -59,8 +59,8 @@ def recall(what: str, facts: str) -> bytes | None:
     return content if address == _address(what, facts, content) else None
 
 
-def remember(what: str, facts: str, content: bytes) -> None:
-    """Keeps content for `recall`, in the place of what was remembered under this name; whole or not at all."""
+def save(what: str, facts: str, content: bytes) -> None:
+    """Keeps content for `load`, in the place of what was remembered under this name; whole or not at all."""
     try:
         file = _entry(what)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def file_facts(names: Iterable[str], rows: np.ndarray) -> str:
     return digest_bytes("\0".join(names).encode(errors="surrogateescape"), rows.astype("<i8").tobytes())
 
 
-def settled(rows: np.ndarray, since_ns: int | None = None) -> bool:
+def is_stable(rows: np.ndarray, since_ns: int | None = None) -> bool:
     """Says whether every file has been left alone long enough for `file_facts` to notice the next change.
 
     Args:

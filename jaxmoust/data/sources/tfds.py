@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.data.source import Source, digest_bytes, digest_files
-from jaxmoust.data.sources.scan_cache import file_facts, recall, remember, settled, stat_row
+from jaxmoust.data.sources.scan_cache import file_facts, is_stable, load, save, stat_row
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 
 _REMEMBERED_FROM = 4096  # records; the labels of fewer are read in a moment
@@ -90,12 +90,12 @@ def _labels(records: TfdsRecords, feature: str, what: str, paths: list[Path]) ->
     content = digest_files(paths)
     times = file_facts([path.name for path in paths], rows) if content.startswith("ends-") else ""
     facts = digest_bytes(content.encode(), times.encode())
-    known = recall(what, facts)
+    known = load(what, facts)
     if known is not None and len(known) == 4 * len(records):
         return np.frombuffer(known, "<i4").astype(np.int32)
     labels = records.column(feature).astype(np.int32)
-    if not times or settled(rows):
-        remember(what, facts, labels.astype("<i4").tobytes())
+    if not times or is_stable(rows):
+        save(what, facts, labels.astype("<i4").tobytes())
     return labels
 
 

@@ -19,8 +19,8 @@ KINDS = (SYNTHETIC, REAL)
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """Images of both kinds; make it by `deal`.
+class RealVsSynthetic:
+    """Images of both kinds; make it by `split_folds`.
 
     Attributes:
         sources: kind -> its images, with the labels of what they show; "real" first.
@@ -42,11 +42,11 @@ class Kinds:
         return {kind: source.subset(np.flatnonzero(masks[kind])) for kind, source in self.sources.items()}
 
     def training_pool(self, fold: int) -> Pool:
-        """The pool without a fold: what its judge is trained on."""
+        """The pool without a fold: what its classifier is trained on."""
         return self.pool.keep(np.concatenate([self.folds[kind] for kind in self.sources]) != fold)
 
 
-def deal(real: Source, synthetic: Source, num_folds: int, seed: int) -> Kinds:
+def split_folds(real: Source, synthetic: Source, num_folds: int, seed: int) -> RealVsSynthetic:
     """Deals the images of both kinds out to folds, each class alike.
 
     Args:
@@ -79,7 +79,7 @@ def deal(real: Source, synthetic: Source, num_folds: int, seed: int) -> Kinds:
             "class in each: take fewer folds, more images, or sets of the same classes."
         )
     counted = {kind: np.isin(np.arange(len(source)), keys[kind]) for kind, source in sources.items()}
-    return Kinds(sources, pool, folds, counted, num_folds)
+    return RealVsSynthetic(sources, pool, folds, counted, num_folds)
 
 
 def _of_kind(source: Source, kind: str) -> Source:

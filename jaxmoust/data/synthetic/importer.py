@@ -74,7 +74,7 @@ def import_images(
         path: the set's folder.
         source: "" for images in class folders or with a table; "cifake_fake", or any name of `sources.open_source`.
         split: the part of the source; of a folder with several groups of class folders, the group's name.
-        table: a table of files, labels and, if it likes, prompts, see sources/tables.py: on the disk, or inside origin.
+        table: a table of files, labels and, optionally, prompts, see sources/tables.py: on the disk, or inside origin.
         classes: a text file with the names of the classes to use, in the order of their labels.
         name: of the TFDS data set; by default made of origin's name.
         generator: what made the images, as far as known.

@@ -16,7 +16,7 @@ class SyntheticSpec:
     """What a synthetic set is; everything that two writers of one folder must agree on.
 
     Image j of the set has label j % K and index j // K: the index-th image of its class, which is what a
-    generator's key is made of (law 4). A set with unequal classes is ordered the same way, passing over the
+    generator's key is made of. A set with unequal classes is ordered the same way, passing over the
     classes that are used up.
 
     Attributes:

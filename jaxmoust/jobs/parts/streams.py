@@ -56,7 +56,7 @@ def fit_fold(
     seed: int,
     frozen: Any = None,
 ) -> tuple[Any, float]:
-    """Trains the classifier that judges fold k of some images, in a folder of its own: (state, seconds)."""
+    """Trains the classifier of which fold k of some images is held out, in a folder of its own: (state, seconds)."""
     path = folder.path / f"fold{k}"
     if machine.primary:
         path.mkdir(exist_ok=True)
@@ -113,13 +113,13 @@ def evaluated_on(real: RealData) -> dict[str, Source]:
 
 
 def fit_eval_data(real: RealData, config: Config, machine: parallel.Machine) -> dict[str, loader.EvalStream]:
-    """Opens some images of each of the two sets that a generator is judged on."""
+    """Opens some images of each of the two sets that a generator is evaluated on."""
 
     def some_of_each_class(source: Source) -> Source:
         return source.subset(base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
 
-    judged = evaluated_on(real).items()
-    return {name: evaluation_stream(some_of_each_class(source), real.shape, config, machine) for name, source in judged}
+    sets = evaluated_on(real).items()
+    return {name: evaluation_stream(some_of_each_class(source), real.shape, config, machine) for name, source in sets}
 
 
 def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tuple[int, ...] = ()) -> int:

@@ -1,4 +1,4 @@
-"""Files of folders and archives: named and read in place; what leads out or swells is refused before it is read."""
+"""Files of folders and archives: named and read in place; paths that lead out and zip bombs are refused unread."""
 
 import os
 import pickle

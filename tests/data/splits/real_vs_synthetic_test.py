@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmoust.data.source import from_arrays
-from jaxmoust.data.splits.real_vs_synthetic import KINDS, deal
+from jaxmoust.data.splits.real_vs_synthetic import KINDS, split_folds
 
 
 def make_source(name: str, labels: list[int], first: int) -> object:
@@ -27,7 +27,7 @@ LABELS = st.lists(st.integers(0, 2), min_size=6, max_size=40)
 def test_kinds_every_image_is_held_out_once_and_never_trained_on_by_its_judge(real, made, num_folds, seed):
     real, made = [*range(3)] * num_folds + real, [*range(3)] * num_folds + made
     sources = {"real": make_source("base", real, 0), "synthetic": make_source("edm", made, 100)}
-    kinds = deal(*sources.values(), num_folds, seed)
+    kinds = split_folds(*sources.values(), num_folds, seed)
     seen = {kind: [] for kind in KINDS}
     for fold in range(num_folds):
         pool = kinds.training_pool(fold)
@@ -43,7 +43,7 @@ def test_kinds_every_image_is_held_out_once_and_never_trained_on_by_its_judge(re
 @given(LABELS, LABELS, st.integers(0, 99))
 def test_kinds_count_as_many_of_each_from_every_class_of_a_fold(real, made, seed):
     real, made = [0, 0, 1, 1, *real], [0, 0, 1, 1, *made]
-    kinds = deal(make_source("base", real, 0), make_source("edm", made, 100), 2, seed)
+    kinds = split_folds(make_source("base", real, 0), make_source("edm", made, 100), 2, seed)
     for fold in (0, 1):
         held, counted = kinds.heldout(fold), kinds.heldout(fold, only_counted=True)
         expected = np.minimum(*(source.class_counts() for source in held.values()))
@@ -52,7 +52,7 @@ def test_kinds_count_as_many_of_each_from_every_class_of_a_fold(real, made, seed
 
 
 def test_kinds_are_the_classes_of_the_pool_whatever_the_images_show():
-    kinds = deal(make_source("base", [0, 1, 2, 2], 0), make_source("edm", [2, 2, 1, 0, 0], 100), 2, 0)
+    kinds = split_folds(make_source("base", [0, 1, 2, 2], 0), make_source("edm", [2, 2, 1, 0, 0], 100), 2, 0)
     pool = kinds.pool
     assert pool.class_names == KINDS and pool.source_names == ("real", "synthetic")
     np.testing.assert_array_equal(pool.counts(), [[0, 4], [5, 0]])
@@ -69,10 +69,10 @@ def test_kinds_are_the_classes_of_the_pool_whatever_the_images_show():
 )
 def test_kinds_refuse_folds_that_could_not_be_judged(real, made, num_folds, said):
     with pytest.raises(ValueError, match=said):
-        deal(make_source("base", real, 0), make_source("edm", made, 100), num_folds, 0)
+        split_folds(make_source("base", real, 0), make_source("edm", made, 100), num_folds, 0)
 
 
 def test_kinds_refuse_sources_of_other_classes():
     other = from_arrays(np.zeros((4, 1, 1, 1), np.uint8), np.zeros(4, int), ["z"], "edm")
     with pytest.raises(ValueError, match="the same in the same order"):
-        deal(make_source("base", [0, 1, 2, 0], 0), other, 2, 0)
+        split_folds(make_source("base", [0, 1, 2, 0], 0), other, 2, 0)
