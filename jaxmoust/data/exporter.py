@@ -42,7 +42,7 @@ def export_folder(source: Source, columns: Mapping[str, Sequence[Any]], path: Pa
     """
 
     def write(inside: Path) -> None:
-        with open(inside / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        with open(inside / "metadata.csv", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file_name", "label", *columns])
             for i, (name, data) in enumerate(_files(source, columns.get("file"))):

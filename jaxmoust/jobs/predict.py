@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxmoust.jobs.parts.registry import BadInput
+from jaxmoust.runtime.paths import atomic_write, visible
 
 if TYPE_CHECKING:
     from jaxmoust.data.sources.archive import FileImages
@@ -51,8 +52,6 @@ def main(args: argparse.Namespace) -> None:
                 f"Replace or remove them, or give --on_bad=skip.\n  {listed}"
             )
         table = csv_text(names, probabilities, classifier.result["class_names"], args.top)
-        from jaxmoust.runtime.paths import atomic_write
-
         atomic_write(Path(args.output), table)
     if faults:
         print(f"{len(faults):,} files skipped:\n  {listed}")
@@ -146,4 +145,4 @@ def csv_text(names: Sequence[str], probabilities: np.ndarray, class_names: Seque
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
     for name, of_image, classes in zip(names, probabilities, order, strict=True):
         writer.writerow([name, *(cell for k in classes for cell in (class_names[k], f"{of_image[k]:.6f}"))])
-    return text.getvalue()
+    return visible(text.getvalue())

@@ -26,7 +26,7 @@ VERBS = list(dict.fromkeys(entry.verb for entry in entries()))
     [
         (
             "bogus --workdir={work}",
-            ["'bogus'", "equivalence, evaluate, fit, import, measure, merge, sample, score, study, train", "--help"],
+            ["'bogus'", "equivalence, evaluate, export, features, fit", "--help"],
         ),
         ("data bogus --workdir={work}", ["'data bogus'", "data import, data inspect"]),
         ("fit --config=configs/nope.py --workdir={work}", ["'configs/nope.py'", "Did you mean 'configs/"]),

@@ -10,6 +10,7 @@ from command_line import assert_refused, contents, write_images
 from PIL import Image
 
 from jaxmoust.data.sources import registry as sources
+from jaxmoust.jobs.predict import csv_text
 
 
 def rows_of(path):
@@ -72,3 +73,8 @@ def test_predict_refuses_what_names_nothing(cli, trained, tmp_path):
     (nameless / "result.json").write_text(json.dumps({k: v for k, v in result.items() if k != "class_names"}))
     (nameless / "digests.json").unlink()
     assert_refused(cli(line, **given | {"c": nameless}), "what its classes are called", "Train it again")
+
+
+def test_table_shows_controls_of_names_and_what_is_no_text():
+    table = csv_text(["\x1b[2J\udcff.png"], np.array([[0.25, 0.75]]), ("a", "\u202eb"), 1)
+    assert table.splitlines()[1] == r"\x1b[2J\udcff.png,\u202eb,0.750000"
