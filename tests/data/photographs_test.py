@@ -58,7 +58,7 @@ def test_folder_lays_transparent_pixels_on_the_background_and_says_so_once(root,
     kind(root)
     with caplog.at_level(logging.WARNING):
         white = read(root)
-    assert sum("1 images have transparent pixels; they are laid on white" in m for m in caplog.messages) == 1
+    assert sum("Images with transparent pixels, laid on white (data.background): 1." in m for m in caplog.messages) == 1
     changed = (white != read(root, background="#ff0000")).any(axis=-1)
     assert changed.any() and (white[changed] == 255).all()
     assert image_folder(str(root), "all").digest != image_folder(str(root), "all", rules=Rules("#ff0000")).digest
@@ -69,7 +69,7 @@ def test_folder_scales_floats_by_a_range_and_says_what_was_scaled(root):
     expected = np.asarray(Image.fromarray(CAT).convert("L"))
     np.testing.assert_array_equal(read(root, value_range="0,1")[..., 0], expected)
     (note,) = opened(root, value_range="0,1")[0].notes
-    assert note == "1 images are of more than 8 bits; they are scaled by 0,1 (data.value_range)."
+    assert note == "Images of more than 8 bits, scaled by 0,1 (data.value_range): 1."
 
 
 def test_folder_lists_all_that_cannot_be_read_at_once_or_goes_on_without_it(root, caplog):
@@ -87,7 +87,7 @@ def test_folder_lists_all_that_cannot_be_read_at_once_or_goes_on_without_it(root
         folder, train, test = opened(root, on_bad="skip")
     assert len(train) + len(test) == 12 and train.num_skipped == test.num_skipped == 6
     assert sum(name.startswith("cat/bad") for name in folder.skipped) == 6
-    assert any("6 left out (data.on_bad='skip'): cat/bad0.jpg (image file is truncated" in m for m in caplog.messages)
+    assert any("Left out (data.on_bad='skip'): 6, cat/bad0.jpg (image file is truncated" in m for m in caplog.messages)
 
 
 def test_folder_that_skips_is_the_folder_without_what_was_bad(root):
@@ -102,7 +102,7 @@ def test_folder_passes_over_what_systems_leave(root, kind):
     kind(root)
     folder, train, _ = opened(root)
     assert train.digest == before.digest and train.class_names == photographs.CLASSES
-    said = ["1 links to the folder itself, passed over: 'again'."] if kind is photographs.link_to_itself else []
+    said = ["Passed over, links to the folder itself: 1 ('again')."] if kind is photographs.link_to_itself else []
     assert list(folder.notes) == said
 
 
@@ -111,10 +111,10 @@ def test_folder_counts_and_names_what_it_passes_over(root, monkeypatch):
     photographs.others(root)
     photographs.unread_kind(root)
     assert sorted(opened(root)[0].notes) == [
-        "1 files that an extra reads (pip install 'jaxmoust[heic]'), passed over: 'cat/9.heic'.",
-        "1 files that are no images by their suffix, passed over: 'cat/notes.txt'.",
-        "1 images beside the class folders, passed over: 'best.png'.",
-        "1 images in folders inside the class folders, passed over: 'cat/old/9.png'.",
+        "Passed over, files that an extra reads (pip install 'jaxmoust[heic]'): 1 ('cat/9.heic').",
+        "Passed over, files that are no images by their suffix: 1 ('cat/notes.txt').",
+        "Passed over, images beside the class folders: 1 ('best.png').",
+        "Passed over, images in folders inside the class folders: 1 ('cat/old/9.png').",
     ]
 
 
@@ -180,7 +180,10 @@ def test_folder_says_which_photographs_are_in_train_and_in_test_and_parts_them(t
         image.resize((18, 12), Image.Resampling.BICUBIC).save(tmp_path / "test" / "cat" / "copy.jpg", quality=85)
     folder, train, test = opened(tmp_path)
     (note,) = folder.notes
-    assert "1 images of test look the same as one of another split ('train/cat/0.png' and 'test/cat/copy.jpg')" in note
+    assert (
+        "Images of test that look the same as one of another split: 1 ('train/cat/0.png' and 'test/cat/copy.jpg')"
+        in note
+    )
     assert (len(train), len(test)) == (12, 7)
     _, parted, test = opened(tmp_path, near_duplicates="together")
     assert (len(parted), len(test)) == (11, 7) and "train/cat/0.png" not in parted.records.members.names
@@ -189,7 +192,7 @@ def test_folder_says_which_photographs_are_in_train_and_in_test_and_parts_them(t
 def test_folder_says_which_photographs_are_in_two_classes_and_keeps_them_on_one_side(root):
     photographs.in_two_classes(root)
     assert (
-        "1 pairs of images look the same and are of two classes: 'cat/0.png' and 'dog/9.jpg'"
+        "Pairs of images that look the same and are of two classes: 1 ('cat/0.png' and 'dog/9.jpg')"
         in opened(root)[0].notes[0]
     )
     for seed in range(6):
@@ -216,7 +219,7 @@ def test_folder_with_a_table_takes_classes_from_it_and_names_what_it_leaves(root
     for table in ("labels.csv", str(root / "labels.csv")):
         folder, train, test = opened(root, labels=table)
         assert train.class_names == photographs.CLASSES and (len(train), len(test)) == (9, 3)
-        assert folder.notes == ("1 images that the table does not name, passed over: 'more.png'.",)
+        assert folder.notes == ("Passed over, images that the table does not name: 1 ('more.png').",)
     for i, name in enumerate(train.records.members.names):
         assert train.class_names[train.labels[i]] == name.split("_")[0]
         np.testing.assert_array_equal(train.read(i), photographs.pixels(int(train.labels[i]), int(name[-5])))

@@ -57,7 +57,7 @@ def test_inspect_check_says_all_and_what_a_study_would_refuse(cli, tmp_path):
         "'cat/notes.txt'",
         "'best.png'",
         "'cat/old/9.png'",
-        "1 photographs are turned upright",
+        "turned upright, as their EXIF says: 1.",
         "Nothing that a",
     ):
         assert said in outcome.out

@@ -397,7 +397,7 @@ class _Listing:
     def notes(self) -> list[str]:
         """What is passed over, counted and named."""
         over = sorted((kind, sorted(names)) for kind, names in self.passed_over.items())
-        return [f"{len(names):,} {kind}, passed over: {listed(map(repr, names))}." for kind, names in over]
+        return [f"Passed over, {kind}: {len(names):,} ({listed(map(repr, names))})." for kind, names in over]
 
 
 def _kind(name: str, where: str = "") -> str:
@@ -505,16 +505,16 @@ def _apart(folder: Folder) -> Folder:
     between &= (folder.parts[pairs] == "test").any(axis=1)
     shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[of_two]][:5]]
     if of_two.any():
-        notes += [f"{of_two.sum():,} pairs of images look the same and are of two classes: {', '.join(shown)}."]
+        notes += [f"Pairs of images that look the same and are of two classes: {of_two.sum():,} ({', '.join(shown)})."]
     if between.any():
         shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[between]][:5]]
-        said = f"{between.sum():,} images of test look the same as one of another split ({', '.join(shown)})"
+        said = f"Images of test that look the same as one of another split: {between.sum():,} ({', '.join(shown)})"
         if folder.rules.near_duplicates == "report":
-            notes += [f"{said}: data.near_duplicates='together' keeps them on one side."]
+            notes += [f"{said}. data.near_duplicates='together' keeps them on one side."]
         else:
             twice = np.unique(pairs[between])
             folder = folder.take(np.setdiff1d(np.arange(folder.labels.size), twice[folder.parts[twice] != "test"]))
-            notes += [f"{said}, which is left out."]
+            notes += [f"{said}; the other one is left out."]
     return replace(folder, notes=tuple(notes))
 
 
@@ -527,7 +527,7 @@ def _said(folder: Folder, listing: _Listing) -> Folder:
     notes += [
         f"the classes {them} differ in case or in their Unicode form alone." for them in alike.values() if them[1:]
     ]
-    left_out = [f"{len(folder.skipped):,} left out (data.on_bad='skip'): {listed(folder.skipped)}."]
+    left_out = [f"Left out (data.on_bad='skip'): {len(folder.skipped):,}, {listed(folder.skipped)}."]
     for note in (left_out if folder.skipped else []) + notes:
         _LOG.warning("%s: %s", folder.root, note)
     return replace(folder, notes=tuple(notes))

@@ -49,7 +49,10 @@ def _folder(path: str, classes: str, rules: image_folder.Rules) -> Inspection:
     splits = ("train", "test", *(("validation",) if has_own else ()))
     folder = image_folder.open_folder(path, splits, classes=classes, rules=replace(rules, on_bad="skip"))
     turned = int(folder.scan.changes[:, 0].sum())
-    notes = [*folder.notes, *([f"{turned:,} photographs are turned upright, as their EXIF says."] if turned else [])]
+    notes = [
+        *folder.notes,
+        *([f"Photographs that are turned upright, as their EXIF says: {turned:,}."] if turned else []),
+    ]
     refused = folder.skipped if rules.on_bad == "refuse" else ()
     left_out = () if refused else folder.skipped
     return Inspection({s: folder.source(s) for s in splits}, (*notes, *(f"left out: {s}" for s in left_out)), refused)

@@ -85,8 +85,8 @@ class Scan:
             reading.value_range, reading.value_range
         )
         said = {
-            f"{laid:,} images have transparent pixels; they are laid on {reading.background} (data.background).": laid,
-            f"{scaled:,} images are of more than 8 bits; they are scaled by {by} (data.value_range).": scaled,
+            f"Images with transparent pixels, laid on {reading.background} (data.background): {laid:,}.": laid,
+            f"Images of more than 8 bits, scaled by {by} (data.value_range): {scaled:,}.": scaled,
         }
         return [text for text, count in said.items() if count]
 
