@@ -41,10 +41,11 @@ def read_table(data: bytes, where: str, most_lines: int) -> "pd.DataFrame":
     columns = [re.sub(r"\W+", "_", str(name).strip().lower()) for name in rows.columns]
     known = {kind: next((name for name in names if name in columns), "") for kind, names in NAMES.items()}
     if not (known[FILE] and known[LABEL]) or any(columns.count(name) > 1 for name in known.values() if name):
-        allowed = " and ".join("|".join(names) for kind, names in NAMES.items() if kind != PROMPT)
+        usual = "; ".join(", ".join(names[1:]) for names in NAMES.values())
         raise ValueError(
-            f"Got a table for {where} with the columns {columns!r:.200}, allowed is one of each of {allowed}, and "
-            f"{'|'.join(NAMES[PROMPT])} or others besides, named in the first line: correct them."
+            f"Got a table for {where} with the columns {columns!r:.200}, allowed are file, label and, if "
+            f"known, prompt, each once and under any usual name ({usual}), and others besides, named in the first "
+            "line: correct them."
         )
     rows = rows.set_axis(columns, axis=1).loc[:, [name not in ("", "_") for name in columns]]
     rows = rows.rename(columns={name: kind for kind, name in known.items() if name})
