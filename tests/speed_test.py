@@ -17,7 +17,7 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize("script", ["train", "generate"])
+@pytest.mark.parametrize("script", ["train", "generate", "features"])
 def test_benchmark_prints_our_own_rates_without_torch(script):
     only = ["--only=vit_s"] if script == "train" else []  # the others compile for minutes, also when small
     done = run(script, "--no-torch", *only)
