@@ -23,7 +23,8 @@ Make = Callable[[list[np.ndarray], tuple[int, ...]], np.ndarray]
 Rule = Callable[[str], tuple[list[str], Make]]
 
 # What training scripts put before every name: DataParallel, Lightning, an average of the parameters, torch.compile.
-WRAPPERS = ("module", "model", "ema", "model_ema", "state_dict", "_orig_mod")
+WRAPPERS = ("module", "model", "ema", "model_ema", "state_dict", "state_dict_ema", "_orig_mod", "backbone", "teacher")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".tar", ".pkl")
 # Makes a .safetensors of what training scripts save: a state dict, one inside another dict, a whole module.
 FROM_TORCH = (
     'python -c "import argparse, sys, torch; from safetensors.torch import save_file; '
@@ -42,7 +43,7 @@ def read_arrays(path: Path) -> Tensors:
     Raises: ValueError: no such file, another kind of file, or a damaged one.
     """
     path = path / "model.safetensors" if path.is_dir() else path
-    if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".tar", ".pkl"):
+    if path.suffix in PICKLES:
         raise ValueError(
             f"{path}: allowed are .npz and .safetensors. A file of torch may run code when opened. Beside torch, this "
             f"line makes a safe one of its tensors:\n  {FROM_TORCH}\n"

@@ -18,6 +18,7 @@ from jaxmoust.models.classifiers.described import module_of
 from jaxmoust.models.classifiers.preprocessing import Preprocessing, preprocessing_of
 from jaxmoust.models.classifiers.pretrained import load_opened, num_outputs, open_layout, put_leaves, trained_side
 from jaxmoust.models.classifiers.vit import ViT
+from jaxmoust.models.translate import PICKLES
 
 _WANTED = ["config.json", "preprocessor_config.json", "model.safetensors*", "model-*.safetensors"]
 
@@ -61,7 +62,8 @@ class Backbone:
 def path_of(name: str | Path) -> Path:
     """Where a public network lies: the path that the name is, or what the hub has under it, which is fetched."""
     path = Path(name).expanduser()
-    return path if path.exists() or path.suffix else hub.fetch(str(name), _WANTED, "a backbone")
+    is_file = path.suffix in (".npz", ".safetensors", *PICKLES)  # timm's names on the hub have a dot, too
+    return path if path.exists() or is_file else hub.fetch(str(name), _WANTED, "a backbone")
 
 
 def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads: int = 0) -> Backbone:

@@ -246,12 +246,12 @@ def _pool_of(
         return "gap_norm"
     if any(name.endswith(("dist_token", "distillation_token")) for name in arrays):
         return "tokens"
-    if not tokens or names_gap(layout, arrays, path):
+    if not tokens or _names_gap(layout, arrays, path):
         return "gap"
     return "token_gap" if head and layout.family != "augreg" and head[0].shape[1] == 2 * width else "token"
 
 
-def names_gap(layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path) -> bool:
+def _names_gap(layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path) -> bool:
     """Whether the mean over patches is read of a network that has tokens."""
     has_class = any(name.endswith(("cls_token", "class_embedding", "class_token")) or name == "cls" for name in arrays)
     return not has_class or read_config(path).get("global_pool") == "avg"

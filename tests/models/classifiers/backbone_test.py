@@ -12,6 +12,7 @@ import safetensors.numpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import backbone_torch
 from backbone_torch import STORED, pixels
 from pretrained_test import weights_of
 
@@ -127,6 +128,12 @@ def test_pool_is_the_familys_or_as_asked(tmp_path):
     assert both.digest != token.digest and token.module.num_classes == 0
     features, _ = answers(token, pixels(42))
     np.testing.assert_allclose(features, CONTENT["hf_dinov2/features/42"][:, :24], rtol=0, atol=1e-4)
+
+
+def test_another_pool_leaves_the_head_out(tmp_path):
+    write(tmp_path, "hf_clip")
+    mean = load_backbone(tmp_path, pool="gap")
+    assert (mean.module.pool, mean.module.tokens, mean.module.num_classes, mean.num_features) == ("gap", 1, 0, 24)
 
 
 def test_sizes_that_patches_do_not_divide_are_refused(tmp_path):
@@ -263,7 +270,8 @@ def test_backbone_of_the_hub_is_fetched_without_pickles(tmp_path, monkeypatch):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert load_backbone("owner/model").source == asked["name"] == "owner/model"
+    for name in ("owner/model", "timm/vit_small_patch14_dinov2.lvd142m"):
+        assert load_backbone(name).source == asked["name"] == name
     assert not [pattern for pattern in asked["patterns"] if ".bin" in pattern or pattern == "*"]
 
     def gated(*args, **how):
@@ -272,3 +280,13 @@ def test_backbone_of_the_hub_is_fetched_without_pickles(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
     with pytest.raises(ValueError, match=r"gated repository Check the name .* log in by HF_TOKEN"):
         load_backbone("owner/model")
+
+
+def test_stored_answers_are_those_of_torch():
+    for package in ("torch", "timm", "transformers", "torchvision"):
+        pytest.importorskip(package)
+    found = backbone_torch.answers()
+    assert set(found) == set(CONTENT)
+    for key, value in CONTENT.items():
+        if value.ndim:
+            np.testing.assert_allclose(value, found[key], rtol=0, atol=1e-5)  # torch's kernels differ by machine
