@@ -32,7 +32,7 @@ _UNUSED = (
     r".*\.num_batches_tracked$|(.*\.)?position_ids$|(embeddings\.)?mask_token$|text_model\.|text_projection\.|"
     r"logit_(scale|bias)$"
 )
-_HEADS = r"(head|head_dist|heads|classifier|cls_classifier|distillation_classifier|fc|pre_logits|pooler|visual_projection)[./]"
+_HEADS = r"(head|head_dist|heads|(cls_|distillation_)?classifier|fc|pre_logits|pooler|visual_projection)[./]"
 # Fields that arrays do not show.
 _NOT_SHOWN = {"parent", "name", "num_classes", "axis_name", "dtype", "remat", "scan", "dropout", "stochastic_depth"}
 _PREFIXES = r"^(vit|deit|dinov2|dinov2_with_registers|vision_model|convnext|resnet|backbone)\."
