@@ -30,7 +30,7 @@ LEFT = ("text_model.", "logit_scale", "logit_bias")
 
 def trained(backbone, num_classes=3):
     """A backbone with a head for other classes, every number of both moved."""
-    model = with_head(backbone, "", num_classes)
+    model = with_head(backbone.source, num_classes)
     rng = np.random.default_rng(0)
     width = backbone.num_features
     head = {"kernel": rng.normal(size=(width, num_classes)).astype(np.float32), "bias": np.arange(3, dtype=np.float32)}
