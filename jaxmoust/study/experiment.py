@@ -160,7 +160,7 @@ class Experiment:
         of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}{seed}"
         if stage.kind == "score":
             return f"score {stage.config.get('score', 'clip')} of {of_set}"
-        if stage.config["task"] == "imported":
+        if stage.config.get("task") == "imported":
             return f"import {of_set}"
         return f"{stage.kind} {of_set}"
 
