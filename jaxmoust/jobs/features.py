@@ -31,7 +31,7 @@ class Features(Job):
     """Computes the features of a base set, a test set, or a synthetic set."""
 
     sections = {
-        "part": Field("train", Literal["train", "test"], "which of the real images: the base set, or the test set"),
+        "part": Field("train", Literal["train", "test", "validation"], "which of the real images; train: the base set"),
         "set": Field("", str, "the folder of a synthetic set instead"),
         "views": Field(1, int, "of each image; all but the first go through augment"),
         "data": build.DATA,
@@ -61,6 +61,10 @@ class Features(Job):
         real = self.inputs.real(self.config["data"])
         if self.config["set"]:
             return self.inputs.synthetic(self.config["set"])
+        if self.config["part"] == "validation":
+            if real.validation is None:
+                raise ValueError("config.part 'validation' and there are none: set data.validation, or another part.")
+            return real.validation
         return real.test if self.config["part"] == "test" else real.distinct
 
     def check(self) -> None:

@@ -152,11 +152,12 @@ class Train(Job):
     def _fit_probe(self, folder: RunFolder) -> tuple[Evaluation, dict[str, Any], float]:
         """Fits the head on features, and leaves it as every training leaves what it has learnt."""
         started, task, recipe = time.monotonic(), self.training.task, self.training.recipe
-        features, test = self.features.read(self.machine)
+        features, test, select = self.features.read(self.machine)
         rows = probe.rows_of(features, self.pool, self.sampler, self.num_draws, task)
         num_classes, labels = task.num_classes, self.real.test.labels
         shares, seed = self.class_shares, self.config["seed"]
-        head = fit_linear(rows, num_classes, self.probe, seed, shares, task.logit_adjustment)
+        chosen_on = (select, one.labels) if (one := self.real.validation) and select is not None else None
+        head = fit_linear(rows, num_classes, self.probe, seed, shares, task.logit_adjustment, chosen_on)
         evaluation = task.evaluation(task.answers_of(labels, test @ head.kernel + head.bias))
         votes = nearest(rows, num_classes, test)
         knn = 100.0 * float(np.mean(votes.argmax(1) == labels))

@@ -138,7 +138,13 @@ class StageGraph:
         def stage(needs: tuple[Stage, ...], **look: Any) -> Stage:
             return self._stage(FEATURES, complete({**shared, **look}, schema), needs)
 
-        return (stage((), **views), stage((), part="test"), *(stage((one,), **views, set=one.name) for one in sets))
+        select = [stage((), part="validation")] if job["data"]["validation"] else []
+        return (
+            stage((), **views),
+            stage((), part="test"),
+            *select,
+            *(stage((one,), **views, set=one.name) for one in sets),
+        )
 
     def _score(self, score: str, of_set: Stage, seed: int, waiting: tuple[str, ...]) -> Stage:
         """The scoring of a set of the last of the arms that wait: by an arm's classifier, by CLIP, or as a domain."""

@@ -89,7 +89,13 @@ class Linear:
 
 
 def fit(
-    rows: Rows, num_classes: int, probe: Probe, seed: int, shares: np.ndarray | None = None, tau: float = 0.0
+    rows: Rows,
+    num_classes: int,
+    probe: Probe,
+    seed: int,
+    shares: np.ndarray | None = None,
+    tau: float = 0.0,
+    select: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Linear:
     """Fits the probe, at the strength that predicts held-out images best.
 
@@ -100,6 +106,7 @@ def fit(
 
     Args:
         shares, tau: of a logit adjustment, see `Classify`; smoothing then goes towards these shares of the classes.
+        select: features [M, F] and labels of images to choose the strength on, in the place of folds.
     Raises: ValueError: fewer images than folds to choose the strength by.
     """
     x, basis, spectrum, mean, scale = _rotated(rows.features, rows.weight)
@@ -116,14 +123,16 @@ def fit(
 
     start, losses = np.zeros((1, x.shape[1] + 1, num_classes), np.float32), dict[float, float]()
     if not probe.l2:
-        fold, judged = _dealt(rows, num_classes, probe.folds, seed)
-        weights = [rows.weight * (fold != k) for k in range(probe.folds)]
-        solutions = {0.0: np.repeat(start, probe.folds, 0)}
+        if select is None:
+            fold, judged = _dealt(rows, num_classes, probe.folds, seed)
+            weights = [rows.weight * (fold != k) for k in range(probe.folds)]
+            judges = [(x[of], rows.label[of]) for of in _parts(fold, judged)]
+        else:
+            weights, judges = [rows.weight], [(_seen(select[0], basis, mean, scale), select[1])]
+        solutions = {0.0: np.repeat(start, len(weights), 0)}
         for l2 in STRENGTHS:
             solutions[l2] = solve([*solutions.values()][-1], weights, l2, ROUGH)[0]
-            held = [
-                _losses(x[of], w, rows.label[of]) for w, of in zip(solutions[l2], _parts(fold, judged), strict=True)
-            ]
+            held = [_losses(*judge, w) for judge, w in zip(judges, solutions[l2], strict=True)]
             losses[l2] = float(np.concatenate(held).mean())
             if min([*losses.values()][-2:]) > min(losses.values()):  # twice worse
                 break
@@ -183,7 +192,12 @@ def _rotated(features: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]
     return x, basis, np.maximum(spectrum, 0).astype(np.float32), mean, scale
 
 
-def _losses(x: np.ndarray, solution: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _seen(features: np.ndarray, basis: np.ndarray, mean: np.ndarray, scale: Any) -> np.ndarray:
+    """Other features in the coordinates of `_rotated`."""
+    return (features - mean.astype(np.float32)) @ (basis / scale).astype(np.float32)
+
+
+def _losses(x: np.ndarray, label: np.ndarray, solution: np.ndarray) -> np.ndarray:
     """The cross-entropy of rows [n] under weights [F + 1, K], whose last row is the bias."""
     logits = x @ solution[:-1] + solution[-1]
     top = logits.max(1, keepdims=True)

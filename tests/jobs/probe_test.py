@@ -165,3 +165,10 @@ def test_adapters_learn_and_leave_no_more_than_they_are(backbone, work, tmp_path
     assert found.result["loss"] == pytest.approx(result["loss"], rel=1e-5)
     with pytest.raises(ValueError, match=r"method\.rank 17: allowed are 1 to 16"):
         Train(config_of(backbone, "lora", method={"rank": 17})).check()
+
+
+def test_validation_images_choose_the_strength_and_are_neither_learnt_from_nor_tested_on(backbone, work):
+    config = config_of(backbone, data={**DATA, "validation": 0.1}, probe={"folds": 50})
+    result = do(config, work / "validated").result
+    assert (result["n_base"], result["n"], result["n_validation"]) == (60, 797, 100)
+    assert result["l2"] == float(min(result["l2_losses"], key=result["l2_losses"].get))

@@ -131,3 +131,13 @@ def test_draws_go_round_the_views():
 def test_probe_refuses_what_makes_no_sense(fields):
     with pytest.raises(ValueError, match=r"probe\.\w+ .*allowed are"):
         Probe(**fields)
+
+
+def test_strength_is_chosen_on_validation_images_where_there_are_any(points):
+    """Labels that nothing predicts want the strongest penalty, whatever the training images say."""
+    x, label = points
+    by_folds = fit(rows_of(x, label), K, Probe(folds=2), 0)
+    chosen = fit(rows_of(x, label), K, Probe(folds=2), 0, select=(x, np.roll(label, 1)))
+    assert by_folds.l2 < chosen.l2 == probe.STRENGTHS[0]
+    same = fit(rows_of(x, label), K, Probe(l2=chosen.l2), 0)
+    np.testing.assert_allclose(chosen.kernel, same.kernel, atol=1e-3)  # gradients below 1e-4

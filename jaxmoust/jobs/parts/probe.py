@@ -78,13 +78,14 @@ class Features:
         Raises: ValueError: features of other images, by another network, under another augmentation, or of fewer views.
         """
         refs = config["probe"]["features"]
-        if refs and len(refs) != 2 + len(sets):
+        whole = [real.distinct, real.test, *([real.validation] if real.validation else [])]
+        if refs and len(refs) != len(whole) + len(sets):
             raise ValueError(
                 f"config.probe.features names {len(refs)} for {len(sets)} synthetic sets: allowed are those of the "
-                "training images, of the test images, and then of each set, or none."
+                "training images, of the test images, of the validation images if any, and then of each set, or none."
             )
         given = tuple(inputs.output(ref, "features", "features") for ref in refs)
-        places, digests = np.arange(len(real.keys)), [real.distinct.digest, real.test.digest]
+        places, digests = np.arange(len(real.keys)), [source.digest for source in whole]
         if given and given[0].result["images_digest"] != digests[0]:  # of a larger base set, perhaps
             left = inputs.real(given[0].config["data"])
             if np.isin(real.keys, left.keys).all():
@@ -92,22 +93,24 @@ class Features:
         digests += [inputs.synthetic(ref).digest for ref in as_tuple(config["data"]["synthetic"])] if given else []
         views = num_views(config, task.augment)
         for number, (output, digest) in enumerate(zip(given, digests, strict=False)):
-            _check_alike(output, digest, config, real.shape, inputs, 1 if number == 1 else views)
+            _check_alike(output, digest, config, real.shape, inputs, 1 if 0 < number < len(whole) else views)
         return cls(config, task, real, sets, given, places)
 
-    def read(self, machine: parallel.Machine) -> tuple[list[np.ndarray], np.ndarray]:
-        """Returns the features of the base set and of each set, [V, N, F] each, and of the test images [T, F]."""
+    def read(self, machine: parallel.Machine) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
+        """Returns features of the base set and of each set [V, N, F], of the test images [T, F], and to select on."""
         views = num_views(self.config, self.task.augment)
         if self.given:
             train, test, *of_sets = (read_features(output) for output in self.given)
+            select = np.asarray(of_sets.pop(0)[0]) if self.real.validation else None
             of_sets = [of[:views, : len(source)] for of, source in zip(of_sets, self.sets, strict=True)]
-            return [train[:views, self.places], *of_sets], np.asarray(test[0])
+            return [train[:views, self.places], *of_sets], np.asarray(test[0]), select
         base = self.task.base()
 
         def of(source: Source, count: int) -> np.ndarray:
             return compute(self.task, base, source, self.real, self.config, machine, count)
 
-        return [of(source, views) for source in (self.real.distinct, *self.sets)], of(self.real.test, 1)[0]
+        select = of(self.real.validation, 1)[0] if self.real.validation else None
+        return [of(source, views) for source in (self.real.distinct, *self.sets)], of(self.real.test, 1)[0], select
 
 
 def compute(
