@@ -112,7 +112,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         real, *others = parts.controls(scale, round(ratios[-1] * n), n)
         arms += [real, *others] if n in bases else [real]
     for n in bases:
-        config.sets[f"edm_{n}"] = parts.drawn(scale, "edm", round(ratios[-1] * n), "edm")
+        config.sets[f"edm_{n}"] = parts.drawn(scale, "edm", round(ratios[-1] * n), "edm", f"EDM of {n:,}")
         arms += [_mixed(scale, n, ratio) for ratio in ratios]
     config.arms = tuple(arms)
     return config

@@ -76,7 +76,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.measures = {name: parts.look(scale, "measure", name) for name in generators}
     config.arms = (
         *parts.controls(scale),
-        *(parts.only(name, scale.num_images) for name in generators),
+        *(parts.only(name) for name in generators),
         *(parts.mixed(name) for name in generators),
     )
     return config

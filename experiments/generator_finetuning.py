@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.measures = {name: parts.look(scale, "measure", name) for name in GENERATORS}
     config.arms = (
         *parts.controls(scale),
-        *(parts.only(name, scale.num_images) for name in GENERATORS),
+        *(parts.only(name) for name in GENERATORS),
         *(parts.mixed(name) for name in GENERATORS),
     )
     return config

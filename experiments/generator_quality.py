@@ -84,7 +84,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         for made, n_base in ((name, few), (f"{name}_many", many)):
             title = f"{method} of {n_base:,}"
             config.generators[made] = parts.generator(scale, name, data=parts.base_set(scale, n_base))
-            config.sets[made] = parts.drawn(scale, name, generator=made)
+            config.sets[made] = parts.drawn(scale, name, generator=made, title=title)
             # Near the few, and copies of what it learnt from: of the many, where it did.
             config.measures[made] = parts.look(scale, "measure", made)
             if n_base != few:
@@ -92,7 +92,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
                 config.measures[f"{made}_own"] = own
             what = f"an {method}" if method[0] in "AEIOU" else f"a {method}"
             what = f"{what} trained on {n_base:,} real images"
-            arms.append(parts.only(made, scale.num_images, f"{title},", what))
+            arms.append(parts.only(made, f"{title},", what))
             arms.append(parts.mixed(made, title, what))
     config.arms = tuple(arms)
     return config

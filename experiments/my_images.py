@@ -56,5 +56,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config = parts.study(scale, "my_images", question)
     config.generators = {name: parts.generator(scale, name) for name in GENERATORS}
     config.sets = {name: parts.drawn(scale, name, num_images) for name in GENERATORS}
-    config.arms = (*parts.controls(scale), parts.only("edm", num_images), parts.mixed("edm"), parts.mixed("ddpm"))
+    config.arms = (*parts.controls(scale), parts.only("edm"), parts.mixed("edm"), parts.mixed("ddpm"))
     return config

@@ -221,16 +221,19 @@ def generator(scale: ml_collections.ConfigDict, name: str, **differs: dict) -> d
     return {**_entry(scale, scale.fit[name]), **differs}
 
 
-def drawn(scale: ml_collections.ConfigDict, name: str, num_images: int = 0, generator: str = "") -> dict:
+def drawn(
+    scale: ml_collections.ConfigDict, name: str, num_images: int = 0, generator: str = "", title: str = ""
+) -> dict:
     """A set of one of the scale's generators.
 
     Args: num_images: 0 is the scale's own number. generator: what the experiment calls the generator, if not `name`.
+        title: what the page calls the set, if not as the generator.
     """
     entry = {**_entry(scale, scale.sample[name]), "num_images": num_images or scale.num_images}
     fitted = name in scale.fit
     if scale.quick and not fitted:  # the small pipeline in place of a public one, which no test can load
         entry["pipeline"] = dict(path="tiny_sd", variant="")
-    return dict(generator=generator or (name if fitted else ""), **entry)
+    return dict(generator=generator or (name if fitted else ""), title=title or headed(name), **entry)
 
 
 def look(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **differs) -> dict:
@@ -290,10 +293,10 @@ def _of_data(fields: dict) -> dict:
     return dict(data=fields) if fields else {}
 
 
-def only(name: str, num_images: int, title: str = "", what: str = "") -> dict:
+def only(name: str, title: str = "", what: str = "") -> dict:
     """An arm of one set and no real image at all. Title and what its images are of are the generator's of that name."""
     title, what = title or headed(name), what or WORDS[name][1]
-    words = f"No real image at all: {num_images:,} images of {what}."
+    words = f"No real image at all: images of {what}."
     return arm(f"{name}_only", f"{title} only", words, (name,), share(**{name: 1.0}))
 
 

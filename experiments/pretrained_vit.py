@@ -69,7 +69,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     nothing = dict(method=dict(pretrained=""))
     config.arms = (
         *(dict(control, **begin) for control in parts.controls(scale)),
-        dict(parts.only("edm", scale.num_images), **begin),
+        dict(parts.only("edm"), **begin),
         dict(parts.mixed("edm"), **begin),
         parts.arm("real_anew", "Real only, from nothing", "The same network without what it learnt before.", **nothing),
         parts.arm(

@@ -36,9 +36,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.measures = {name: parts.look(scale, "measure", name) for name in ("ddpm", "edm", *parts.EXTERNAL)}
     config.arms = (
         *parts.controls(scale, NUM_IMAGES),
-        parts.only("edm", NUM_IMAGES, what="the EDM"),
+        parts.only("edm", what="the EDM"),
         parts.arm("edm_mixed", "Real + EDM", "Half of each batch real, half EDM.", ("edm",), parts.share(edm=0.5)),
         parts.arm("ddpm_mixed", "Real + DDPM", "Half of each batch real, half DDPM.", ("ddpm",), parts.share(ddpm=0.5)),
-        *(make for name in parts.EXTERNAL for make in (parts.only(name, NUM_IMAGES), parts.mixed(name))),
+        *(make for name in parts.EXTERNAL for make in (parts.only(name), parts.mixed(name))),
     )
     return config

@@ -3,10 +3,16 @@
 import numpy as np
 
 from jaxmoust.report.arms import ArmInfo
+from jaxmoust.report.charts import base
 from jaxmoust.report.page import COLUMNS, Gallery, Page, StageRecord
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox")
 NUM_IMAGES = 240
+
+
+def svg(chart, words):
+    """A chart's still picture."""
+    return base.picture(chart, words).svg
 
 
 def make_page(gains=(0, 40, -40), num_seeds=3, seed_noise=2, **changes):

@@ -11,13 +11,14 @@ within the margin get no more; the others go on, up to --most_seeds. --budget=2h
 then is said to be; the same command goes on.
 
 --index=FOLDER lists the studies below a folder on one page, each with its answer; a study writes that of the folder it
-lies in by itself.
+lies in by itself. --compare FIRST SECOND writes a page of two studies side by side, in the first one's report/.
 
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/five_seeds --config.seeds=0,1,2,3,4 --dry-run
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/longer --config.generators.edm.train.num_steps=3000
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/decided --until-decided --budget=2h
   jaxmoust study --index=runs
+  jaxmoust study --compare runs/quickstart runs/five_seeds
 """
 
 import argparse
@@ -31,7 +32,7 @@ from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.job import PLACES, Job, check_apart, check_free, do, open_alone, refusals
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
-from jaxmoust.report import findings, index
+from jaxmoust.report import compare, findings, index
 from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, identity
@@ -64,16 +65,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--budget", default="", help="such as 2h or 1h30m, with --until-decided: end in time, undecided"
     )
     parser.add_argument("--index", default="", help="a folder of studies: write its index.html, run nothing")
+    parser.add_argument(
+        "--compare", nargs=2, metavar="FOLDER", help="two studies' folders: write a page of both, run nothing"
+    )
 
 
 def without_config(args: argparse.Namespace) -> bool:
     """Does what needs no configuration, if that is asked for."""
-    if not args.index:
+    if not args.index and not args.compare:
         return False
-    if args.config or args.workdir:
-        raise BadInput("--index takes no --config and no --workdir: it writes the page of the studies that are there.")
+    if args.config or args.workdir or (args.index and args.compare):
+        raise BadInput(
+            "--index and --compare stand alone, without --config and --workdir: each writes a page of studies that are "
+            "there."
+        )
     with refusals():
-        print(index.write_index(Path(args.index)))
+        print(compare.write_comparison(*args.compare) if args.compare else index.write_index(Path(args.index)))
     return True
 
 
@@ -225,9 +232,10 @@ class Study:
 
     @property
     def _places(self) -> tuple[str, ...]:
-        """Fields that only say where images lie, or where a copy of them is kept, of the study and its entries."""
+        """Fields that only say where images lie or a copy is kept, of the study and its entries; and titles of sets."""
         tables = [f"{table}.{name}." for table in TABLES for name in self.config[table]]
-        return tuple(at + place for at in ("", "classifier.", *tables) for place in PLACES)
+        titles = [f"sets.{name}.title" for name in self.config["sets"]]
+        return (*titles, *(at + place for at in ("", "classifier.", *tables) for place in PLACES))
 
     def _job(self, config: Config) -> Job:
         return job_of(config["task"])(config, self.inputs)

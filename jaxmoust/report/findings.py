@@ -16,6 +16,7 @@ from jaxmoust.report.numbers import MINUS, interval_text, p_equals, p_text, seco
 from jaxmoust.report.page import COLUMNS, Page
 from jaxmoust.runtime.paths import visible
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula may begin
 MAX_LISTED = 5  # arms that one sentence names; the table has them all
 NUM_RESAMPLES = 2000  # of the bootstrap in summary.csv
 
@@ -185,6 +186,17 @@ def _more(arm: ArmSummary, page: Page) -> str:
     return f"about {more} more seed{'s' if more > 1 else ''}{time} would decide it"
 
 
+def to_decide(page: Page) -> str:
+    """Says what it would take to decide the arms that are undecided; "" where none is, or none can be."""
+    undecided = [arm for arm in page.summaries if arm.decision and arm.verdict == "undecided"]
+    more = {arm.info.name: arm.decision.more_seeds for arm in undecided if arm.decision and arm.decision.more_seeds}
+    if not more:
+        return ""
+    base = page.summary_of(page.baseline).seconds * max(more.values())
+    seconds = base + sum(number * page.summary_of(name).seconds for name, number in more.items())
+    return f"{len(more)} of {len(undecided)} undecided arms by more seeds, about {seconds_text(seconds)} of runs here"
+
+
 def verdict_words(arm: ArmSummary, page: Page) -> str:
     """The verdict on an arm, in a few words; "" for one that is compared with nothing."""
     if arm.decision is None:
@@ -296,5 +308,16 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS
     text = io.StringIO()
     writer = csv.DictWriter(text, columns_of(rows, columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
     return visible(text.getvalue())
+
+
+def inert(value: Any) -> Any:
+    """Returns what a CSV file may hold: a text that a spreadsheet would run as a formula has ' before it."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)  # -1.5 is none
+    except ValueError:
+        return f"'{value}"
+    return value

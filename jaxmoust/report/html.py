@@ -15,8 +15,9 @@ from jaxmoust.analysis import accuracy
 from jaxmoust.analysis.metrics import METRICS, NUM_BINS
 from jaxmoust.report import findings, numbers, power
 from jaxmoust.report.arms import ArmSummary, number_of
+from jaxmoust.report.charts import base as charts
 from jaxmoust.report.charts import intervals, pictures
-from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Table
+from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Section, Table, slug
 from jaxmoust.report.sections import sampler_mix, training
 from jaxmoust.runtime.paths import atomic_write, visible
 
@@ -32,21 +33,47 @@ MEASURED = (
 )
 
 
-def write_report(page: Page, folder: str | Path) -> Path:
+def write_report(page: Page, folder: str | Path, with_figures: bool = False) -> Path:
     """Writes the page to folder/index.html, whole or not at all, and returns that path; the arms also as summary.csv.
 
-    One file: style, charts, pictures, results.csv and summary.csv are inside it, and nothing is loaded from the
-    network.
+    One file: style, scripts, charts, pictures, results.csv and summary.csv are inside it, and nothing is loaded from
+    the network.
 
+    Args: with_figures: whether each figure is also written as folder/figures/NAME.png and, in Vega-Lite, NAME.json.
     Raises: OSError: the folder cannot be written.
     """
     summary = findings.summary_rows(page)
-    html = render("page.html", _context(page, summary))
+    context = _context(page, summary)
+    html = render("page.html", context)
     path = Path(folder) / "index.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path.with_name("summary.csv"), findings.csv_text(summary, ()))
     atomic_write(path, html)
+    if with_figures:
+        figures = path.with_name("figures")
+        figures.mkdir(exist_ok=True)
+        for earlier in (*figures.glob("*.json"), *figures.glob("*.png")):
+            earlier.unlink()
+        for name, spec in _specs(context["figures"], [*context["sections"], *context["image_sections"]]).items():
+            charts.save(figures, name, spec)
     return path
+
+
+def _specs(answer: Mapping[str, Figure], sections: Sequence[Section]) -> dict[str, Mapping[str, Any]]:
+    """What each figure of a page is called in a folder, and its specification; small multiples are one."""
+    specs = {name: figure.markup.spec for name, figure in answer.items() if isinstance(figure.markup, charts.Picture)}
+    for section in sections:
+        drawn = {
+            " ".join(filter(None, (group, one.title))): one.markup
+            for group, figures in section.groups.items()
+            for one in figures
+            if isinstance(one.markup, charts.Picture)
+        }
+        multiples = {title: one for title, one in drawn.items() if charts.PANEL in one.spec.get("datasets", ())}
+        if multiples:
+            specs[section.anchor] = charts.facets(multiples)
+        specs |= {f"{section.anchor}-{slug(t)}": one.spec for t, one in drawn.items() if t not in multiples}
+    return specs
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -58,6 +85,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"scripts": charts.scripts, "variables": charts.VARIABLES}
     environment.filters |= {
         "points": numbers.points,
         "percent": numbers.percent,
@@ -72,6 +100,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     classes = _classes(page)
     pictured = list(dict.fromkeys(name for gallery in page.galleries for name in gallery.images))
+    sections = [*page.sections, *training.sections(page), *sampler_mix.sections(page)]
     fullest = max((len(images) for gallery in page.galleries for images in gallery.images.values()), default=1)
     return {
         "page": page,
@@ -82,8 +111,11 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "verdict": lambda arm: findings.verdict_words(arm, page),
         "method": findings.method(page),
         "seconds": sum(number_of(row["seconds"]) or 0.0 for row in page.rows),
+        "to_decide": findings.to_decide(page),
+        "power": power.sections(page),
         "figures": _figures(page),
-        "sections": [*page.sections, *power.sections(page), *training.sections(page), *sampler_mix.sections(page)],
+        "sections": [section for section in sections if not section.of_images],
+        "image_sections": [section for section in sections if section.of_images],
         "shown_classes": pictured[:MAX_CLASSES_PICTURED],
         "num_classes_pictured": len(pictured),
         "sheet": pictures.image_sheet,
@@ -103,6 +135,9 @@ def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             f"{name}.csv": pictures.data_uri(text.encode(), "text/csv;charset=utf-8")
             for name, text in (("results", findings.csv_text(page.rows)), ("summary", findings.csv_text(summary, ())))
         },
+        "settings": {
+            name: [arm.setting(name, "{:,.0f}") for arm in page.summaries if arm.runs] for name in ("steps", "n_base")
+        },
         "wilson": _wilson_margin(page),
         "with_top5": findings.has_top5(page),
     }
@@ -117,29 +152,27 @@ def _wilson_margin(page: Page) -> tuple[float, float] | None:
     return low - top1.mean, high - top1.mean
 
 
-def _figures(page: Page) -> list[Figure]:
-    """The figures of the answer: difference to the baseline, Top-1, Top-5."""
-    against, figures = findings.base_words(page), []
+def _figures(page: Page) -> dict[str, Figure]:
+    """The figures of the answer, by name: the difference of each arm to its baseline, and the accuracy of each."""
+    against, figures = findings.base_words(page), {}
     gains = [
-        intervals.Interval(arm.title, list(arm.gains.values()), d.difference, d.interval, arm.verdict)
+        intervals.Interval(arm.info.name, arm.title, list(arm.gains.values()), d.difference, d.interval, arm.verdict)
         for arm in page.summaries
         if (d := arm.decision)
     ]
     if gains:
-        markup = intervals.figure(gains, 0.0, f"{page.terms.unit} above {against}", signed=True)
-        figures.append(Figure(f"Difference to {against}", "", markup))
-    for k, column in ((1, "top1"), (5, "top5")):
-        shown = []
-        for arm in page.summaries:
-            if top := arm.over_seeds(column):
-                verdict = "baseline" if arm.base is None else arm.verdict if k == 1 else "undecided"
-                values = list(arm.by_seed(column).values())
-                shown.append(intervals.Interval(arm.title, values, top.mean, top.interval, verdict))
-        if shown:
-            # Where there are several baselines, none of them is a line for all.
-            base = page.summary_of(page.baseline).over_seeds(column) if len(page.baselines) == 1 else None
-            markup = intervals.figure(shown, base.mean if base else None, f"Top-{k} on the test set, %")
-            figures.append(Figure(f"Top-{k}", "", markup))
+        picture = intervals.figure(gains, 0.0, f"{page.terms.unit} above {against}", signed=True)
+        figures["difference"] = Figure(f"Difference to {against}", "", picture)
+    shown = []
+    for arm in page.summaries:
+        if top := arm.over_seeds("top1"):
+            verdict, values = "baseline" if arm.base is None else arm.verdict, list(arm.by_seed("top1").values())
+            shown.append(intervals.Interval(arm.info.name, arm.title, values, top.mean, top.interval, verdict))
+    if shown:
+        # Where there are several baselines, none of them is a line for all.
+        base = page.summary_of(page.baseline).over_seeds("top1") if len(page.baselines) == 1 else None
+        picture = intervals.figure(shown, base.mean if base else None, "Top-1 on the test set, %")
+        figures["accuracy"] = Figure("Top-1", "", picture)
     return figures
 
 

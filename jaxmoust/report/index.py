@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from jaxmoust.report import html as report
 from jaxmoust.report.arms import number_of
-from jaxmoust.report.charts import intervals
+from jaxmoust.report.charts import base, intervals
 from jaxmoust.report.findings import contenders, headline, section_answers
 from jaxmoust.report.page import Page
 from jaxmoust.runtime.paths import atomic_write, read_json, sweep
@@ -75,7 +75,7 @@ def write_index(folder: str | Path) -> Path:
     return path
 
 
-def _render(folder: str, studies: list[dict[str, Any]], chart: str) -> str:
+def _render(folder: str, studies: list[dict[str, Any]], chart: base.Picture | str) -> str:
     known = [study for study in studies if study["summary"]]
     return report.render("index.html", {"folder": folder, "studies": studies, "known": known, "chart": chart})
 
@@ -108,10 +108,12 @@ def _study(folder: Path) -> dict[str, Any]:
     return study
 
 
-def _chart(summaries: list[Mapping[str, Any]]) -> str:
+def _chart(summaries: list[Mapping[str, Any]]) -> base.Picture | str:
     """The best arm of each study beside its baseline; "" where no study has one."""
     shown = [
-        intervals.Interval(summary["title"], *(best[name] for name in ("values", "mean", "interval", "verdict")))
+        intervals.Interval(
+            summary["title"], summary["title"], *(best[name] for name in ("values", "mean", "interval", "verdict"))
+        )
         for summary in summaries
         if (best := summary["best"])
     ]

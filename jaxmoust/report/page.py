@@ -11,12 +11,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from jaxmoust.analysis import accuracy
 from jaxmoust.analysis.looks import Path
 from jaxmoust.analysis.metrics import METRICS
 from jaxmoust.report.arms import ArmInfo, ArmSummary, Terms, compare, number_of, summarise
+from jaxmoust.report.charts.base import Picture
 from jaxmoust.report.draw_counts import DrawCounts
 from jaxmoust.report.numbers import MINUS
 
@@ -45,11 +47,15 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its title, and a sentence on how to read it; markup is what the chart files return."""
+    """A picture with its title, and a sentence on how to read it; markup is what the chart files return.
+
+    Args: group: what it is of: the name of an arm, with which it is switched off, or the title of a set.
+    """
 
     title: str
     caption: str
-    markup: str
+    markup: Picture | Markup
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,8 @@ class Section:
         legend: how to read its figures, above them.
         columns: figures a row, where as many belong together; 0 or 1 for as many as there is room for.
         small: whether its figures are small multiples, with their captions beside their titles.
+        by_group: whether the figures of one group are a row, below the group's name.
+        folded: whether it is shown only where the reader opens it. of_images: whether it belongs below the images.
     """
 
     title: str
@@ -118,11 +126,27 @@ class Section:
     legend: str = ""
     columns: int = 0
     small: bool = False
+    by_group: bool = False
+    folded: bool = False
+    of_images: bool = False
 
     @property
     def anchor(self) -> str:
         """The title as a link's target."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        return slug(self.title)
+
+    @property
+    def groups(self) -> dict[str, list[Figure]]:
+        """Its figures by what they are of, in one group where they are no rows."""
+        groups: dict[str, list[Figure]] = {}
+        for figure in self.figures:
+            groups.setdefault(figure.group if self.by_group else "", []).append(figure)
+        return groups
+
+
+def slug(text: str) -> str:
+    """Returns the text as a part of a link or of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -170,6 +194,8 @@ class Page:
         contributions: {arm: {seed: [N]}} of a metric that ranks do not give, whose mean is a run's number.
         unread: in words, the files that are missing or damaged, and of which the page therefore shows nothing.
         claim: in words, what varies with the seed, and for what a claim therefore holds.
+        data: in words, which images the base set is and where they lie. folder: where the study's files lie.
+        progress: in words, what is still to come of a study that runs; "" of one that has ended.
         paths: the looks of a study until it is decided, a family each, whose last word on an arm counts; its arms may
             have unequally many seeds.
     Raises: ValueError: unknown baseline, two arms or two rows of one name, a row without a column, ranks and
@@ -195,6 +221,9 @@ class Page:
     config: Mapping[str, Any] = field(default_factory=dict)
     unread: Sequence[str] = ()
     claim: str = ""
+    data: str = ""
+    folder: str = ""
+    progress: str = ""
     paths: Sequence[Path] = ()
     terms: Terms = Terms()
     contributions: Mapping[str, Mapping[int, NDArray]] = field(default_factory=dict)
@@ -237,6 +266,11 @@ class Page:
         decided = {arm: path.decisions.get(arm) for path in self.paths for arm in path.arms}
         arms = summarise(self.arms, self.rows)
         return compare(arms, self.baseline_of, self.ranks, self.terms, self.contributions, decided)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether its command ran the quick variant of an experiment, which trains for seconds."""
+        return bool(re.search(r"--config[= ]\S+:(\S*,)?quick(,|\s|$)", self.command))
 
     @property
     def num_tests(self) -> int:

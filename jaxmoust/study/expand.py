@@ -46,7 +46,8 @@ _BASE = Field(False, bool, "keeps the base set of its own data section for every
 OWN: Mapping[str, Schema] = {
     "generators": {},
     "sets": {
-        "generator": Field("", str, "what samples it: a name of generators; '' a pipeline as it is, or nothing here")
+        "generator": Field("", str, "what samples it: a name of generators; '' a pipeline as it is, or nothing here"),
+        "title": Field("", str, "what the page calls it; '' for its name"),
     },
     "scores": {"arm": _ARM},
     "domains": {"arm": _ARM, "seeds": _SEEDS},

@@ -1,10 +1,12 @@
 """Conducts an experiment: finds or computes every stage, writes results.csv, draws the page."""
 
 import statistics
+import time
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +20,7 @@ from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.report import draw_counts, findings, index
 from jaxmoust.report import html as report
 from jaxmoust.report.arms import TOP_K, ArmInfo, Terms
+from jaxmoust.report.numbers import seconds_text
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
 from jaxmoust.report.sections import diagnostics, predictions
 from jaxmoust.report.sections import looks as looks_section
@@ -31,6 +34,8 @@ from jaxmoust.study.store import BrokenResult, Stage, Store, in_order
 from jaxmoust.study.until import ENDLESS, Budget, follow_all, lost_arms, next_looks, path_words, reached
 
 NUM_GALLERY_IMAGES = 8
+# Of a study's time what its page may take while it runs, and what the first one is taken to.
+PAGE_SHARE, FIRST_PAGE_SECS = 0.05, 3.0
 MOST_NAMED = 20  # folders that one sentence names
 
 # What a row of results.csv takes from a run's result.json.
@@ -55,7 +60,8 @@ def conduct(
 ) -> tuple[Page, list[str]]:
     """Runs every arm at every seed, or each until it is decided, skipping what the store holds.
 
-    Leaves results.csv and report/ in the folder. The index of the studies beside this one is written again, unless
+    Leaves results.csv and report/ in the folder; both are written again as it goes on, the page so rarely that it costs
+    no more than PAGE_SHARE of the time. The index of the studies beside this one is written again at the end, unless
     somebody else's index.html stands there.
 
     Args:
@@ -68,35 +74,70 @@ def conduct(
         stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
         BrokenResult: a finished stage has a result.json that is no result.
     """
-    work = Work(experiment, store, folder, say)
+
+    def draw(left: Sequence[Stage] = ()) -> Page:
+        """Writes the page of what there is; `left`: the stages that are still to come."""
+        seconds = seconds_of(left)
+        to_go = f"{len(left)} stages to go{f', about {seconds_text(seconds)}' if seconds else ''}." if left else ""
+        page = make_page(work, real, folder, command, config, to_go)
+        if store.primary:
+            report.write_report(page, folder / "report", with_figures=not left)
+            index.write_summary(page, folder)
+        return page
+
+    work = Work(experiment, store, folder, say, Seldom(draw, say))
     if experiment.rule.until_decided:
-        paths = work.until_decided(real.test, budget, seconds_of)
+        work.until_decided(real.test, budget, seconds_of)
     else:
-        paths = []
         work.compute(experiment.stages)
-    experiment = work.reached
     if store.primary:
-        write_results(experiment, store, folder)
-    failures = [*work.failures.values()]
-    page = make_page(experiment, store, experiment.stages, work.computed, real, command, config, failures, paths)
+        write_results(work.reached, store, folder)
+    page = draw()
     for words in page.unread:
         say(words)
-    if store.primary:
-        report.write_report(page, folder / "report")
-        index.write_summary(page, folder)
-        if index.may_write(folder.parent):
-            index.write_index(folder.parent)
-    return page, failures
+    if store.primary and index.may_write(folder.parent):
+        index.write_index(folder.parent)
+    return page, [*work.failures.values()]
+
+
+class Seldom:
+    """Draws the page of a study that runs, so rarely that this takes no more than PAGE_SHARE of the time."""
+
+    def __init__(self, draw: Callable[[Sequence[Stage]], object], say: Callable[[str], object]):
+        self._draw, self._say = draw, say
+        self._last, self._seconds = time.monotonic(), FIRST_PAGE_SECS
+
+    def __call__(self, left: Sequence[Stage]) -> None:
+        """Draws it if it is time. Args: left: the stages that are still to come."""
+        started = time.monotonic()
+        if not left or started - self._last < self._seconds / PAGE_SHARE:
+            return
+        try:
+            self._draw(left)
+        except Exception as error:  # what was computed is kept, and what is to come may be whole
+            self._say(f"The page could not be written before the end: {type(error).__name__}: {error}")
+        self._last = time.monotonic()
+        self._seconds = self._last - started
 
 
 class Work:
     """The stages of an experiment as they are computed: which were, and why others were not.
 
-    Args: experiment, store, folder, say: as `conduct` has them.
+    Args:
+        experiment, store, folder, say: as `conduct` has them.
+        draw: called after each stage with those that are still to come.
     """
 
-    def __init__(self, experiment: Experiment, store: Store, folder: Path, say: Callable[[str], object]):
-        self.experiment, self.store, self.folder, self.say = experiment, store, folder, say
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: Store,
+        folder: Path,
+        say: Callable[[str], object],
+        draw: Callable[[Sequence[Stage]], object],
+    ):
+        self.experiment, self.store, self.folder, self.say, self._draw = experiment, store, folder, say, draw
+        self.paths: list[looks.Path] = []
         self.reached = experiment  # as far as its looks have come
         self.computed: set[str] = set()
         self.failures: dict[str, str] = {}  # stage -> which it is, and why it has no result
@@ -120,17 +161,16 @@ class Work:
             if store.primary:
                 write_results(self.reached, store, self.folder)
             self.say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
+            self._draw(self._missing(todo))
             if over():
                 return
 
-    def until_decided(
-        self, test: Source, budget: Budget, seconds_of: Callable[[Sequence[Stage]], float]
-    ) -> list[looks.Path]:
+    def until_decided(self, test: Source, budget: Budget, seconds_of: Callable[[Sequence[Stage]], float]) -> None:
         """Computes look after look, until each arm is decided or has all seeds it may have, or the budget is spent."""
         experiment, said = self.experiment, set[str]()
         while True:
             values, unread = self._values(test)
-            paths = follow_all(experiment, values, lost_arms(experiment, {*self.failures, *unread}))
+            paths = self.paths = follow_all(experiment, values, lost_arms(experiment, {*self.failures, *unread}))
             self.reached = reached(experiment, paths)
             for words in [one for path in paths for one in path_words(path)]:
                 if words not in said:
@@ -138,11 +178,11 @@ class Work:
                     self.say(words)
             plans = next_looks(experiment, paths, lambda stages: seconds_of(self._missing(stages)))
             if not plans:
-                return paths
+                return
             plan = next((one for one in plans if budget.allows(seconds_of(self._missing(one.stages)))), None)
             if plan is None:
                 self.say("The budget does not last until the next look; what is undecided stays undecided.")
-                return paths
+                return
             self.compute(self._possible(plan.stages), lambda: not budget.allows(0.0))
 
     def _missing(self, stages: Sequence[Stage]) -> list[Stage]:
@@ -209,20 +249,14 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
 
 
 def make_page(
-    experiment: Experiment,
-    store: Store,
-    stages: list[Stage],
-    computed: set[str],
-    real: RealData,
-    command: str,
-    config: Mapping[str, Any],
-    failures: Sequence[str],
-    paths: Sequence[looks.Path] = (),
+    work: Work, real: RealData, folder: Path, command: str, config: Mapping[str, Any], progress: str = ""
 ) -> Page:
     """Gathers everything the page shows from the store.
 
     Files that are missing or damaged cost the page what it would show of them, which it says, and no more.
     """
+    data = work.experiment.data
+    experiment, store, paths = work.reached, work.store, work.paths
     base, test, shape = real.base, real.test, real.shape
     labels = {run.stage.name: run for run in experiment.runs}
     rule = experiment.rule
@@ -247,19 +281,22 @@ def make_page(
             continue
         if (of_images := reader.read(run.stage, "", metrics.read_contributions, *of_metric)) is not None:
             contributions.setdefault(run.arm.name, {})[run.seed] = of_images
-    galleries = [Gallery("Real", f"The base set: {len(base)} images.", _pictures(base, shape))]
+    set_titles = {name: one.get("title") or name for name, one in config.get("sets", {}).items()}
+    galleries = [Gallery("Real", f"The base set: {len(base):,} images.", _pictures(base, shape))]
     for name, stage in experiment.sets.items():
-        if (gallery := reader.read(stage, "", _gallery, name, stage.config, shape)) is not None:
+        of_set = stage.config["name"]
+        title = name.replace(of_set, set_titles.get(of_set, of_set), 1)
+        if (gallery := reader.read(stage, "", _gallery, title, stage.config, shape)) is not None:
             galleries.append(gallery)
     arms = [ArmInfo(arm.name, arm.title, arm.description, arm.baseline, arm.family) for arm in experiment.arms]
     rows = [row for _, row in finished]
-    draws = _read_draws(experiment, reader)
+    draws = _read_draws(experiment, reader, set_titles)
     titles = {arm.name: arm.title for arm in arms}
     resize = Resize(shape[0], shape[2])
     tested = (test.labels, test.class_names, lambda i: (resize.map(test.read(i)), test.file(i)))
     sections = [
         *looks_section.sections(titles, paths, rule.margin, len(rows), len(arms) * rule.most_seeds),
-        *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store), reader),
+        *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store, set_titles), reader),
         *predictions.sections(_told_apart(titles, experiment.baseline, rows), said, *tested),
     ]
     return Page(
@@ -275,14 +312,21 @@ def make_page(
         curves=curves,
         galleries=galleries,
         draws=draws,
-        provenance=[_provenance(stage, store, stage.name in computed, labels) for stage in stages if store.has(stage)],
+        provenance=[
+            _provenance(stage, store, stage.name in work.computed, labels)
+            for stage in experiment.stages
+            if store.has(stage)
+        ],
         environment=environment(),
         config=config,
         sections=sections,
         terms=Terms(rule.metric, rule.margin, rule.level),
         contributions=contributions,
-        unread=[*failures, *reader.words],
+        unread=[*work.failures.values(), *reader.words],
         claim=experiment.claim,
+        data=f"{len(base):,} real images of {' in '.join(filter(None, (data['source'], data.get('path'))))}",
+        folder=str(folder.resolve()),
+        progress=progress,
         paths=paths,
     )
 
@@ -332,7 +376,7 @@ def _some(folders: Sequence[str]) -> str:
 def _gallery(path: Path, name: str, config: Mapping[str, Any], shape: tuple[int, int, int]) -> Gallery:
     images = open_synthetic(path)
     drawn = f"seed {config['seed']}" if "seed" in config else "imported"
-    caption = f"{len(images):,} images, {drawn}; the first of each class, not picked."
+    caption = f"{len(images):,} images, {drawn}."
     return Gallery(name, caption, _pictures(images, shape))
 
 
@@ -350,7 +394,7 @@ def _sections(
         whole: dict[str, list[Diagnostic]] = {}
         for table, one in ((table, one) for table, of_table in found.items() for one in of_table):
             try:
-                diagnostics.SECTIONS[table]([one])
+                diagnostics.of_sets({table: [one]})
                 whole.setdefault(table, []).append(one)
             except DAMAGED:
                 reader.miss(one.folder.name)
@@ -369,13 +413,14 @@ def _told_apart(titles: Mapping[str, str], baseline: str, rows: Sequence[Mapping
     return {name: titles[name] for name in dict.fromkeys((baseline, best))}
 
 
-def _diagnostics(experiment: Experiment, store: Store) -> dict[str, list[Diagnostic]]:
+def _diagnostics(experiment: Experiment, store: Store, set_titles: Mapping[str, str]) -> dict[str, list[Diagnostic]]:
     """What the experiment's diagnostics found, table by table."""
     found: dict[str, list[Diagnostic]] = {}
     for run in experiment.diagnostics:
         if (result := store.find(run.stage)) is not None:
             top1_alone = _only(experiment, store, run.set)
-            one = Diagnostic(run.name, run.set, run.seed, result, store.folder(run.stage), top1_alone)
+            folder, title = store.folder(run.stage), set_titles.get(run.set, "")
+            one = Diagnostic(run.name, run.set, run.seed, result, folder, top1_alone, title)
             found.setdefault(run.table, []).append(one)
     return found
 
@@ -404,14 +449,20 @@ def _read_curve(path: Path) -> tuple[list[tuple[int, dict[str, float]]], bool]:
     return curve, num_damaged > 0 or not curves_are_whole(path.parent)
 
 
-def _read_draws(experiment: Experiment, reader: Reader) -> dict[str, draw_counts.DrawCounts]:
+def _read_draws(
+    experiment: Experiment, reader: Reader, set_titles: Mapping[str, str]
+) -> dict[str, draw_counts.DrawCounts]:
     """What each arm's sampler drew, its seeds added up; arms of which a run kept no record are left out."""
     records: dict[str, list[draw_counts.DrawCounts]] = {}
     for run in experiment.runs:
         if (record := reader.read(run.stage, "draws.json", _read_record)) is not None:
             records.setdefault(run.arm.name, []).append(record)
     num_runs = Counter(run.arm.name for run in experiment.runs)
-    return {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if len(of_seeds) == num_runs[arm]}
+    pooled = {arm: draw_counts.pooled(of_seeds) for arm, of_seeds in records.items() if len(of_seeds) == num_runs[arm]}
+    return {
+        arm: replace(of, source_names=[set_titles.get(name, name) for name in of.source_names])
+        for arm, of in pooled.items()
+    }
 
 
 def _read_record(path: Path) -> draw_counts.DrawCounts | None:

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import itertools
 import json
 import os
 import re
@@ -149,7 +150,8 @@ def test_study_writes_the_index_of_its_folder_and_the_index_alone_is_written_on_
     [
         ("study --index={tmp}", "holds no study"),
         ("study --index={tmp}/none", "holds no study"),
-        (f"{LINE} --index={{tmp}} --workdir={{tmp}}", "takes no --config"),
+        (f"{LINE} --index={{tmp}} --workdir={{tmp}}", "stand alone"),
+        ("study --compare {tmp} {tmp}", "holds no finished study"),
     ],
 )
 def test_study_index_of_nothing_is_refused(cli, tmp_path, line, words):
@@ -330,6 +332,27 @@ def two_arms(tmp_path_factory, request):
     return experiment, folder / "stages"
 
 
+def test_page_of_a_study_that_runs_is_drawn_so_rarely_that_it_costs_a_twentieth(monkeypatch):
+    clock, drawn, said = [0.0], [], []
+    monkeypatch.setattr(runner.time, "monotonic", lambda: clock[0])
+
+    def draw(left):
+        drawn.append((clock[0], len(left)))
+        clock[0] += 10.0  # what it takes
+        if len(drawn) == 2:
+            raise KeyError("a page")
+
+    seldom = runner.Seldom(draw, said.append)
+    for left in range(100, -1, -1):  # a stage a half minute
+        clock[0] += 30.0
+        seldom(range(left))
+    moments = [moment for moment, _ in drawn]
+    assert moments[0] == runner.FIRST_PAGE_SECS / runner.PAGE_SHARE
+    assert all(b - a >= 10.0 / runner.PAGE_SHARE for a, b in itertools.pairwise(moments)) and len(drawn) > 10
+    assert said == ["The page could not be written before the end: KeyError: 'a page'"]
+    assert drawn[-1][1] > 0  # the last is the finished one, which somebody else draws
+
+
 @pytest.fixture
 def damaged(cli, two_arms, tmp_path):
     """Runs the study of two arms again on a copy of its store in which a file of its first stage was changed."""
@@ -443,7 +466,7 @@ def test_sections_leave_out_a_diagnostic_whose_files_are_lost(tmp_path):
 
 def test_sections_raise_what_no_file_is_to_blame_for(tmp_path, monkeypatch):
     page, found = made_up_page.make_page(), {"domains": [Diagnostic("edm", "edm", 0, {}, tmp_path)]}
-    monkeypatch.setitem(diagnostics.SECTIONS, "domains", lambda found: Section("Fine"))
+    monkeypatch.setattr(diagnostics, "of_sets", lambda found: [Section("Fine")])
     monkeypatch.setattr(diagnostics.ratio, "sections", lambda arms, baseline: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
         runner._sections(page.arms, page.baseline, page.rows, found, runner.Reader(Store(tmp_path, run=None)))
@@ -452,7 +475,7 @@ def test_sections_raise_what_no_file_is_to_blame_for(tmp_path, monkeypatch):
 def test_page_has_the_configuration_that_it_was_made_of(two_arms):
     page = (two_arms[1].parent / "study" / "report" / "index.html").read_text()
     config = json.loads((two_arms[1].parent / "study" / "config.json").read_text())
-    shown = re.search(r"experiment's configuration.*?<pre>(.*?)</pre>", page, re.DOTALL)[1]
+    shown = re.search(r"experiment's configuration.*?<pre[^>]*>(.*?)</pre>", page, re.DOTALL)[1]
     assert json.loads(html.unescape(shown)) == config
 
 

@@ -63,6 +63,7 @@ def read_rows(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
             if (num_columns := text.partition("\n")[0].count(",")) > MOST_COLUMNS:
                 raise ValueError(f"{num_columns:,} columns")
             table = pd.read_csv(io.StringIO(text), **as_written).fillna("")
+            table = table.replace(r"^'(?=[=+\-@\t\r])", "", regex=True)  # what keeps a spreadsheet from running it
         except (OSError, ValueError) as e:
             foreign = isinstance(e, UnicodeDecodeError)
             why = "it is a workbook, or not in UTF-8: save it as CSV, UTF-8" if foreign else str(e).strip()

@@ -1,22 +1,28 @@
-"""From a Vega-Altair chart to markup on the page, and the look that all charts share.
+"""From a Vega-Altair chart to a picture on the page, and the look that all charts share.
 
-A chart function returns a chart; `markup` draws it, once, as static SVG inside the page: text stays text, colours
-follow the page's style (so that dark mode and print work), and nothing is loaded. Nothing is told by colour alone: the
-verdict on an arm is a shape, and the baseline is dashed. This file knows neither arms nor statistics. Altair is
-imported where a chart is made, so that who draws nothing does not wait for it.
+A chart function returns a chart; `picture` draws it, once, as static SVG inside the page: text stays text, colours
+follow the page's style (so that dark mode and print work), and nothing is loaded. Beside it stands its specification,
+from which the page's scripts, where they run, draw the same chart again, so that it answers: values on hover, zoom,
+arms switched on and off, a menu that saves it. Nothing is told by colour alone: the verdict on an arm is a shape, and
+the baseline is dashed. This file knows neither arms nor statistics. Altair is imported where a chart is made, so that
+who draws nothing does not wait for it.
 """
 
+import functools
 import hashlib
 import json
 import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from jaxmoust.runtime.paths import visible
+from jaxmoust.runtime.paths import atomic_write, read_json, visible
 
 if TYPE_CHECKING:
     from altair import TopLevelMixin as Chart
@@ -27,6 +33,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 WIDTH = 360  # a phone's width: text is drawn at its own size there, and slightly larger on a desk
 SMALL = 220  # of a small multiple
+PANEL = "panel"  # its data set
 
 # The page's colours by their names in style.html, as they are in light mode; no two are the same.
 PAPER, INK, SOFT, RULE, GRID = "#ffffff", "#16191d", "#59616b", "#dfe3e8", "#e9ecef"
@@ -54,6 +61,7 @@ _CONFIG = {
     "view": {"stroke": None},
     "axis": {**_LABELS, "gridColor": GRID, "domain": False, "ticks": False, "labelPadding": 5, "labelOverlap": True},
     "header": {"labelColor": INK, "labelFontSize": 11, "labelFontWeight": 600, "labelPadding": 2},
+    "legend": {**_LABELS, "symbolStrokeWidth": 0, "offset": 6},
     "text": {"color": INK, "fontSize": 12},
     "rule": {"color": NEUTRAL},
     "errorbar": {"rule": {"color": NEUTRAL, "strokeWidth": 1.6}, "ticks": {"color": NEUTRAL, "strokeWidth": 1.6}},
@@ -61,32 +69,118 @@ _CONFIG = {
     "area": {"color": SEED, "opacity": 0.2},
     "point": {"opacity": 1},
 }
+_WHOLE = (
+    "$schema",
+    "config",
+    "params",
+    "datasets",
+    "data",
+)  # what a specification has once, however many panels it has
 # What a still picture with one alternative text does not need.
 _UNUSED = {"xmlns", "xlink", "version", "class", "role", "pointer-events", "font-family", "width", "height"}
 
 
-def markup(chart: Chart, words: str) -> Markup:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A chart as the page has it.
+
+    Args:
+        words: what it shows, for who does not see it. svg: its still picture. spec: itself, in Vega-Lite; the rows of
+            one of several small multiples are its data set "panel".
+    """
+
+    words: str
+    svg: Markup
+    spec: Mapping[str, Any]
+
+    def __html__(self) -> Markup:
+        spec = htmlsafe_json_dumps(self.spec, dumps=_dumps)  # in which no text can end the script
+        return Markup('<div class="chart">{}<script type="application/json">{}</script></div>').format(self.svg, spec)
+
+
+def picture(chart: Chart, words: str) -> Picture:
     """Draws a chart as a picture that scales with its place on the page, and reads as `words`."""
     import vl_convert
 
-    return _inline(vl_convert.vegalite_to_svg(_spec(chart)), words)
+    spec = _spec(chart)
+    return Picture(words, _inline(vl_convert.vegalite_to_svg(spec), words), spec)
 
 
-def small_multiples(chart: Chart, panels: Sequence[tuple[str, Rows]]) -> list[Markup]:
-    """Draws one chart for several data sets, as `markup` does; that it is compiled once makes hundreds of them quick.
+def small_multiples(chart: Chart, panels: Sequence[tuple[str, Rows]]) -> list[Picture]:
+    """Draws one chart for several data sets, as `picture` does; that it is compiled once makes hundreds of them quick.
 
     Args:
         chart: its data is `alt.NamedData("panel")`. panels: the words and the rows of each.
     """
     import vl_convert
 
-    compiled = vl_convert.vegalite_to_vega(_spec(chart))
-    (panel,) = [data for data in compiled["data"] if data["name"] == "panel"]
+    spec = _spec(chart)
+    compiled = vl_convert.vegalite_to_vega(spec)
+    (panel,) = [data for data in compiled["data"] if data["name"] == PANEL]
     drawn = []
     for words, rows in panels:
-        panel["values"] = _visible(rows)
-        drawn.append(_inline(vl_convert.vega_to_svg(json.dumps(compiled)), words))
+        shown = panel["values"] = _visible(rows)
+        svg = _inline(vl_convert.vega_to_svg(json.dumps(compiled)), words)
+        drawn.append(Picture(words, svg, {**spec, "datasets": {PANEL: shown}}))
     return drawn
+
+
+def facets(panels: Mapping[str, Picture], columns: int = 4) -> dict[str, Any]:
+    """Returns small multiples with their titles as one specification, for where they stand alone."""
+    rows = [{**row, "facet": title} for title, one in panels.items() for row in one.spec["datasets"][PANEL]]
+    spec = {name: value for name, value in next(iter(panels.values())).spec.items() if name not in _WHOLE}
+    facet = {"field": "facet", "type": "nominal", "sort": list(panels), "title": None}
+    return {
+        **{name: value for name, value in next(iter(panels.values())).spec.items() if name in _WHOLE},
+        **{"datasets": {PANEL: rows}, "data": {"name": PANEL}, "facet": facet, "columns": columns, "spec": spec},
+    }
+
+
+def save(folder: Path, name: str, spec: Mapping[str, Any]) -> None:
+    """Writes folder/NAME.json, a chart in Vega-Lite, and its picture, folder/NAME.png."""
+    import vl_convert
+
+    config = {name: value for name, value in spec["config"].items() if name != "background"}
+    on_paper = {**spec, "config": config, "background": PAPER, "padding": 8}
+    atomic_write(folder / f"{name}.json", _dumps(on_paper))
+    atomic_write(folder / f"{name}.png", vl_convert.vegalite_to_png(on_paper, scale=2))
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """Returns the charts that `save` left in a folder, by name, as objects of Altair."""
+    import altair as alt
+
+    return {path.stem: alt.Chart.from_dict(read_json(path) or {}) for path in sorted(folder.glob("*.json"))}
+
+
+@functools.cache
+def scripts() -> Markup:
+    """Returns Vega, Vega-Lite and Vega-Embed as one script, as vl-convert has them; it takes a second to make."""
+    import vl_convert
+
+    return Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script"))
+
+
+def switched(chart: Any) -> Any:
+    """Leaves out the rows of the arms that are switched off; their names are in the column "arm"."""
+    import altair as alt
+
+    return chart.transform_filter("indexof(hidden, datum.arm) < 0").add_params(alt.param(name="hidden", value=[]))
+
+
+def zoomed(chart: Any, *axes: Any) -> Any:
+    """Lets Shift and the wheel zoom these axes, by default both, and dragging move them; a double click undoes it."""
+    import altair as alt
+
+    wheel = "wheel![event.shiftKey]"
+    zoom = alt.selection_interval("zoom", bind="scales", encodings=list(axes or ("x", "y")), zoom=wheel)
+    return chart.properties(name="zoomed").add_params(zoom)
+
+
+def _dumps(spec: Any, **how: Any) -> str:
+    """JSON whose numbers have no more digits than a chart can show."""
+    rounded = json.loads(json.dumps(spec), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return json.dumps(rounded, separators=(",", ":"), **how)
 
 
 def _spec(chart: Chart) -> dict[str, Any]:
@@ -122,7 +216,7 @@ def _inline(svg: str, words: str) -> Markup:
             elif "opacity" not in name:
                 element.set(name, re.sub(r"(\.\d)\d+", r"\1", value))
         for child in list(element):
-            if child.get("d") in ("", "M0,0h0v0h0Z") or child.get("display") == "none":
+            if child.get("d") in ("", "M0,0h0v0h0Z") or child.get("display") == "none" or child.get("opacity") == "0":
                 element.remove(child)
     root.attrib |= {"role": "img", "aria-label": words}
     return Markup(ET.tostring(root, encoding="unicode"))  # ElementTree has escaped it

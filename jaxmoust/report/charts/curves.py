@@ -5,9 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
-from jaxmoust.report.charts.base import BETTER, DASHES, NEUTRAL, SEED, Chart, log_ticks, small_multiples
+from jaxmoust.report.charts.base import (
+    BETTER,
+    DASHES,
+    NEUTRAL,
+    SEED,
+    Chart,
+    Picture,
+    log_ticks,
+    small_multiples,
+    zoomed,
+)
 
 Curve = Sequence[tuple[float, float]]
 
@@ -20,7 +29,7 @@ STYLES: dict[str, tuple[str, float, list[int]]] = {
 }
 
 
-def panels(arms: Sequence[tuple[str, Sequence[Curve], Curve]], metric: str) -> list[Markup]:
+def panels(arms: Sequence[tuple[str, Sequence[Curve], Curve]], metric: str) -> list[Picture]:
     """Draws a panel for each arm, all on the same axes, so that they can be compared.
 
     Args:
@@ -34,17 +43,16 @@ def panels(arms: Sequence[tuple[str, Sequence[Curve], Curve]], metric: str) -> l
         mean = mean_curve(of_seeds)
         lines = [("baseline", baseline), *(("seed", curve) for curve in of_seeds), ("mean", mean)]
         rows = [
-            {"step": x, "value": y, "line": i, "kind": kind}
+            {"line": i, "kind": kind, "step": [x for x, _ in points], "value": [y for _, y in points]}
             for i, (kind, line) in enumerate(lines)
-            for x, y in thin(line)
-            if y > 0 or not log
+            if (points := [(x, y) for x, y in thin(line) if y > 0 or not log])
         ]
         drawn.append((f"{metric} of {title} over {frame[0]:g} steps, at the end {last_value(of_seeds)}", rows))
     return small_multiples(curve_panel(frame, log), drawn)
 
 
 def curve_panel(frame: tuple[float, float, float], log: bool) -> Chart:
-    """Returns one panel over the data set "panel": rows of step, value, line (a number) and kind, as STYLES has them.
+    """Returns one panel over the data set "panel": a row a line: its number, kind (of STYLES), steps and values.
 
     Args:
         frame: (last step, low, high) of `curve_frame`; what lies outside is cut off.
@@ -54,14 +62,14 @@ def curve_panel(frame: tuple[float, float, float], log: bool) -> Chart:
 
     def by_kind(place: int) -> dict[str, Any]:
         scale = alt.Scale(domain=list(STYLES), range=[style[place] for style in STYLES.values()])
-        return {"field": "kind", "type": "nominal", "scale": scale, "legend": None}
+        return {"field": "kind", "type": "ordinal", "scale": scale, "legend": None}
 
     steps, values = alt.Axis(tickCount=2, grid=False), alt.Axis(tickCount=3)
     if log:
         values = alt.Axis(values=log_ticks(*frame[1:]), format="~g")
     scale = alt.Scale(type="log" if log else "linear", domain=list(frame[1:]), nice=False)
-    chart = alt.Chart(alt.NamedData("panel"), width=186, height=108).mark_line(clip=True)
-    return chart.encode(
+    chart = alt.Chart(alt.NamedData("panel"), width=186, height=108).transform_flatten(["step", "value"])
+    return zoomed(chart.mark_line(clip=True, tooltip=True)).encode(
         x=alt.X("step:Q", title=None, axis=steps, scale=alt.Scale(domain=[0, frame[0]], nice=False)),
         y=alt.Y("value:Q", title=None, axis=values, scale=scale),
         detail="line:N",

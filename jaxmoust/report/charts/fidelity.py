@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxmoust.report.charts.base import DASHES, INK, NEUTRAL, PERCENT, SOFT, SYNTHETIC, WIDTH, Chart
+from jaxmoust.report.charts.base import DASHES, INK, NEUTRAL, PERCENT, SMALL, SOFT, SYNTHETIC, Chart
 
 NUM_BINS = 40
 
@@ -30,8 +30,9 @@ def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float) 
         {"ratio": edge, **{name: share[min(i, NUM_BINS - 1)] for name, share in shares.items()}}
         for i, edge in enumerate(edges.tolist())
     ]
-    chart = alt.Chart(alt.InlineData(rows), width=WIDTH - 40, height=128)
+    chart = alt.Chart(alt.InlineData(rows), width=SMALL - 34, height=96)
     x = alt.X("ratio:Q", title="distance to the nearest training image", axis=alt.Axis(grid=False, tickCount=5))
+    tips = [alt.Tooltip("ratio:Q", format=".2f"), *(alt.Tooltip(f"{name}:Q", format=".1%") for name in shares)]
     y = alt.Y("synthetic:Q", title=None, axis=alt.Axis(labelExpr=PERCENT, tickCount=3))
     left = threshold > 0.25 * last  # where there is room for the word
     bound = alt.Chart(alt.InlineData([{"ratio": threshold, "word": "suspicious" if left else "← suspicious"}]))
@@ -41,4 +42,5 @@ def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float) 
         chart.mark_line(interpolate="step-after", color=NEUTRAL, strokeDash=DASHES).encode(x=x, y="heldout:Q"),
         bound.mark_rule(color=INK, strokeWidth=1.6).encode(x=x),
         word.encode(x=x, text="word:N"),
+        chart.mark_bar(opacity=0).encode(x=x, y=alt.value(0), y2=alt.value("height"), tooltip=tips),
     )

@@ -1,22 +1,23 @@
 """The figure of the answer: arms one below the other, each with its mean, its interval and its seeds."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from markupsafe import Markup
 
 from jaxmoust.report.charts import base
 from jaxmoust.report.numbers import interval_text
 
 ROW_PX = 45
-# Shape and colours by verdict: they differ in grey as much as in colour.
+# Arms that reach more than CUT times as far as the middle one are cut, to where REACH times as far is.
+CUT, REACH = 5.0, 3.0
+# Shape, fill, stroke and arrow by verdict: they differ in grey as much as in colour.
 MARKS = {
-    "baseline": ("square", base.NEUTRAL, base.PAPER),
-    "better": ("triangle-up", base.BETTER, base.PAPER),
-    "worse": ("triangle-down", base.WORSE, base.PAPER),
-    "equivalent": ("diamond", base.NEUTRAL, base.PAPER),
-    "undecided": ("circle", base.PAPER, base.NEUTRAL),
+    "baseline": ("square", base.NEUTRAL, base.PAPER, base.NEUTRAL),
+    "better": ("triangle-up", base.BETTER, base.PAPER, base.BETTER),
+    "worse": ("triangle-down", base.WORSE, base.PAPER, base.WORSE),
+    "equivalent": ("diamond", base.NEUTRAL, base.PAPER, base.NEUTRAL),
+    "undecided": ("circle", base.PAPER, base.NEUTRAL, base.NEUTRAL),
 }
 
 
@@ -24,6 +25,7 @@ MARKS = {
 class Interval:
     """One arm's line in the figure: a value a seed, their mean, its interval (None for one seed), a verdict."""
 
+    name: str
     title: str
     values: Sequence[float]
     mean: float
@@ -31,14 +33,16 @@ class Interval:
     verdict: str = "undecided"
 
 
-def figure(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> Markup:
+def figure(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> base.Picture:
     """Draws `intervals` with the numbers of all arms as its alternative text."""
     words = "; ".join(f"{arm.title} {interval_text(arm.mean, arm.interval, signed)}" for arm in arms)
-    return base.markup(intervals(arms, reference, axis, signed), f"{axis}: {words}")
+    return base.picture(intervals(arms, reference, axis, signed), f"{axis}: {words}")
 
 
 def intervals(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> base.Chart:
     """Returns a chart with a line an arm: the mean as a shape, its interval as a bar, each seed as a dot below it.
+
+    The axis is that of most arms (see `domain`): of one far away there is an arrow at the edge, and its number.
 
     Args:
         arms: at least one, top to bottom.
@@ -48,36 +52,68 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
     """
     import altair as alt
 
-    def row(i: int, arm: Interval) -> dict[str, Any]:
+    def row(arm: Interval) -> dict[str, Any]:
         text = interval_text(arm.mean, arm.interval, signed)
         title = base.shortened(arm.title, max(8, int((base.WIDTH - 6.6 * len(text) - 10) / 7.5)))
         low, high = arm.interval or (None, None)
         if not signed and low is not None and high is not None:
             low, high = max(low, 0.0), min(high, 100.0)
-        row = {"i": i, "top": i - 0.2, "bottom": i + 0.35, "title": title, "text": text, "verdict": arm.verdict}
+        row = {"arm": arm.name, "whole_title": arm.title, "title": title, "text": text, "verdict": arm.verdict}
         return {**row, "mean": arm.mean, "low": low, "high": high, "seeds": list(arm.values), "reference": reference}
 
     def by_verdict(place: int) -> dict[str, Any]:
         scale = alt.Scale(domain=list(MARKS), range=[mark[place] for mark in MARKS.values()])
         return {"field": "verdict", "type": "nominal", "scale": scale, "legend": None}
 
-    rows = alt.InlineData([row(i, arm) for i, arm in enumerate(arms)])
-    chart = alt.Chart(rows, width=base.WIDTH - 8, height=ROW_PX * len(arms))
-    x = alt.X("mean:Q", title=axis, axis=alt.Axis(tickCount=4), scale=alt.Scale(zero=False, nice=False, padding=10))
-    y = alt.Y("i:Q", axis=None, scale=alt.Scale(domain=[-0.6, len(arms) - 0.5], reverse=True, nice=False))
+    rows, ends = alt.InlineData([row(arm) for arm in arms]), domain(arms, reference)
+    chart = alt.Chart(rows, width=base.WIDTH - 8, height=alt.Step(ROW_PX))
+    scale = alt.Scale(zero=False, nice=False, padding=10, domain=ends or alt.Undefined)
+    x = alt.X("mean:Q", title=axis, axis=alt.Axis(tickCount=4), scale=scale)
+    y = alt.Y("arm:N", axis=None, sort=None, scale=alt.Scale(padding=0))
     # Beside the marks only: a line through the numbers above them would be read as part of them.
-    dashed = chart.mark_rule(strokeDash=base.DASHES).encode(x="reference:Q", y=alt.Y("top:Q", axis=None), y2="bottom:Q")
-    seeds = chart.transform_flatten(["seeds"]).mark_circle(yOffset=11, size=18, color=base.SEED, opacity=1)
-    means = chart.mark_point(size=130, strokeWidth=1.6, opacity=1).encode(
+    beside = {"y": alt.Y("arm:N", axis=None, sort=None, bandPosition=0.36), "y2": alt.Y2("arm:N", bandPosition=0.92)}
+    means = chart.mark_point(size=130, strokeWidth=1.6, opacity=1, clip=True).encode(
         x=x, y=y, shape=alt.Shape(**by_verdict(0)), fill=alt.Fill(**by_verdict(1)), stroke=alt.Stroke(**by_verdict(2))
     )
-    return alt.layer(
-        *([dashed] if reference is not None else []),
-        chart.transform_filter("isValid(datum.low)")
-        .mark_errorbar(ticks=True)
-        .encode(x=alt.X("low:Q", title=axis), x2="high:Q", y=y),
-        seeds.encode(x="seeds:Q", y=y),
-        means,
-        chart.mark_text(align="left", dy=-19, fontWeight=600).encode(x=alt.value(0), y=y, text="title:N"),
-        chart.mark_text(align="right", dy=-19, color=base.SOFT).encode(x=alt.value(base.WIDTH - 8), y=y, text="text:N"),
+    dots = chart.transform_flatten(["seeds"]).mark_circle(yOffset=11, size=18, color=base.SEED, opacity=1, clip=True)
+    seeds = dots.encode(x="seeds:Q", y=y)
+    left, right = "datum.mean < domain('x')[0]", "datum.mean > domain('x')[1]"
+    arrow = alt.expr(f"{left} ? '◀' : {right} ? '▶' : ''")
+    away = chart.mark_text(text=arrow, x=alt.expr(f"{left} ? 5 : width - 5"), fontSize=13)
+    tips = [alt.Tooltip(f"{column}:N", title=title) for column, title in TIPS.items()]
+    return base.switched(
+        alt.layer(
+            *(
+                [chart.mark_rule(strokeDash=base.DASHES).encode(x="reference:Q", **beside)]
+                if reference is not None
+                else []
+            ),
+            chart.transform_filter("isValid(datum.low)")
+            .mark_errorbar(ticks={"size": 9}, clip=True)
+            .encode(x=alt.X("low:Q", title=axis), x2="high:Q", y=y),
+            *([seeds] if any(arm.values for arm in arms) else []),
+            base.zoomed(means, "x"),
+            away.encode(y=y, color=alt.Color(**by_verdict(3))),
+            chart.mark_text(align="left", dy=-15, fontWeight=600).encode(x=alt.value(0), y=y, text="title:N"),
+            chart.mark_text(align="right", dy=-15, color=base.SOFT).encode(
+                x=alt.value(base.WIDTH - 8), y=y, text="text:N"
+            ),
+            chart.mark_rect(opacity=0).encode(y=y, tooltip=tips),  # the whole line answers to the pointer
+        )
     )
+
+
+TIPS = {"whole_title": "Arm", "text": "Mean, 95 % interval", "verdict": "Verdict", "seeds": "Seeds"}
+
+
+def domain(arms: Sequence[Interval], reference: float | None) -> list[float] | None:
+    """Returns the ends of an axis on which most arms can be read, None where that is all of them."""
+    middle = statistics.median(arm.mean for arm in arms) if reference is None else reference
+    ends = [(*(arm.interval or (arm.mean, arm.mean)), *arm.values, arm.mean) for arm in arms]
+    reaches = [max(abs(end - middle) for end in of_arm) for of_arm in ends]
+    typical = statistics.median_low(reaches)
+    if not 0 < CUT * typical < max(reaches):
+        return None
+    low, high = middle - REACH * typical, middle + REACH * typical
+    # An axis ends where the last of the arms on it does, which may be sooner.
+    return [max(low, min(map(min, ends))), min(high, max(map(max, ends)))]

@@ -1,6 +1,6 @@
 """Lines over numbers of images: the learning curve, the exchange of synthetic for real images, accuracy by ratio.
 
-Series are told apart by the shapes of their marks and by names at their ends, bounds by arrows, never by colour. Rows
+Series are told apart by the shapes of their marks, bounds by arrows, never by colour. Rows
 are plain dicts, so that a section that computes them can put them into a table as well.
 """
 
@@ -8,7 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxmoust.report.charts.base import DASHES, NEUTRAL, PAPER, SEED, SOFT, THOUSANDS, WIDTH, Chart, Rows, log_ticks
+from jaxmoust.report.charts.base import (
+    DASHES,
+    NEUTRAL,
+    PAPER,
+    SEED,
+    SOFT,
+    THOUSANDS,
+    WIDTH,
+    Chart,
+    Rows,
+    log_ticks,
+    zoomed,
+)
 
 HEIGHT, PANEL_PX = 220, 96
 SHAPES = ["circle", "triangle-up", "square", "diamond", "triangle-down", "cross"]
@@ -23,7 +35,7 @@ class Series:
     """Means by ratio.
 
     Args:
-        name: at the line's end. points: (ratio, accuracy, low, high), low and high None without an interval.
+        name: in the legend. points: (ratio, accuracy, low, high), low and high None without an interval.
     """
 
     name: str
@@ -54,7 +66,9 @@ def learning_curve(curve: Rows, measured: Rows, mixtures: Rows) -> Chart:
         cells.transform_filter(BANDED)
         .mark_errorbar(ticks=False)
         .encode(x=x, y=alt.Y("low:Q", title="error, %"), y2="high:Q"),
-        cells.mark_square(color=NEUTRAL, stroke=PAPER, size=80, opacity=1).encode(x=x, y=y),
+        zoomed(cells.mark_square(color=NEUTRAL, stroke=PAPER, size=80, opacity=1)).encode(
+            x=x, y=y, tooltip=_tips(alt, "n", "error", "low", "high")
+        ),
     )
 
 
@@ -106,24 +120,17 @@ def by_ratio(series: Sequence[Series], head: str = "real") -> Chart:
         for one in series
         for ratio, mean, low, high in one.points
     ]
-    heights = [y for one in series for _, *ys in one.points for y in ys if y is not None]
-    ends = {one.name: one.points[-1][1] for one in series}
-    places = apart(list(ends.values()), (max(heights) - min(heights)) * 13 / HEIGHT)
-    labels = [{"name": name, "at": at, "ratio": ratios[-1]} for name, at in zip(ends, places, strict=True)]
     names = [one.name for one in series]
     ticks = alt.Axis(values=[zero, *ratios], labelExpr=f"datum.value < {ratios[0]} ? '0' : format(datum.value, '.3~g')")
-    chart, text = (alt.Chart(alt.InlineData(data), width=WIDTH - 96, height=HEIGHT) for data in (rows, labels))
-    x = alt.X(
-        "ratio:Q",
-        title="synthetic images for each real one",
-        axis=ticks,
-        scale=alt.Scale(type="log", nice=False, padding=9),
-    )
+    chart = alt.Chart(alt.InlineData(rows), width=WIDTH - 50, height=HEIGHT)
+    log = alt.Scale(type="log", nice=False, padding=9)
+    x = alt.X("ratio:Q", title="synthetic images for each real one", axis=ticks, scale=log)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False, nice=False, padding=9))
     first = chart.transform_window(place="rank()", groupby=["name"], sort=[alt.SortField("ratio")])
     first = first.transform_joinaggregate(broken="max(alone)", groupby=["name"])
-    shape = alt.Shape("name:N", scale=alt.Scale(domain=names, range=SHAPES[: len(names)]), legend=None)
-    marks: dict[str, Any] = {"filled": True, "color": NEUTRAL, "stroke": PAPER, "size": 70, "opacity": 1}
+    scale, legend = alt.Scale(domain=names, range=SHAPES[: len(names)]), alt.Legend(title=head or None, orient="top")
+    marks = chart.mark_point(filled=True, color=NEUTRAL, stroke=PAPER, size=70, opacity=1)
+    tips = ["name:N", *_tips(alt, "ratio", "accuracy", "low", "high")]
     return alt.layer(
         chart.transform_filter(BANDED)
         .mark_area()
@@ -132,26 +139,21 @@ def by_ratio(series: Sequence[Series], head: str = "real") -> Chart:
         .mark_line(color=NEUTRAL, strokeDash=DASHES, strokeWidth=1)
         .encode(x=x, y=y, detail="name:N"),
         chart.transform_filter("!datum.alone").mark_line().encode(x=x, y=y, detail="name:N"),
-        chart.mark_point(**marks).encode(x=x, y=y, shape=shape),
-        text.mark_point(**marks, xOffset=12).encode(x=x, y="at:Q", shape=shape),
-        text.mark_text(align="left", dx=20, fontSize=11).encode(x=x, y="at:Q", text="name:N"),
-        alt.Chart(alt.InlineData([{}])).mark_text(align="left", fontSize=11, text=head, x=WIDTH - 92, y=-8),
+        zoomed(marks).encode(x=x, y=y, shape=alt.Shape("name:N", scale=scale, legend=legend), tooltip=tips),
     )
-
-
-def apart(places: Sequence[float], gap: float) -> list[float]:
-    """Returns the places, in their order, moved upwards until they are `gap` apart."""
-    moved, last = list(places), float("-inf")
-    for i in sorted(range(len(moved)), key=lambda i: places[i]):
-        moved[i] = last = max(moved[i], last + gap)
-    return moved
 
 
 def _bounded(alt: Any, chart: Any, x: str, y: str) -> Any:
     """Hollow marks: a circle, or a triangle that points to where the truth lies."""
     scale = alt.Scale(domain=list(ARROWS), range=list(ARROWS.values()))
     shape = alt.Shape("bound:N", scale=scale, legend=None)
-    return chart.mark_point(size=50, fill=PAPER, stroke=NEUTRAL, strokeWidth=1.6).encode(x=x, y=y, shape=shape)
+    tips = _tips(alt, *(shorthand.removesuffix(":Q") for shorthand in (x, y)))
+    marks = chart.mark_point(size=50, fill=PAPER, stroke=NEUTRAL, strokeWidth=1.6)
+    return marks.encode(x=x, y=y, shape=shape, tooltip=["bound:N", *tips])
+
+
+def _tips(alt: Any, *columns: str) -> list[Any]:
+    return [alt.Tooltip(f"{column}:Q", format=",.4~g") for column in columns]
 
 
 def _log(alt: Any, values: Sequence[float]) -> dict[str, Any]:

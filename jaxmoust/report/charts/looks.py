@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from jaxmoust.report.charts import base
 
 HEIGHT = 90
+ENDS = ("mean", "low", "high")
 
 
-def panels(arms: Sequence[tuple[str, base.Rows]], margin: float) -> list[Markup]:
+def panels(arms: Sequence[tuple[str, base.Rows]], margin: float) -> list[base.Picture]:
     """Draws for each arm the interval of its difference over the seeds of its looks, between dashed margins.
 
     Args: arms: (words, a row a look with seeds, mean, low and high), as `cut` leaves them.
@@ -28,7 +27,9 @@ def panels(arms: Sequence[tuple[str, base.Rows]], margin: float) -> list[Markup]
             lines.mark_rule().encode(y=alt.datum(0)),
             *edges,
             chart.mark_errorbar(ticks=True).encode(x=x, y=y, y2="high:Q"),
-            chart.mark_circle(size=50, color=base.NEUTRAL, opacity=1).encode(x=x, y="mean:Q"),
+            chart.mark_circle(size=50, color=base.NEUTRAL, opacity=1).encode(
+                x=x, y="mean:Q", tooltip=["seeds:Q", *(alt.Tooltip(f"{end}:Q", format="+.2f") for end in ENDS)]
+            ),
         ),
         arms,
     )
@@ -38,4 +39,4 @@ def cut(rows: Sequence[Mapping[str, Any]], margin: float) -> list[dict[str, Any]
     """Returns the rows with ends no farther from 0 than three times what the last look needs: early ones are huge."""
     last = rows[-1]
     most = 3 * max(abs(last["low"]), abs(last["high"]), margin)
-    return [{**row, **{end: min(max(row[end], -most), most) for end in ("mean", "low", "high")}} for row in rows]
+    return [{**row, **{end: min(max(row[end], -most), most) for end in ENDS}} for row in rows]

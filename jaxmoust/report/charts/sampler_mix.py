@@ -1,4 +1,4 @@
-"""What a sampler drew over the steps: sources, and classes where some were preferred, as bands with their names."""
+"""What a sampler drew over the steps: sources, and classes where some were preferred, as bands."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,7 @@ from jaxmoust.report.charts import base
 from jaxmoust.report.draw_counts import DrawCounts
 
 WIDTH = 180
-LETTER_PX = 7.4
-NAMED = 0.12  # a band's name stands where the band is at least this share of the draws
+MOST_NAMED = 8  # bands that have a place in the legend; all have their names where the pointer is
 
 
 def mix(draws: DrawCounts) -> base.Chart:
@@ -38,34 +37,22 @@ def _bands(
     """Shares [W, S] of the draws, stacked upwards; `styles` has the colour and the opacity of each name."""
     import altair as alt
 
-    rows, labels = [], []
-    tops = np.cumsum(shares, axis=1)
-    for name, share, top in zip(names, shares.T, tops.T, strict=True):
+    rows = []
+    for name, share, top in zip(names, shares.T, np.cumsum(shares, axis=1).T, strict=True):
         low, high = (top - share).tolist(), top.tolist()
         ends = zip(edges, [*low, low[-1]], [*high, high[-1]], strict=True)
         rows += [{"step": step, "low": a, "high": b, "name": name} for step, a, b in ends]
-        w = _widest(share)
-        if share[w] >= NAMED:
-            text = base.shortened(name, 14)
-            half = edges[-1] * LETTER_PX / 2 * len(text) / WIDTH  # so that it does not leave the frame
-            step = min(max((edges[w] + edges[w + 1]) / 2, half), edges[-1] - half)
-            labels.append({"step": step, "share": (low[w] + high[w]) / 2, "text": text})
     scales = [alt.Scale(domain=list(styles), range=[style[i] for style in styles.values()]) for i in (0, 1)]
+    named = len(names) <= MOST_NAMED
+    legend = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=WIDTH // 2) if named else None
     y = alt.Axis(labelExpr=base.PERCENT, values=[0, 0.5, 1])
     x = alt.X("step:Q", title=None, axis=alt.Axis(tickCount=2, grid=False), scale=alt.Scale(nice=False))
     area = alt.Chart(alt.InlineData(rows), width=WIDTH, height=height)
-    area = area.mark_area(interpolate="step-after", opacity=1, stroke=base.PAPER, strokeWidth=0.8).encode(
+    return area.mark_area(interpolate="step-after", opacity=1, stroke=base.PAPER, strokeWidth=0.8).encode(
         x=x,
         y=alt.Y("low:Q", title=None, axis=y, scale=alt.Scale(domain=[0, 1])),
         y2="high:Q",
-        fill=alt.Fill("name:N", scale=scales[0], legend=None),
-        fillOpacity=alt.FillOpacity("name:N", scale=scales[1], legend=None),
+        fill=alt.Fill("name:O", scale=scales[0], legend=legend),
+        fillOpacity=alt.FillOpacity("name:O", scale=scales[1], legend=legend),
+        tooltip="name:N",
     )
-    text = alt.Chart(alt.InlineData(labels)).mark_text(fontSize=11, fontWeight=600)
-    return area + text.encode(x="step:Q", y="share:Q", text="text:N")
-
-
-def _widest(share: NDArray) -> int:
-    """The window where a band is widest; of those that are about as wide the one nearest to the middle."""
-    windows = np.flatnonzero(share >= share.max() - 0.1)
-    return int(windows[np.abs(windows - (len(share) - 1) / 2).argmin()])

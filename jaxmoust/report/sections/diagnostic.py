@@ -11,7 +11,8 @@ class Diagnostic:
     """A finished diagnostic.
 
     Args:
-        name: in the experiment. set, seed: the synthetic set that it looked at. result: its result.json.
+        name: in the experiment. set, seed: the synthetic set that it looked at. set_title: its name for people; "" for
+            the same. result: its result.json.
         folder: where it left what is drawn. top1_alone: of the classifiers that trained on that set alone, one a seed,
             where an arm did.
     """
@@ -22,8 +23,10 @@ class Diagnostic:
     result: Mapping[str, Any]
     folder: Path
     top1_alone: tuple[float, ...] = ()
+    set_title: str = ""
 
     @property
     def title(self) -> str:
         """The set, and the diagnostic's name where it is another."""
-        return self.set if self.set == self.name else f"{self.set} ({self.name})"
+        title = self.set_title or self.set
+        return title if self.set == self.name else f"{title} ({self.name})"

@@ -1,20 +1,18 @@
 """How well a classifier distinguishes each set from real images, as a section of the page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from jaxmoust.analysis.accuracy import summary
+from jaxmoust.analysis.accuracy import Summary, summary
 from jaxmoust.report.charts import base, domain_gap
-from jaxmoust.report.page import Cell, Figure, Section, Table
+from jaxmoust.report.page import Cell, Figure, Section
 from jaxmoust.report.sections.diagnostic import Diagnostic
 
 # In the features of which classifier the images are shown.
-PLANES = {"domain": "real or synthetic?", "classifier": "which class?"}
-COLUMNS = (
-    *("Set", "Seed", "AUC", "Correct, %", "Held-out images", "Overlap", "Overlap by class"),
-    *("Real images", "Own size, real", "Own size, synthetic"),
-)
+PLANES = {"domain": "Real or not?", "classifier": "Which class?"}
+OVERLAPS = {"domain": "Overlap: real?", "classifier": "Overlap: class?"}
 LEGEND = (
     "Discs are real images, triangles synthetic ones, in the first two principal components of a classifier's "
     "features: one that was trained to distinguish real from synthetic, and, where there is one, one that was trained "
@@ -27,41 +25,61 @@ NOTE = (
 
 
 def section(found: Sequence[Diagnostic]) -> Section:
-    """Returns the section: a sentence, the planes of each set's first seed, and a row for each set and seed."""
+    """Returns the section: a sentence, the planes of each set's first seed, and what sizes the images had."""
     firsts = {one.name: one for one in reversed(found)}
     names = list(dict.fromkeys(one.name for one in found))
     figures = [figure for name in names for figure in _figures(firsts[name])]
-    table = Table("Real or synthetic?", COLUMNS, [_row(one) for one in found])
-    words = [_sentence([firsts[name] for name in names])]
-    return Section("Domain gap", words, figures, [table], [NOTE], _answer(found), LEGEND, small=True)
+    words = [_sentence([firsts[name] for name in names]), *filter(None, (_sizes(firsts[name]) for name in names))]
+    return Section("Domain gap", words, figures, (), [NOTE], _answer(found), LEGEND, small=True)
 
 
 def _figures(one: Diagnostic) -> list[Figure]:
     with np.load(one.folder / "features.npz") as file:
         features = dict(file)
+    labels = [one.result["class_names"][k] for k in features["label"]]
     figures = []
     for name, overlap in one.result["overlap"].items():
-        title, is_real = f"{one.title}: {PLANES[name]}", features["is_real"].astype(bool)
+        is_real = features["is_real"].astype(bool)
         first, second = (f"{100 * float(share):.0f}" for share in features[f"{name}_shares"])
         words = (
-            f"{title} {int(is_real.sum())} real images and {int((~is_real).sum())} synthetic ones in the plane of the "
-            f"classifier's features, {first} and {second} % of the variance; overlap {overlap:.2f}"
+            f"{one.title}, {PLANES[name]} {int(is_real.sum())} real images and {int((~is_real).sum())} synthetic ones "
+            f"in the plane of the classifier's features, {first} and {second} % of the variance; overlap {overlap:.2f}"
         )
-        markup = base.markup(domain_gap.plane(features[name], is_real), words)
-        figures.append(Figure(title, f"overlap {overlap:.2f}", markup))
+        markup = base.picture(domain_gap.plane(features[name], is_real, labels), words)
+        figures.append(Figure(PLANES[name], f"overlap {overlap:.2f}", markup, one.title))
     return figures
 
 
-def _row(one: Diagnostic) -> list[Cell]:
-    auc, correct = one.result["auc"], one.result["accuracy"]
-    auc_text = f"{auc:.3f} [{', '.join(f'{end:.3f}' for end in one.result['auc_interval'])}]"
-    correct_text = f"{correct:.1f} [{', '.join(f'{end:.1f}' for end in one.result['accuracy_interval'])}]"
-    overlap = one.result["overlap"]
-    overlaps = [(overlap[name], f"{overlap[name]:.2f}") if name in overlap else None for name in PLANES]
-    shapes = [one.result["own_shapes"][kind] for kind in ("real", "synthetic")]
-    sizes = ["several" if shape is None else "x".join(map(str, shape)) for shape in shapes]
-    real = "of the base set" if one.result["real"] == "base" else "others"
-    return [one.set, one.seed, (auc, auc_text), (correct, correct_text), one.result["n"], *overlaps, real, *sizes]
+def overview(found: Sequence[Diagnostic]) -> dict[str, Cell]:
+    """Returns what the seeds of one set say of it, by column: means over them, or of one its own intervals."""
+    correct, auc = (summary([one.result[name] for one in found]) for name in ("accuracy", "auc"))
+    if len(found) == 1:
+        correct, auc = (
+            replace(of, interval=tuple(found[0].result[f"{name}_interval"]))
+            for of, name in ((correct, "accuracy"), (auc, "auc"))
+        )
+    cells: dict[str, Cell] = {
+        "Told from real, %": (correct.mean, _with_ends(correct, 1, 100.0)),
+        "AUC": (auc.mean, _with_ends(auc, 2, 1.0)),
+    }
+    for name, column in OVERLAPS.items():
+        if overlaps := [one.result["overlap"][name] for one in found if name in one.result["overlap"]]:
+            cells[column] = float(np.mean(overlaps)), f"{np.mean(overlaps):.2f}"
+    return cells
+
+
+def _sizes(one: Diagnostic) -> str:
+    """Says of which sizes the images were, where these differ."""
+    real, synthetic = one.result["own_shapes"]["real"], one.result["own_shapes"]["synthetic"]
+    if real == synthetic:
+        return ""
+    sizes = ["several sizes" if shape is None else "x".join(map(str, shape)) for shape in (real, synthetic)]
+    return f"{one.title}: the real images were of {sizes[0]}, the synthetic ones of {sizes[1]}."
+
+
+def _with_ends(of: Summary, digits: int, most: float) -> str:
+    ends = [f"{min(max(end, 0.0), most):.{digits}f}" for end in of.interval or ()]
+    return f"{of.mean:.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def _sentence(found: Sequence[Diagnostic]) -> str:
@@ -71,7 +89,7 @@ def _sentence(found: Sequence[Diagnostic]) -> str:
         low, high = one.result["auc_interval"]
         side = "better than chance" if low > 0.5 else "worse than chance" if high < 0.5 else "no better than chance"
         sides.setdefault(side, []).append(one.title)
-    of_sides = "; ".join(f"{side} for {', '.join(names)}" for side, names in sides.items())
+    of_sides = ", ".join(f"{side} ({'; '.join(names)})" for side, names in sides.items())
     return f"A classifier that was trained to distinguish synthetic from real images is, on held-out ones, {of_sides}."
 
 
@@ -82,7 +100,8 @@ def _answer(found: Sequence[Diagnostic]) -> str:
         mean = summary([one.result["accuracy"] for one in found if one.name == one.set == name])
         if mean.interval:
             low, high = (min(max(end, 0.0), 100.0) for end in mean.interval)
-            rates.append(f"{mean.mean:.1f} % [{low:.1f}, {high:.1f}] ({name})")
+            (title, *_) = [one.title for one in found if one.set == name]
+            rates.append(f"{mean.mean:.1f} % [{low:.1f}, {high:.1f}] ({title})")
     if not rates:
         return ""
     return f"Real and synthetic images are distinguished in {', '.join(rates)} of cases; chance is 50 %."

@@ -84,7 +84,7 @@ def learning_curve(fit: Equivalence) -> Figure:
         "Squares: real images alone, and the curve fitted to them with its 95 % band. A mixture is a line from a dot "
         "at the size of its real part to the number of real images that reach the same error; a triangle is a bound."
     )
-    markup = base.markup(lines.learning_curve(fitted, measured, mixtures), words)
+    markup = base.picture(lines.learning_curve(fitted, measured, mixtures), words)
     return Figure("The learning curve of real images", caption, markup)
 
 
@@ -113,7 +113,9 @@ def exchange(fit: Equivalence, law: str = "study") -> Figure:
         "the study's law. Left of the dashed line a mixture does worse than the curve says of its real images alone. "
         "A triangle is a bound: it lies past the largest or the smallest real set."
     )
-    return Figure("What mixtures are worth, and the law", caption, base.markup(lines.exchange(rows, list(said)), words))
+    return Figure(
+        "What mixtures are worth, and the law", caption, base.picture(lines.exchange(rows, list(said)), words)
+    )
 
 
 def by_ratio(real: Cells, mixed: Cells) -> Figure:
@@ -127,7 +129,7 @@ def by_ratio(real: Cells, mixed: Cells) -> Figure:
     bands = " with their 95 % bands" if any(point[2] is not None for one in series for point in one.points) else ""
     caption = f"Means over seeds{bands}, a line for each number of real images; 0 is real images alone."
     words = "Accuracy by synthetic images for each real one. " + "; ".join(said)
-    return Figure("Accuracy by ratio", caption, base.markup(lines.by_ratio(series), words))
+    return Figure("Accuracy by ratio", caption, base.picture(lines.by_ratio(series), words))
 
 
 def ratio_series(real: Cells, mixed: Cells) -> list[lines.Series]:

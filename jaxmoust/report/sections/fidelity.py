@@ -33,34 +33,75 @@ NOTE = (
     "FID, KID and CMMD are distances between distributions of features; precision and density say whether synthetic "
     "images look real, recall and coverage whether they are as varied; suspicious images lie nearer to a training "
     "image than 99 % of held-out real ones do; P(closer) is the chance that a synthetic image lies nearer than a "
-    "held-out one. As many test images as synthetic ones are compared, for the metrics depend on how many there are."
+    "held-out one. As many test images as synthetic ones are compared, for the metrics depend on how many there "
+    "are; in brackets the same of test images. CAS is the classification accuracy score: Top-1 on real test images of "
+    "classifiers that were trained on the set alone (Ravuri and Vinyals 2019)."
 )
-PAIRS = "Synthetic | its nearest training image; distance over that of a held-out image."
+CLOSEST = "Their nearest training images"
+PAIRS = (
+    "Of each set the synthetic images that lie closest to a training image: synthetic on the left, its nearest "
+    "training image on the right, and the distance over that of a typical held-out image, by pixels and by features."
+)
 LEGEND = (
     "Distances to the nearest training image, over that of a typical held-out one: synthetic images filled, held-out "
     "real ones dashed, 1 is their median. Left of the bar lie what may be copies."
 )
 
 
-def section(found: Sequence[Diagnostic]) -> Section:
-    """Returns the section of all sets that were measured."""
-    figures: list[Figure] = []
+def sections(found: Sequence[Diagnostic]) -> list[Section]:
+    """Returns two sections of all sets that were measured: their distances, and the pairs that are the closest."""
+    figures, pairs = list[Figure](), list[Figure]()
     by_class: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
     for one in found:
         path = one.folder / "memorisation.json"
         for space, memorised in json.loads(path.read_text()).items() if path.exists() else ():
-            figures += _figures(one, space, memorised["threshold"])
+            title = f"{one.title}, {space_words(space)}"
+            figures.append(_distances(one, space, title, memorised["threshold"]))
+            pairs.append(_pairs(one, space, title))
             by_class.setdefault(space, {})[one.title] = memorised.get("per_class", ())
-    tables = metric_tables({one.title: one.result for one in found}) + _alone(found)
-    tables += [table for space, of_sets in by_class.items() if (table := copies_by_class(space, of_sets)).rows]
+    tables = [table for space, of_sets in by_class.items() if (table := copies_by_class(space, of_sets)).rows]
     words = [f"{one.title}: {one.result['notes']}" for one in found if one.result.get("notes")]
     legend = LEGEND if figures else ""
-    return Section("Fidelity and memorisation", words, figures, tables, (NOTE,), legend=legend, columns=2)
+    distances = Section("Fidelity and memorisation", words, figures, tables, (NOTE,), legend=legend, small=True)
+    closest = Section(CLOSEST, figures=pairs, legend=PAIRS, columns=2, folded=True, of_images=True)
+    return [distances, closest] if pairs else [distances]
 
 
-def _figures(one: Diagnostic, space: str, threshold: float) -> list[Figure]:
-    """The histogram of distances in one space, and the closest pairs."""
-    title = f"{one.title}, {space}"
+def overview(found: Sequence[Diagnostic]) -> dict[str, dict[str, Cell]]:
+    """Returns what `jaxmoust measure` left of each set, by column.
+
+    Every metric stands beside its floor, the same of test images: of as many synthetic images as there are test images,
+    where there are more. A column says in which space it is, where there are several. Metrics that are not known here
+    (kid_std) are left out.
+    """
+    keys = [match for one in found for key in one.result if (match := re.fullmatch(r"(\w+)\[(.+)\]", key))]
+    spaces = {name: list(dict.fromkeys(match[2] for match in keys if match[1] == name)) for name in METRICS}
+    cells: dict[str, dict[str, Cell]] = {one.title: {} for one in found}
+    for name, (title, form, unit) in METRICS.items():
+        for one, space in ((one, space) for space in spaces[name] for one in found):
+            value = one.result.get(f"{name}_alike[{space}]", one.result.get(f"{name}[{space}]"))
+            floor = one.result.get(f"{name}_floor[{space}]")
+            if value is not None and floor is not None:
+                text = f"{unit * float(value):{form}} ({unit * float(floor):{form}})".replace("-", MINUS)
+                column = f"{title} {space_words(space, spaces[name])}" if len(spaces[name]) > 1 else title
+                cells[one.title][column] = unit * float(value), text
+    for one in found:
+        if one.top1_alone:
+            alone = summary(one.top1_alone)
+            cells[one.title]["CAS, %"] = alone.mean, interval_text(alone.mean, alone.interval)
+    return cells
+
+
+def space_words(space: str, others: Sequence[str] = ()) -> str:
+    """What a space of features is called: without the digest of the checkpoint that has them, if others differ."""
+    name = re.sub(r"-[0-9a-f]{8}$", "", space)
+    if sum(other.startswith(name) for other in others) > 1:
+        return space
+    return name.replace("_", " ").replace("pixels-", "pixels at ")
+
+
+def _distances(one: Diagnostic, space: str, title: str, threshold: float) -> Figure:
+    """The histogram of distances in one space."""
     with np.load(one.folder / "ratios.npz") as ratios:
         synthetic, heldout = (ratios[f"{space}/{kind}"] for kind in ("synthetic", "heldout"))
     near, far = (100 * float((x <= threshold).mean()) for x in (synthetic, heldout))
@@ -69,7 +110,12 @@ def _figures(one: Diagnostic, space: str, threshold: float) -> list[Figure]:
         f"{np.median(synthetic):.2f} of synthetic images, {np.median(heldout):.2f} of held-out ones; {near:.1f} % of "
         f"synthetic images lie at or below {threshold:.2f}, {far:.1f} % of held-out ones."
     )
-    histogram = base.markup(ratio_histogram(synthetic, heldout, threshold), words)
+    histogram = base.picture(ratio_histogram(synthetic, heldout, threshold), words)
+    return Figure(f"By {space_words(space)}", f"{near:.1f} % ({far:.1f})", histogram, one.title)
+
+
+def _pairs(one: Diagnostic, space: str, title: str) -> Figure:
+    """The closest pairs in one space."""
     kinds = ("synthetic", "train", "ratio", "synthetic_label", "train_label")
     with np.load(one.folder / "pairs.npz") as file:
         pairs = {kind: file[f"{space}/{kind}"][:NUM_PAIRS] for kind in kinds}
@@ -78,38 +124,7 @@ def _figures(one: Diagnostic, space: str, threshold: float) -> list[Figure]:
         for a, b in zip(pairs["synthetic_label"], pairs["train_label"], strict=True)
     ]
     gallery = pairs_gallery(pairs["synthetic"], pairs["train"], pairs["ratio"].tolist(), names)
-    return [Figure(title, "", histogram), Figure(f"{title}: closest pairs", PAIRS, gallery)]
-
-
-def metric_tables(results: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """Lays out what `jaxmoust measure` left: a table for each extractor (and for pixels), a row for each set.
-
-    Every metric stands beside its floor, the same of test images: of as many synthetic images as there are test images,
-    where there are more. Metrics that are not known here (kid_std) are left out.
-
-    Args:
-        results: set -> its result.json, with keys such as "fid[clip-1]", "fid_floor[clip-1]", "fid_alike[clip-1]".
-    """
-    keys = [match for result in results.values() for key in result if (match := re.fullmatch(r"(\w+)\[(.+)\]", key))]
-    tables = []
-    for space in dict.fromkeys(match[2] for match in keys):
-        cells = {name: _metrics(result, space) for name, result in results.items()}
-        shown = [metric for metric in METRICS if any(metric in of_set for of_set in cells.values())]
-        rows = [(name, *map(of_set.get, shown)) for name, of_set in cells.items() if of_set]
-        title = f"By {space}; in brackets the same of as many test images"
-        tables += [Table(title, ("Set", *(METRICS[metric][0] for metric in shown)), rows)] if rows else []
-    return tables
-
-
-def _metrics(result: Mapping[str, Any], space: str) -> dict[str, Cell]:
-    cells: dict[str, Cell] = {}
-    for metric, (_, form, unit) in METRICS.items():
-        value = result.get(f"{metric}_alike[{space}]", result.get(f"{metric}[{space}]"))
-        floor = result.get(f"{metric}_floor[{space}]")
-        if value is not None and floor is not None:
-            text = f"{unit * float(value):{form}} ({unit * float(floor):{form}})".replace("-", MINUS)
-            cells[metric] = unit * float(value), text
-    return cells
+    return Figure(title, "", gallery)
 
 
 def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
@@ -129,19 +144,6 @@ def copies_by_class(space: str, of_sets: Mapping[str, Sequence[Mapping[str, Any]
                 share, expected = 100 * float(one["share_suspicious"]), one.get("share_expected")
                 floor = "\N{EN DASH}" if expected is None else f"{100 * expected:.1f}"
                 of_class[name] = share, f"{share:.1f} ({floor}; {one['lowest_ratio']:.2f})"
-    title = f"Suspicious % by class, by {space}; in brackets that of held-out images, and the lowest ratio"
+    title = f"Suspicious % by class, by {space_words(space)}; in brackets that of held-out images, and the lowest ratio"
     rows = [(k, *map(of_class.get, of_sets)) for k, of_class in cells.items() if of_class]
     return Table(title, ("Class", *of_sets), rows, folded=True)
-
-
-def _alone(found: Sequence[Diagnostic]) -> list[Table]:
-    """The classification accuracy score of each set, where an arm trained on it alone; no table for none.
-
-    Source: Ravuri and Vinyals 2019 (1905.10887), section 3.
-    """
-    rows: list[tuple[Cell, ...]] = []
-    for name, top1 in {one.set: one.top1_alone for one in found if one.top1_alone}.items():
-        mean = summary(top1)
-        rows.append((name, (mean.mean, interval_text(mean.mean, mean.interval)), mean.n))
-    title = "Classification accuracy score (CAS): Top-1 on real test images of classifiers trained on the set alone"
-    return [Table(title, ("Set", "CAS, %", "Seeds"), rows)] if rows else []

@@ -23,7 +23,7 @@ def sections(
         return []
     captions = {arm: _caption(path, arm) for path in paths for arm in path.decisions}
     drawn = looks.panels([(f"{titles[arm]}: {captions[arm]}", of_arm) for arm, of_arm in rows.items()], margin)
-    figures = [Figure(titles[arm], captions[arm], markup) for arm, markup in zip(rows, drawn, strict=True)]
+    figures = [Figure(titles[arm], captions[arm], markup, arm) for arm, markup in zip(rows, drawn, strict=True)]
     verdicts = [decision.verdict for path in paths for decision in path.decisions.values()]
     num_open = verdicts.count("undecided")
     words = f"{len(verdicts) - num_open} of {len(verdicts)} arms are decided, and {num_runs} runs were made"

@@ -54,8 +54,8 @@ def sections(
         words = "; ".join(f"{class_names[i]} named {class_names[j]} {shares[name][i, j]:.1%}" for i, j in worst)
         chart = confusion.confusion_matrix(shares[name], class_names)
         caption = f"Of the images of each class the part that is named so, over {_runs(len(runs[name]))}."
-        markup = base.markup(chart, f"Confusion matrix of {titles[name]}: {words or 'no mistake'}.")
-        figures.append(Figure(titles[name], caption, markup))
+        drawn = base.picture(chart, f"Confusion matrix of {titles[name]}: {words or 'no mistake'}.")
+        figures.append(Figure(titles[name], caption, drawn, name))
     pairs = _pairs(shares)[:MOST_PAIRS]
     rows: list[list[Cell]] = [
         [class_names[i], class_names[j], *((float(shares[name][i, j]), f"{shares[name][i, j]:.1%}") for name in shown)]
@@ -67,9 +67,8 @@ def sections(
         "A picture's caption is its true class, the one that was named, in how many runs, and how surely on average. A "
         "mistake of every run and great confidence may be a wrong label: look at the file."
     ]
-    return [
-        Section("Mistakes", (), [*figures, *(one for one in mistakes if one)], tables if rows else [], notes, columns=2)
-    ]
+    figures += [one for one in mistakes if one]
+    return [Section("Mistakes", (), figures, tables if rows else [], notes, columns=2, folded=True)]
 
 
 def confusion_shares(named: Sequence[NDArray], labels: NDArray, class_names: Sequence[str]) -> NDArray[np.float64]:

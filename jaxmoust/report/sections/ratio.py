@@ -39,7 +39,7 @@ def sections(arms: Sequence[ArmSummary], baseline: str) -> list[Section]:
         at_best = f"at best {by_ratio[best].mean:.2f} % at {best:g} to 1"
         words.append(f"{name}: {at_best}, beside {alone.mean:.2f} % of {reference.title}.")
     chart = lines.by_ratio(series[: lines.MOST_SERIES], head="")
-    markup = base.markup(chart, " ".join(["Accuracy by synthetic images for each real one.", *words]))
+    markup = base.picture(chart, " ".join(["Accuracy by synthetic images for each real one.", *words]))
     caption = f"Means over seeds with their 95 % intervals; 0 is {reference.title}."
     return [Section("How many synthetic images", words, [Figure("Accuracy by ratio", caption, markup)])]
 

@@ -30,13 +30,14 @@ def sections(page: Page) -> list[Section]:
         if len(shares := _shares(draws)) > 1 or not draws.even_classes:
             ends = ", ".join(f"{name} {of[0]:.0f} % at first, {of[2]:.0f} % at the end" for name, of in shares.items())
             words = f"{' · '.join(titles)}: {ends}; classes {spread(draws)}"
-            figures.append(Figure(" · ".join(titles), "", base.markup(sampler_mix.mix(draws), words)))
+            figures.append(Figure(" · ".join(titles), "", base.picture(sampler_mix.mix(draws), words)))
     missing = [arm.title for arm in page.arms if arm.name not in page.draws]
     notes = [f"No record was kept for {', '.join(missing)}."] if missing else []
     notes.append("The counts by window, source and class are in draws.json of every run's stage.")
     columns = ("Arm", "Source", *(f"{moment}, %" for moment in MOMENTS), "All steps, %", "Draws of a class")
     table = Table("The draws in numbers", columns, rows, "Draws of a class: times an even share.", folded=True)
-    return [Section("What each sampler drew", (), figures, (table,), notes, legend=LEGEND, small=True)] if rows else []
+    drew = Section("What each sampler drew", (), figures, (table,), notes, legend=LEGEND, small=True, folded=True)
+    return [drew] if rows else []
 
 
 def _shares(draws: DrawCounts) -> dict[str, list[float]]:

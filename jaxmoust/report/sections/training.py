@@ -5,7 +5,7 @@ from jaxmoust.report.findings import base_words
 from jaxmoust.report.page import Figure, Page, Section
 
 # The metrics that are drawn over steps, in this order, by their names in a page's curves.
-METRICS = {"top1": "Top-1 on the test set, %", "loss": "Training loss"}
+METRICS = {"top1": "Top-1", "loss": "Training loss"}
 
 
 def sections(page: Page) -> list[Section]:
@@ -23,12 +23,13 @@ def sections(page: Page) -> list[Section]:
         drawn = [arm for arm in page.arms if own[arm.name]]
         panels = curves.panels([(arm.title, own[arm.name], bases[page.baseline_of[arm.name]]) for arm in drawn], title)
         figures = [
-            Figure(arm.title, curves.last_value(own[arm.name]), panel) for arm, panel in zip(drawn, panels, strict=True)
+            Figure(arm.title, curves.last_value(own[arm.name]), panel, arm.name)
+            for arm, panel in zip(drawn, panels, strict=True)
         ]
         legend = f"Thick: the mean over seeds; thin: one seed; dashed: the mean of {base_words(page)}."
         note = (
             f"The number is the mean at the last step. Long curves are drawn as {curves.MAX_POINTS} means of "
             "neighbouring points; the first tenth of the steps may leave the frame."
         )
-        found.append(Section(f"{title}, over steps", (), figures, (), (note,), legend=legend, small=True))
+        found.append(Section(f"{title} over steps", (), figures, (), (note,), legend=legend, small=True, folded=True))
     return found

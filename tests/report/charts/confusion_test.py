@@ -16,6 +16,6 @@ def test_confusion_matrix_has_a_cell_for_each_share_above_none_and_numbers_where
     (_, *text), values = spec["layer"], spec["datasets"][spec["data"]["name"]]
     assert {(row["true"], row["named"]): row["share"] for row in values if not row["right"]} == {(0, 1): 0.125}
     assert len(values) == num_classes and bool(text) == has_text
-    drawn = base.markup(chart, "words")
+    drawn = base.picture(chart, "words").svg
     assert drawn.count('fill="var(--worse)"') == 1 and ("12%" in drawn or "13%" in drawn) == has_text
     assert "0&gt;" in drawn and "<class" not in drawn

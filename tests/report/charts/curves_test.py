@@ -26,8 +26,8 @@ def make_panels(**arms):
 
 def test_panels_share_one_frame_and_say_what_they_end_with():
     low, high = make_panels(low=[(0, 1.0), (10, 1.0)], high=[(0, 5.0), (10, 5.0)])
-    assert 'aria-label="Loss of low over 10 steps, at the end 1"' in low
-    heights = [float(re.search(r'd="M[\d.]+,([\d.]+)L', panel)[1]) for panel in (low, high)]
+    assert 'aria-label="Loss of low over 10 steps, at the end 1"' in low.svg
+    heights = [float(re.search(r'd="M[\d.]+,([\d.]+)L', panel.svg)[1]) for panel in (low, high)]
     assert heights[0] > heights[1]  # downwards
 
 
@@ -35,9 +35,9 @@ def test_panels_of_values_far_apart_are_logarithmic():
     frame = curves.curve_frame([[(1, 0.01), (10, 1.0)]], log=True)
     assert frame == pytest.approx((10, 0.01 / 1.1, 1.1))
     (panel,) = make_panels(a=[(1, 0.01), (10, 1.0)])
-    assert {"0.01", "0.1", "1"} <= set(re.findall(r">([\d.]+)</text>", panel))
+    assert {"0.01", "0.1", "1"} <= set(re.findall(r">([\d.]+)</text>", panel.svg))
 
 
 def test_panel_of_a_curve_that_is_not_finite_leaves_it_out():
     (panel,) = make_panels(a=[(0, float("nan")), (5, 1.0), (10, 2.0)])
-    assert "NaN" not in panel
+    assert "NaN" not in panel.svg

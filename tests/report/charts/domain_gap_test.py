@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from made_up_page import svg
 
-from jaxmoust.report.charts import base
 from jaxmoust.report.charts.domain_gap import MAX_POINTS, plane
 
 
@@ -16,15 +16,15 @@ def make_points(num_real=30, num_synthetic=40):
 
 def marks(points, is_real):
     """(x, y, shape) of every mark that is drawn."""
-    markup = base.markup(plane(points, is_real), "x")
+    markup = svg(plane(points, is_real, ["a"] * len(is_real)), "x")
     found = re.findall(r'transform="translate\(([\d.-]+),([\d.-]+)\)" d="(M[^"]*)"', markup)
     return [(float(x), float(y), d) for x, y, d in found], markup
 
 
 def test_plane_draws_every_image_inside_its_frame_and_kinds_differ_in_shape():
     drawn, markup = marks(*make_points())
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', markup)[1])
-    assert all(0 <= x <= width and 0 <= y <= width for x, y, _ in drawn)
+    width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)', markup).groups())
+    assert all(0 <= x <= width and 0 <= y <= height for x, y, _ in drawn)
     shapes = [d for *_, d in drawn]
     assert sorted(shapes.count(d) for d in set(shapes)) == [30, 40]
 
@@ -49,4 +49,4 @@ def test_plane_of_many_images_takes_some_of_each_kind_evenly():
 )
 def test_plane_refuses_what_cannot_be_drawn(points, is_real):
     with pytest.raises(ValueError, match="domain gap: got points"):
-        plane(points, np.array(is_real))
+        plane(points, np.array(is_real), "abc")

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from made_up_page import svg
 
-from jaxmoust.report.charts import base
 from jaxmoust.report.charts.fidelity import NUM_BINS, ratio_histogram
 
 
@@ -27,7 +27,7 @@ def test_histogram_keeps_far_ratios_in_its_last_bin():
 
 def test_histogram_tells_its_kinds_apart_in_grey_and_writes_its_threshold_where_there_is_room():
     for threshold, word in ((0.9, ">suspicious<"), (0.05, ">← suspicious<")):
-        markup = base.markup(ratio_histogram(np.ones(9), np.full(9, 0.5), threshold), "x")
+        markup = svg(ratio_histogram(np.ones(9), np.full(9, 0.5), threshold), "x")
         assert word in markup and markup.count("stroke-dasharray") == 1 and "NaN" not in markup
 
 

@@ -8,8 +8,8 @@ import pytest
 from jaxmoust.report.charts import base, intervals
 from jaxmoust.report.charts.intervals import Interval
 
-REAL = Interval("Real only", (79.0, 80.0, 81.0), 80.0, (77.5, 82.5), "baseline")
-EDM = Interval("EDM", (90.0,), 90.0, None, "better")
+REAL = Interval("real", "Real only", (79.0, 80.0, 81.0), 80.0, (77.5, 82.5), "baseline")
+EDM = Interval("edm", "EDM", (90.0,), 90.0, None, "better")
 
 
 def places(markup, pattern):
@@ -17,16 +17,18 @@ def places(markup, pattern):
 
 
 def test_figure_has_every_seed_and_says_every_number():
-    markup = intervals.figure([REAL, EDM], 80.0, "Top-1, %")
+    markup = intervals.figure([REAL, EDM], 80.0, "Top-1, %").svg
     assert 'aria-label="Top-1, %: Real only 80.00 [77.50, 82.50]; EDM 90.00"' in markup
-    (dots,) = (group for group in re.findall(r"<g>(?:<path[^>]*/>)+</g>", markup) if "--seed" in group)
+    (dots,) = (group for group in re.findall(r"<g[^>]*>(?:<path[^>]*/>)+</g>", markup) if "--seed" in group)
     assert len(re.findall("<path", dots)) == 4
     assert [f">{text}</text>" in markup for text in ("Real only", "EDM", "80.00 [77.50, 82.50]", "90.00")] == [True] * 4
 
 
 def test_marks_stand_at_their_means_and_differ_in_shape_by_verdict():
-    arms = [Interval(verdict, (float(i),), float(i), None, verdict) for i, verdict in enumerate(intervals.MARKS)]
-    markup = intervals.figure(arms, None, "x", signed=True)
+    arms = [
+        Interval(verdict, verdict, (float(i),), float(i), None, verdict) for i, verdict in enumerate(intervals.MARKS)
+    ]
+    markup = intervals.figure(arms, None, "x", signed=True).svg
     marks = re.findall(r'transform="translate\(([\d.]+),[\d.]+\)" d="([^"]*)" fill="[^"]*" stroke=', markup)
     xs, shapes = [float(x) for x, _ in marks], {d for _, d in marks}
     assert len(marks) == len(shapes) == len(intervals.MARKS)
@@ -34,12 +36,12 @@ def test_marks_stand_at_their_means_and_differ_in_shape_by_verdict():
 
 
 def test_dashed_line_stands_at_the_reference_or_nowhere():
-    assert intervals.figure([REAL, EDM], 80.0, "x").count("stroke-dasharray") == 2  # a piece beside each arm
-    assert "stroke-dasharray" not in intervals.figure([REAL, EDM], None, "x")
+    assert intervals.figure([REAL, EDM], 80.0, "x").svg.count("stroke-dasharray") == 2  # a piece beside each arm
+    assert "stroke-dasharray" not in intervals.figure([REAL, EDM], None, "x").svg
 
 
 def test_interval_of_a_percentage_is_cut_at_what_is_possible():
-    wide = Interval("Wide", (5.0, 95.0), 50.0, (-500.0, 600.0))
+    wide = Interval("wide", "Wide", (5.0, 95.0), 50.0, (-500.0, 600.0))
     rows = intervals.intervals([wide], None, "x").data.values
     assert (rows[0]["low"], rows[0]["high"]) == (0, 100)
     rows = intervals.intervals([wide], None, "x", signed=True).data.values
@@ -48,7 +50,24 @@ def test_interval_of_a_percentage_is_cut_at_what_is_possible():
 
 def test_names_too_long_are_cut_in_the_middle_and_whole_in_words():
     names = [f"Real, stronger augmentation of every kind, {size}" for size in (250, 1000)]
-    markup = intervals.figure([Interval(name, (80.0, 82.0), 81.0, (79.5, 82.5)) for name in names], 80.0, "Top-1, %")
+    markup = intervals.figure(
+        [Interval(name, name, (80.0, 82.0), 81.0, (79.5, 82.5)) for name in names], 80.0, "Top-1, %"
+    ).svg
     drawn = re.findall(r">(Real[^<]*)</text>", markup)
     assert [name[:5] + name[-4:] for name in drawn] == ["Real, 250", "Real,1000"] and all("…" in name for name in drawn)
     assert all(name in markup for name in names) and base.WIDTH == 360
+
+
+def test_axis_is_that_of_most_arms_and_one_far_away_is_an_arrow_at_the_edge_with_its_number():
+    near = [Interval(f"arm{i}", f"Arm {i}", (), 0.1 * i, (0.1 * i - 1.5, 0.1 * i + 1.5)) for i in range(5)]
+    far = Interval("far", "Far", (-40.0, -38.0), -39.0, (-55.0, -23.0), "worse")
+    low, high = intervals.domain([*near, far], 0.0)
+    assert -10 < low <= -1.5 and 1.9 <= high < 10
+    markup = intervals.figure([*near, far], 0.0, "x", signed=True).svg
+    assert markup.count("◀") == 1 and "▶" not in markup and "39.00" in markup
+    assert "◀" not in intervals.figure(near, 0.0, "x", signed=True).svg
+
+
+def test_axis_holds_every_arm_where_they_are_alike_or_few():
+    assert intervals.domain([REAL, EDM], 80.0) is None and intervals.domain([EDM], None) is None
+    assert intervals.domain([Interval("a", "A", (), 0.0, None), EDM], 0.0) is None  # nothing to measure by

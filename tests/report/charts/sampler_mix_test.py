@@ -3,8 +3,9 @@
 import re
 
 import numpy as np
+from made_up_page import svg
 
-from jaxmoust.report.charts import base, sampler_mix
+from jaxmoust.report.charts import sampler_mix
 from jaxmoust.report.draw_counts import DrawCounts
 
 
@@ -17,7 +18,7 @@ def make_draws(shares, names, classes=(1.0, 1.0)):
 def bands(chart):
     """{name: [(step, low, high)]} of a chart of bands."""
     found = {}
-    for row in chart.layer[0].data.values:
+    for row in chart.data.values:
         found.setdefault(row["name"], []).append((row["step"], round(row["low"], 9), round(row["high"], 9)))
     return found
 
@@ -36,15 +37,15 @@ def test_classes_are_below_only_where_some_were_preferred():
     assert bands(uneven.vconcat[1])["0"] == [(0, 0, 0.75), (10, 0, 0.75), (20, 0, 0.75)]
 
 
-def test_bands_have_their_names_where_there_is_room():
+def test_bands_have_their_names_in_a_legend_unless_they_are_many():
     shares = np.eye(4)[[1, 2, 3, 0]] * 0.92 + 0.02
-    names = ["real", "edm_guidance_1", "edm_guidance_2", "a_set_of_quite_a_long_name_4"]
-    markup = base.markup(sampler_mix.mix(make_draws(shares, names)), "alt")
-    assert re.findall(r'font-weight="600"[^>]*>([^<]*)<', markup) == [*names[:3], "a_set_o…name_4"]
-    narrow = base.markup(sampler_mix.mix(make_draws([(0.9, 0.1)] * 4, ["real", "edm"])), "alt")
-    assert ">real<" in narrow and ">edm<" not in narrow
+    names = ["real", "EDM, guidance 1", "EDM, guidance 2", "<DDPM>"]
+    markup = svg(sampler_mix.mix(make_draws(shares, names)), "alt")
+    assert all(f">{name}<" in markup for name in (*names[:3], "&lt;DDPM&gt;"))
+    many = ["real", *(f"set {i}" for i in range(sampler_mix.MOST_NAMED))]
+    assert ">set 0<" not in svg(sampler_mix.mix(make_draws([np.full(len(many), 1 / len(many))] * 2, many)), "alt")
 
 
 def test_bands_are_told_apart_in_grey():
-    markup = base.markup(sampler_mix.mix(make_draws([(0.4, 0.3, 0.3)] * 2, ["real", "a", "b"])), "alt")
+    markup = svg(sampler_mix.mix(make_draws([(0.4, 0.3, 0.3)] * 2, ["real", "a", "b"])), "alt")
     assert len(set(re.findall(r'fill-opacity="([\d.]+)"', markup))) == 3

@@ -123,7 +123,7 @@ def test_picked_sizes_keep_their_ends(sizes):
 def test_section_has_the_answer_the_charts_and_every_cell(fit):
     made = section.section(fit)
     assert made.words[0] == answer.rate_sentence(fit)
-    assert len(made.figures) == 3 and all('role="img" aria-label="' in figure.markup for figure in made.figures)
+    assert len(made.figures) == 3 and all('role="img" aria-label="' in figure.markup.svg for figure in made.figures)
     rates, cells = made.tables
     assert len(rates.rows) == 2 and len(cells.rows) == len(fit.points) == 10
     for table in made.tables:
@@ -148,7 +148,7 @@ def test_section_that_cannot_be_fitted_says_what_is_missing():
     (figure,) = made.figures  # what is known all the same
     (other,) = section.sections([{**row, "steps": 500 + 400 * (row["seed"] == 0)} for row in flat])
     assert any("differ in their steps" in note for note in other.notes)
-    assert figure.title == "Accuracy by ratio" and "4,000 real images: 8" in figure.markup
+    assert figure.title == "Accuracy by ratio" and "4,000 real images: 8" in figure.markup.svg
 
 
 def triangles(markup):
@@ -162,8 +162,8 @@ def test_bounds_are_drawn_as_triangles_and_points_are_not(fit):
     censored = sum(bool(p.censored) for p in fit.points)
     assert 1 <= censored < len(fit.points)
     for figure in (section.learning_curve(fit), section.exchange(fit)):
-        assert triangles(figure.markup) == (censored, len(fit.points))
-        assert "NaN" not in figure.markup and "Infinity" not in figure.markup
+        assert triangles(figure.markup.svg) == (censored, len(fit.points))
+        assert "NaN" not in figure.markup.svg and "Infinity" not in figure.markup.svg
 
 
 def test_by_ratio_has_bands_of_what_the_planted_seeds_stray():
@@ -176,10 +176,10 @@ def test_by_ratio_has_bands_of_what_the_planted_seeds_stray():
 
 def test_no_more_lines_than_shapes_are_drawn():
     many = equivalence.fit(*planted.plant(bases=(125, 180, 250, 500, 700, 1000, 2000, 4000)), 20)
-    assert section.exchange(many).markup.count("real images</text>") == lines.MOST_SERIES
+    assert section.exchange(many).markup.svg.count("real images</text>") == lines.MOST_SERIES
 
 
 def test_one_seed_is_drawn_without_bands():
     made = section.section(equivalence.fit(*planted.plant(num_seeds=1), 100))
-    assert all('fill="var(--seed)" opacity="0.2"' not in figure.markup for figure in made.figures)
+    assert all('fill="var(--seed)" opacity="0.2"' not in figure.markup.svg for figure in made.figures)
     assert not any("95 % bands" in figure.caption for figure in made.figures)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxmoust.report.sections import fidelity
 from jaxmoust.report.sections.diagnostic import Diagnostic
-from jaxmoust.report.sections.fidelity import copies_by_class, metric_tables
+from jaxmoust.report.sections.fidelity import copies_by_class, overview
 
 NEAR = {"fid[net-1]": 4.5, "fid_floor[net-1]": 1.2, "class_names": ["zero", "one"]}
 
@@ -40,44 +40,39 @@ def near(tmp_path):
     return found
 
 
-def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs(near):
-    made = fidelity.section([near])
+def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs_beside_the_images(near):
+    distances, closest = fidelity.sections([near])
     spaces = ("pixels", "net-1")
-    titles = [f"edm, {space}{what}" for space in spaces for what in ("", ": closest pairs")]
-    assert [figure.title for figure in made.figures] == titles
-    for pairs in made.figures[1::2]:
+    assert [figure.title for figure in distances.figures] == [f"By {space}" for space in spaces]
+    assert [figure.title for figure in closest.figures] == [f"edm, {space}" for space in spaces] and closest.of_images
+    for pairs in closest.figures:
         assert pairs.markup.count("<img") == fidelity.NUM_PAIRS
         assert "a synthetic one and the nearest training image, a one" in pairs.markup
-    nearness, *copies = made.tables
-    assert nearness.rows == [("edm", (4.5, "4.50 (1.20)"))]
-    assert [table.rows for table in copies] == [[("zero", (25.0, "25.0 (1.0; 0.21)"))]] * 2
-    assert "25.0 % of synthetic images lie at or below 0.50" not in made.figures[0].markup
-    assert "% of synthetic images lie at or below 0.50" in made.figures[0].markup
-    assert all(space in table.title for space, table in zip(spaces, copies, strict=True))
+    assert [table.rows for table in distances.tables] == [[("zero", (25.0, "25.0 (1.0; 0.21)"))]] * 2
+    assert "5.0 % of synthetic images lie at or below 0.50" not in distances.figures[0].markup.words
+    assert "% of synthetic images lie at or below 0.50" in distances.figures[0].markup.words
+    assert all(space in table.title for space, table in zip(spaces, distances.tables, strict=True))
 
 
 def test_diagnostic_of_another_name_than_its_set_is_told_apart(near):
     other = Diagnostic("by_clip", "edm", 0, near.result, near.folder)
-    assert [row[0] for row in fidelity.section([near, other]).tables[0].rows] == ["edm", "edm (by_clip)"]
+    assert list(overview([near, other])) == ["edm", "edm (by_clip)"]
 
 
-def test_fidelity_names_the_accuracy_of_classifiers_of_the_set_alone(near):
+def test_overview_names_the_accuracy_of_classifiers_of_the_set_alone(near):
     alone = dataclasses.replace(near, top1_alone=(90.0, 92.0, 91.0))
-    tables = fidelity.section([near, alone, dataclasses.replace(alone, name="by_clip")]).tables
-    (cas,) = [table for table in tables if "CAS" in table.title]
-    assert cas.rows == [
-        ("edm", (91.0, "91.00 [88.52, 93.48]"), 3)
-    ]  # once a set; Student's t by hand: 1 x 4.303 / sqrt(3)
-    assert not any("CAS" in table.title for table in fidelity.section([near]).tables)
+    # Student's t by hand: 1 x 4.303 / sqrt(3)
+    assert overview([alone])["edm"] == {"FID ↓": (4.5, "4.50 (1.20)"), "CAS, %": (91.0, "91.00 [88.52, 93.48]")}
+    assert list(overview([near])["edm"]) == ["FID ↓"]
 
 
 def test_fidelity_of_a_generator_that_learnt_elsewhere_says_so_and_shows_no_copies(near, tmp_path):
     other = diagnostic(
         tmp_path / "other", "many", {**NEAR, "notes": "The generator learnt from other images than these."}
     )
-    made = fidelity.section([other])
-    assert not made.figures and len(made.tables) == 1
-    assert made.words == ["many: The generator learnt from other images than these."]
+    (found,) = fidelity.sections([other])
+    assert not found.figures and not found.tables
+    assert found.words == ["many: The generator learnt from other images than these."]
 
 
 RESULT = {
@@ -94,34 +89,37 @@ RESULT = {
 }
 
 
-def test_tables_give_each_metric_of_each_set_beside_its_floor():
-    features, pixels = metric_tables({"edm": RESULT, "ddpm": {**RESULT, "fid[clip-1]": 9.0}})
-    assert "clip-1" in features.title and "pixels-8px" in pixels.title
-    assert features.columns == ("Set", "FID ↓", "1000 KID ↓") and pixels.columns == ("Set", "P(closer)")
-    assert [[text for _, text in row[1:]] for row in features.rows] == [
-        ["4.57 (1.20)", "12.30 (\N{MINUS SIGN}1.00)"],
-        ["9.00 (1.20)", "12.30 (\N{MINUS SIGN}1.00)"],
-    ]
-    assert [value for value, _ in features.rows[0][1:]] == pytest.approx([4.5678, 12.3])
+def measured(tmp_path, **results):
+    return overview([Diagnostic(name, name, 0, result, tmp_path) for name, result in results.items()])
 
 
-def test_tables_of_other_extractors_are_apart_and_of_nothing_are_none():
+def test_overview_gives_each_metric_of_each_set_beside_its_floor(tmp_path):
+    found = measured(tmp_path, edm=RESULT, ddpm={**RESULT, "fid[clip-1]": 9.0})
+    assert {name: [text for _, text in cells.values()] for name, cells in found.items()} == {
+        "edm": ["4.57 (1.20)", "12.30 (\N{MINUS SIGN}1.00)", "0.50 (0.50)"],
+        "ddpm": ["9.00 (1.20)", "12.30 (\N{MINUS SIGN}1.00)", "0.50 (0.50)"],
+    }
+    assert list(found["edm"]) == ["FID ↓", "1000 KID ↓", "P(closer)"]
+    assert [value for value, _ in found["edm"].values()] == pytest.approx([4.5678, 12.3, 0.5])
+
+
+def test_metrics_of_several_spaces_are_apart_and_of_nothing_are_none(tmp_path):
     other = {k.replace("clip-1", "vit-2"): v for k, v in RESULT.items()}
-    found = metric_tables({"a": RESULT, "b": other})
-    assert [[of in t.title for of in ("clip-1", "pixels-8px", "vit-2")].index(True) for t in found] == [0, 1, 2]
-    assert [[row[0] for row in t.rows] for t in found] == [["a"], ["a", "b"], ["b"]]
-    assert metric_tables({}) == metric_tables({"a": {"n": 3}}) == []
+    found = measured(tmp_path, a=RESULT, b=other)
+    assert list(found["a"]) == ["FID ↓ clip-1", "1000 KID ↓ clip-1", "P(closer)"]
+    assert list(found["b"]) == ["FID ↓ vit-2", "1000 KID ↓ vit-2", "P(closer)"]
+    assert overview([]) == {} and measured(tmp_path, a={"n": 3}) == {"a": {}}
 
 
-def test_table_has_a_dash_where_a_set_was_not_measured_so():
-    (found,) = metric_tables({"a": {"fid[x]": 1.0, "fid_floor[x]": 0.5}, "b": {"kid[x]": 1.0, "kid_floor[x]": 0.5}})
-    assert [row[1] for row in found.rows] == [(1.0, "1.00 (0.50)"), None]
+def test_spaces_are_named_without_the_digest_of_a_checkpoint_unless_two_differ_in_it():
+    one, two = "real_classifier-d2118848", "real_classifier-0a1b2c3d"
+    assert fidelity.space_words(one, [one, "pixels-8px"]) == "real classifier"
+    assert [fidelity.space_words(space, [one, two]) for space in (one, two)] == [one, two]
 
 
-def test_table_compares_as_many_synthetic_as_test_images():
-    result = {"fid[x]": 1.0, "fid_alike[x]": 1.25, "fid_floor[x]": 0.5}
-    (found,) = metric_tables({"a": result})
-    assert found.rows == [("a", (1.25, "1.25 (0.50)"))]
+def test_overview_compares_as_many_synthetic_as_test_images(tmp_path):
+    found = measured(tmp_path, a={"fid[x]": 1.0, "fid_alike[x]": 1.25, "fid_floor[x]": 0.5})
+    assert found == {"a": {"FID ↓": (1.25, "1.25 (0.50)")}}
 
 
 def of_class(name, n, share):

@@ -29,11 +29,13 @@ def test_section_says_what_was_decided_and_the_runs_that_were_saved():
         "Real + EDM": f"worse after 3 seeds: {MINUS}4.00 [{MINUS}6.00, {MINUS}2.00]",
         "Real + DDPM": f"undecided after 5 seeds: +0.25 [{MINUS}1.25, +1.75]",
     }
-    assert "Real + DDPM: undecided" in section.figures[1].markup
+    assert "Real + DDPM: undecided" in section.figures[1].markup.words
 
 
 def test_panel_has_an_interval_a_look_between_the_margins():
-    markups = [figure.markup for figure in looks.sections({"edm": "E", "ddpm": "D"}, [path()], 1.0, 13, 60)[0].figures]
+    markups = [
+        figure.markup.svg for figure in looks.sections({"edm": "E", "ddpm": "D"}, [path()], 1.0, 13, 60)[0].figures
+    ]
     assert [markup.count("<circle") + len(re.findall(r'd="M\S+A', markup)) for markup in markups] == [1, 2]
     assert all(markup.count("stroke-dasharray") == 2 for markup in markups)
 

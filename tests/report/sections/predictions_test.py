@@ -41,7 +41,8 @@ def test_surest_mistakes_come_first_and_those_of_all_runs_before_those_of_one():
 def test_section_shows_matrix_pairs_and_pictures_with_their_files_and_escapes_names():
     (found,) = section()
     matrix, pictures = found.figures
-    assert "cat named do&lt;g 33.3%" in matrix.markup and "33%" in matrix.markup and "do<g" not in matrix.markup
+    assert "cat named do<g 33.3%" in matrix.markup.words and "33%" in matrix.markup.svg
+    assert "do<g" not in matrix.markup.__html__()
     assert [row[:3] for row in found.tables[0].rows] == [
         ["cat", "do<g", (pytest.approx(1 / 3), "33.3%")],
         ["do<g", "owl", (0.25, "25.0%")],

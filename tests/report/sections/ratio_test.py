@@ -33,9 +33,9 @@ def test_each_kind_says_its_best_ratio(page):
         f"ddpm: at best {top1(page, 'arm6'):.2f} % at 2 to 1, beside {top1(page, 'arm0'):.2f} % of Arm 0.",
     ]
     (figure,) = made.figures
-    assert ">edm</text>" in figure.markup and ">ddpm</text>" in figure.markup
+    assert ">edm</text>" in figure.markup.svg and ">ddpm</text>" in figure.markup.svg
     # Only what mixes real images begins with real images alone.
-    assert figure.markup.count("stroke-dasharray") == 1
+    assert figure.markup.svg.count("stroke-dasharray") == 1
 
 
 def test_kinds_of_one_generator_are_told_apart_by_what_differs(page):

@@ -27,7 +27,7 @@ def test_arms_of_one_source_are_in_the_table_alone_and_equal_arms_share_a_figure
     (section,) = sampler_mix.sections(make_page(draws=of_arms()))
     (figure,) = section.figures
     assert figure.title == "Arm 1 · Arm 2" and not any("No record" in note for note in section.notes)
-    assert "real 2 % at first, 98 % at the end, edm 98 % at first, 2 % at the end; classes even" in figure.markup
+    assert "real 2 % at first, 98 % at the end, edm 98 % at first, 2 % at the end; classes even" in figure.markup.words
     assert [row[:2] for row in section.tables[0].rows] == [
         *(["Arm 0", "real"], ["Arm 1", "real"], ["Arm 1", "edm"], ["Arm 2", "real"], ["Arm 2", "edm"]),
     ]
@@ -52,4 +52,4 @@ def test_arm_that_prefers_classes_has_a_figure_though_its_source_is_one():
     counts = np.tile(np.array([[[2000] + [1000] * 5]]), (2, 1, 1))
     only = DrawCounts([0, 400, 800], ["real"], list(CLASSES), counts)
     (section,) = sampler_mix.sections(make_page(draws={"arm0": only}))
-    assert "classes 0.86 (bee) to 1.7 (ant)" in section.figures[0].markup and len(section.tables[0].rows) == 1
+    assert "classes 0.86 (bee) to 1.7 (ant)" in section.figures[0].markup.words and len(section.tables[0].rows) == 1
