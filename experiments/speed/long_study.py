@@ -4,10 +4,10 @@ Each stage trains a perceptron of another width for two steps, through the loop,
 that every one of them compiles programs of its own; then as many stages of one width, which share theirs.
 
 Run: python experiments/speed/long_study.py [--stages=300] [--keep]   (--keep never forgets a compiled program)
-Result (one of 2 cores of an x86_64 that was shared, jax 0.10, one device, JAX_DISABLE_MOST_OPTIMIZATIONS=1):
-    unlike: 677 MB and 1,479 mappings after 100 stages, 632 MB and 2,883 after 200, 641 MB and 2,681 after 260; from 40
-    on 631 to 688 MB and never over 5,739 mappings at the twenties: beyond 6,000 it forgets. About 1.7 s of processor
-    time a stage, most of it compiling. Stages 261 to 300 have not been measured.
+Result (2 cores of an x86_64 that some fifteen processes shared, jax 0.10, one device, JAX_DISABLE_MOST_OPTIMIZATIONS=1):
+    unlike: from 40 to 280 stages 673 to 704 MB at every twentieth, 686 after 100, 695 after 200, 700 after 280, and never
+    over 5,732 mappings there: beyond 6,000 it forgets. Earlier, about 1.7 s of processor time a stage, most of it
+    compiling. Stages 281 to 300 were not reached.
     alike (60, in an earlier run, after 60 unlike ones): 689 MB and 5,621 mappings throughout, 0.09 s of processor time
     a stage.
 """
