@@ -5,7 +5,9 @@ shares of images that are synthetic, classes balanced. Every probe chooses its s
 
     python experiments/speed/probe.py [--num_images=5000] [--num_features=384] [--num_seeds=20] [--scikit_learn]
 
-Cost:
+Cost: 1.0 to 1.3 s of processor time a probe (x86_64, jax 0.10.2), half of it L-BFGS: 7 strengths of 3 folds each, and
+    the solution; on 2 cores with seven other jobs on them, so no seconds of all 120 are given. scikit-learn took 9 to
+    10 s for one strength of such images on the same machine.
 """
 
 import argparse
