@@ -1,4 +1,4 @@
-"""Small pipelines of random weights in diffusers' layout, of the 1.x and of the 2.x kind."""
+"""Small pipelines of random weights in diffusers' layout: 1.x (1), 2.x (2), "xl", "sd3", and "sd35" as 3.5-medium."""
 
 import json
 import zlib
@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import tokenizers
 
 from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.models.stable_diffusion.pipeline import build, save
-from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
+from jaxmoust.models.stable_diffusion.tokenizer import T5, Tokenizer, open_tokenizer
 from jaxmoust.models.stable_diffusion.weights import torch_name
 
 LENGTH = 20
@@ -90,6 +91,98 @@ SECOND = {
 }
 
 
+# What sets XL and 3 apart; of parts that they have besides, all.
+WIDE_TEXT = {"architectures": ["CLIPTextModelWithProjection"], "hidden_act": "gelu", "projection_dim": 24}
+XL: dict[str, dict[str, Any]] = {
+    "unet": {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "cross_attention_dim": 64,
+        "attention_head_dim": [2, 4],
+        "transformer_layers_per_block": [1, 2],
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 24,
+    },
+    "vae": {"scaling_factor": 0.13025, "force_upcast": True},
+    "text_encoder_2": TEXT | WIDE_TEXT,
+    "model_index": {
+        "_class_name": "StableDiffusionXLPipeline",
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "image_encoder": [None, None],
+        "force_zeros_for_empty_prompt": True,
+    },
+}
+T5_LENGTH = 24
+T5_VOCABULARY = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581a", -2.0), ("\u2581", -2.5), ("cat", -3.0)]
+T5_VOCABULARY += [(letter, -4.0 - i / 8) for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz")]
+SD3: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "_class_name": "SD3Transformer2DModel",
+        "sample_size": 8,
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 16,
+        "num_layers": 3,
+        "attention_head_dim": 8,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 80,
+        "caption_projection_dim": 32,
+        "pooled_projection_dim": 48,
+        "pos_embed_max_size": 12,
+    },
+    "vae": {
+        "latent_channels": 16,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+        "scaling_factor": 1.5305,
+        "shift_factor": 0.0609,
+    },
+    "text_encoder": WIDE_TEXT | {"hidden_act": "quick_gelu"},
+    "text_encoder_2": TEXT | WIDE_TEXT,
+    "text_encoder_3": {
+        "architectures": ["T5EncoderModel"],
+        "model_type": "t5",
+        "vocab_size": len(T5_VOCABULARY),
+        "d_model": 80,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+        "is_encoder_decoder": False,
+    },
+    "scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0},
+    "model_index": {
+        "_class_name": "StableDiffusion3Pipeline",
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+        "text_encoder_3": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+        "tokenizer_3": ["transformers", "T5TokenizerFast"],
+        "transformer": ["diffusers", "SD3Transformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    },
+}
+KINDS = {2: SECOND, "xl": XL, "sd3": SD3, "sd35": SD3}
+
+
+def t5_tokenizer(folder: Path) -> Tokenizer:
+    """A tokenizer of single letters and a few words, as T5 has."""
+    made = tokenizers.Tokenizer(tokenizers.models.Unigram(T5_VOCABULARY, 2))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace("\u2581", "always")
+    ends = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    made.post_processor = ends
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    return open_tokenizer(folder, T5)
+
+
 def letters() -> list[str]:
     """The 256 characters that CLIP writes bytes as, those that can be printed as themselves, in its order."""
     return [chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
@@ -115,15 +208,23 @@ SHALLOW = {
 }
 
 
-def configs(kind: int, vocab_size: int, shallow: bool = False) -> dict[str, dict]:
-    """The JSON files of a pipeline of kind 1 or 2."""
+def configs(kind: int | str, vocab_size: int, shallow: bool = False) -> dict[str, dict]:
+    """The JSON files of a pipeline of a kind."""
     parts = {"unet": UNET, "vae": VAE, "text_encoder": TEXT, "scheduler": SCHEDULER, "model_index": INDEX}
-    changes = SECOND if kind == 2 else {}
-    made = {part: {**config, **changes.get(part, {})} for part, config in parts.items()}
-    if shallow:
-        made["unet"] |= SHALLOW | {"attention_head_dim": 4}
+    changes = KINDS.get(kind, {})
+    made = {part: {**parts.get(part, {}), **changes.get(part, {})} for part in {**parts, **changes}}
+    if "transformer" in made:
+        del made["unet"], made["model_index"]["unet"]
+        made["scheduler"] = SD3["scheduler"]
+    if kind == "sd35":
+        made["transformer"] |= {"qk_norm": "rms_norm", "dual_attention_layers": [0, 1]}
+    if shallow and "unet" in made:
+        made["unet"] |= SHALLOW | {"attention_head_dim": 4, "transformer_layers_per_block": 1}
+    elif shallow:
+        made["transformer"]["num_layers"] = 2
     ends = {"vocab_size": vocab_size, "bos_token_id": vocab_size - 2, "eos_token_id": vocab_size - 1}
-    made["text_encoder"] |= ends | {"pad_token_id": vocab_size - 1}
+    for part in {"text_encoder", "text_encoder_2"} & made.keys():
+        made[part] |= ends | {"pad_token_id": vocab_size - 1}
     return made
 
 
@@ -143,15 +244,19 @@ def weights(shapes: Any) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def make_pipeline(folder: Path, kind: int, shallow: bool = False) -> Loaded:
-    """Makes a pipeline of kind 1 or 2; its tokenizer's files go to the folder."""
+def make_pipeline(folder: Path, kind: int | str, shallow: bool = False) -> Loaded:
+    """Makes a pipeline of a kind; its tokenizers' files go to the folder."""
     tokenizer = write_tokenizer(folder)
-    pipeline = build(configs(kind, len(tokenizer), shallow), tokenizer)
+    more = {part: tokenizer for part in KINDS.get(kind, {}) if part == "text_encoder_2"}
+    if "text_encoder_3" in KINDS.get(kind, {}):
+        more["text_encoder_3"] = t5_tokenizer(folder / "t5")
+    read = {"text_encoder": tokenizer, **more}
+    pipeline = build(configs(kind, len(tokenizer), shallow), read, text_length=T5_LENGTH)
     return Loaded(pipeline, weights(pipeline.parameter_shapes()))
 
 
-def write_pipeline(folder: Path, kind: int, dtype: Any = None, shallow: bool = False) -> Loaded:
-    """Writes a pipeline of kind 1 or 2, and returns what was written."""
+def write_pipeline(folder: Path, kind: int | str, dtype: Any = None, shallow: bool = False) -> Loaded:
+    """Writes a pipeline of a kind, and returns what was written."""
     loaded = make_pipeline(folder.parent / f"{folder.name}_tokenizer", kind, shallow)
     save(loaded, folder, dtype)
     return loaded

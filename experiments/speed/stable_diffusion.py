@@ -315,8 +315,8 @@ def unet_flops(size: str, rows: int = 1) -> float:
     h, w, channels = pipeline.latent_shape(pipeline.image_px)
     states = jax.ShapeDtypeStruct((rows, 77, pipeline.unet.cross_attention_dim), jnp.float32)
     x, sigma = jax.ShapeDtypeStruct((rows, h, w, channels), jnp.float32), jax.ShapeDtypeStruct((rows,), jnp.float32)
-    run = jax.jit(lambda unet, states, x, sigma: pipeline.denoiser(unet, states)(x, sigma))
-    return run.lower(pipeline.parameter_shapes()["unet"], states, x, sigma).cost_analysis()["flops"] / rows
+    run = jax.jit(lambda params, states, x, sigma: pipeline.denoiser(params, states)(x, sigma))
+    return run.lower({"unet": pipeline.parameter_shapes()["unet"]}, states, x, sigma).cost_analysis()["flops"] / rows
 
 
 def decode_flops(size: str) -> float:
@@ -349,7 +349,7 @@ def sampling_need(size: str, guidance: float, rows: int) -> memory.Need:
 
     def draw(params: Any, batch: Any) -> jax.Array:
         states = jnp.concatenate([batch["states"]] * (2 if guidance != 1 else 1))
-        denoiser = pipeline.denoiser(params["unet"], states)
+        denoiser = pipeline.denoiser(params, states)
         denoiser = denoise.guide_jointly(denoiser, guidance) if guidance != 1 else denoiser
         x = noise.normal_like(jax.vmap(jax.random.key)(batch["index"]), shape)
         x = jax.lax.scan(lambda x, _: (denoiser(x, jnp.ones(rows)), None), x, length=NUM_STEPS)[0]

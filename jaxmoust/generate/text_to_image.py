@@ -26,7 +26,7 @@ from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_pixels, write_missing
-from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, text_encoder
+from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts
 from jaxmoust.runtime import parallel
 
 
@@ -91,8 +91,7 @@ _DIGESTS: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 def digest(loaded: Loaded) -> str:
     """What a pipeline is: 16 hexadecimal digits over its settings, its vocabulary and every parameter's bytes."""
     if loaded not in _DIGESTS:
-        settings = [loaded.pipeline.configs, loaded.pipeline.tokenizer.get_vocab()]
-        _DIGESTS[loaded] = tree.digest(loaded.params, header=json.dumps(settings, sort_keys=True))
+        _DIGESTS[loaded] = tree.digest(loaded.params, header=json.dumps(loaded.pipeline.settings, sort_keys=True))
     return _DIGESTS[loaded]
 
 
@@ -123,18 +122,20 @@ def draw(
     guidance = 1.0 if request.guidance == 1.0 else 2.0
     like = replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance)
     run = _solver(pipeline, shape, like, start_from is not None, machine)
-    params = machine.replicate({part: loaded.params[part] for part in ("unet", "vae")})
+    params = pipeline.net_params(loaded.params, request.image_px)
+    params = machine.replicate({**params, "vae": loaded.params["vae"]})
     scalars = {"seed": np.uint32(seed), "guidance": np.float32(request.guidance)}
     prompts = of_images(request.prompts, labels, indices)
-    states = _text_states(loaded, sorted({*prompts, request.negative}))
-    negative = machine.replicate({**scalars, "states": states[request.negative][None]})
+    asked = sorted({*prompts, request.negative})
+    texts = dict(zip(asked, encode_prompts(loaded, asked), strict=True))
+    negative = machine.replicate({**scalars, "text": jax.tree.map(lambda x: x[None], texts[request.negative])})
     begin = _init_images(start_from, request.image_px, labels, indices) if start_from is not None else None
 
     def sample(rows: np.ndarray) -> dict[str, jax.Array]:
         batch = {
             "label": labels[rows].astype(np.int32),
             "index": indices[rows].astype(np.uint32),
-            "states": np.stack([states[prompts[row]] for row in rows]),
+            "text": jax.tree.map(lambda *of: np.stack(of), *(texts[prompts[row]] for row in rows)),
         }
         if begin is not None:
             batch["image"] = np.stack([begin(row) for row in rows])
@@ -151,12 +152,12 @@ def _solver(
 
     def sample(params: Any, shared: dict[str, jax.Array], batch: dict[str, jax.Array]) -> dict:
         k_start, k_steps = image_keys(shared["seed"], batch)
-        states = batch["states"]
+        text = batch["text"]
         if like.guidance != 1.0:
-            both = jnp.concatenate([states, jnp.broadcast_to(shared["states"], states.shape)])
-            denoiser = denoise.guide_jointly(pipeline.denoiser(params["unet"], both), shared["guidance"])
+            both = jax.tree.map(lambda x, no: jnp.concatenate([x, jnp.broadcast_to(no, x.shape)]), text, shared["text"])
+            denoiser = denoise.guide_jointly(pipeline.denoiser(params, both), shared["guidance"])
         else:
-            denoiser = pipeline.denoiser(params["unet"], states)
+            denoiser = pipeline.denoiser(params, text)
         x = sigmas[0] * noise.normal_like(k_start, shape)
         if from_image:
             x = x + pipeline.encode_image(params, batch["image"].astype(jnp.float32) / 127.5 - 1)
@@ -164,16 +165,6 @@ def _solver(
         return to_pixels(pipeline.decode_latent(params, latent))
 
     return machine.map(sample, num_replicated=2)
-
-
-def _text_states(loaded: Loaded, prompts: list[str]) -> dict[str, np.ndarray]:
-    """The text encoder's answer to each prompt, [L, D], computed once, one prompt at a time on one device."""
-    ids = loaded.pipeline.tokenize(prompts)
-    encode = text_encoder(loaded.pipeline)
-    return {
-        prompt: np.asarray(encode(loaded.params["text_encoder"], row[None]))[0]
-        for prompt, row in zip(prompts, ids, strict=True)
-    }
 
 
 def _init_images(source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -108,8 +107,8 @@ def translate(
         remedy = "Build the model with the sizes that the file was trained with."
         remedy = remedy if sizes else "It is of another network or depth, or of another layout, or damaged."
         raise ValueError(f"{origin} does not fit the model:\n  " + "\n  ".join(faults) + f"\n{remedy}")
-    # NumPy converts, as JAX compiles a program for each shape.
-    return map_named(lambda name, leaf: jax.device_put(leaves[name].astype(leaf.dtype)), template)
+    # NumPy's, as networks may be larger than a device is beside what runs there, and JAX compiles for each shape.
+    return map_named(lambda name, leaf: np.asarray(leaves[name], leaf.dtype), template)
 
 
 def as_it_is(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -286,10 +286,10 @@ class Machine:
         place = functools.partial(jax.make_array_from_process_local_data, self._replicated)
         return jax.tree.map(lambda x: place(np.array(x)), tree)
 
-    def split(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Reshapes a process's slice of a batch, [b, ...], to one row a local device, [D_local, b / D_local, ...]."""
+    def split(self, batch: Any) -> Any:
+        """Reshapes a process's slice of a batch, a tree of [b, ...], to one row a device, [D_local, b / D_local, ...]."""
         d = len(self.local_devices)
-        return {k: np.reshape(v, (d, v.shape[0] // d, *v.shape[1:])) for k, v in batch.items()}
+        return jax.tree.map(lambda v: np.reshape(v, (d, v.shape[0] // d, *v.shape[1:])), batch)
 
     def parallel(self, fn: Callable, num_replicated: int, donate: tuple[int, ...] = ()) -> Callable:
         """Compiles `fn(*replicated, batch)` whose result is the same on every device.

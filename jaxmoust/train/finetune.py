@@ -4,7 +4,6 @@ The network learns what it was trained on: its own prediction, at its own noise 
 its own text encoder. What is not trained is an argument of every step (`frozen`) and never checkpointed.
 """
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.state import TrainState
-from jaxmoust.models.stable_diffusion import lora, text_encoder
+from jaxmoust.models.stable_diffusion import Loaded, encode_prompts, lora
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
 from jaxmoust.train.autoencode import as_seen
@@ -29,9 +28,9 @@ from jaxmoust.train.loop import Batch, Evaluation, Images, Sets, to_unit
 class Finetune:
     """Trains parts of a pipeline on images and the prompts of their classes.
 
-    Trained is a tree with one branch for each part that learns: "unet" and "text_encoder" whole, "lora" the adapters
-    of either, "tokens" [n, D] the last n rows of the text encoder's table of words (textual inversion, Gal et al.
-    2022, 2208.01618).
+    Trained is a tree with one branch for each part that learns: the network ("unet" or "transformer") and CLIP's text
+    encoders whole, "lora" the adapters of any, "tokens" [n, D] the last n rows of the text encoder's table of words
+    (textual inversion, Gal et al. 2022, 2208.01618).
 
     Args:
         pipeline: a `StableDiffusion`.
@@ -43,10 +42,10 @@ class Finetune:
         min_snr: gamma of Hang et al. 2023 (2303.09556), Eq. 8, which bounds the weight of low noise; 0 is off.
         rank: of adapters; 0 trains whole networks.
         alpha: what adapters are multiplied with is alpha / rank.
-        targets: the matrices of the U-Net that are adapted, as in `lora.targets`.
-        text_targets: those of the text encoder; () adapts none.
-        train_unet: without adapters, whether the U-Net learns.
-        train_text: whether the whole text encoder learns.
+        targets: the matrices of the network that are adapted, as in `lora.targets`.
+        text_targets: those of CLIP's text encoders; () adapts none.
+        train_unet: without adapters, whether the network learns.
+        train_text: whether CLIP's text encoders learn whole.
         num_tokens: how many words, the last of the tokenizer, have their vectors learnt.
         precompute: encode each image once, before the first step; `augment` may then flip and nothing else.
     Raises: ValueError: what could not train.
@@ -101,8 +100,8 @@ class Finetune:
     @property
     def whole(self) -> tuple[str, ...]:
         """The parts of the pipeline that are trained whole."""
-        unet = ("unet",) if self.train_unet and not self.rank else ()
-        return unet + (("text_encoder",) if self.train_text else ())
+        net = (self.pipeline.NET,) if self.train_unet and not self.rank else ()
+        return net + (self.pipeline.towers if self.train_text else ())
 
     @property
     def text_learns(self) -> bool:
@@ -128,18 +127,20 @@ class Finetune:
         if len(prompts) != self.num_classes:
             raise ValueError(f"Got prompts of {len(prompts)} classes, the images have {self.num_classes}.")
         most = max(map(len, prompts))
-        ids = np.stack([self.pipeline.tokenize([some[i % len(some)] for i in range(most)]) for some in prompts])
-        empty = self.pipeline.tokenize([""])
+        asked = [[some[i % len(some)] for i in range(most)] for some in prompts]
         frozen: dict[str, Any] = {"num_prompts": np.array([len(some) for some in prompts], np.int32)}
-        frozen |= {"vae": params["vae"]} | ({} if "unet" in self.whole else {"unet": params["unet"]})
+        net = self.pipeline.net_params(params, self.image_px)
+        frozen |= {"vae": params["vae"], **{part: tree for part, tree in net.items() if part not in self.whole}}
         if self.precompute and images is not None and machine is not None:
             frozen["latents"] = loop.rows_of(Finetune.posteriors, self, params["vae"], images, machine)
         if self.text_learns:
-            text = {} if self.train_text else {"text_encoder": params["text_encoder"]}
-            return {**frozen, **text, "ids": ids, "no_ids": empty[0]}
-        encode, text = text_encoder(self.pipeline), params["text_encoder"]
-        states = [np.stack([np.asarray(encode(text, row[None]))[0] for row in some]) for some in ids]
-        return {**frozen, "states": np.stack(states), "no_states": np.asarray(encode(text, empty))[0]}
+            text = {part: params[part] for part in self.pipeline.tokenizers if part not in self.whole}
+            ids = _stacked([self.pipeline.tokenize(some) for some in asked])
+            return {**frozen, **text, "ids": ids, "no_ids": _first(self.pipeline.tokenize([""]))}
+        plain = sorted({"", *(prompt for some in asked for prompt in some)})
+        texts = dict(zip(plain, encode_prompts(Loaded(self.pipeline, params), plain), strict=True))
+        states = _stacked([_stacked([texts[prompt] for prompt in some]) for some in asked])
+        return {**frozen, "states": states, "no_states": texts[""]}
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh adapters, and zeros in the place of what `start` fills."""
@@ -153,7 +154,8 @@ class Finetune:
 
     def start(self, params: Any) -> loop.Start:
         """What puts the pipeline's parameters into a fresh state; adapters start as they are."""
-        trained = {part: lora.merged(params[part]) for part in self.whole}
+        plain = {part: lora.merged(params[part]) for part in self.whole}
+        trained = jax.tree.map(lambda x: x.astype(jnp.float32), plain)
         if self.num_tokens:
             trained["tokens"] = _words(params)[-self.num_tokens :]
         return lambda state: loop.started_with(state, {**state.params, **trained})
@@ -174,18 +176,14 @@ class Finetune:
         prompt = jax.vmap(lambda key, n: jax.random.randint(key, (), 0, n))(k_prompt, count)
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.caption_dropout))(k_drop)
         denoiser = self._denoiser(params, frozen, batch["label"], prompt, dropped)
-        sigma = noise.uniform_sigma(k_sigma, self.pipeline.table)
+        sigma = self.pipeline.sample_sigma(k_sigma)
         x_noise = noise.normal_like(k_noise, x0.shape[1:])
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.weight(sigma))
         return loss.mean(), ({}, stats)
 
     def weight(self, sigma: Array) -> Array:
-        """The weight of the error in x0 that makes it the error of what the network predicts, bounded by min_snr."""
-        snr = 1 / jnp.square(sigma)
-        bounded = jnp.minimum(snr, self.min_snr) if self.min_snr else snr
-        if self.pipeline.prediction == "epsilon":
-            return denoise.eps_weight(sigma) * bounded / snr
-        return denoise.v_weight(sigma) * (bounded / (snr + 1) if self.min_snr else 1.0)
+        """The weight of the error in x0, see `StableDiffusion.weight`."""
+        return self.pipeline.weight(sigma, self.min_snr)
 
     def evaluate(self, state: TrainState, frozen: Any, data: Sets, machine: parallel.Machine) -> Evaluation:
         """The loss at fixed noise, for each named set of images, under the first prompt of each class.
@@ -202,9 +200,7 @@ class Finetune:
         x0 = self.pipeline.encode_image(frozen, as_seen(to_unit(batch["image"]), self.image_px))
         first, kept = jnp.zeros_like(label), jnp.zeros(label.shape, bool)
         denoiser = self._denoiser(variables["params"], frozen, label, first, kept)
-        weight = denoise.eps_weight if self.pipeline.prediction == "epsilon" else denoise.v_weight
-        draw = functools.partial(noise.uniform_sigma, table=self.pipeline.table)
-        return fixed_noise_loss(denoiser, x0, batch["index"], draw, weight)
+        return fixed_noise_loss(denoiser, x0, batch["index"], self.pipeline.sample_sigma, self.pipeline.weight)
 
     def posteriors(self, vae: Any, batch: Batch) -> dict[str, Array]:
         """The VAE's posterior of images, and of mirror images where training flips: each [b, 1 or 2, h, w, c]."""
@@ -227,17 +223,20 @@ class Finetune:
 
     def _denoiser(self, params: Any, frozen: Any, label: Array, prompt: Array, dropped: Array) -> denoise.Denoiser:
         """The network as it is now, each example under one of its class's prompts, or under none."""
-        parts = {part: frozen[part] for part in ("unet", "text_encoder") if part in frozen}
-        parts = self.fine_tuned(parts, params)
+        parts = self.fine_tuned(frozen, params)
+
+        def chosen(no: Array, of_class: Array) -> Array:
+            return jnp.where(dropped.reshape(-1, *[1] * no.ndim), no, of_class[label, prompt])
+
         if self.text_learns:
-            ids = jnp.where(dropped[:, None], frozen["no_ids"], frozen["ids"][label, prompt])
-            states = self.pipeline.encode_text(parts, ids)
+            text = self.pipeline.encode_text(parts, jax.tree.map(chosen, frozen["no_ids"], frozen["ids"]))
         else:
-            states = jnp.where(dropped[:, None, None], frozen["no_states"], frozen["states"][label, prompt])
-        return self.pipeline.denoiser(parts["unet"], states)
+            text = jax.tree.map(chosen, frozen["no_states"], frozen["states"])
+        return self.pipeline.denoiser(parts, text)
 
     def _init_adapters(self, key: jax.Array, shapes: Any) -> lora.Adapters:
-        parts = [("unet", self.targets), *([("text_encoder", self.text_targets)] if self.text_targets else [])]
+        parts = [(self.pipeline.NET, self.targets)]
+        parts += [(part, self.text_targets) for part in self.pipeline.towers if self.text_targets]
         adapters: lora.Adapters = {}
         for number, (part, names) in enumerate(parts):
             adapters |= lora.init(jax.random.fold_in(key, number), {part: shapes[part]}, self.rank, names)
@@ -249,6 +248,14 @@ class Finetune:
         model = text_encoder["text_model"]
         embeddings = {**model["embeddings"], "token_embedding": {"embedding": table}}
         return {**text_encoder, "text_model": {**model, "embeddings": embeddings}}
+
+
+def _stacked(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], tree)
 
 
 def _words(params: Any) -> Array:

@@ -47,6 +47,45 @@ def adapted(second):
     return Finetune(second.pipeline, K, SHAPE, 16, rank=4, alpha=4.0, min_snr=5.0, **text)
 
 
+@pytest.fixture(scope="module")
+def flowing(tmp_path_factory):
+    """A pipeline of 3.5, and adapters of its transformer."""
+    loaded = tiny.make_pipeline(tmp_path_factory.mktemp("flow"), "sd35", shallow=True)
+    how = {"rank": 4, "alpha": 4.0, "targets": ("to_q", "to_out_0", "add_v_proj"), "precompute": True}
+    return loaded, Finetune(loaded.pipeline, K, SHAPE, 16, **how)
+
+
+def test_adapters_of_a_flow_learn_alike_on_one_device_and_four(flowing):
+    """Text is encoded before the first step, latents too: of the pipeline, steps are given the transformer alone."""
+    loaded, task = flowing
+    frozen = task.frozen(loaded.params, PROMPTS)
+    assert frozen.keys() == {"num_prompts", "vae", "transformer", "position", "states", "no_states"}
+    assert frozen["position"].shape == (16, 32)  # of the size that is trained
+    state, one = train(task, loaded.params, 12, 1)
+    assert np.mean(one[-4:]) < np.mean(one[:4])
+    assert {name.partition("/")[0] for name in state.params["lora"]} == {"transformer"}
+    _, four = train(task, loaded.params, 2, 4)
+    np.testing.assert_allclose(four, one[:2], rtol=2e-4)
+
+
+@pytest.mark.parametrize(("kind", "trained"), [("xl", "unet"), ("sd3", "transformer")])
+def test_whole_network_of_every_kind_is_what_is_trained(tmp_path, kind, trained):
+    """On shapes: one branch in float32 whatever the parameters are, text encoders nowhere, a finite gradient's tree."""
+    loaded = tiny.make_pipeline(tmp_path, kind, shallow=True)
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), loaded.params)
+    task = Finetune(loaded.pipeline, K, SHAPE, 16)
+    state = task.start(half)(init_state(task, RECIPE, 0))
+    assert set(state.params) == {trained}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
+    frozen = task.frozen(loaded.params, PROMPTS)
+    assert not {"text_encoder", trained} & frozen.keys()
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8))
+    slopes = jax.eval_shape(
+        jax.grad(lambda p, *given: task.loss(p, {}, *given)[0]), state.params, frozen, make_batch(), keys
+    )
+    assert jax.tree.structure(slopes) == jax.tree.structure(state.params)
+
+
 def make_batch(num=8):
     rng = np.random.default_rng(0)
     return {

@@ -42,6 +42,8 @@ def _open(
     variant: str = "",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     remat: bool = False,
+    param_dtype: Literal["float32", "bfloat16"] = "float32",
+    text_length: int = 256,
     like: str = "",
     lora: str | tuple[str, ...] = "",
     lora_scale: float | tuple[float, ...] = 1.0,
@@ -55,7 +57,9 @@ def _open(
         revision: a branch, a tag or a commit on the hub.
         variant: the files' variant, such as "fp16".
         dtype: of the computation.
-        remat: compute the U-Net's inside again on the way back: less memory, more time.
+        remat: compute the network's inside again on the way back: less memory, more time.
+        param_dtype: of the parameters that are not trained.
+        text_length: tokens that T5 reads of a prompt (Stable Diffusion 3); they are part of the result.
         like: of such a file, the pipeline whose settings and tokenizer it has: a folder, or OWNER/MODEL on the hub.
         lora: .safetensors files of adapters on top, by commas, or their folders.
         lora_scale: what these adapters are multiplied with: one number, or one for each file.
@@ -75,9 +79,11 @@ def _open(
     task = (read_object(here / "config.json") or {}).get("task")
     if task in TUNING_TASKS or (task == "merge" and (here / PIPELINE).is_dir()):
         output = inputs.output(path, task, "merge" if task == "merge" else "fit")
-        loaded = left(here, {**output.config["pipeline"], "dtype": dtype, "remat": remat}, inputs)
+        how = {"dtype": dtype, "remat": remat, "param_dtype": param_dtype, "text_length": text_length}
+        loaded = left(here, {**output.config["pipeline"], **how}, inputs)
     else:
-        loaded = _load(str(here) if here.exists() else path, revision, variant, dtype, remat, like)
+        name = str(here) if here.exists() else path
+        loaded = _load(name, revision, variant, dtype, param_dtype, remat, text_length, like)
     for ref, scale in zip(files, scales, strict=True):
         file = inputs.path(ref)
         refuse_damaged(file if file.is_dir() else file.parent)
@@ -95,16 +101,17 @@ _LOADED: WeakValueDictionary[tuple, Loaded] = WeakValueDictionary()
 def _load(*how: Any) -> Loaded:
     """A pipeline as it lies there; the same one for all that ask while somebody uses it, and then gone from memory."""
     if (loaded := _LOADED.get(how)) is None:
-        name, revision, variant, dtype, remat, like = how
-        dtype = jnp.dtype(dtype)
-        loaded = _LOADED[how] = stable_diffusion.load(name, revision, variant, dtype, remat=remat, like=like)
+        name, revision, variant, dtype, param_dtype, *rest = how
+        types = jnp.dtype(dtype), jnp.dtype(param_dtype)
+        loaded = _LOADED[how] = stable_diffusion.load(name, revision, variant, *types, *rest)
     return loaded
 
 
 def left(folder: Path, section: Config, inputs: Inputs) -> Loaded:
     """Opens what `leave` wrote; the section names the pipeline that the run started from."""
     if (folder / PIPELINE).is_dir():
-        return _load(str(folder / PIPELINE), "", "", section["dtype"], section.get("remat", False), "")
+        types, how = (section["dtype"], section["param_dtype"]), (section["remat"], section["text_length"], "")
+        return _load(str(folder / PIPELINE), "", "", *types, *how)
     loaded = open_pipeline(section, inputs)
     if (folder / TOKENS).is_dir():
         loaded = stable_diffusion.load_tokens(loaded, folder / TOKENS)

@@ -21,11 +21,20 @@ from jaxmoust.models import hub
 from jaxmoust.models.stable_diffusion import schedule as schedule_of
 from jaxmoust.runtime import paths
 
-KINDS = ("StableDiffusionPipeline", "FlaxStableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 MOST_LAYERS = 1000  # of one part, in a row: ten times what any has; each is built and traced by itself
 _MOST_LEVELS, _MOST_WIDTH, _MOST_TIMESTEPS = 16, 1 << 20, 100_000  # likewise
-_WEIGHTED = ("unet", "vae", "text_encoder")  # patterns of parts with weights
-COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_WEIGHTED = ("unet", "transformer", "vae", "text_encoder*")  # patterns of parts with weights
+_FIRST = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_XL = (*_FIRST, "text_encoder_2", "tokenizer_2")
+_THIRD = ("transformer", *_XL[1:], "text_encoder_3", "tokenizer_3")
+# The parts of a pipeline by its class.
+KINDS = {
+    "StableDiffusionPipeline": _FIRST,
+    "FlaxStableDiffusionPipeline": _FIRST,
+    "StableDiffusionImg2ImgPipeline": _FIRST,
+    "StableDiffusionXLPipeline": _XL,
+    "StableDiffusion3Pipeline": _THIRD,
+}
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
 # Settings of torch's networks that ours have no field for: what is built in, and those that make no difference. Any
@@ -91,7 +100,7 @@ def find(name: str, revision: str = "", variant: str = "", settings_alone: bool 
         return embedded()[name]
     plain = ("*.safetensors", "*.index.json")
     kept = (f"*.{variant}.safetensors", f"*.{variant}-*.safetensors", f"*.index.{variant}.json") if variant else plain
-    wanted = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer/*"]
+    wanted = ["model_index.json", "*/config.json", "scheduler/*.json", "tokenizer*/*"]
     if settings_alone:
         return hub.fetch(name, wanted, "a pipeline", revision)
     wanted += [f"{part}/{pattern}" for part in _WEIGHTED for pattern in kept]
@@ -111,19 +120,25 @@ def check_variant(folder: Path, variant: str) -> None:
         raise ValueError(f"{folder} has no files of the variant {variant!r}. Set variant to ''.")
 
 
-def check_kind(folder: Path) -> None:
-    """Refuses a folder that is no Stable Diffusion 1.x or 2.x pipeline, and says what it is.
+def check_kind(folder: Path) -> list[str]:
+    """The parts of a pipeline; refuses a folder that is no Stable Diffusion, and says what it is.
+
+    Stable Diffusion 3 may lack T5: model_index.json then says so.
 
     Raises: ValueError.
     """
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(f"{folder} {_what_else(folder)}. Allowed is the folder of a pipeline, with model_index.json.")
-    kind = read_json(index).get("_class_name")
-    if kind not in KINDS:
-        raise ValueError(f"{folder} is a {kind}; allowed are {', '.join(KINDS)} (Stable Diffusion 1.x and 2.x).")
-    if missing := [part for part in COMPONENTS if not (folder / part).is_dir()]:
+    content = read_json(index)
+    kind = content.get("_class_name")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"{folder} is a {kind}; allowed are {', '.join(KINDS)} (Stable Diffusion 1.x to 3.5).")
+    without_t5 = "text_encoder_3" in content and content["text_encoder_3"] in (None, [None, None])
+    parts = [part for part in KINDS[kind] if not (without_t5 and part.endswith("_3"))]
+    if missing := [part for part in parts if not (folder / part).is_dir()]:
         raise ValueError(f"{folder} lacks {', '.join(missing)}. Fetch it again.")
+    return parts
 
 
 def _what_else(folder: Path) -> str:
@@ -155,12 +170,12 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
     """The settings of a config.json that a network has fields for, lists as tuples.
 
     Args:
-        part: "unet", "vae", or one of CLIP's, which carry much that is no setting of the network.
+        part: "unet", "transformer", "vae", or a text encoder, whose files carry much that is no setting of the network.
         model: its class.
     Raises: ValueError: a setting that the network cannot have.
     """
     known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype", "remat", "project"}
-    for name, value in config.items() if part in ("unet", "vae") else ():
+    for name, value in config.items() if part in ("unet", "transformer", "vae") else ():
         plain = _plain(value)
         off = plain in (None, False, 0) or ("scale" in name and plain == 1)
         if name in known or _NO_MATTER.fullmatch(name):
@@ -191,7 +206,8 @@ def _fits(value: Any, kind: Any, name: str) -> bool:
         return any(_fits(value, one, name) for one in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         of = typing.get_args(kind)[0]
-        return isinstance(value, tuple) and 0 < len(value) <= _MOST_LEVELS and all(_fits(v, of, name) for v in value)
+        few = (name != "dual_attention_layers") <= len(value) <= _MOST_LEVELS if isinstance(value, tuple) else False
+        return few and all(_fits(v, of, name) for v in value)
     if kind is int:
         return type(value) is int and (not name.endswith("_id") and "layers" not in name) <= value <= _MOST_WIDTH
     return type(value) in (int, float) and 0 < value < 1e9 if kind is float else isinstance(value, kind)
@@ -264,3 +280,27 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
         )
     schedule_of.check(scheduler, table)
     return table, prediction
+
+
+# Settings of a flow's scheduler that change its levels, and that are known here where they are off.
+_FLOW = "invert_sigmas stochastic_sampling shift_terminal use_beta_sigmas use_dynamic_shifting use_exponential_sigmas"
+
+
+def flow_schedule(scheduler: Mapping[str, Any]) -> tuple[float, int]:
+    """The shift and the number of timesteps of a flow. Raises ValueError: another scheduler, or unknown settings."""
+    kind, shift = scheduler.get("_class_name"), scheduler.get("shift", 1.0)
+    num = scheduler.get("num_train_timesteps", 1000)
+    if kind != "FlowMatchEulerDiscreteScheduler":
+        raise ValueError(f"scheduler: {kind!r:.80} is no flow's; allowed is FlowMatchEulerDiscreteScheduler.")
+    if named := sorted(name for name in (*_FLOW.split(), "use_karras_sigmas") if scheduler.get(name)):
+        raise ValueError(f"scheduler: {', '.join(named)} set, which changes the noise levels; allowed is none of them.")
+    if (
+        type(num) is not int
+        or not 1 <= num <= _MOST_TIMESTEPS
+        or type(shift) not in (int, float)
+        or not 0 < shift < 1e6
+    ):
+        raise ValueError(
+            f"scheduler: shift {shift!r:.80}, num_train_timesteps {num!r:.80}; allowed are such as 3.0, 1000."
+        )
+    return float(shift), num

@@ -75,8 +75,8 @@ class MMDiT(nn.Module):
         c = nn.silu(Part(partial(_condition, self), name="time_text_embed")(timestep, pooled))
         block = nn.remat(Part) if self.remat else Part
         for i in range(self.num_layers):
-            kind: dict[str, Any] = {"dual": i in self.dual_attention_layers, "last": i == self.num_layers - 1}
-            image, text = block(partial(_block, self, **kind), name=f"transformer_blocks_{i}")(image, text, c)
+            run = partial(_block, self, dual=i in self.dual_attention_layers, last=i == self.num_layers - 1)
+            image, text = block(run, name=f"transformer_blocks_{i}")(image, text, c)
         scale, shift = _modulation(self, 2, "norm_out", c)
         out = dense(p * p * self.out_channels, name="proj_out")(_norm(self, image) * (1 + scale) + shift)
         out = out.reshape(batch, height // p, width // p, p, p, self.out_channels)

@@ -1,10 +1,11 @@
-"""CLIP's tokenizer: texts to token numbers, by the `tokenizers` library, as transformers' CLIPTokenizerFast gives them.
+"""CLIP's and T5's tokenizers: texts to token numbers, by the `tokenizers` library, as transformers gives them.
 
-Read from tokenizer.json, or from vocab.json and merges.txt; written as all of them, so that any transformers opens it.
+Read from tokenizer.json, or from vocab.json and merges.txt, or T5's spiece.model; CLIP's is written as all of the
+former, so that any transformers opens it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import tokenizers
 from jaxtyping import Int
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
+from jaxmoust.models.stable_diffusion import sentencepiece
 from jaxmoust.runtime.paths import read_json, read_text
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 # Of CLIP's first release, whose file of merges is longer.
 _MOST_MERGES = 49_152 - 256 - 2
-_ROLES = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+_MOST_EXTRA = 10_000
+CLIP = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+T5 = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+"""Special tokens where the files do not name them."""
 _FLAGS = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
 
 
@@ -27,15 +32,17 @@ class Tokenizer:
     """Reads texts; a value, as nothing changes it.
 
     Args:
-        model: of the library. settings: of tokenizer_config.json, with the four tokens of `_ROLES`.
+        model: of the library. settings: of tokenizer_config.json, with the special tokens.
+        roles: `CLIP` or `T5`.
     """
 
-    def __init__(self, model: tokenizers.Tokenizer, settings: dict[str, Any]) -> None:
+    def __init__(self, model: tokenizers.Tokenizer, settings: dict[str, Any], roles: Mapping[str, str] = CLIP) -> None:
         """Registers the special tokens, which are found in a text as they are."""
         self._model = tokenizers.Tokenizer.from_str(model.to_str())
         self._model.no_padding()
         self._model.no_truncation()
-        special = {role: _token(settings.get(role) or usual) for role, usual in _ROLES.items()}
+        self.roles = roles
+        special = {role: _token(settings.get(role) or usual) for role, usual in roles.items()}
         self._model.add_special_tokens(list(special.values()))
         self.settings = settings | {role: token.content for role, token in special.items()}
 
@@ -71,7 +78,7 @@ class Tokenizer:
 
     def with_words(self, words: Sequence[str]) -> "Tokenizer":
         """Itself with these words as its last tokens."""
-        extended = Tokenizer(self._model, self.settings)
+        extended = Tokenizer(self._model, self.settings, self.roles)
         extended._model.add_tokens(list(words))
         return extended
 
@@ -79,12 +86,14 @@ class Tokenizer:
         """Writes tokenizer.json, and the files that transformers' slow CLIPTokenizer reads; they pad to `length`."""
         folder.mkdir(parents=True, exist_ok=True)
         self._model.save(str(folder / "tokenizer.json"))
-        self._model.model.save(str(folder))
+        kind = "CLIPTokenizer" if self.roles == CLIP else "T5TokenizerFast"
+        if kind == "CLIPTokenizer":
+            self._model.model.save(str(folder))
         added = {
             str(number): {name: getattr(token, name) for name in _FLAGS}
             for number, token in sorted(self._model.get_added_tokens_decoder().items())
         }
-        more = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length, "added_tokens_decoder": added}
+        more = {"tokenizer_class": kind, "model_max_length": length, "added_tokens_decoder": added}
         (folder / "tokenizer_config.json").write_text(json.dumps(self.settings | more, indent=2, sort_keys=True) + "\n")
 
 
@@ -93,8 +102,8 @@ def _token(token: str | dict[str, Any]) -> AddedToken:
     return AddedToken(**{"normalized": True, **fields, "special": True})
 
 
-def open_tokenizer(folder: Path) -> Tokenizer:
-    """Opens CLIP's tokenizer.
+def open_tokenizer(folder: Path, roles: Mapping[str, str] = CLIP) -> Tokenizer:
+    """Opens CLIP's or T5's tokenizer, whichever the special tokens are.
 
     Raises: ValueError: a folder without its files, or with damaged ones.
     """
@@ -105,8 +114,11 @@ def open_tokenizer(folder: Path) -> Tokenizer:
             settings |= _object(folder / "special_tokens_map.json")
         if content := _object(folder / "tokenizer.json"):
             added = [entry["id"] for entry in content.get("added_tokens") or []]
-            _check_numbers([*content["model"]["vocab"].values(), *added])
-            opened = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(content)), settings)
+            vocab = content["model"]["vocab"]
+            _check_numbers([*(vocab.values() if isinstance(vocab, dict) else range(len(vocab))), *added])
+            opened = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(content)), settings, roles)
+        elif roles == T5:
+            opened = _from_pieces(folder, settings)
         else:
             opened = _from_merges(folder, settings)
         _check_ends(opened)
@@ -114,7 +126,9 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     except BaseException as error:  # the library has no other, and panics that are no `Exception`
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ValueError(f"{folder} cannot be read as CLIP's tokenizer: {error}. Fetch it again.") from error
+        raise ValueError(
+            f"{folder} cannot be read as {'CLIP' if roles == CLIP else 'T5'}'s tokenizer: {error}. Fetch it again."
+        ) from error
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -134,6 +148,25 @@ def _check_ends(tokenizer: Tokenizer) -> None:
     numbers = [tokenizer.id_of(tokenizer.settings["pad_token"]), *tokenizer._model.encode("a").ids]
     if not all(number is not None and number < len(tokenizer) for number in numbers):
         raise ValueError("what begins, ends or pads a text is none of its tokens")
+
+
+def _from_pieces(folder: Path, settings: dict[str, Any]) -> Tokenizer:
+    """T5's of a spiece.model, with the words <extra_id_N> that transformers puts after its own."""
+    extra, pieces = settings.get("extra_ids", 100), sentencepiece.read(folder / "spiece.model")
+    if type(extra) is not int or not 0 <= extra <= _MOST_EXTRA:
+        raise ValueError(f"extra_ids is {extra!r:.80}, allowed is up to {_MOST_EXTRA:,}")
+    words = [f"<extra_id_{i}>" for i in reversed(range(extra))]
+    names = [name for name, _ in pieces.vocab]
+    vocab = [*pieces.vocab, *((word, 0.0) for word in words)]
+    model = tokenizers.Tokenizer(models.Unigram(vocab, names.index(T5["unk_token"])))
+    steps = [normalizers.Precompiled(pieces.charsmap)] if pieces.charsmap else []
+    steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")] if pieces.squeeze else []
+    model.normalizer = normalizers.Sequence(steps)
+    model.pre_tokenizer = pre_tokenizers.Metaspace("\u2581", "always" if pieces.prefix else "never")
+    end = T5["eos_token"]
+    model.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, names.index(end))])
+    model.add_special_tokens(words)
+    return Tokenizer(model, settings, T5)
 
 
 def _from_merges(folder: Path, settings: dict[str, Any]) -> Tokenizer:

@@ -1,7 +1,6 @@
 """New words for a pipeline's text encoder: added, written as the files that torch's diffusers reads, read again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
     Raises: ValueError: a word that the tokenizer has, or would cut, or a text without a token.
     """
     pipeline, table = loaded.pipeline, _table(loaded.params["text_encoder"])
+    if len(pipeline.tokenizers) > 1:
+        raise ValueError("A pipeline of several text encoders learns no new words: allowed is one of 1.x or 2.x.")
     known = pipeline.tokenizer.get_vocab()
     if not words or any(word in known or word != word.strip().lower() or " " in word for word in words):
         raise ValueError(
@@ -40,7 +41,7 @@ def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
     # Rows beyond the tokenizer's words belong to none, and would be taken for those of the new ones.
     vectors = np.concatenate([table[: len(pipeline.tokenizer)], np.stack(starts).astype(table.dtype)])
     configs = {**pipeline.configs, "text_encoder": {**pipeline.configs["text_encoder"], "vocab_size": len(vectors)}}
-    extended = replace(build(configs, tokenizer, pipeline.unet.dtype), unet=pipeline.unet)
+    extended = build(configs, tokenizer, pipeline.net.dtype, pipeline.net.remat)
     text_encoder = _with_table(loaded.params["text_encoder"], vectors)
     return Loaded(extended, {**loaded.params, "text_encoder": text_encoder})
 

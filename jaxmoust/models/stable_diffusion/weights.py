@@ -26,8 +26,8 @@ _PARTS = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 # What VAEs of 2022 call those parts.
 _OLD_PARTS = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-# Buffers that older files carry; they hold 0, 1, 2 ...
-_IGNORED = r"(.*\.)?position_ids$"
+# Buffers that older files carry, which hold 0, 1, 2 ..., and T5's table of words where a file holds it twice.
+_IGNORED = r"(.*\.)?position_ids$|encoder\.embed_tokens\.weight$"
 
 
 def torch_name(leaf: str) -> str:

@@ -22,7 +22,7 @@ def tokenizer(tmp_path_factory):
 
 def loss_of(pipeline: StableDiffusion):
     def loss(unet, frozen, batch):
-        denoiser = pipeline.denoiser(unet, batch["states"])
+        denoiser = pipeline.denoiser({"unet": unet}, batch["states"])
         return jnp.square(denoiser(batch["x"], jnp.full(len(batch["x"]), 3.0))).mean()
 
     return loss
@@ -162,3 +162,28 @@ def test_need_of_sampling_does_not_grow_with_the_number_of_steps(num_steps):
     params, x = jax.ShapeDtypeStruct((64, 64), jnp.float32), jax.ShapeDtypeStruct((100, 64), jnp.float32)
     need = memory.of_sampling(draw, params, x)
     assert need.parts == {"parameters": 64 * 64 * 4, "activations": 3 * 100 * 64 * 4, "batch": 100 * 64 * 4}
+
+
+def test_whole_of_3_5_large_is_beyond_every_device(tmp_path):
+    """Which fine-tuning compares with the device's memory before it starts: 150 GiB, of 15 of parameters."""
+    made = tiny.make_pipeline(tmp_path, "sd3").pipeline
+    sizes = {"num_layers": 38, "num_attention_heads": 38, "attention_head_dim": 64, "caption_projection_dim": 2432}
+    sizes |= {"qk_norm": "rms_norm", "sample_size": 128, "pos_embed_max_size": 192}
+    configs = {**made.configs, "transformer": {**made.configs["transformer"], **sizes}}
+    pipeline = build(configs, made.tokenizers, jnp.bfloat16, remat=True)
+    shapes = pipeline.parameter_shapes()["transformer"]
+    half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), shapes)
+    text = {
+        "states": jax.ShapeDtypeStruct((1, 44, 80), jnp.bfloat16),
+        "pooled": jax.ShapeDtypeStruct((1, 48), jnp.float32),
+    }
+    batch = {"x": jax.ShapeDtypeStruct((1, 64, 64, 16), jnp.float32), "text": text}
+    position = jax.ShapeDtypeStruct((1024, 2432), jnp.bfloat16)
+
+    def loss(net, position, batch):
+        denoiser = pipeline.denoiser({"transformer": net, "position": position}, batch["text"])
+        return jnp.square(denoiser(batch["x"], jnp.full(1, 3.0))).mean()
+
+    whole = memory.of_training(loss, shapes, position, batch, optax.adamw(1e-5)).total / 2**30
+    assert 140 < whole < 160
+    assert 14 < memory.size_of(half) / 2**30 < 16

@@ -80,7 +80,7 @@ def test_unet_answers_as_torchs(loaded, of_torch):
     x, t = inputs()["x"], inputs()["t"]
     sigma = loaded.pipeline.table[t].astype(np.float32)
     wide = sigma[:, None, None, None]
-    denoiser = loaded.pipeline.denoiser(loaded.params["unet"], jnp.asarray(of_torch["states"]))
+    denoiser = loaded.pipeline.denoiser(loaded.params, jnp.asarray(of_torch["states"]))
     with jax.default_matmul_precision("highest"):
         x0 = jax.jit(denoiser)(x * np.sqrt(1 + wide**2), sigma)
     noisy = x * np.sqrt(1 + wide**2)
@@ -114,8 +114,8 @@ def test_vae_draws_from_the_posterior_that_torch_has(loaded, of_torch):
 def test_guided_trajectory_of_20_steps_is_torchs(loaded, of_torch):
     """Our Euler steps in sigma coordinates on the checkpoint's own grid, against torch's DDIM scheduler."""
     states = of_torch["states"]
-    cond = loaded.pipeline.denoiser(loaded.params["unet"], jnp.asarray(states[:1]))
-    uncond = loaded.pipeline.denoiser(loaded.params["unet"], jnp.asarray(states[1:]))
+    cond = loaded.pipeline.denoiser(loaded.params, jnp.asarray(states[:1]))
+    uncond = loaded.pipeline.denoiser(loaded.params, jnp.asarray(states[1:]))
     guided = denoise.guide(cond, uncond, GUIDANCE)
     grid = loaded.pipeline.sigmas(NUM_STEPS)
     start = inputs()["x"][:1] * np.sqrt(1 + grid[0] ** 2)
@@ -206,8 +206,12 @@ def edit(folder: Path, file: str, **changes) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "said"),
     [
-        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline"),
-        ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline"),
+        (
+            "model_index.json",
+            {"_class_name": "StableDiffusionXLInpaintPipeline"},
+            "is a StableDiffusionXLInpaintPipeline",
+        ),
+        ("model_index.json", {"_class_name": "FluxPipeline"}, "is a FluxPipeline"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type is 'timestep'"),
         ("unet/config.json", {"norm_num_groups": 24}, "norms of 24 groups"),
         ("unet/config.json", {"norm_num_groups": None}, "norm_num_groups is None"),

@@ -84,7 +84,7 @@ def test_pipeline_draws_what_the_stock_one_draws_from_the_same_folder(tmp_path, 
     loaded = stable_diffusion.load(str(tmp_path / "pipeline"))
     noise = np.random.default_rng(0).standard_normal((1, 8, 8, 4)).astype(np.float32)
     states = loaded.pipeline.encode_text(loaded.params, loaded.pipeline.tokenize(PROMPTS))
-    cond, uncond = (loaded.pipeline.denoiser(loaded.params["unet"], states[i : i + 1]) for i in range(2))
+    cond, uncond = (loaded.pipeline.denoiser(loaded.params, states[i : i + 1]) for i in range(2))
     sigmas = loaded.pipeline.sigmas(NUM_STEPS)
 
     @jax.jit

@@ -5,12 +5,13 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_stable_diffusion as tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer, open_tokenizer
+from jaxmoust.models.stable_diffusion.tokenizer import T5, Tokenizer, open_tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WORDS = [
@@ -174,3 +175,40 @@ def test_vocabulary_with_a_gap_is_refused_before_its_numbers_are_listed(folder):
     (folder / "vocab.json").write_text(json.dumps({**vocab, next(iter(vocab)): 2**40}))
     with pytest.raises(ValueError, match="not numbered from 0 without a gap"):
         open_tokenizer(folder)
+
+
+@pytest.fixture
+def pieces(tmp_path) -> tuple[Path, dict]:
+    """A folder with a spiece.model, and what the package sentencepiece made of texts (fixtures/spiece.py)."""
+    with np.load(Path(__file__).parent / "fixtures" / "spiece.npz") as file:
+        stored = dict(file)
+    (tmp_path / "spiece.model").write_bytes(stored["model"].tobytes())
+    return tmp_path, stored
+
+
+def test_t5_reads_texts_as_sentencepiece_does_and_is_saved_as_one_file(pieces, tmp_path):
+    folder, stored = pieces
+    tokenizer = open_tokenizer(folder, T5)
+    texts = [str(text) for text in stored["texts"]]
+    np.testing.assert_array_equal(tokenizer(texts, 64), stored["ids"])
+    tokenizer.save(tmp_path / "saved", 64)
+    assert not (tmp_path / "saved" / "spiece.model").exists()
+    again = open_tokenizer(tmp_path / "saved", T5)
+    np.testing.assert_array_equal(again(texts, 64), stored["ids"])
+    assert len(again) == len(tokenizer) and again.ids_of("<extra_id_7>") == [len(tokenizer) - 8]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "lacks tokenizer.json, and spiece.model"),
+        (b"\xff" * 20, "no protocol buffer"),
+        (b"\x0a\x7fabc", "breaks off"),
+        (b"", "no unigram model"),
+    ],
+)
+def test_odd_spiece_model_is_refused(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "spiece.model").write_bytes(content)
+    with pytest.raises(ValueError, match=f"T5's tokenizer.*{said}"):
+        open_tokenizer(tmp_path, T5)

@@ -1,0 +1,389 @@
+"""XL, 3 and 3.5 compute what torch's diffusers does: texts, latents, networks, trajectories, losses; and files.
+
+Pipelines are small and have random weights, drawn from their names. What torch made of them lies in fixtures/; beside
+torch, `PYTHONPATH=.:tests python tests/models/stable_diffusion/kinds_test.py` makes the files.
+"""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_stable_diffusion as tiny
+
+from jaxmoust.core.diffusion import denoise, solvers
+from jaxmoust.models import stable_diffusion
+from jaxmoust.models.stable_diffusion import weights
+from jaxmoust.models.stable_diffusion.layers import run, shapes_of
+from jaxmoust.models.stable_diffusion.mmdit import MMDiT
+from jaxmoust.models.stable_diffusion.pipeline import build
+from jaxmoust.models.stable_diffusion.unet import UNet
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PROMPTS = ("a photo of a cat", "a dog")
+KINDS = ("xl", "sd3", "sd35")
+GUIDANCE = 5.0
+STEPS = {"xl": 20, "sd3": 10, "sd35": 10}
+STRENGTH = 0.5
+TIMES = np.array([40.0, 620.0], np.float32)
+# The published depths, at some 50th of the width.
+DEEP = {
+    "xl": tiny.XL["unet"]
+    | {
+        "block_out_channels": [32, 32, 32],
+        "layers_per_block": 2,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "attention_head_dim": [2, 2, 2],
+        "transformer_layers_per_block": [1, 2, 10],
+        "sample_size": 8,
+    },
+    "sd3": tiny.SD3["transformer"] | {"num_layers": 24},
+    "sd35": tiny.SD3["transformer"] | {"num_layers": 24, "qk_norm": "rms_norm", "dual_attention_layers": [*range(13)]},
+    "sd35_large": tiny.SD3["transformer"] | {"num_layers": 38, "qk_norm": "rms_norm"},
+}
+
+
+def inputs(channels: int) -> dict[str, np.ndarray]:
+    """What both sides are asked, images and latents [B, H, W, C]."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    given = {name: normal(2, 8, 8, channels) for name in ("x", "noise", "start")}
+    given |= {"states": normal(2, 5, 80 if channels == 16 else 64), "pooled": normal(2, 48 if channels == 16 else 24)}
+    return given | {"image": rng.uniform(-1, 1, (2, 16, 16, 3)).astype(np.float32), "position": normal(16, 32)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, kind) -> Path:
+    path = tmp_path_factory.mktemp(kind) / "pipeline"
+    tiny.write_pipeline(path, kind)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded(folder) -> stable_diffusion.Loaded:
+    return stable_diffusion.load(str(folder), text_length=tiny.T5_LENGTH)
+
+
+@pytest.fixture(scope="module")
+def of_torch(kind) -> dict[str, np.ndarray]:
+    with np.load(FIXTURES / f"{kind}.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def texts(loaded) -> list:
+    """Of the two prompts, and of none."""
+    return stable_diffusion.encode_prompts(loaded, [*PROMPTS, ""])
+
+
+def assert_close(found, expected, limit=1e-4) -> None:
+    assert found.shape == expected.shape
+    assert np.abs(np.asarray(found) - expected).max() <= limit * np.abs(expected).max()
+
+
+def batch(texts: list):
+    return jax.tree.map(lambda *of: jnp.stack(of), *texts)
+
+
+def test_texts_are_read_as_torch_reads_them(loaded, of_torch, texts):
+    for part, ids in loaded.pipeline.tokenize(PROMPTS).items():
+        assert np.array_equal(ids, of_torch[f"ids_{part}"])
+    assert_close(batch(texts)["states"], of_torch["states"], 1e-5)
+    assert_close(batch(texts)["pooled"], of_torch["pooled"], 1e-5)
+    whole = loaded.pipeline.encode_text(loaded.params, loaded.pipeline.tokenize([*PROMPTS, ""]))
+    assert_close(whole["states"], of_torch["states"], 1e-5)
+
+
+def test_vae_encodes_and_decodes_as_torchs(loaded, of_torch):
+    mean, std = loaded.pipeline.posterior(loaded.params, inputs(loaded.pipeline.net.in_channels)["image"])
+    assert_close(mean, of_torch["mean"], 1e-5)
+    assert_close(std, of_torch["std"], 1e-5)
+    assert_close(loaded.pipeline.decode_latent(loaded.params, of_torch["mean"]), of_torch["decoded"], 2e-5)
+
+
+@pytest.fixture(scope="module")
+def walk(loaded, texts):
+    """Walks guided Euler steps down these levels: one compiled program for both trajectories' lengths."""
+    pipeline = loaded.pipeline
+    params = jax.device_put(pipeline.net_params(loaded.params, 16))
+    guided = denoise.guide_jointly(pipeline.denoiser(params, batch([texts[0], texts[2]])), GUIDANCE)
+
+    @jax.jit
+    def step(x, sigma, sigma_next):
+        x0 = guided(x, sigma[None])
+        return x0 + (sigma_next / sigma) * (x - x0)
+
+    def run(x, sigmas):
+        for sigma, sigma_next in pairwise(sigmas):
+            x = step(x, sigma, sigma_next)
+        return x
+
+    return run
+
+
+def test_guided_trajectory_is_torchs(loaded, of_torch, walk, kind):
+    """From the text alone: 20 steps of XL, 10 of 3 and 3.5, which start at infinite noise."""
+    sigmas = loaded.pipeline.sigmas(STEPS[kind])
+    start = inputs(loaded.pipeline.net.in_channels)["start"][:1]
+    first = sigmas[0] if kind != "xl" else np.sqrt(1 + sigmas[0] ** 2)
+    with jax.default_matmul_precision("highest"):
+        assert_close(walk(start * first, sigmas), of_torch["latent"])
+
+
+def test_trajectory_from_an_image_is_torchs(loaded, of_torch, walk, kind):
+    """Half of the steps, from a latent and torch's own noise."""
+    kept = round(STRENGTH * STEPS[kind])
+    sigmas = loaded.pipeline.sigmas(STEPS[kind])[-kept - 1 :]
+    start = inputs(loaded.pipeline.net.in_channels)["x"][:1] + sigmas[0] * of_torch["image_noise"]
+    with jax.default_matmul_precision("highest"):
+        assert_close(walk(start, sigmas), of_torch["from_image"])
+
+
+def test_steps_by_hand_are_the_solvers(loaded, walk, kind):
+    """What the two tests above walk is `solvers.euler`."""
+    sigmas, x = loaded.pipeline.sigmas(2), jnp.ones((1, 2, 2, 1))
+    rule = lambda x, sigma: jnp.tanh(x)  # noqa: E731
+    expected = solvers.euler(rule, x, sigmas)
+    for sigma, sigma_next in pairwise(sigmas):
+        x0 = rule(x, sigma)
+        x = x0 + (sigma_next / sigma) * (x - x0)
+    np.testing.assert_allclose(x, expected, rtol=1e-6)
+
+
+def test_loss_at_given_noise_is_that_of_torchs_training_scripts(loaded, of_torch, texts, kind):
+    """Of the noise for XL, of the velocity for 3 (`--precondition_outputs=0`)."""
+    pipeline, given = loaded.pipeline, jax.tree.map(jnp.asarray, inputs(loaded.pipeline.net.in_channels))
+    sigma = jnp.asarray(of_torch["loss_sigma"])
+    params = pipeline.net_params(loaded.params, 16)
+    denoiser = pipeline.denoiser(params, batch(texts[:2]))
+    with jax.default_matmul_precision("highest"):
+        loss = denoise.diffusion_loss(denoiser, given["x"], sigma, given["noise"], pipeline.weight(sigma))
+    assert_close(loss, of_torch["loss"])
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_network_of_the_published_depth_answers_as_torchs(name):
+    """At a fraction of the width; run step by step, as compiling so many blocks takes longer."""
+    net, params, given = deep(name)
+    with jax.default_matmul_precision("highest"):
+        found = run(net, params, *given)
+    with np.load(FIXTURES / "deep.npz") as file:
+        assert_close(found, file[name])
+
+
+def deep(name: str):
+    """A network of published depth, its weights, and what it is asked."""
+    kind, config = (UNet if name == "xl" else MMDiT), DEEP[name]
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in kind.__dataclass_fields__}
+    net = kind(**{**({"norm_num_groups": 16} if name == "xl" else {}), **fields})
+    given = inputs(4 if name == "xl" else 16)
+    sizes = np.array([[16, 16, 0, 0, 16, 16]] * 2, np.float32)
+    more = [(given["pooled"], sizes)] if name == "xl" else [given["pooled"], given["position"]]
+    arrays = (given["x"], TIMES, given["states"], *more)
+    return net, tiny.weights(shapes_of(net, *arrays)), arrays
+
+
+# --- files, prompts, sizes -------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_loaded_to_the_last_bit(loaded, tmp_path):
+    stable_diffusion.save(loaded, tmp_path / "copy")
+    again = stable_diffusion.load(str(tmp_path / "copy"), text_length=tiny.T5_LENGTH)
+    assert again.pipeline == loaded.pipeline and hash(again.pipeline) == hash(loaded.pipeline)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, loaded.params))
+    longer = stable_diffusion.load(str(tmp_path / "copy"), text_length=30)
+    assert longer.pipeline != loaded.pipeline
+
+
+def test_parameters_lie_on_the_host_in_the_type_that_is_asked_for(folder):
+    half = stable_diffusion.load(str(folder), param_dtype=jnp.bfloat16)
+    assert {type(leaf) for leaf in jax.tree.leaves(half.params)} == {np.ndarray}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {"bfloat16"}
+
+
+@pytest.fixture(scope="module")
+def third(tmp_path_factory) -> stable_diffusion.Loaded:
+    return tiny.make_pipeline(tmp_path_factory.mktemp("third"), "sd3", shallow=True)
+
+
+def test_3_without_t5_has_zeros_in_its_place(third, tmp_path):
+    folder = tmp_path / "pipeline"
+    stable_diffusion.save(third, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"text_encoder_3": [None, None]}))
+    for part in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(folder / part)
+    without = stable_diffusion.load(str(folder), text_length=7)
+    whole, part = (stable_diffusion.encode_prompts(of, ["a cat"])[0] for of in (third, without))
+    assert part["states"].shape == (tiny.LENGTH + 7, 80) and not part["states"][tiny.LENGTH :].any()
+    np.testing.assert_array_equal(part["states"][: tiny.LENGTH], whole["states"][: tiny.LENGTH])
+    index.pop("text_encoder_3")  # which no longer says that it is meant
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="lacks text_encoder_3, tokenizer_3"):
+        stable_diffusion.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("transformer", {"qk_norm": "layer_norm"}, "qk_norm 'layer_norm'"),
+        ("transformer", {"caption_projection_dim": 48}, "tokens 48 and 32 wide"),
+        ("transformer", {"joint_attention_dim": 64}, "attends to 64"),
+        ("transformer", {"pooled_projection_dim": 64}, "reads 64"),
+        ("transformer", {"in_channels": 4}, "from 4 to 16"),
+        ("transformer", {"colour": 1}, "colour is 1"),
+        ("text_encoder_3", {"feed_forward_proj": "relu"}, "feed_forward_proj 'relu'"),
+        ("scheduler", {"use_dynamic_shifting": True}, "use_dynamic_shifting set"),
+        ("scheduler", {"use_karras_sigmas": True}, "use_karras_sigmas set"),
+        ("scheduler", {"shift": -1.0}, "shift -1.0"),
+        ("scheduler", {"_class_name": "DDIMScheduler"}, "'DDIMScheduler' is no flow's"),
+    ],
+)
+def test_settings_that_would_draw_something_else_are_refused(third, part, changes, said):
+    pipeline = third.pipeline
+    changed = {**pipeline.configs, part: {**pipeline.configs[part], **changes}}
+    with pytest.raises(ValueError, match=said):
+        build(changed, pipeline.tokenizers)
+
+
+def test_what_a_kind_cannot_do_is_refused(third):
+    with pytest.raises(ValueError, match="float16, which T5"):
+        build(third.pipeline.configs, third.pipeline.tokenizers, jnp.float16)
+    with pytest.raises(ValueError, match="several text encoders learns no new words"):
+        stable_diffusion.add_tokens(third, {"<mine>": "cat"})
+    with pytest.raises(ValueError, match="multiples of 4, such as 48; it was trained at 16"):
+        third.pipeline.latent_shape(64)  # beyond the table of positions
+
+
+def test_vae_of_xl_computes_in_float32_where_the_rest_is_float16(loaded, kind):
+    """It overflows float16, which its file says (force_upcast)."""
+    if kind == "xl":
+        half = build(loaded.pipeline.configs, loaded.pipeline.tokenizers, jnp.float16)
+        assert (half.net.dtype, half.vae.dtype) == (jnp.float16, jnp.float32)
+
+
+def main() -> None:
+    """Makes the fixtures."""
+    import tempfile
+
+    deep_answers = {name: torch_deep(name) for name in DEEP}
+    np.savez_compressed(FIXTURES / "deep.npz", **deep_answers)
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as root:
+            tiny.write_pipeline(Path(root) / "pipeline", kind)
+            np.savez_compressed(FIXTURES / f"{kind}.npz", **torch_answers(Path(root) / "pipeline", kind))
+
+
+def nchw(x: np.ndarray):
+    import torch
+
+    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
+
+
+def nhwc(x) -> np.ndarray:
+    return x.permute(0, 2, 3, 1).numpy()
+
+
+def torch_deep(name: str) -> np.ndarray:
+    """What torch's network answers."""
+    import diffusers
+    import torch
+
+    torch.set_grad_enabled(False)
+    _, params, (x, t, states, *more) = deep(name)
+    config = {k: v for k, v in DEEP[name].items() if not k.startswith("_")}
+    state = {k: torch.tensor(v) for k, v in weights.to_torch(params).items()}
+    x, t, states = nchw(x), torch.tensor(t), torch.tensor(states)
+    if name == "xl":
+        theirs = diffusers.UNet2DConditionModel(**config, in_channels=4, out_channels=4, norm_num_groups=16)
+        theirs.load_state_dict(state)
+        pooled, sizes = map(torch.tensor, more[0])
+        return nhwc(theirs(x, t, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}).sample)
+    theirs = diffusers.SD3Transformer2DModel(**config)
+    side, (top, width) = config["pos_embed_max_size"], (4, 32)
+    table = torch.zeros(side, side, width)
+    table[top : top + 4, top : top + 4] = torch.tensor(more[1]).reshape(4, 4, width)
+    theirs.load_state_dict(state | {"pos_embed.pos_embed": table.reshape(1, side * side, width)})
+    return nhwc(theirs(x, states, torch.tensor(more[0]), t).sample)
+
+
+def torch_answers(folder: Path, kind: str) -> dict[str, np.ndarray]:
+    """What torch's diffusers makes of a folder, images and latents [B, H, W, C]."""
+    import diffusers
+    import torch
+
+    torch.set_grad_enabled(False)
+    flow = kind != "xl"
+    text = diffusers.StableDiffusion3Pipeline if flow else diffusers.StableDiffusionXLPipeline
+    image = diffusers.StableDiffusion3Img2ImgPipeline if flow else diffusers.StableDiffusionXLImg2ImgPipeline
+    pipe = text.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    net = pipe.transformer if flow else pipe.unet
+    given = inputs(net.config.in_channels)
+    answers = {}
+    for part in ("text_encoder", "text_encoder_2", "text_encoder_3")[: 3 if flow else 2]:
+        tokenizer = getattr(pipe, part.replace("text_encoder", "tokenizer"))
+        length = tiny.T5_LENGTH if part.endswith("3") else tiny.LENGTH
+        ids = tokenizer(list(PROMPTS), padding="max_length", max_length=length).input_ids
+        answers[f"ids_{part}"] = np.array(ids, np.int32)
+    more = {"max_sequence_length": tiny.T5_LENGTH} if flow else {}
+    asked = {"prompt_2": None, "prompt_3": None} if flow else {}
+    none = {"negative_prompt": ["", ""]} if flow else {}
+    states, no, pooled, no_pooled = pipe.encode_prompt(list(PROMPTS), **asked, **none, **more)
+    answers |= {"states": torch.cat([states, no[:1]]).numpy(), "pooled": torch.cat([pooled, no_pooled[:1]]).numpy()}
+    config = pipe.vae.config
+    posterior = pipe.vae.encode(nchw(given["image"])).latent_dist
+    shift = config.shift_factor or 0.0
+    answers["mean"] = nhwc((posterior.mean - shift) * config.scaling_factor)
+    answers["std"] = nhwc(posterior.std * config.scaling_factor)
+    answers["decoded"] = nhwc(pipe.vae.decode(posterior.mean).sample)
+    how = {
+        "prompt": PROMPTS[0],
+        "num_inference_steps": STEPS[kind],
+        "guidance_scale": GUIDANCE,
+        "output_type": "latent",
+    }
+    how |= more
+    answers["latent"] = nhwc(pipe(**how, latents=nchw(given["start"][:1]), height=16, width=16).images)
+    other = image(**pipe.components)
+    other.set_progress_bar_config(disable=True)
+    seed = torch.Generator().manual_seed(0)
+    answers["image_noise"] = nhwc(
+        torch.randn(1, net.config.in_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    )
+    answers["from_image"] = nhwc(other(**how, image=nchw(given["x"][:1]), strength=STRENGTH, generator=seed).images)
+    x0, eps = nchw(given["x"]), nchw(given["noise"])
+    index = torch.tensor([40, 620])
+    if flow:
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        t, s = scheduler.timesteps[index], scheduler.sigmas[index]
+        wide = s[:, None, None, None]
+        said = net((1 - wide) * x0 + wide * eps, states, pooled, t, return_dict=False)[0]
+        loss, answers["loss_sigma"] = (said - (eps - x0)) ** 2, (s / (1 - s)).numpy()
+    else:
+        abar = pipe.scheduler.alphas_cumprod[index]
+        sizes = torch.tensor([[16.0, 16, 0, 0, 16, 16]] * 2)
+        said = net(
+            pipe.scheduler.add_noise(x0, eps, index), index, states,
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes},
+        ).sample  # fmt: skip
+        loss, answers["loss_sigma"] = (said - eps) ** 2, ((1 - abar) / abar).sqrt().numpy()
+    answers["loss"] = loss.mean((1, 2, 3)).numpy()
+    return answers
+
+
+if __name__ == "__main__":
+    main()
