@@ -160,13 +160,13 @@ def encode_prompts(loaded: Loaded, prompts: Sequence[str]) -> list[Text]:
         for answer, row in zip(answers, ids, strict=True):
             answer[part] = jax.device_get(_encoder(pipeline, part)(params, row[None]))
         del params
-    join = jax.jit(pipeline.join)
-    return [jax.tree.map(lambda x: np.asarray(x)[0], join(answer)) for answer in answers]
+    return [jax.tree.map(lambda x: np.asarray(x)[0], _encoder(pipeline, "")(answer)) for answer in answers]
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def _encoder(pipeline: StableDiffusion, part: str) -> Callable[..., Any]:
-    return jax.jit(functools.partial(pipeline.encode_part, part))
+    """Compiles one text encoder, or, without a part, what joins their answers."""
+    return jax.jit(functools.partial(pipeline.encode_part, part) if part else pipeline.join)
 
 
 def save(loaded: Loaded, folder: Path, dtype: Any = None) -> None:
