@@ -287,7 +287,7 @@ class Machine:
         return jax.tree.map(lambda x: place(np.array(x)), tree)
 
     def split(self, batch: Any) -> Any:
-        """Reshapes a process's slice of a batch, a tree of [b, ...], to one row a device, [D_local, b / D_local, ...]."""
+        """Reshapes a process's slice of a batch, a tree of [b, ...], one row a device: [D_local, b / D_local, ...]."""
         d = len(self.local_devices)
         return jax.tree.map(lambda v: np.reshape(v, (d, v.shape[0] // d, *v.shape[1:])), batch)
 
