@@ -34,7 +34,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         config.sets = dict(retrieved=source)
     config.arms = (
         *parts.controls(scale, scale.num_train),
-        parts.only(name, scale.num_train, title[0].upper() + title[1:], what),
+        parts.only(name, title[0].upper() + title[1:], what),
         parts.mixed(name, title, what),
     )
     return config
