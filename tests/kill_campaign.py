@@ -9,7 +9,7 @@ Processes are forked from one that has imported the program, which is most of a 
 
 Run: python tests/kill_campaign.py --kills=60 [--seed=0]   (6 of them run with the tests)
 Result (2 cores of an x86_64 that some fifteen processes shared, jax 0.10), every verb here in turn, all kills landed:
-    --kills=60 --seed=1: the first 58 ended with the same bits and left nothing over; it was read before its end.
+    --kills=60 --seed=1: 60 of 60 ended with the same bits and left nothing over.
     --kills=60 --seed=0, before that: 15 of 16 did; a run killed between result.json and digests.json was taken as
     finished without digests (result.json is last since). 25 kills of earlier versions: 24, and a leftover of imports.
 """
