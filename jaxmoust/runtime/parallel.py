@@ -54,9 +54,8 @@ def initialize(
     # JAX's own preemption service would take SIGTERM away from runtime/stop.py, whatever is installed first.
     jax.config.update("jax_enable_preemption_service", False)
     stop.always_defer()
-    if xla_bridge.backends_are_initialized():  # before anybody is waited for
-        raise ValueError(f"JAX is in use already. {_FRESH}")
     if coordinator == "auto":
+        _refuse_in_use()
         known: Any = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, _DEAD_SECS)
         if None in known[:3]:
             raise ValueError("coordinator auto: this is no TPU pod and no job of SLURM that JAX knows. Give HOST:PORT.")
@@ -71,6 +70,7 @@ def initialize(
             f"process_id {process_id} of num_processes {num_processes}: give both, with "
             "0 <= process_id < num_processes, or --coordinator=auto on a TPU pod or under SLURM."
         )
+    _refuse_in_use()  # before anybody is waited for
     processes.meet(host.strip("[]"), int(port), process_id, num_processes, say)
     limits: dict[str, Any] = {"heartbeat_timeout_seconds": _DEAD_SECS, "shutdown_timeout_seconds": _DEAD_SECS}
     try:
@@ -78,6 +78,11 @@ def initialize(
     except (RuntimeError, ValueError) as e:
         raise ValueError(f"the processes cannot be joined: {e} {_FRESH}") from e
     threading.Thread(target=_pass_on, args=(distributed.global_state.client,), daemon=True).start()
+
+
+def _refuse_in_use() -> None:
+    if xla_bridge.backends_are_initialized():
+        raise ValueError(f"JAX is in use already. {_FRESH}")
 
 
 def _pass_on(client: Any) -> None:

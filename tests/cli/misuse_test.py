@@ -235,6 +235,10 @@ LINES = [
     (f"{SD} --workdir={{work}} --config.sample.num_steps=100000000", "whole numbers from 1 to 100,000"),
     ("merge --config=configs/merge.py --workdir={work}", "config.pipeline.path is empty"),
     ("merge --config=configs/merge.py --workdir={work} --config.pipeline.path={here}/images", "model_index.json"),
+    (
+        "features --config=configs/features.py --workdir={work} --config.data.source=digits --config.data.path=",
+        "give the backbone",
+    ),
     ("score --config=configs/score/classifier.py --workdir={work}", "config.checkpoint or config.set is empty"),
     (
         "score --config=configs/score/classifier.py --workdir={work} --config.set={here}/images "
