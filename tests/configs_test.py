@@ -529,7 +529,7 @@ def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline:
         config["pipeline"] |= {"path": str(pipeline(path)), "revision": "", "variant": ""}
         config["method"]["image_px"] = 16
     if config.get("model", {}).get("name") == "backbone":
-        config["model"]["weights"] = str(write_backbone(pipeline.parent / "backbone", image_px=16))
+        config["model"]["weights"] = str(write_backbone(pipeline(path).parent / "backbone", image_px=16))
     if "prompts" in config:
         config["prompts"]["template"] = "a {}"  # it reads few tokens
     return config
