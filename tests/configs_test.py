@@ -547,7 +547,7 @@ def later(config: dict) -> Inputs:
     """A set and a classifier of a configuration's data that are yet to be made."""
     inputs = Inputs()
     real = inputs.real(config["data"])
-    known = {"class_names": real.base.class_names, "image_shape": real.shape}
+    known = {"n": 100, "class_names": real.base.class_names, "image_shape": real.shape}
     inputs.planned["set"] = Output({"name": "set", "num_images": 100}, known, None)
     inputs.planned["classifier"] = Output({}, known, None)
     return inputs

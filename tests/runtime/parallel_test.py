@@ -221,7 +221,7 @@ def leaves(state):
 
 
 def work(folder: Path, port: str, number: int) -> None:
-    """Process `number` of two: trains 3 steps; then asks to stop, in process 1 alone and before step 5 of 12."""
+    """Process `number` of two: trains 3 steps; then asks to stop, in process 1 alone and before step 5 of 200."""
     stop.install()  # first, as the command line does
     parallel.initialize(f"localhost:{port}", 2, number)
     machine = Machine.all()
@@ -232,7 +232,7 @@ def work(folder: Path, port: str, number: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        train(folder / "stopped", machine, 12, on_batch)
+        train(folder / "stopped", machine, 200, on_batch)
     except stop.Stopped as stopped:
         (folder / f"stopped{number}").write_text(str(stopped))
     machine.barrier("end")
@@ -276,14 +276,14 @@ def test_two_processes_train_as_one(two_processes, tmp_path):
 def test_a_stop_asked_of_one_process_stops_all_at_the_same_step(two_processes):
     """Asked before step 5, they agree soon, whatever is logged when, and leave that step's checkpoint."""
     step = restore_tree(two_processes / "stopped" / "checkpoints", "step")[0]
-    assert 5 <= step < 12
+    assert 5 <= step < 200
     for number in range(2):
         assert f"at step {step};" in (two_processes / f"stopped{number}").read_text()
 
 
 def test_one_process_continues_what_two_began(two_processes, tmp_path):
-    continued = leaves(train(two_processes / "stopped", Machine.all(), 12))
-    for a, b in zip(continued, leaves(train(tmp_path, Machine.all(), 12)), strict=True):
+    continued = leaves(train(two_processes / "stopped", Machine.all(), 200))
+    for a, b in zip(continued, leaves(train(tmp_path, Machine.all(), 200)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=ROUNDING)
 
 

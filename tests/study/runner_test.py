@@ -497,7 +497,7 @@ def test_page_shows_what_the_runs_records_say_was_drawn(quick_study):
     """The quick study's arms: one is half synthetic, one wholly, three are real alone."""
     page = (quick_study.workdir / "report" / "index.html").read_text()
     text = page[page.index('id="what-each-sampler-drew"') : page.index('id="classes"')]
-    assert "No record" not in text and ">edm</td>" in text and ">real</td>" in text
+    assert "No record" not in text and ">EDM</td>" in text and ">real</td>" in text
     record = json.loads((quick_study.stage("train", sampler="share") / "draws.json").read_text())
     assert record["step_edges"][-1] == 10 and np.sum(record["counts"]) > 0
 
@@ -513,7 +513,7 @@ def test_arm_of_which_a_run_kept_no_record_has_no_draws(tmp_path):
         if run.arm.name == "kept" or (run.arm.name == "half" and run.seed == 0):
             (store.folder(run.stage) / "draws.json").write_text(json.dumps(record))
     experiment = Experiment("trial", "", "kept", (0, 1), tuple(arms), tuple(runs), {}, {})
-    found = runner._read_draws(experiment, runner.Reader(store))
+    found = runner._read_draws(experiment, runner.Reader(store), {})
     assert list(found) == ["kept"] and found["kept"].counts.tolist() == [[[14]]]
 
 
@@ -542,7 +542,7 @@ def test_diagnostics_are_computed_and_shown_with_what_they_found(tmp_path):
         *("sample edm, seed 0", "domain gap, seed 0", "sample edm, seed 1", "domain gap, seed 1"),
         "measure near, seed 0",
     ]
-    found = runner._diagnostics(experiment, store)
+    found = runner._diagnostics(experiment, store, {})
     assert [(one.name, one.seed, one.result) for one in found["domains"]] == [
         ("gap", 0, {"accuracy": 91.5}),
         ("gap", 1, {"accuracy": 91.5}),
