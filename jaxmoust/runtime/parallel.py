@@ -95,8 +95,9 @@ def _pass_on(client: Any) -> None:
 
 def stop_requested() -> bool:
     """Whether this process was asked to stop, or another one of its run: for work that processes do each by itself."""
-    if stop.requested() or (client := distributed.global_state.client) is None:
-        return stop.requested()
+    client, asked = distributed.global_state.client, stop.requested()
+    if asked or client is None:
+        return asked
     try:
         return bool(client.key_value_try_get(_STOP_KEY))
     except jax.errors.JaxRuntimeError:  # nobody was
