@@ -64,8 +64,9 @@ def made_up(tmp_path):
     def run(of, budget=ENDLESS, prepare=lambda stages: None, seconds_of=len, folder=tmp_path):
         stages, said = Stages(folder, of), []
         prepare(stages)
-        work = Work(of, stages.store, folder, said.append)
-        return work, work.until_decided(TEST, budget, seconds_of), stages, said
+        work = Work(of, stages.store, folder, said.append, draw=lambda left: None)
+        work.until_decided(TEST, budget, seconds_of)
+        return work, work.paths, stages, said
 
     return run
 
@@ -101,7 +102,7 @@ def test_study_that_was_killed_looks_where_it_would_have(made_up, tmp_path):
 
     def prepare(stages):
         stages.failing.add("measure")
-        Work(killed, stages.store, tmp_path / "again", str).compute(in_order([run.stage for run in runs]))
+        Work(killed, stages.store, tmp_path / "again", str, str).compute(in_order([run.stage for run in runs]))
         stages.failing.clear()
 
     work, paths, _, _ = made_up(killed, prepare=prepare, folder=tmp_path / "again")

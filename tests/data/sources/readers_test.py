@@ -54,10 +54,10 @@ def test_an_image_of_odd_bytes_decodes_or_is_refused_by_name(suffix, changes):
 
 
 @fuzzed
-@given(st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin-1"))), st.booleans())
+@given(st.one_of(st.text().map(str.encode), st.binary()), st.booleans())
 def test_a_table_of_odd_text_labels_files_that_are_there_or_is_refused(text, has_head):
     try:
-        found = by_table(NAMES, "set", "file,label\n" * has_head + text)
+        found = by_table(NAMES, "set", b"file,label\n" * has_head + text)
         assert set(found.names) <= set(NAMES) and len(found.names) == len(found.labels)
     except ValueError as error:
         assert str(error).startswith("Got ")
