@@ -36,7 +36,7 @@ def install(ends_process: bool = False) -> Callable[[], None]:
 
     Args: ends_process: the second SIGINT ends the process with one line, instead of raising KeyboardInterrupt, which
         every thread and event loop on the way out would comment on.
-    Returns: puts back what was installed before.
+    Returns: puts back what was installed before, and forgets what was requested.
     """
     global _requested, _interrupted, _ends_process, _raised, _deferred
     _requested = _interrupted = _raised = False
@@ -49,6 +49,8 @@ def install(ends_process: bool = False) -> Callable[[], None]:
         signal.signal(number, _request)
 
     def undo() -> None:
+        global _requested, _interrupted
+        _requested = _interrupted = False  # what comes after was not asked to stop
         for number, handler in before.items():
             signal.signal(number, handler)
 
