@@ -260,6 +260,8 @@ def _rehearse(
         return parallel.mean(task.loss(state.params, state.stats, frozen, batch, keys)[0])
 
     state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
+    if not all(leaf.size for leaf in jax.tree.leaves(state.params)):
+        raise ArithmeticError("a layer has no width")
     step = machine.parallel(loss, num_replicated=2)
     machine.check_memory("The training's state, of config.model,", memory.size_of(state))
     machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
