@@ -50,10 +50,7 @@ def test_metrics_of_a_run_are_the_means_of_what_it_keeps(kept):
 def test_evaluation_keeps_what_training_kept(kept, tmp_path):
     fields = {"checkpoint": str(kept[0]), "eval": {"keep": "probabilities", "batch_size": 52}}
     found = do(as_config("configs/evaluate.py", fields), tmp_path / "run").result
-    for name in METRICS:
-        # Another batch size rounds otherwise, by which two images may change places in an order of scores.
-        near = {"abs": 0.01} if name in ("auroc", "auprc") else {"rel": 1e-5}
-        assert found[name] == pytest.approx(kept[1][name], **near), name
+    assert {name: found[name] for name in METRICS} == pytest.approx({name: kept[1][name] for name in METRICS}, rel=1e-5)
     both = (np.load(folder / "probabilities.npy") for folder in (kept[0], tmp_path / "run"))
     np.testing.assert_allclose(*both, atol=1e-3)  # float16 of roundings by batch size
 
