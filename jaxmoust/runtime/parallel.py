@@ -72,9 +72,10 @@ def initialize(
         )
     _refuse_in_use()  # before anybody is waited for
     processes.meet(host.strip("[]"), int(port), process_id, num_processes, say)
-    limits: dict[str, Any] = {"heartbeat_timeout_seconds": _DEAD_SECS, "shutdown_timeout_seconds": _DEAD_SECS}
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, **limits)
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, heartbeat_timeout_seconds=_DEAD_SECS, shutdown_timeout_seconds=300
+        )
     except (RuntimeError, ValueError) as e:
         raise ValueError(f"the processes cannot be joined: {e} {_FRESH}") from e
     threading.Thread(target=_pass_on, args=(distributed.global_state.client,), daemon=True).start()
@@ -89,6 +90,10 @@ def _pass_on(client: Any) -> None:
     """Tells the other processes of a run once this one was asked to stop, whatever it is doing."""
     while not stop.requested():
         time.sleep(_ASK_SECS / 4)
+    _tell(client)
+
+
+def _tell(client: Any) -> None:
     with contextlib.suppress(Exception):  # at the end of everything the service may be gone
         client.key_value_set(_STOP_KEY, "1", allow_overwrite=True)
 
@@ -96,8 +101,11 @@ def _pass_on(client: Any) -> None:
 def stop_requested() -> bool:
     """Whether this process was asked to stop, or another one of its run: for work that processes do each by itself."""
     client, asked = distributed.global_state.client, stop.requested()
-    if asked or client is None:
+    if client is None:
         return asked
+    if asked:
+        _tell(client)  # now: the caller leaves its work, and the others would work on until JAX's service gives up
+        return True
     try:
         return bool(client.key_value_try_get(_STOP_KEY))
     except jax.errors.JaxRuntimeError:  # nobody was
