@@ -29,6 +29,7 @@ from jaxmoust.data.samplers import registry
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.generate.pixels import Sampling
+from jaxmoust.models import dit
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
 from jaxmoust.models.classifiers.headed import Headed, with_head
 from jaxmoust.models.stable_diffusion import memory
@@ -39,7 +40,7 @@ from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import Intervals, Task, Training, init_state
 from jaxmoust.train.probe import Probe
 
-GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED}
+GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED, "dit": dit.DiT, **dit.DITS}
 CLASSIFIER_MODELS: Mapping[str, Callable] = {
     "resnet": resnet.ResNet,
     "wide_resnet": wide_resnet.WideResNet,

@@ -140,7 +140,7 @@ def test_score_is_what_stands_after_the_colon(score):
 
 def test_files_are_short_and_say_each_thing_once():
     lengths = {path: len(path.read_text().splitlines()) for path in ROOT.glob("configs/**/*.py")}
-    assert max(lengths.values()) <= 60 and sum(lengths.values()) <= 1602
+    assert max(lengths.values()) <= 60 and sum(lengths.values()) <= 1702
 
 
 def test_words_of_a_classifier_mix_the_set_they_name_into_any_of_them():
@@ -573,8 +573,11 @@ def test_measuring_config_is_accepted_on_images_of_its_format(path, arg, stand_i
     assert len(measure.real.base) in (100, 200)
 
 
-# 3.5 trains as 3 does, and is accepted by its job above.
-@pytest.mark.parametrize("path", [f for f in TRAINED if "digits" not in f and "sd35" not in f])
+# 3.5 trains as 3 does, Fashion-MNIST's DiT as CIFAR-10's, and both are accepted by their jobs above.
+LIKE_OTHERS = ("digits", "sd35", "fashion_dit")
+
+
+@pytest.mark.parametrize("path", [f for f in TRAINED if not any(name in f for name in LIKE_OTHERS)])
 def test_quick_config_trains(tmp_path, path, stand_in, pipeline):
     config = on_stand_in(path, "quick", stand_in, pipeline)
     found = run(config, tmp_path / "work")

@@ -11,6 +11,7 @@ from jaxmoust.core.diffusion.methods import METHODS
 from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.models.classifiers.wide_resnet import WideResNet
+from jaxmoust.models.dit import DiT
 from jaxmoust.models.unet.unet import UNet
 
 # What the data or the machine say, or what a configuration must: the others have a default.
@@ -18,7 +19,7 @@ REQUIRED = {"ResNet": {"stage_sizes", "block"}, "ViT": {"width", "depth", "num_h
 OF_THE_DATA = {"num_classes", "out_channels"}
 
 
-@pytest.mark.parametrize("named", [Augment, NonLeaky, *METHODS.values(), ResNet, WideResNet, ViT, UNet])
+@pytest.mark.parametrize("named", [Augment, NonLeaky, *METHODS.values(), ResNet, WideResNet, ViT, UNet, DiT])
 def test_every_field_has_a_type_a_default_and_a_line_of_its_own(named):
     fields = {k: p for k, p in inspect.signature(named).parameters.items() if k not in ("parent", "name")}
     assert fields

@@ -5,6 +5,7 @@ A method is a frozen dataclass of numbers with four questions to ask it: `denois
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -129,7 +130,46 @@ class DDPM:
         return noise.ddpm_sigmas(num_steps, self.table)
 
 
-METHODS = {"edm": EDM, "ddpm": DDPM}
+@dataclass(frozen=True)
+class Flow:
+    """Rectified flow (Liu et al. 2022, 2209.03003), as SiT is trained (Ma et al. 2024, 2401.08740): linear paths.
+
+    Args:
+        log_std: standard deviation of ln sigma of the training noise, so that s = sigma / (1 + sigma) is logit-normal
+            (Esser et al. 2024, 2403.03206, Eq. 19: 1.0); 0 draws s evenly, as SiT does.
+        shift: what the noise levels of training and sampling are multiplied with: above 1 for large images (Eq. 23).
+        num_timesteps: what the network is told is s times this.
+    """
+
+    log_std: float = 0.0
+    shift: float = 1.0
+    num_timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that are no noise, before any work starts."""
+        if not (self.log_std >= 0 and self.shift > 0 and self.num_timesteps > 1):
+            raise ValueError(f"{self}: allowed are log_std from 0, shift above 0, and num_timesteps from 2.")
+
+    def denoiser(self, net: Callable) -> denoise.Denoiser:
+        """x_t - s v, of x_t = (1 - s) x0 + s noise."""
+        return denoise.precondition_flow(net, self.num_timesteps)
+
+    def sample_sigma(self, keys: Key[Array, " B"]) -> Float[Array, " B"]:
+        """Draws s, and of it sigma = s / (1 - s)."""
+        if self.log_std:
+            return noise.lognormal_sigma(keys, math.log(self.shift), self.log_std)
+        return self.shift * noise.even_flow_sigma(keys)
+
+    def weight(self, sigma: Float[Array, " B"]) -> Float[Array, " B"]:
+        """The weight that makes the loss |v - v_hat|^2."""
+        return denoise.flow_weight(sigma)
+
+    def sigmas(self, num_steps: int) -> np.ndarray:
+        """Even steps of s, shifted, then 0."""
+        return noise.flow_sigmas(num_steps, self.shift, self.num_timesteps)
+
+
+METHODS = {"edm": EDM, "ddpm": DDPM, "flow": Flow}
 
 
 def class_denoiser(

@@ -107,6 +107,15 @@ def uniform_sigma(keys: Key[Array, " B"], table: Float64[np.ndarray, " T"]) -> F
     return jnp.asarray(table, jnp.float32)[timestep]
 
 
+def even_flow_sigma(keys: Key[Array, " B"]) -> Float[Array, " B"]:
+    """Samples a flow's s evenly over 1e-4 to 1 - 1e-4, as sigma = s / (1 - s), one per key.
+
+    Nearer the ends float32 loses the image beside the noise, or the noise beside the image.
+    """
+    s = jax.vmap(lambda key: jax.random.uniform(key, minval=1e-4, maxval=1 - 1e-4))(keys)
+    return s / (1 - s)
+
+
 def normal_like(keys: Key[Array, " B"], shape: tuple[int, ...]) -> Float[Array, " B *shape"]:
     """Samples standard normal noise of one shape per key: row b is a function of keys[b] alone."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -79,8 +79,13 @@ class MMDiT(nn.Module):
             image, text = block(run, name=f"transformer_blocks_{i}")(image, text, c)
         scale, shift = _modulation(self, 2, "norm_out", c)
         out = dense(p * p * self.out_channels, name="proj_out")(_norm(self, image) * (1 + scale) + shift)
-        out = out.reshape(batch, height // p, width // p, p, p, self.out_channels)
-        return out.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height, width, self.out_channels)
+        return unpatch(out, p, height, width)
+
+
+def unpatch(tokens: Float[Array, "B N P"], patch: int, height: int, width: int) -> Float[Array, "B H W C"]:
+    """Tokens of patch * patch * C numbers, row by row, as the image they are the patches of."""
+    blocks = tokens.reshape(len(tokens), height // patch, width // patch, patch, patch, -1)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(len(tokens), height, width, -1)
 
 
 def crop(net: MMDiT, table: np.ndarray, height: int, width: int) -> np.ndarray:

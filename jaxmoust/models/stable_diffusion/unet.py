@@ -6,6 +6,7 @@ between the published networks is read from unet/config.json; XL's also reads th
 
 import math
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -122,14 +123,17 @@ def feed_forward(dtype: Dtype, x: Float[Array, "B N C"]) -> Float[Array, "B N C"
     return nn.Dense(x.shape[-1], dtype=dtype, name="net_2")(h * nn.gelu(gate, approximate=False))
 
 
-def two_layers(features: int, dtype: Dtype, x: Float[Array, "B C"]) -> Float[Array, "B {features}"]:
-    """Two layers with SiLU between them."""
-    h = nn.silu(nn.Dense(features, dtype=dtype, name="linear_1")(x))
-    return nn.Dense(features, dtype=dtype, name="linear_2")(h)
+def two_layers(features: int, dtype: Dtype, x: Float[Array, "B C"], **init: Any) -> Float[Array, "B {features}"]:
+    """Two layers with SiLU between them. Args: init: `kernel_init`, as a dense layer has it."""
+    h = nn.silu(nn.Dense(features, dtype=dtype, name="linear_1", **init)(x))
+    return nn.Dense(features, dtype=dtype, name="linear_2", **init)(h)
 
 
-def waves(x: Float[Array, " B"], channels: int) -> Float[Array, "B {channels}"]:
-    """Embeds numbers as cosines, then sines, of frequencies from 1 to nearly 1e-4 in geometric progression."""
-    rates = jnp.exp(-math.log(10_000) * jnp.arange(channels // 2, dtype=jnp.float32) / (channels // 2))
+def waves(x: Float[Array, " B"], channels: int, shift: int = 0) -> Float[Array, "B {channels}"]:
+    """Embeds numbers as cosines, then sines, of frequencies from 1 to nearly 1e-4 in geometric progression.
+
+    Args: shift: 1 has the last frequency be 1e-4.
+    """
+    rates = jnp.exp(-math.log(10_000) * jnp.arange(channels // 2, dtype=jnp.float32) / (channels // 2 - shift))
     angles = x.astype(jnp.float32)[:, None] * rates
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)

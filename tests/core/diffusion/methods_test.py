@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxmoust.core.diffusion import denoise, methods
-from jaxmoust.core.diffusion.methods import DDPM, EDM, METHODS, class_denoiser
+from jaxmoust.core.diffusion.methods import DDPM, EDM, METHODS, Flow, class_denoiser
 
 # All of them, as constructed by a configuration: the network predicts eps, v, or EDM's own target.
-ALL = [EDM(), DDPM(), DDPM(prediction="v")]
+ALL = [EDM(), DDPM(), DDPM(prediction="v"), Flow(), Flow(shift=3.0)]
 
 
 def _keys(num):
@@ -32,7 +32,7 @@ def test_grid_begins_at_the_noise_that_training_ends_with():
     np.testing.assert_allclose(DDPM().sigmas(1000)[:-1], table[::-1], rtol=1e-6)  # float32 of a float64 table
 
 
-@pytest.mark.parametrize("how", ALL[1:], ids=repr)
+@pytest.mark.parametrize("how", ALL[1:3], ids=repr)
 def test_ddpm_draws_every_level_of_its_table_and_no_other(how):
     how = DDPM(num_timesteps=10, prediction=how.prediction)
     drawn = np.asarray(how.sample_sigma(_keys(500)))
@@ -99,6 +99,30 @@ def test_edm_weight_makes_the_loss_the_error_of_the_network(example):
     np.testing.assert_allclose(
         _loss(how, lambda x, c: answer, x0, sigma, eps), _per_example(target - np.asarray(answer)), rtol=_CANCELLATION
     )
+
+
+def test_flow_weight_makes_the_loss_the_error_of_the_velocity(example):
+    x0, _, eps, answer = example
+    sigma = jnp.array([1e-2, 0.5, 2.0, 1e3])
+    loss = _loss(Flow(), lambda x, c: answer, x0, sigma, eps)
+    np.testing.assert_allclose(loss, _per_example(np.asarray(eps - x0 - answer)), rtol=5 * _CANCELLATION)
+
+
+def test_flow_draws_times_evenly_or_by_the_logit_normal():
+    """4 standard errors: of an even number's mean, of a normal one's mean and deviation."""
+    s = np.asarray(Flow().sample_sigma(_keys(4000)))
+    s = s / (1 + s)
+    assert 0 < s.min() < 0.01 and 0.99 < s.max() < 1
+    assert s.mean() == pytest.approx(0.5, abs=4 * 12**-0.5 / 4000**0.5)
+    log = np.log(Flow(log_std=1.0, shift=3.0).sample_sigma(_keys(4000)))
+    assert log.mean() == pytest.approx(np.log(3.0), abs=4 / 4000**0.5)
+    assert log.std() == pytest.approx(1.0, abs=4 / 8000**0.5)
+
+
+@pytest.mark.parametrize("numbers", [{"log_std": -1.0}, {"shift": 0.0}, {"num_timesteps": 1}])
+def test_flow_refuses_numbers_that_are_no_noise(numbers):
+    with pytest.raises(ValueError, match=r"Flow\(.*allowed"):
+        Flow(**numbers)
 
 
 def test_ddpm_asks_its_network_at_the_timestep_of_the_noise():
