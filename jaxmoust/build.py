@@ -270,16 +270,19 @@ def _rehearse(
     machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
 
 
-def make_sampling(section: Config, method: Method, label_dropout: float) -> Sampling:
+def make_sampling(section: Config, method: Method, label_dropout: float, autoguided: bool = False) -> Sampling:
     """Reads the section sample, for a generator of this method that was trained with this label dropout.
 
+    Args: autoguided: whether a weaker generator guides it.
     Raises: ValueError: guidance of a generator that never learnt "no class", or a grid that its method has not.
     """
     sampling = unpack("sample", Sampling, section)
-    if sampling.guidance != 1.0 and not label_dropout:
+    if autoguided and sampling.guidance == 1.0:
+        raise ValueError("sample.guidance 1.0 is off, and config.autoguidance needs it on: set a guidance above 1.")
+    if sampling.guidance != 1.0 and not (label_dropout or autoguided):
         raise ValueError(
             f"sample.guidance {sampling.guidance} needs a generator that also learnt 'no class'. "
-            "Set method.label_dropout when fitting it, or guidance=1.0."
+            "Set method.label_dropout when fitting it, guidance=1.0, or a weaker generator as config.autoguidance."
         )
     method.sigmas(sampling.num_steps)
     return sampling

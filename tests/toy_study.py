@@ -18,7 +18,13 @@ SCHEMAS = {
         "method": {"rank": Field(4, int), "learn_tokens": Field(0, int)},
         **TRAIN,
     },
-    "sample": {**SEED, "generator": Field("", str), "name": Field("", str), "num_images": Field(40, int)},
+    "sample": {
+        **SEED,
+        "generator": Field("", str),
+        "autoguidance": Field("", str),
+        "name": Field("", str),
+        "num_images": Field(40, int),
+    },
     "text_to_image": {
         **SEED,
         "data": DATA,

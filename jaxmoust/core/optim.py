@@ -133,6 +133,11 @@ def ema_decay(
     return 0.5 ** (batch_size / jnp.maximum(half_life, 1e-8))
 
 
+def average_name(half_life_images: float) -> str:
+    """What a state calls an average of this half-life besides its own."""
+    return f"{half_life_images:.0f}"
+
+
 def ema_update(ema: Any, new: Any, decay: Float[Array, ""] | float) -> Any:
     """Moves every leaf of the average towards the new value: decay * ema + (1 - decay) * new."""
     return jax.tree.map(lambda old, value: value + decay * (old - value), ema, new)
@@ -155,6 +160,7 @@ class Recipe:
         b2: how much adam keeps of the mean of its square, an update.
         clip_norm: the largest norm of the global gradient; 0 is off.
         ema_half_life_images: the average of the parameters forgets half in so many images; 0 keeps no average.
+        ema_others: half-lives of further averages, of which sampling may choose one after training.
         ema_rampup: early on, the half-life is at most this share of the images seen so far.
         layer_decay: what the rate of a layer is of that of the layer above it; 1 is all alike. See `layer_rates`.
         micro_batches: a batch goes through the network in so many equal parts, one after another, whose gradients
@@ -175,6 +181,7 @@ class Recipe:
     b2: float = 0.999
     clip_norm: float = 0.0
     ema_half_life_images: float = 0.0
+    ema_others: tuple[float, ...] = ()
     ema_rampup: float = 0.05
     layer_decay: float = 1.0
     micro_batches: int = 1
@@ -191,6 +198,10 @@ class Recipe:
         require(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "numbers above 0")
         half_life = self.ema_half_life_images
         require(half_life >= 0, "optim.ema_half_life_images", half_life, "0 (off) and up")
+        others = "different numbers above 0, beside an optim.ema_half_life_images; () keeps no others"
+        lengths = {half_life, *self.ema_others}
+        fits = min(lengths) > 0 and len({average_name(length) for length in lengths}) == 1 + len(self.ema_others)
+        require(not self.ema_others or fits, "optim.ema_others", self.ema_others, others)
         require(self.ema_rampup > 0, "optim.ema_rampup", self.ema_rampup, "shares above 0")
         require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "numbers above 0 to 1")
         _ = self.tx  # refuses an optimizer that cannot be made

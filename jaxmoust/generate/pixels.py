@@ -36,6 +36,8 @@ class Generator:
         params: the (averaged) parameters.
         num_classes: K.
         image_shape: (H, W, C).
+        negative: a weaker generator of the same images, from whose estimate guidance leads away instead of from that
+            of no class (autoguidance: Karras et al. 2024, 2406.02507); None: the usual.
     """
 
     model: nn.Module
@@ -43,11 +45,13 @@ class Generator:
     params: Any
     num_classes: int
     image_shape: tuple[int, int, int]
+    negative: "Generator | None" = None
 
     @functools.cached_property
     def digest(self) -> str:
         """What this generator is: 16 hexadecimal digits over its structure and every parameter's bytes."""
-        return tree.digest(self.params, header=repr((self.model, self.method)))
+        beside = f"beside {self.negative.digest}" if self.negative else ""
+        return tree.digest(self.params, header=repr((self.model, self.method)) + beside)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Sampling:
     Args:
         sampler: the solver: "euler" (= DDIM), "heun" (= EDM Alg. 2), "ancestral" (= DDPM) or "dpmpp_2m".
         num_steps: N, how many of the method's noise levels are walked.
-        guidance: uncond + g (cond - uncond); 1.0 is off and costs nothing.
+        guidance: uncond + g (cond - uncond), or so from a weaker generator; 1.0 is off and costs nothing.
         clip: keeps every estimate of x0 in [-1, 1], as Ho et al. do.
         per_device_batch: images one device samples at a time; part of the record, see the module's docstring.
     Raises: ValueError: what cannot be sampled.
@@ -92,8 +96,10 @@ def draw(
     Yields: uint8 [n, H, W, C], n = D * per_device_batch but for the last block.
     Raises: NonFiniteImage: what comes out is not finite.
     """
-    run = _solver(generator.model, generator.method, sampling, generator.num_classes, generator.image_shape, machine)
-    params, seed_array = machine.replicate(generator.params), machine.replicate(np.uint32(seed))
+    parts = (generator, generator.negative) if generator.negative else (generator,)
+    networks = tuple((part.model, part.method) for part in parts)
+    run = _solver(networks, sampling, generator.num_classes, generator.image_shape, machine)
+    params, seed_array = machine.replicate([part.params for part in parts]), machine.replicate(np.uint32(seed))
 
     def sample(rows: np.ndarray) -> dict[str, jax.Array]:
         batch = {"label": labels[rows].astype(np.int32), "index": indices[rows].astype(np.uint32)}
@@ -104,22 +110,26 @@ def draw(
 
 @functools.lru_cache(maxsize=16)
 def _solver(
-    model: nn.Module,
-    method: Method,
+    networks: tuple[tuple[nn.Module, Method], ...],
     sampling: Sampling,
     num_classes: int,
     image_shape: tuple[int, int, int],
     machine: parallel.Machine,
 ) -> Callable:
-    sigmas = method.sigmas(sampling.num_steps)
+    sigmas = networks[0][1].sigmas(sampling.num_steps)
 
     def sample(params: Any, seed: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         label = batch["label"]
         k_start, k_steps = image_keys(seed, batch)
-        denoiser = class_denoiser(method, model.apply, params, label)
+
+        def network(number: int, label: jax.Array) -> denoise.Denoiser:
+            model, method = networks[number]
+            return class_denoiser(method, model.apply, params[number], label)
+
+        denoiser = network(0, label)
         if sampling.guidance != 1.0:
-            no_class = jnp.full_like(label, num_classes)
-            denoiser = denoise.guide(denoiser, class_denoiser(method, model.apply, params, no_class), sampling.guidance)
+            weaker = network(1, label) if len(networks) > 1 else network(0, jnp.full_like(label, num_classes))
+            denoiser = denoise.guide(denoiser, weaker, sampling.guidance)
         if sampling.clip:
             denoiser = denoise.clip_x0(denoiser)
         x = sigmas[0] * noise.normal_like(k_start, image_shape)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxmoust import build
 from jaxmoust.config import Config, plain
+from jaxmoust.core.optim import average_name
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.generate import pixels
@@ -83,13 +84,29 @@ def generator_config(output: Output) -> Config:
     return plain(output.result.get("sections", output.config))
 
 
-def load_generator(output: Output) -> pixels.Generator:
-    """Opens what `fit` or `import` left. Raises: ValueError: no checkpoint, or none of such a network."""
+def check_average(output: Output, half_life: float | None) -> None:
+    """Refuses a half-life of which a generator keeps no average. Raises: ValueError: those that it keeps."""
+    optim = generator_config(output).get("optim", {})
+    kept = [length for length in (optim.get("ema_half_life_images", 0), *optim.get("ema_others", ())) if length]
+    if half_life is not None and half_life not in kept:
+        raise ValueError(
+            f"config.ema {half_life:g}: of this generator {', '.join(f'{length:g}' for length in kept) or 'none'} is "
+            "kept; None takes the first. Name others as optim.ema_others when fitting it."
+        )
+
+
+def load_generator(output: Output, half_life: float | None = None) -> pixels.Generator:
+    """Opens what `fit` or `import` left.
+
+    Args: half_life: of the average that is wanted; None: the training's own.
+    Raises: ValueError: no checkpoint, or none of such a network.
+    """
     config = generator_config(output)
     shape, num_classes = tuple(output.result["image_shape"]), len(output.result["class_names"])
     task = build.make_diffuse(config, shape, num_classes)
     averaged = config.get("optim", {}).get("ema_half_life_images")
     folder = (output.folder or Path()) / "checkpoints"
     params, _ = checkpoint.restore_tree(folder, "ema" if averaged else "params", output.which)
-    params = params["params"] if averaged else params
+    if averaged:
+        params = params["params"] if half_life in (None, averaged) else params["others"][average_name(half_life)]
     return pixels.Generator(task.model, task.method, params, num_classes, shape)

@@ -6,6 +6,7 @@ Image i of class c depends on (generator, seed, c, i) alone. Missing shards are 
   jaxmoust sample --config=configs/sample/edm.py --workdir=runs/edm_set --config.generator=runs/edm
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,8 @@ from jaxmoust.config import Config, Field, fields
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import pixels
 from jaxmoust.generate.writing import complete_set
-from jaxmoust.jobs.fit import generator_config, load_generator
+from jaxmoust.jobs.fit import check_average, generator_config, load_generator
+from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import check_room
 from jaxmoust.runtime import parallel
@@ -35,10 +37,16 @@ class Sample(Job):
 
     sections = {
         "generator": Field("", str, "the folder that `fit` or `import` left; DIR@best takes its best checkpoint"),
+        "ema": Field(
+            None, float | None, "half-life, in images, of the average to sample with; None takes the training's own"
+        ),
+        "autoguidance": Field(
+            "", str, "a smaller generator, or an earlier one, that sample.guidance leads away from; '' is no class"
+        ),
         **SET,
         "sample": fields(pixels.Sampling),
     }
-    refers = ("generator",)
+    refers = ("generator", "autoguidance")
 
     def check(self) -> None:
         """Reads what the generator was trained as, and the solver's settings."""
@@ -50,7 +58,10 @@ class Sample(Job):
         self.fitted = self.inputs.output(config["generator"], ("diffuse", "import"), "fit")
         shape, self.class_names = tuple(self.fitted.result["image_shape"]), tuple(self.fitted.result["class_names"])
         task = build.make_diffuse(generator_config(self.fitted), shape, len(self.class_names))
-        self.sampling = build.make_sampling(config["sample"], task.method, task.label_dropout)
+        check_average(self.fitted, config["ema"])
+        self.weaker = self._weaker() if config["autoguidance"] else None
+        guided = self.weaker is not None
+        self.sampling = build.make_sampling(config["sample"], task.method, task.label_dropout, guided)
         self.shape = shape
         self.spec = self._spec("")
         check_room(self.spec, self.sampling.per_device_batch, shape, self.machine)
@@ -61,8 +72,9 @@ class Sample(Job):
         return {"n": self.spec.num_images, "class_names": self.class_names, "image_shape": self.shape, **known}
 
     def open(self) -> None:
-        """Reads the generator."""
-        self.generator = load_generator(self.fitted)
+        """Reads the generator, and the weaker one."""
+        weaker = load_generator(self.weaker) if self.weaker else None
+        self.generator = dataclasses.replace(load_generator(self.fitted, self.config["ema"]), negative=weaker)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
@@ -78,6 +90,18 @@ class Sample(Job):
         """Evaluations of the network."""
         return config["num_images"] * config["sample"]["num_steps"]
 
+    def _weaker(self) -> Output:
+        """The generator that guides, of the same images: an estimate of others, or of other classes, leads nowhere."""
+        weaker = self.inputs.output(self.config["autoguidance"], ("diffuse", "import"), "fit")
+        for name in ("class_names", "image_shape", "data_digest"):
+            own, other = (output.result.get(name, "") for output in (self.fitted, weaker))
+            if own and other and list(own) != list(other):
+                raise ValueError(
+                    f"config.autoguidance is a generator of another {name} ({_short(other)}) than config.generator's "
+                    f"({_short(own)}): give a smaller, or a shorter trained, generator of the same images."
+                )
+        return weaker
+
     def _spec(self, generator: str) -> SyntheticSpec:
         parallel.check_seed(self.config["seed"])
         return SyntheticSpec(
@@ -92,6 +116,10 @@ class Sample(Job):
             steps=self.sampling.num_steps,
             created_by=self.config["sample"],
         )
+
+
+def _short(value: Any) -> str:
+    return f"{value if isinstance(value, str) else list(value)!s:.60}"
 
 
 JOB = Sample

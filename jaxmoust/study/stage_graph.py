@@ -74,7 +74,11 @@ class StageGraph:
         find(f"{at}.generator", self._config["generators"], source)
         generator = self.generator(source, base, seed)
         job = _from_generator(generator, job, f"{at} samples from {source!r}")
-        return self._stage("sample", job, (generator,))
+        if not (weaker := entry.get("autoguidance")):
+            return self._stage("sample", job, (generator,))
+        find(f"{at}.autoguidance", self._config["generators"], weaker)
+        guiding = self.generator(weaker, base, seed)
+        return self._stage("sample", {**job, "autoguidance": guiding.name}, (generator, guiding))
 
     def classifier(self, name: str, seed: int, waiting: tuple[str, ...] = ()) -> Stage:
         """The training of an arm at a seed, with those of the arms whose classifiers it waits for.

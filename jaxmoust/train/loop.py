@@ -118,6 +118,8 @@ def _init(task: Task, recipe: Recipe) -> Callable:
         # Step n folds n into this key; no n reaches 2^32 - 1, so initialisation shares no randomness with a step.
         params, stats = task.init(jax.random.fold_in(jax.random.key(seed), np.uint32(2**32 - 1)))
         ema = {"params": params, "stats": stats} if recipe.ema_half_life_images else None
+        if ema and recipe.ema_others:
+            ema["others"] = {optim.average_name(length): params for length in recipe.ema_others}
         return TrainState(jnp.zeros((), jnp.int32), params, stats, recipe.tx.init(params), ema)
 
     return jax.jit(init)
@@ -141,8 +143,18 @@ def make_step(task: Task, recipe: Recipe, machine: parallel.Machine) -> Callable
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
-            decay = optim.ema_decay(state.step, recipe.batch_size, recipe.ema_half_life_images, recipe.ema_rampup)
-            ema = optim.ema_update(ema, {"params": params, "stats": stats}, decay)
+
+            def averaged(old: Any, new: Any, half_life: float) -> Any:
+                decay = optim.ema_decay(state.step, recipe.batch_size, half_life, recipe.ema_rampup)
+                return optim.ema_update(old, new, decay)
+
+            others = {
+                name: averaged(ema["others"][name], params, length)
+                for name, length in ((optim.average_name(length), length) for length in recipe.ema_others)
+            }
+            own = {name: ema[name] for name in ("params", "stats")}
+            ema = averaged(own, {"params": params, "stats": stats}, recipe.ema_half_life_images)
+            ema = ema | ({"others": others} if others else {})
         return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
     return machine.parallel(step, num_replicated=3, donate=(0,))
@@ -379,13 +391,14 @@ def seconds_a_step(training: Training, machine: parallel.Machine, shape: tuple[i
 
 def variables_of(state: TrainState) -> dict[str, Any]:
     """What a state predicts with: {"params", "stats"}, averaged if it keeps an average."""
-    return state.ema or {"params": state.params, "stats": state.stats}
+    return {name: (state.ema or {}).get(name, getattr(state, name)) for name in ("params", "stats")}
 
 
 def started_with(state: TrainState, params: Any, stats: Any = None) -> TrainState:
     """A fresh state with other parameters (and statistics), in its average too."""
     variables = {"params": params, "stats": state.stats if stats is None else stats}
-    return state.replace(**variables, ema=None if state.ema is None else variables)
+    others = {"others": dict.fromkeys(state.ema["others"], params)} if "others" in (state.ema or {}) else {}
+    return state.replace(**variables, ema=None if state.ema is None else {**variables, **others})
 
 
 def to_unit(image: jax.Array) -> jax.Array:

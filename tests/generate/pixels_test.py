@@ -227,6 +227,34 @@ def test_images_have_the_distribution_of_the_generator():
     assert drawn.std() == pytest.approx(0.25, rel=4 / (2 * 8192) ** 0.5 + 0.003)
 
 
+def test_autoguidance_leads_away_from_the_weaker_generator():
+    """From itself it leads nowhere; of two networks without depth, to a known place."""
+    sampling = Sampling("euler", 3, 2.0, per_device_batch=8)
+    alone = draw(GENERATOR, replace(sampling, guidance=1.0), LABELS, INDICES).astype(int)
+    near = draw(replace(GENERATOR, negative=GENERATOR), sampling, LABELS, INDICES)
+    assert np.abs(near - alone).max() <= 1  # float32 rounding before that to uint8
+    one, zero = (Generator(_Constant(value), _Plain(), {"w": np.zeros(1)}, K, SHAPE) for value in (0.25, 0.0))
+    guided = replace(one, negative=zero)
+    assert (draw(guided, sampling, LABELS, INDICES) == round(1.5 * 127.5)).all()  # 0 + 2 (0.25 - 0)
+    assert len({one.digest, guided.digest, replace(one, negative=one).digest}) == 3
+
+
+class _Constant(nn.Module):
+    """The same estimate of every image."""
+
+    value: float
+
+    def __call__(self, x, c, label, keys=None, train=False):
+        return jnp.full_like(x, self.value)
+
+
+class _Plain(EDM):
+    """Takes what the network answers for the estimate."""
+
+    def denoiser(self, net):
+        return net
+
+
 def test_guidance_asks_for_the_null_class_only_where_it_is_on():
     drawn = {}
     for null in (0.0, 3.0):

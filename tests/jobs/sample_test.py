@@ -9,7 +9,22 @@ from command_line import assert_refused, contents
 from jaxmoust.runtime import parallel
 
 
-def test_generator_that_cannot_be_used_is_refused(cli, quick_study, tmp_path):
+@pytest.fixture(scope="module")
+def other(quick_study, tmp_path_factory):
+    """Generators of other images, as far as anything that is refused reads of them."""
+
+    def write(name, **changes):
+        folder = tmp_path_factory.mktemp(name)
+        for file in ("config.json", "result.json"):
+            content = json.loads((quick_study.generator / file).read_text())
+            (folder / file).write_text(json.dumps({**content, **(changes if file == "result.json" else {})}))
+        return folder
+
+    return write
+
+
+def test_generator_that_cannot_be_used_is_refused(cli, quick_study, other, tmp_path):
+    other_data, other_classes = other("data", data_digest="0"), other("classes", class_names=["cat", "dog"])
     line = "sample --config=configs/sample/{sample}.py:quick --config.generator={generator} --workdir={work} "
 
     def sample(generator, overrides="", sample="edm"):
@@ -27,10 +42,33 @@ def test_generator_that_cannot_be_used_is_refused(cli, quick_study, tmp_path):
         patch.setattr(parallel.Machine, "memory_bytes", 64 * 600)
         words = "--config.num_images=1000 --config.sample.per_device_batch=4 --config.shard_images=900"
         assert_refused(sample(edm, words), "A file of shard_images 900", "cannot hold")
+    guided = "--config.autoguidance={weaker} --config.sample.guidance="
+    assert_refused(sample(edm, guided.format(weaker=ddpm) + "1"), "sample.guidance 1.0", "config.autoguidance")
+    assert_refused(sample(edm, guided.format(weaker=tmp_path / "none") + "2"), "no finished")
+    assert_refused(sample(edm, guided.format(weaker=other_data) + "2"), "another data_digest", "config.autoguidance")
+    assert_refused(sample(edm, guided.format(weaker=other_classes) + "2"), "another class_names", "['0', '1'")
+    assert_refused(sample(edm, "--config.ema=123"), "config.ema 123", "10000 is kept", "optim.ema_others")
     assert_refused(sample(edm, "--config.name=Upper"), "name='Upper'", "lower case")
     assert_refused(sample(edm, "--config.seed=-1"), "seed -1")
     assert_refused(sample(ddpm, "--config.sample.num_steps=1001", "ddim"), "1001", "1000")
     assert contents(tmp_path) == {}
+
+
+def test_sample_takes_the_average_that_is_asked_for_and_is_guided_by_a_weaker_generator(cli, quick_study, tmp_path):
+    small = "--config.model.base_channels=4 --config.model.channel_multipliers=1, --config.optim.ema_others=5,1e6"
+    line = f"fit --config=configs/generator/digits_edm.py:quick --workdir={tmp_path}/fit {small}"
+    assert cli(line).code == 0
+    found = {}
+    for name, words in {
+        "own": "--config.ema=10000",
+        "none": "",
+        "other": "--config.ema=5",
+        "guided": f"--config.autoguidance={quick_study.generator} --config.sample.guidance=2",
+    }.items():
+        line = f"sample --config=configs/sample/edm.py:quick --config.generator={tmp_path}/fit {words}"
+        assert cli(f"{line} --workdir={tmp_path}/{name}").code == 0
+        found[name] = json.loads((tmp_path / name / "result.json").read_text())["generator"]
+    assert found["own"] == found["none"] and len({*found.values()}) == 3
 
 
 def test_sample_fills_in_shards_that_a_finished_set_has_lost(cli, quick_study, tmp_path):

@@ -25,6 +25,18 @@ def test_seeds_vary_classifiers_and_sets_and_leave_the_generator(config):
     assert sets[0].needs[0].config["seed"] == 5
 
 
+def test_set_stands_on_the_weaker_generator_that_guides_it(config):
+    config["generators"]["weak"] = {"config": "fit.py", "train": {"num_steps": 3}}
+    config["sets"]["a"]["autoguidance"] = "weak"
+    (sampled,) = stages_of(config)["mixed", 0].needs
+    generator, weak = sampled.needs
+    assert [sampled.config["generator"], sampled.config["autoguidance"]] == [generator.name, weak.name]
+    assert [stage.config["train"]["num_steps"] for stage in (generator, weak)] == [10, 3]
+    config["sets"]["a"]["autoguidance"] = "no"
+    with pytest.raises(ValueError, match=r"config\.sets\.a\.autoguidance.*'no'"):
+        lay_out(config)
+
+
 def seeds_of(stage):
     """Of a training on a set: (initialisation, order, the set's noise, its generator's training, the base set)."""
     job, (sampled,) = stage.config, stage.needs

@@ -1,5 +1,6 @@
 """Laws of train/loop.py: one clock, one loop; interrupted or not, on one device or four, the same numbers."""
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -363,9 +364,16 @@ def test_average_forgets_half_in_its_half_life(tmp_path):
         ema_rampup=4.0,  # no more than 4 steps' images from step 2 on: the ramp is over
     )
     jump = {0: np.zeros(8, np.int32), 1: np.ones(8, np.int32)}
-    state, _, _ = run(tmp_path, task=Jump(), recipe=recipe, on_batch=lambda step: {"label": jump.get(step, jump[0])})
+    label = lambda step: {"label": jump.get(step, jump[0])}  # noqa: E731
+    state, _, _ = run(tmp_path / "one", task=Jump(), recipe=recipe, on_batch=label)
     assert state.params["w"] == 1
     assert state.ema["params"]["w"] == pytest.approx(0.5, abs=1e-6)  # four products in float32
+    # Beside another length it is kept the same, under its name, and comes back from the checkpoint.
+    other = dataclasses.replace(recipe, ema_half_life_images=16.0, ema_others=(32.0, 1e6))
+    run(tmp_path / "several", task=Jump(), recipe=other, on_batch=label)
+    kept, _ = restore_tree(tmp_path / "several" / "checkpoints", "ema")
+    assert kept["others"]["32"]["w"] == state.ema["params"]["w"]
+    assert kept["params"]["w"] > 0.6 and kept["others"].keys() == {"32", "1000000"}
 
 
 def test_half_life_of_zero_keeps_no_average(tmp_path):
@@ -396,6 +404,7 @@ def test_constant_rate_warms_up_as_the_cosine_does():
         ("learning_rate", math.nan),
         ("ema_half_life_images", -1.0),
         ("ema_rampup", 0.0),
+        ("ema_others", (5.0,)),  # beside none
         ("weight_decay", -0.1),
         ("clip_norm", -1.0),
         ("name", "lion"),
