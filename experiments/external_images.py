@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "digits" (the default), "fashion" or "cifar10"; cifake=FILE; "quick": for seconds; by ","."""
     scale = parts.read(arg, "cifake=")
     if scale.name == "imagenet100":
-        raise ValueError(f"got {arg!r}; allowed are digits, fashion, cifar10, cifake=FILE and quick, by ','")
+        raise ValueError(f"got {arg!r}, expected digits, fashion, cifar10, cifake=FILE and quick, by ','.")
     name, title, what = CIFAKE if scale.name == "cifar10" else RETRIEVED
     config = parts.study(scale, "external_images", f"Do {title} help beside {scale.n_base:,} real images?")
     if name == "cifake":

@@ -161,7 +161,7 @@ def read(arg: str, *words: str) -> ml_collections.ConfigDict:
     values = {name + equals: value for name, equals, value in (word.partition("=") for word in given)}
     if set(values) - {*SCALES, "quick", *words} or len(names) > 1:
         allowed = f"one of {', '.join(SCALES)}, and {', '.join(('quick', *words))}"
-        raise ValueError(f"got {arg!r}; allowed are {allowed}, by ','")
+        raise ValueError(f"got {arg!r}, expected {allowed}, by ','.")
     scale = ml_collections.ConfigDict(SCALES[names[0]])
     scale.name, scale.quick = names[0], "quick" in given
     scale.words = {word.rstrip("="): values[word] for word in words if word in values}

@@ -86,7 +86,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         _external(config, words)
     if "arms" in words:
         if unknown := set(words["arms"].split("+")) - set(mixed):
-            raise ValueError(f"got arms={'+'.join(sorted(unknown))}; allowed are {'+'.join(mixed) or 'none'} of {rung}")
+            raise ValueError(f"got arms={'+'.join(sorted(unknown))}, expected {'+'.join(mixed) or 'none'} of {rung}")
         mixed = {name: mixed[name] for name in words["arms"].split("+")}
     fewer = [n for n in (base // 4, base // 2) if n and rung == "probe"]
     config.baseline = (*(f"real_{n}" for n in fewer), "real") if fewer else "real"

@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     file = scale.words.get("pretrained", "")
     if inside == bool(file) and not scale.quick:
         raise ValueError(
-            f"got {arg!r}; allowed is pretrained=FILE at cifar10 and imagenet100, and there only: a ViT-L/16 in one of "
+            f"got {arg!r}, expected pretrained=FILE at cifar10 and imagenet100, and there only. A ViT-L/16 in one of "
             f"the layouts that {VIT_L16} names. At digits and fashion the study trains what it begins with."
         )
     scale.classifier = parts.of(

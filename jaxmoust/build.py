@@ -186,7 +186,7 @@ def make_classifier(config: Config, real: RealData, machine: parallel.Machine) -
     if num_classes < 2:
         raise ValueError(
             f"config.data holds the class {real.base.class_names[0]!r} alone, which any classifier gets right always: "
-            "allowed are two classes and more. Give a folder for each class."
+            "expected two classes and more. Give a folder for each class."
         )
     measured = ("top1", "loss", "top5") if num_classes >= TOP5_FROM else ("top1", "loss")
     shares = jax.ShapeDtypeStruct((num_classes,), np.float32)  # of the classes
@@ -220,8 +220,8 @@ def make_training(
     recipe.rows(machine.per_device)
     if best_metric and (best_metric not in metrics or not intervals.eval_steps):
         raise ValueError(
-            f"train.best_metric {best_metric!r} with train.eval_steps {intervals.eval_steps}: allowed are "
-            f"{', '.join(metrics)}, measured every so many steps; or '' to keep the last checkpoint only."
+            f"train.best_metric {best_metric!r} with train.eval_steps {intervals.eval_steps}: expected "
+            f"one of {', '.join(metrics)}, measured every so many steps, or '' to keep the last checkpoint only."
         )
     task = make_task(config, shape, num_classes)
     if rehearse and getattr(task, "learn", "") != "probe":  # of which no step is ever taken

@@ -69,7 +69,7 @@ class Choice:
         """The fields of a section of this name. Raises: ValueError: the table has no such name."""
         if not isinstance(name, str) or name not in self.table:
             given = "missing" if name is REQUIRED else repr(str(name))
-            raise ValueError(f"{at}.name is {given}; allowed are {', '.join(self.table)}.{meant(name, self.table)}")
+            raise ValueError(f"{at}.name is {given}, expected one of {', '.join(self.table)}.{meant(name, self.table)}")
         doc = f"one of {', '.join(self.table)}"
         return {"name": Field(name, str, doc), **fields(self.table[name], skip=self.skip), **self.shared}
 
@@ -129,7 +129,7 @@ def read_config(path: str) -> dict[str, Any]:
                 _check_words(file, arg, module.WORDS)
             config = plain(module.get_config(arg))
             if not isinstance(config, dict):
-                raise ValueError(f"{file}: get_config returns {config!r:.80}; allowed is a ConfigDict, or a dict.")
+                raise ValueError(f"{file}: get_config returns {config!r:.80}, expected a ConfigDict, or a dict.")
             return config
     except (Exception, SystemExit) as e:  # a configuration file is a program: it may raise anything
         raise ValueError(_mistake(file, e)) from e
@@ -156,7 +156,7 @@ def _check_words(file: str, arg: str, allowed: tuple[str, ...]) -> None:
         said = f"{', '.join(allowed).replace('|', ' or ')}; each once, by ','" if allowed else "nothing"
         names = [name.rstrip("=") for words in allowed for name in words.split("|")]
         hint = meant(given[meant_words.index(None)].rstrip("="), names) if None in meant_words else ""
-        raise ValueError(f"{file} got {arg!r} after its ':'; allowed: {said}.{hint}")
+        raise ValueError(f"{file} got {arg!r} after its ':', expected {said}.{hint}")
 
 
 @contextlib.contextmanager
@@ -278,7 +278,7 @@ def _convert(value: Any, kind: Any, at: str) -> Any:
     except _NO_SUCH_VALUE as e:
         shown = str(value) if isinstance(value, Text) else repr(value)
         hint = meant(value, map(str, typing.get_args(kind))) if typing.get_origin(kind) is typing.Literal else ""
-        raise ValueError(f"{at} is {shown or 'empty'}; allowed is {_in_words(kind)}.{hint}") from e
+        raise ValueError(f"{at} is {shown or 'empty'}, expected {_in_words(kind)}.{hint}") from e
 
 
 # What `_as` refuses with, and what reading a text may raise.
@@ -396,7 +396,7 @@ def choose(section: str, table: Mapping[str, Any], values: Config) -> tuple[Any,
     values = dict(values)
     name = values.pop("name", None)
     if name not in table:
-        raise ValueError(f"config.{section}.name is {name!r}; allowed are {', '.join(sorted(table))}.")
+        raise ValueError(f"config.{section}.name is {name!r}, expected one of {', '.join(sorted(table))}.")
     return table[name], values
 
 

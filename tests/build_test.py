@@ -128,7 +128,7 @@ def test_make_module_refuses_what_is_not_in_its_table():
     section = {"name": "unet", "dtype": "bfloat16", "base_channels": 8}
     made = build.make_module(section, build.GENERATOR_MODELS, out_channels=1, num_classes=2)
     assert isinstance(made, UNet) and made.dtype == build.DTYPES["bfloat16"]
-    with pytest.raises(ValueError, match=r"config\.model\.name is 'unet'; allowed are backbone, resnet"):
+    with pytest.raises(ValueError, match=r"config\.model\.name is 'unet', expected one of backbone, resnet"):
         build.make_module(section, build.CLASSIFIER_MODELS, num_classes=2)
 
 

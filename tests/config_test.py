@@ -43,7 +43,7 @@ def test_read_config_refuses_words_that_the_file_does_not_know(tmp_path):
     file = write(tmp_path / "config.py", text)
     assert read_config(f"{file}:small,share=0.5")["arg"] == "small,share=0.5"
     for arg in ("bogus", "quick,small", "share", "quick,quick"):
-        with pytest.raises(ValueError, match="allowed: quick or small, share="):
+        with pytest.raises(ValueError, match="expected quick or small, share="):
             read_config(f"{file}:{arg}")
 
 
@@ -76,7 +76,7 @@ def test_read_config_refuses_what_is_no_configuration(tmp_path):
         read_config(str(tmp_path / "none.py"))
     with pytest.raises(ValueError, match=r"defines no get_config"):
         read_config(write(tmp_path / "empty.py", ""))
-    with pytest.raises(ValueError, match=r"get_config returns None; allowed is"):
+    with pytest.raises(ValueError, match=r"get_config returns None, expected"):
         read_config(write(tmp_path / "nothing.py", "def get_config(arg=''):\n    pass\n"))
     with pytest.raises(ValueError, match=r"is no Python file"):
         read_config(write(tmp_path / "config.txt", ""))
@@ -160,28 +160,28 @@ def test_typed_text_is_read_as_its_fields_type(kind, text, value):
 @pytest.mark.parametrize(
     ("kind", "value", "said"),
     [
-        (int, Text("three"), "config.x is three; allowed is a whole number."),
-        (int, Text("1.5"), "allowed is a whole number"),
-        (int, Text("1e400"), "allowed is a whole number"),
-        (int, Text("inf"), "allowed is a whole number"),
-        (int, Text(""), "config.x is empty; allowed is a whole number."),
-        (int, True, "config.x is True; allowed is a whole number."),
-        (int, "3", "config.x is '3'; allowed is a whole number."),
-        (float, Text("nan"), "config.x is nan; allowed is a number."),
+        (int, Text("three"), "config.x is three, expected a whole number."),
+        (int, Text("1.5"), "expected a whole number"),
+        (int, Text("1e400"), "expected a whole number"),
+        (int, Text("inf"), "expected a whole number"),
+        (int, Text(""), "config.x is empty, expected a whole number."),
+        (int, True, "config.x is True, expected a whole number."),
+        (int, "3", "config.x is '3', expected a whole number."),
+        (float, Text("nan"), "config.x is nan, expected a number."),
         (float, float("inf"), "config.x is inf"),
-        (float, None, "config.x is None; allowed is a number."),
-        (bool, Text("2"), "allowed is True or False"),
-        (bool, 1, "allowed is True or False"),
-        (str, 3, "config.x is 3; allowed is a text."),
-        (float | None, Text("much"), "allowed is a number or None."),
-        (tuple[int, ...], Text("1,b"), "allowed is a list by commas, each a whole number."),
-        (tuple[int, ...], 3, "allowed is a list by commas"),
-        (tuple[float, float], (1.0,), "allowed is a list by commas, each a number."),
-        (Sequence[str], 3, "allowed is a list by commas, each a text."),
-        (Mapping[str, float], Text("real"), "config.x is real; allowed is pairs"),
-        (Mapping[str, float], Text("{" * 500), "allowed is pairs, such as real=0.5,edm=0.5."),
-        (Mapping[str, float], {"edm": Text("half")}, "allowed is pairs"),
-        (Literal["base", "unused"], Text("bse"), "allowed is one of base, unused. Did you mean 'base'?"),
+        (float, None, "config.x is None, expected a number."),
+        (bool, Text("2"), "expected True or False"),
+        (bool, 1, "expected True or False"),
+        (str, 3, "config.x is 3, expected a text."),
+        (float | None, Text("much"), "expected a number or None."),
+        (tuple[int, ...], Text("1,b"), "expected a list by commas, each a whole number."),
+        (tuple[int, ...], 3, "expected a list by commas"),
+        (tuple[float, float], (1.0,), "expected a list by commas, each a number."),
+        (Sequence[str], 3, "expected a list by commas, each a text."),
+        (Mapping[str, float], Text("real"), "config.x is real, expected pairs"),
+        (Mapping[str, float], Text("{" * 500), "expected pairs, such as real=0.5,edm=0.5."),
+        (Mapping[str, float], {"edm": Text("half")}, "expected pairs"),
+        (Literal["base", "unused"], Text("bse"), "expected one of base, unused. Did you mean 'base'?"),
     ],
 )
 def test_value_of_another_type_is_refused_with_what_is_allowed(kind, value, said):
@@ -269,10 +269,10 @@ def test_complete_gives_every_field_in_the_order_of_the_schema():
         ({"data": {}}, "config.data.path is missing: where it lies."),
         ({"model": {"width": 1}}, "config.data.path is missing"),
         ({"data": Text("x")}, "config.data is 'x'; it has fields: set config.data.FIELD."),
-        ({"seed": {"x": Text("3")}}, "config.seed is {'x': '3'}; allowed is a whole number."),
+        ({"seed": {"x": Text("3")}}, "config.seed is {'x': '3'}, expected a whole number."),
         (
             {"model": {"name": Text("smal")}},
-            "is 'smal'; allowed are small, large. Did you mean 'small'?",
+            "is 'smal', expected one of small, large. Did you mean 'small'?",
         ),
         ({"model": {"name": "large", "depth": 1}}, "config.model has no field 'depth'."),
         ({"model": {}}, "config.model.width is missing"),
@@ -321,7 +321,7 @@ def test_unpack_names_unknown_and_missing_fields():
 
 @pytest.mark.parametrize("values", [{"name": "bogus"}, {}, {"name": None}])
 def test_choose_refuses_a_name_that_is_not_in_the_table(values):
-    with pytest.raises(ValueError, match=r"config\.part\.name is .*; allowed are one, two"):
+    with pytest.raises(ValueError, match=r"config\.part\.name is .*, expected one of one, two"):
         choose("part", {"two": 2, "one": 1}, values)
 
 

@@ -117,9 +117,9 @@ def test_config_completes_and_printed_is_a_file_that_completes_to_the_same(tmp_p
 def test_config_refuses_an_unknown_word_with_those_of_its_docstring_and_reads_these(path):
     words = File(path).words
     for arg in ("quik", "quick,synthetc=made", "quick=1"):
-        with pytest.raises(BadInput, match=f"got '{arg}'.*allowed") as refused:
+        with pytest.raises(BadInput, match=f"got '{arg}'.*expected") as refused:
             completed(f"{path}:{arg}")
-        said = str(refused.value).partition("allowed")[2]
+        said = str(refused.value).partition("expected")[2]
         assert words <= set(re.findall(r"\w+=?", said))
     for word in words - {"pretrained=", "arms="}:  # of some scales, or rungs, alone
         completed(f"{path}:{word}{VALUES.get(word, '')}")
@@ -128,13 +128,13 @@ def test_config_refuses_an_unknown_word_with_those_of_its_docstring_and_reads_th
 @pytest.mark.parametrize("arg", ["quick,small", "quick,quick", "quick,", "share=0.5,share=0.6"])
 def test_config_refuses_words_that_exclude_each_other_or_are_none(cli, tmp_path, arg):
     outcome = cli(f"train --config=configs/classifier/fashion_resnet.py:{arg} --workdir={tmp_path}/work")
-    assert outcome.code == 2 and "allowed: quick or small, synthetic=, share=, name=; each once" in outcome.err
+    assert outcome.code == 2 and "expected quick or small, synthetic=, share=, name=; each once" in outcome.err
 
 
 @pytest.mark.parametrize("score", ["confidence", "margin", "certainty"])
 def test_score_is_what_stands_after_the_colon(score):
     assert completed(f"configs/score/classifier.py:{score}")["score"] == score
-    with pytest.raises(BadInput, match=r"config\.score is '?bogus'?; allowed is one of confidence, margin, certainty"):
+    with pytest.raises(BadInput, match=r"config\.score is '?bogus'?, expected one of confidence, margin, certainty"):
         completed("configs/score/classifier.py:bogus")
 
 
@@ -324,7 +324,7 @@ def test_none_is_typed_where_a_field_may_be_none():
     words = ["--config.sampler.name=effective_number", "--config.sampler.beta=0.9"]
     assert completed(DIGITS, *words, "--config.sampler.shares=real=1.0")["sampler"]["shares"] == {"real": 1.0}
     assert completed(DIGITS, *words, "--config.sampler.shares=None")["sampler"]["shares"] is None
-    with pytest.raises(BadInput, match=r"config\.train\.num_steps is '?None'?; allowed is a whole number"):
+    with pytest.raises(BadInput, match=r"config\.train\.num_steps is '?None'?, expected a whole number"):
         completed(DIGITS, "--config.train.num_steps=None")
 
 
@@ -356,7 +356,7 @@ def test_entry_that_an_experiment_does_not_have_is_refused_with_those_it_has():
 def test_folder_of_images_without_the_word_for_one_is_refused(cli, tmp_path):
     line = f"study --config=experiments/my_images.py --config.data.path={tmp_path} --workdir={tmp_path}/work --dry-run"
     outcome = cli(line)
-    assert outcome.code == 2 and "set data.source=folder" in outcome.err and not (tmp_path / "work").exists()
+    assert outcome.code == 2 and "Set data.source=folder" in outcome.err and not (tmp_path / "work").exists()
 
 
 # --- the quick variants ----------------------------------------------------------------------------------------------

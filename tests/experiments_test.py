@@ -127,11 +127,11 @@ def test_stages_of_a_plan_are_told_apart_in_words(file):
 @pytest.mark.parametrize("arg", ["bogus", "digits,fashion", "digits,imbalance"])
 @pytest.mark.parametrize("file", SCALED)
 def test_unknown_scale_or_two_are_refused_with_those_there_are(file, arg):
-    with pytest.raises(BadInput, match=r"allowed are one of digits, fashion, cifar10, imagenet100, and quick"):
+    with pytest.raises(BadInput, match=r"expected one of digits, fashion, cifar10, imagenet100, and quick"):
         configuration(f"experiments/{file}:{arg}", [])
 
 
 @pytest.mark.parametrize("arg", ["cifar10", "digits,pretrained=vit.npz"])
 def test_public_checkpoint_is_wanted_where_none_is_trained_and_only_there(arg):
-    with pytest.raises(BadInput, match="allowed is pretrained=FILE at cifar10 and imagenet100"):
+    with pytest.raises(BadInput, match="expected pretrained=FILE at cifar10 and imagenet100"):
         configuration(f"experiments/pretrained_vit.py:{arg}", [])

@@ -271,7 +271,7 @@ def main() -> None:
     record["digest"] = digest_of(made)
     (made / "build.json").write_text(json.dumps(record, indent=2) + "\n")
     if (size := sum(p.stat().st_size for p in made.rglob("*") if p.is_file())) > MAX_BYTES:
-        raise ValueError(f"{made} holds {size} bytes; allowed are {MAX_BYTES}, as it is part of the package.")
+        raise ValueError(f"{made} holds {size} bytes, expected {MAX_BYTES}, as it is part of the package.")
     shutil.rmtree(args.out, ignore_errors=True)
     shutil.copytree(made, args.out)
     print(json.dumps(record, indent=2))

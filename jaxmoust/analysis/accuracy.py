@@ -70,11 +70,11 @@ def per_class(ranks: ArrayLike, labels: ArrayLike, num_classes: int, k: int = 1)
     """
     hits, labels = _hits(ranks, k, 1), np.asarray(labels)
     if labels.shape != hits.shape:
-        raise ValueError(f"labels: got shape {labels.shape} beside ranks {hits.shape}; give one label per rank")
+        raise ValueError(f"labels: got shape {labels.shape} beside ranks {hits.shape}. Give one label per rank.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
-            f"labels: got {labels.min()}..{labels.max()}; allowed 0..{num_classes - 1}; "
-            "pass num_classes of the test set the ranks were taken on"
+            f"labels: got {labels.min()}..{labels.max()}, expected 0..{num_classes - 1}. "
+            "Pass num_classes of the test set the ranks were taken on."
         )
     count = np.bincount(labels, minlength=num_classes)
     right = np.bincount(labels, weights=hits, minlength=num_classes)
@@ -97,7 +97,9 @@ def wilson(num_correct: int, num_images: int, level: float = 0.95) -> Interval:
     Source: Wilson 1927, JASA 22; recommended by Brown, Cai and DasGupta 2001, Statistical Science 16.
     """
     if not 0 <= num_correct <= num_images or num_images < 1:
-        raise ValueError(f"wilson: got {num_correct} right of {num_images}; allowed 0 <= right <= images, images >= 1")
+        raise ValueError(
+            f"wilson: got {num_correct} right of {num_images}, expected 0 <= right <= images, images >= 1."
+        )
     share = scipy.stats.binomtest(num_correct, num_images).proportion_ci(_level(level), method="wilson")
     return 100.0 * float(share.low), 100.0 * float(share.high)
 
@@ -287,13 +289,13 @@ def _hits(ranks: ArrayLike, k: int, ndim: int, name: str = "ranks") -> NDArray[n
     """Which of the ranks, [N] or [S, N], are right at Top-k."""
     ranks, axes = np.asarray(ranks), ("[N]", "[S, N]")[ndim - 1]
     if k < 1:
-        raise ValueError(f"k: got {k}; allowed 1 or more")
+        raise ValueError(f"k: got {k}, expected 1 or more.")
     if ranks.ndim != ndim or ranks.size == 0:
-        raise ValueError(f"{name}: got shape {ranks.shape}; allowed {axes}, none empty")
+        raise ValueError(f"{name}: got shape {ranks.shape}, expected {axes}, none empty.")
     if not np.issubdtype(ranks.dtype, np.integer) or ranks.min() < 0:
         raise ValueError(
-            f"{name}: got {ranks.dtype} from {ranks.min()}; allowed integers >= 0; "
-            "a rank is the number of classes scored above the true one, not a hit or a score"
+            f"{name}: got {ranks.dtype} from {ranks.min()}, expected integers >= 0. "
+            "A rank is the number of classes scored above the true one, not a hit or a score."
         )
     return ranks < k
 
@@ -302,8 +304,8 @@ def _paired_hits(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int, ndim: int) -> t
     a, b = _hits(ranks_a, k, ndim, "ranks_a"), _hits(ranks_b, k, ndim, "ranks_b")
     if a.shape != b.shape:
         raise ValueError(
-            f"ranks_b: got shape {b.shape} beside ranks_a {a.shape}; allowed equal shapes; keep the seeds both have, "
-            "in the same order, on the same test images"
+            f"ranks_b: got shape {b.shape} beside ranks_a {a.shape}, expected equal shapes. Keep the seeds both have, "
+            "in the same order, on the same test images."
         )
     return a, b
 
@@ -311,16 +313,16 @@ def _paired_hits(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int, ndim: int) -> t
 def _per_seed(values: ArrayLike, name: str) -> NDArray[np.float64]:
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"{name}: got {values.tolist()}; allowed one finite number a seed; drop failed runs")
+        raise ValueError(f"{name}: got {values.tolist()}, expected one finite number a seed. Drop failed runs.")
     return values
 
 
 def _check_method(method: str, *allowed: str) -> None:
     if method not in allowed:
-        raise ValueError(f"method: got {method!r}; allowed {', '.join(map(repr, allowed))}")
+        raise ValueError(f"method: got {method!r}, expected one of {', '.join(map(repr, allowed))}")
 
 
 def _level(level: float) -> float:
     if not 0 < level < 1:
-        raise ValueError(f"level: got {level}; allowed inside (0, 1), for example 0.95")
+        raise ValueError(f"level: got {level}, expected a number inside (0, 1), for example 0.95.")
     return level

@@ -445,22 +445,24 @@ def _check(
     rule: str,
 ) -> None:
     if not 0 < margin < np.inf:
-        raise ValueError(f"margin: got {margin}; allowed above 0, in the units of the metric, such as 1 for 1 point.")
+        raise ValueError(
+            f"margin: got {margin}, expected a number above 0, in the units of the metric, such as 1 for 1 point."
+        )
     if not 0 < level < 0.5:
-        raise ValueError(f"level: got {level}; allowed inside (0, 0.5), such as 0.05.")
+        raise ValueError(f"level: got {level}, expected a number inside (0, 0.5), such as 0.05.")
     if rule not in get_args(Rule):
-        raise ValueError(f"rule: got {rule!r}; allowed {', '.join(get_args(Rule))}.")
+        raise ValueError(f"rule: got {rule!r}, expected one of {', '.join(get_args(Rule))}.")
     if wrong := sorted({base for base in base_of.values() if base_of.get(base) != base}):
-        raise ValueError(f"baseline: got {wrong}; allowed are arms of {list(values)} that are compared with no other.")
+        raise ValueError(f"baseline: got {wrong}, expected arms of {list(values)} that are compared with no other.")
     if homeless := [arm for arm, base in base_of.items() if arm != base and not families.get(arm)]:
-        raise ValueError(f"families: got none of {homeless}; name the family of each arm, such as {MIXTURE!r}.")
+        raise ValueError(f"families: got none of {homeless}. Name the family of each arm, such as {MIXTURE!r}.")
     sizes: dict[int, str] = {}
     for arm, of in values.items():
         for seed, x in of.items():
             if np.ndim(x) != 1 or not np.size(x) or not np.isfinite(x).all():
                 raise ValueError(
-                    f"values of {arm}, seed {seed}: got shape {np.shape(x)}, {np.sum(~np.isfinite(x))} not finite; "
-                    "allowed is one finite number for each test image. Leave failed runs out."
+                    f"values of {arm}, seed {seed}: got shape {np.shape(x)}, {np.sum(~np.isfinite(x))} not finite, "
+                    "expected one finite number for each test image. Leave failed runs out."
                 )
             sizes.setdefault(np.size(x), f"{arm}, seed {seed}")
     sizes.pop(1, None)

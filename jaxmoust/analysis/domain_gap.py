@@ -63,7 +63,7 @@ def auc(logits: ArrayLike, is_real: ArrayLike, folds: ArrayLike | None = None) -
     logits, is_real = _pairs(logits, is_real)
     folds = np.zeros(len(logits), np.int64) if folds is None else np.asarray(folds)
     if folds.shape != logits.shape:
-        raise ValueError(f"folds: got shape {folds.shape} beside logits {logits.shape}; give one fold for each logit")
+        raise ValueError(f"folds: got shape {folds.shape} beside logits {logits.shape}. Give one fold for each logit.")
     values, sizes = [], []
     for fold in np.unique(folds):
         mine = folds == fold
@@ -155,7 +155,7 @@ def cross_calibrated(
     logits, is_real = _pairs(logits, is_real)
     halves = np.asarray(halves)
     if halves.shape != logits.shape or not np.isin(halves, (0, 1)).all():
-        raise ValueError(f"halves: got shape {halves.shape} beside logits {logits.shape}; give a 0 or a 1 for each")
+        raise ValueError(f"halves: got shape {halves.shape} beside logits {logits.shape}. Give a 0 or a 1 for each.")
     first, second = (calibrate(logits[halves == h], is_real[halves == h]) for h in (0, 1))
     ratio = np.where(halves == 0, log_density_ratio(logits, second), log_density_ratio(logits, first))
     return ratio, [first, second]
@@ -183,7 +183,7 @@ def principal_plane(features: ArrayLike) -> Plane:
     """
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or len(features) < 2 or not features.shape[1] or not np.isfinite(features).all():
-        raise ValueError(f"features: got shape {features.shape}; allowed [N >= 2, F >= 1], all of them finite")
+        raise ValueError(f"features: got shape {features.shape}, expected [N >= 2, F >= 1], all of them finite.")
     from sklearn.decomposition import PCA  # a slow import
 
     num = min(2, *features.shape)
@@ -207,7 +207,7 @@ def overlap(points: ArrayLike, is_real: ArrayLike, num_neighbours: int = 10) -> 
     """
     points, is_real = np.asarray(points, np.float64), np.asarray(is_real, bool)
     if points.ndim != 2 or is_real.shape != points.shape[:1] or not np.isfinite(points).all():
-        raise ValueError(f"points: got shape {points.shape} beside kinds {is_real.shape}; allowed [N, D] finite, [N]")
+        raise ValueError(f"points: got shape {points.shape} beside kinds {is_real.shape}, expected [N, D] finite, [N].")
     from sklearn.neighbors import NearestNeighbors  # a slow import
 
     num_real, num_synthetic = _count_kinds(is_real, "overlap")
@@ -221,8 +221,8 @@ def _pairs(logits: ArrayLike, is_real: ArrayLike) -> tuple[NDArray[np.float64], 
     logits, is_real = np.asarray(logits, np.float64), np.asarray(is_real)
     if logits.ndim != 1 or is_real.shape != logits.shape or is_real.dtype != bool or not np.isfinite(logits).all():
         raise ValueError(
-            f"logits: got shape {logits.shape} beside is_real {is_real.dtype} {is_real.shape}; allowed finite [N] and "
-            "booleans [N]"
+            f"logits: got shape {logits.shape} beside is_real {is_real.dtype} {is_real.shape}, expected finite [N] and "
+            "booleans [N]."
         )
     return logits, is_real
 
@@ -232,6 +232,6 @@ def _count_kinds(is_real: NDArray[np.bool_], what: str) -> tuple[int, int]:
     num_real = int(is_real.sum())
     if num_real in (0, len(is_real)):
         raise ValueError(
-            f"{what}: got {num_real} real and {len(is_real) - num_real} synthetic images; needs at least 1 of each"
+            f"{what}: got {num_real} real and {len(is_real) - num_real} synthetic images, expected at least 1 of each."
         )
     return num_real, len(is_real) - num_real

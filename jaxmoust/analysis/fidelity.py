@@ -63,7 +63,9 @@ def kid(
     """
     real, fake = _pair(real, fake, 2)
     if subset_size < 2 or num_subsets < 1:
-        raise ValueError(f"subset_size, num_subsets: got {subset_size}, {num_subsets}; allowed from 2, and from 1")
+        raise ValueError(
+            f"subset_size, num_subsets: got {subset_size}, {num_subsets}, expected whole numbers from 2 and from 1."
+        )
     rng, size = np.random.default_rng(seed), min(subset_size, len(real), len(fake))
     if size == len(real) == len(fake):
         num_subsets = 1
@@ -124,7 +126,7 @@ def cmmd(real: ArrayLike, fake: ArrayLike, sigma: float = 10.0) -> float:
     Source: Jayasumana et al. 2024 (2401.09603), Eq. 4 and section 4; Gretton et al. 2012, Eq. 5.
     """
     if not sigma > 0:
-        raise ValueError(f"sigma: got {sigma}; allowed above 0; 10 is the published one")
+        raise ValueError(f"sigma: got {sigma}, expected a number above 0; 10 is the published one.")
     real, fake = centred(*map(_of_length_1, _pair(real, fake, 1)))
 
     def kernel_sum(a: NDArray, b: NDArray, upper: bool = False) -> float:
@@ -171,5 +173,5 @@ def _pair(real: ArrayLike, fake: ArrayLike, least: int) -> tuple[NDArray[np.floa
     fake = check_features(fake, "fake", real.shape[1])
     for name, x in (("real", real), ("fake", fake)):
         if len(x) < least:
-            raise ValueError(f"{name}: got {len(x)} images; allowed at least {least}; take more, or leave this out")
+            raise ValueError(f"{name}: got {len(x)} images, expected at least {least}. Take more, or leave this out.")
     return real, fake

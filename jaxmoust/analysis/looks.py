@@ -51,17 +51,17 @@ class Rule:
 
     def __post_init__(self):
         if self.metric not in METRICS:
-            raise ValueError(f"decide.metric {self.metric!r}: allowed are {', '.join(METRICS)}.")
+            raise ValueError(f"decide.metric {self.metric!r}: expected one of {', '.join(METRICS)}.")
         if not self.margin > 0:
             raise ValueError(
-                f"decide.margin {self.margin}: allowed is above 0, for no two arms are equal to the last digit. Give "
-                "the difference that would not matter to you, such as 1.0."
+                f"decide.margin {self.margin}: expected a number above 0, for no two arms are equal to the last digit. "
+                "Give the difference that would not matter to you, such as 1.0."
             )
         if not 0 < self.level < 0.5:
-            raise ValueError(f"decide.level {self.level}: allowed is above 0 and below 0.5, such as 0.05.")
+            raise ValueError(f"decide.level {self.level}: expected a number above 0 and below 0.5, such as 0.05.")
         if not self.looks or self.looks[0] < FEWEST or any(b <= a for a, b in pairwise(self.looks)):
             raise ValueError(
-                f"decide.looks {self.looks}: allowed are numbers of seeds that rise, from {FEWEST} up, such as 3,5,10."
+                f"decide.looks {self.looks}: expected numbers of seeds that rise, from {FEWEST} up, such as 3,5,10."
             )
         if self.most_seeds < self.looks[0]:
             raise ValueError(
@@ -196,7 +196,7 @@ def nominal_levels(fractions: Sequence[float], level: float = 0.05, spending: st
     """
     times = np.asarray(fractions, np.float64)
     if times.size == 0 or times[0] <= 0 or (np.diff(times) <= 0).any() or times[-1] > 1:
-        raise ValueError(f"fractions: got {list(fractions)}; allowed are numbers that rise in (0, 1]")
+        raise ValueError(f"fractions: got {list(fractions)}, expected numbers that rise in (0, 1].")
     to_spend = np.diff([_spent(t, level, spending) for t in times], prepend=0.0)
     levels, before = [], 0.0
     places, mass = np.zeros(1), np.ones(1)  # of the path at the last look, where it has crossed no boundary
@@ -227,4 +227,4 @@ def _spent(t: float, level: float, spending: str) -> float:
         return 4 * float(scipy.special.ndtr(scipy.special.ndtri(level / 4) / math.sqrt(t)))
     if spending == "pocock":
         return level * math.log1p((math.e - 1) * t)
-    raise ValueError(f"spending: got {spending!r}; allowed 'obrien_fleming', 'pocock'")
+    raise ValueError(f"spending: got {spending!r}, expected 'obrien_fleming' or 'pocock'.")

@@ -120,8 +120,8 @@ def memorisation(
     of_heldout, _ = _to_nearest(heldout, mirrored_heldout, train, "heldout")
     if not np.median(of_heldout) > 0:
         raise ValueError(
-            "heldout: half of its images are exact copies of training images; allowed are images that the generator "
-            "has not seen; take another split, or remove the duplicates"
+            "heldout: half of its images are exact copies of training images, expected images that the generator "
+            "has not seen. Take another split, or remove the duplicates."
         )
     own, heldout_own = labels or (np.zeros(len(distance), np.int32), np.zeros(len(of_heldout), np.int32))
     own, heldout_own = _labels(own, len(distance), "synthetic"), _labels(heldout_own, len(of_heldout), "heldout")
@@ -140,7 +140,7 @@ def _to_nearest(
         return distance, index
     mirrored = check_features(mirrored, f"{name}, mirrored", train.shape[1])
     if len(mirrored) != len(distance):
-        raise ValueError(f"{name}: got {len(mirrored)} mirrored images for {len(distance)}; allowed one for each")
+        raise ValueError(f"{name}: got {len(mirrored)} mirrored images for {len(distance)}, expected one for each.")
     flipped, flipped_index = nearest(mirrored, train)
     return np.minimum(distance, flipped), np.where(flipped < distance, flipped_index, index)
 
@@ -155,5 +155,5 @@ def _typical(of_heldout: NDArray[np.float64], labels: NDArray, num_classes: int)
 def _labels(labels: ArrayLike, num: int, name: str) -> NDArray[np.int32]:
     labels = np.asarray(labels)
     if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(f"{name}: got labels of shape {labels.shape}, {labels.dtype}; allowed {num} integers from 0")
+        raise ValueError(f"{name}: got labels of shape {labels.shape}, {labels.dtype}, expected {num} integers from 0.")
     return labels.astype(np.int32)

@@ -74,13 +74,13 @@ class Answers:
     def __post_init__(self):
         labels, num_classes = np.asarray(self.labels), self.num_classes
         if labels.ndim != 1 or not labels.size or labels.min() < 0 or labels.max() >= num_classes:
-            raise ValueError(f"labels: got shape {labels.shape}; allowed [N], none empty, inside 0..{num_classes - 1}")
+            raise ValueError(f"labels: got shape {labels.shape}, expected [N], none empty, inside 0..{num_classes - 1}")
         shapes = {"probabilities": (labels.size, num_classes)}
         for name in ("ranks", "losses", "predicted", "confidence", "probabilities"):
             shape, allowed = np.shape(getattr(self, name)), shapes.get(name, labels.shape)
             if getattr(self, name) is not None and shape != allowed:
                 raise ValueError(
-                    f"{name}: got shape {shape}; allowed {allowed}; pass the whole test set, in the source's order"
+                    f"{name}: got shape {shape}, expected {allowed}. Pass the whole test set, in the source's order."
                 )
         object.__setattr__(self, "labels", labels)
 
@@ -89,7 +89,7 @@ class Answers:
         """All of it from probabilities [N, K] and labels [N]; a tie counts against the true class, as in training."""
         p, labels = np.asarray(probabilities), np.asarray(labels)
         if p.ndim != 2 or len(p) != len(labels):
-            raise ValueError(f"probabilities: got shape {p.shape}; allowed [N, K] for {len(labels)} labels")
+            raise ValueError(f"probabilities: got shape {p.shape}, expected [N, K] for {len(labels)} labels.")
         true = np.take_along_axis(p, labels[:, None], axis=1)
         with np.errstate(divide="ignore"):
             losses = -np.log(true[:, 0].astype(np.float64))
@@ -139,16 +139,16 @@ def contributions(name: str, kept: ArrayLike, labels: ArrayLike, num_classes: in
     Source: Efron and Stein 1981, Annals of Statistics 9.
     """
     if name not in METRICS:
-        raise ValueError(f"metric: got {name!r}; allowed {', '.join(METRICS)}")
+        raise ValueError(f"metric: got {name!r}, expected one of {', '.join(METRICS)}")
     values, needs = np.asarray(kept), METRICS[name].needs
     if values.ndim == 2:
         answers = Answers.of_probabilities(values, labels)
     elif needs != "probabilities" and np.issubdtype(values.dtype, np.integer) == (needs == "ranks"):
         answers = Answers(np.asarray(labels), num_classes, **{needs: values})
     else:
-        raise ValueError(f"{name}: got {values.dtype} {values.shape}; allowed what {needs}.npy of a run holds")
+        raise ValueError(f"{name}: got {values.dtype} {values.shape}, expected what {needs}.npy of a run holds.")
     if not answers.can(name):
-        raise ValueError(f"{name}: got {num_classes} classes; allowed {TOP5_FROM} or more; five are always right")
+        raise ValueError(f"{name}: got {num_classes} classes, expected {TOP5_FROM} or more. Five are always right.")
     if name in _TERMS:
         return _in_units(name, _TERMS[name](answers).astype(np.float64))
     value, without = _OF[name](answers)
@@ -164,8 +164,8 @@ def check_decidable(name: str, keep: str, num_classes: int) -> None:
     """
     if METRICS[name].needs == "probabilities" != keep:
         raise ValueError(
-            f"decide.metric {name!r} is computed of probabilities, and a classifier keeps {keep!r}; allowed are, of "
-            f"these, {', '.join(key for key, metric in METRICS.items() if metric.needs != 'probabilities')}. Set "
+            f"decide.metric {name!r} is computed of probabilities, and a classifier keeps {keep!r}, which is "
+            f"enough for {', '.join(key for key, metric in METRICS.items() if metric.needs != 'probabilities')}. Set "
             "classifier.eval.keep='probabilities' for any."
         )
     if name == "top5" and num_classes < TOP5_FROM:
@@ -177,7 +177,7 @@ def read_contributions(folder: Path, name: str, labels: ArrayLike, num_classes: 
     path = folder / f"{METRICS[name].needs}.npy"
     if not path.exists():
         raise ValueError(
-            f"{folder} keeps no {path.name}, from which {name} is computed; allowed is a run with it. "
+            f"{folder} keeps no {path.name}, from which {name} is computed. "
             "Train, or evaluate, with eval.keep='probabilities'."
         )
     return contributions(name, np.load(path), labels, num_classes)

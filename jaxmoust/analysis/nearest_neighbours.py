@@ -23,18 +23,18 @@ def check_features(features: ArrayLike, name: str, num_features: int | None = No
     """
     features = np.asarray(features, np.float32)
     if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"{name}: got features of shape {features.shape}; allowed [N, F], neither empty")
+        raise ValueError(f"{name}: got features of shape {features.shape}, expected [N, F], neither empty.")
     if num_features is not None and features.shape[1] != num_features:
         raise ValueError(
-            f"{name}: got {features.shape[1]} features an image; allowed {num_features}, as those it is compared with; "
-            "take all of them from one extractor"
+            f"{name}: got {features.shape[1]} features an image, expected {num_features}, as those it is compared "
+            "with. Take all of them from one extractor."
         )
     wrong = np.flatnonzero(~(np.abs(features) <= LARGEST).all(axis=1))
     if wrong.size:
         raise ValueError(
-            f"{name}: got NaN, infinite or huge features at image {wrong[0]} ({wrong.size} such of {len(features)}); "
-            f"allowed numbers up to {LARGEST:.0e}, whose squares can be added; extract them in float32, or leave these "
-            "images out and say so"
+            f"{name}: got NaN, infinite or huge features at image {wrong[0]} ({wrong.size} such of {len(features)}), "
+            f"expected numbers up to {LARGEST:.0e}, whose squares can be added. Extract them in float32, or leave "
+            "these images out and say so."
         )
     return features
 

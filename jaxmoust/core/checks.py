@@ -15,17 +15,17 @@ def check_choice(name: str, value: str, allowed: Collection[str]) -> None:
 def check_rate(name: str, value: float | int) -> None:
     """Refuses a number outside [0, 1), such as the rate of a dropout. Raises ValueError."""
     if not 0 <= value < 1:
-        raise ValueError(f"got {name}={value}; needs 0 <= {name} < 1")
+        raise ValueError(f"got {name}={value}, expected 0 <= {name} < 1.")
 
 
 def check_not_negative(**values: float | int) -> None:
     """Refuses a number below 0, where 0 is off. Raises ValueError."""
     for name, value in values.items():
         if not value >= 0:
-            raise ValueError(f"got {name}={value}; needs a number >= 0 (0 = off)")
+            raise ValueError(f"got {name}={value}, expected a number >= 0 (0 = off).")
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
     """Refuses a value of which something does not hold. Raises ValueError."""
     if not holds:
-        raise ValueError(f"{name} {value!r}: allowed are {allowed}.")
+        raise ValueError(f"{name} {value!r}: expected {allowed}.")

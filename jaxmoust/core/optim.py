@@ -25,8 +25,8 @@ def warmup_cosine(peak: float, num_steps: int, warmup_steps: int = 0, end_factor
     """
     if not 0 <= warmup_steps < num_steps or not 0 <= end_factor <= 1:
         raise ValueError(
-            f"got warmup_steps={warmup_steps}, num_steps={num_steps}, end_factor={end_factor}; "
-            "needs 0 <= warmup_steps < num_steps and 0 <= end_factor <= 1"
+            f"got warmup_steps={warmup_steps}, num_steps={num_steps}, end_factor={end_factor}, "
+            "expected 0 <= warmup_steps < num_steps and 0 <= end_factor <= 1."
         )
 
     def schedule(step: Int[Array, ""] | int) -> Float[Array, ""]:
@@ -103,7 +103,7 @@ def make_optimizer(
     check_choice("optimizer", name, ("adam", "adamw", "sgd"))
     check_not_negative(weight_decay=weight_decay, clip_norm=clip_norm)
     if name == "adam" and weight_decay > 0:
-        raise ValueError(f"got weight_decay={weight_decay} with 'adam'; use 'adamw', or weight_decay=0")
+        raise ValueError(f"got weight_decay={weight_decay} with 'adam'. Use 'adamw', or weight_decay=0.")
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
     decay = optax.add_decayed_weights(weight_decay, mask=decay_mask)
     if name == "sgd":
@@ -126,7 +126,7 @@ def ema_decay(
     Source: Karras et al. 2022 (2206.00364), appendix F.
     """
     if not half_life_images > 0:
-        raise ValueError(f"got half_life_images={half_life_images}; needs > 0 (no average: leave the EMA out)")
+        raise ValueError(f"got half_life_images={half_life_images}, expected > 0 (no average: leave the EMA out).")
     half_life = jnp.asarray(half_life_images, jnp.float32)
     if rampup is not None:
         half_life = jnp.minimum(half_life, jnp.asarray(step, jnp.float32) * (batch_size * rampup))

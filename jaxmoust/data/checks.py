@@ -14,7 +14,7 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any], of: str = "") ->
     """
     if value not in (choices := list(allowed)):
         shown = ", ".join(str(choice) or "''" for choice in choices)
-        raise ValueError(f"Got {name}={value!r}{of}, allowed are {shown}: choose one.{meant(value, choices)}")
+        raise ValueError(f"Got {name}={value!r}{of}, expected {shown}. Choose one.{meant(value, choices)}")
 
 
 def meant(value: Any, allowed: Iterable[Any]) -> str:
@@ -38,7 +38,7 @@ def check_number(
     """
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not (math.isfinite(number) and is_allowed(number)):
-        raise ValueError(f"Got {name}={value!r}{of}, allowed is {allowed}: correct it.")
+        raise ValueError(f"Got {name}={value!r}{of}, expected {allowed}.")
     return number
 
 
@@ -48,7 +48,7 @@ def check_whole(name: str, value: Any, low: int = 1) -> int:
     Raises: ValueError: not a whole number from `low` (2^62 at most, where positions end).
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) < 2**62:
-        raise ValueError(f"Got {name}={value!r}, allowed is a whole number from {low}: correct it.")
+        raise ValueError(f"Got {name}={value!r}, expected a whole number from {low}.")
     return int(value)
 
 

@@ -95,7 +95,7 @@ def export_parquet(source: Source, columns: Mapping[str, Sequence[Any]], path: P
 def whole_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Has a folder written beside the one that is wanted, and puts it in that one's place."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} is there and not empty; allowed is a new or an empty folder. Give another one.")
+        raise ValueError(f"{path} is there and not empty, expected a new or an empty folder. Give another one.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as temporary:
         inside = Path(temporary) / "export"

@@ -49,12 +49,12 @@ class Reading:
             ImageColor.getrgb(self.background)
         except ValueError as error:
             raise ValueError(
-                f"data.background {self.background!r}: allowed is a colour such as 'white' or '#808080'. Correct it."
+                f"data.background {self.background!r}: expected a colour such as 'white' or '#808080'."
             ) from error
         if self.value_range not in ("", "file") and self.ends is None:
             raise ValueError(
-                f"data.value_range {self.value_range!r}: allowed are two numbers, the lower first, such as '0,4095'; "
-                "'file', the lowest and the highest of each file; or '', the range of the type. Correct it."
+                f"data.value_range {self.value_range!r}: expected two numbers, the lower first, such as '0,4095'; "
+                "'file', the lowest and the highest of each file; or '', the range of the type."
             )
 
     @property
@@ -106,10 +106,10 @@ def open_image(data: bytes | str, name: str) -> Image.Image:
         raise Unreadable(name, error) from error
     if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
         limit = f"{Image.MAX_IMAGE_PIXELS} pixels"
-        raise ValueError(f"Got {image.width} x {image.height} pixels, {name}, allowed are {limit}: shrink it.")
+        raise ValueError(f"Got {image.width} x {image.height} pixels, {name}, expected at most {limit}. Shrink it.")
     if image.mode not in (*_READ_AS, *_DEEP):
         known = ", ".join((*_READ_AS, *_DEEP))
-        raise ValueError(f"Got an image of mode {image.mode}, {name}, allowed are {known}: convert it to 8 bits.")
+        raise ValueError(f"Got an image of mode {image.mode}, {name}, expected {known}. Convert it to 8 bits.")
     return image
 
 
@@ -234,7 +234,7 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if channels == 1 and image.shape[-1] == 3:
         luma = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
         return ((luma + (1 << 15)) >> 16).astype(np.uint8)[..., None]
-    raise ValueError(f"Got {image.shape[-1]} channels to turn into {channels}, allowed are 1 and 3: choose one.")
+    raise ValueError(f"Got {image.shape[-1]} channels to turn into {channels}, expected 1 or 3. Choose one.")
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,10 @@ class Pool:
         """
         sources = tuple(sources)
         if not sources:
-            raise ValueError("Got no source, allowed is at least one: give the pool its sources.")
+            raise ValueError("Got no source, expected at least one. Give the pool its sources.")
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
-            raise ValueError(f"Got two sources of one name among {names}: rename one, replace(source, name=...).")
+            raise ValueError(f"Got two sources of one name among {names}. Rename one, replace(source, name=...).")
         for source in sources[1:]:
             if source.class_names != sources[0].class_names:
                 raise ValueError(
@@ -74,13 +74,13 @@ class Pool:
         Raises: ValueError: no source, an empty source, or a label outside the classes.
         """
         if not labels:
-            raise ValueError("Got no source, allowed is at least one: give {name: labels}.")
+            raise ValueError("Got no source, expected at least one. Give {name: labels}.")
         arrays = {name: np.asarray(values) for name, values in labels.items()}
         for name, values in arrays.items():
             if values.ndim != 1 or not values.size or not np.issubdtype(values.dtype, np.integer):
                 raise ValueError(
-                    f"Got labels of shape {values.shape} and type {values.dtype} for source {name!r}, allowed "
-                    f"is a non-empty row of integers: leave an empty source out of the pool."
+                    f"Got labels of shape {values.shape} and type {values.dtype} for source {name!r}, "
+                    f"expected a non-empty row of integers. Leave an empty source out of the pool."
                 )
         if class_names is None:
             class_names = [str(c) for c in range(1 + max(int(values.max()) for values in arrays.values()))]
@@ -88,8 +88,8 @@ class Pool:
             low, high = int(values.min()), int(values.max())
             if low < 0 or high >= len(class_names):
                 raise ValueError(
-                    f"Got labels from {low} to {high} in source {name!r}, allowed are 0 to {len(class_names) - 1} "
-                    f"(the classes {list(class_names)}): correct the labels."
+                    f"Got labels from {low} to {high} in source {name!r}, expected 0 to {len(class_names) - 1} "
+                    f"(the classes {list(class_names)}). Correct the labels."
                 )
         small = np.min_scalar_type(max(len(class_names) - 1, 0))
         joined = np.concatenate([values.astype(small) for values in arrays.values()])
@@ -114,9 +114,9 @@ class Pool:
     def __getitem__(self, key: int) -> dict[str, Any]:
         """Reads one image, kept or not: image uint8 [H, W, C], label and source int32."""
         if not self.sources:
-            raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
+            raise ValueError("Got a pool made from labels, expected one with images. Use Pool.from_sources.")
         if not 0 <= key < len(self):
-            raise IndexError(f"Got key {key}, allowed are 0 to {len(self) - 1}: a key is what a sampler gives.")
+            raise IndexError(f"Got key {key}, expected 0 to {len(self) - 1}. A key is what a sampler gives.")
         (source,), (label,) = self.source(np.array([key])), self.label(np.array([key]))
         image = self.sources[source].read(int(key - self.offsets[source]))
         return {"image": image, "label": label, "source": source}
@@ -184,7 +184,7 @@ class Pool:
             return self._numbers(values, self.labels.size, name)
         if unknown := sorted(set(values) - set(self.source_names)):
             known = list(self.source_names)
-            raise ValueError(f"Got {name} for {unknown}, allowed are {known}: name sources of the pool.")
+            raise ValueError(f"Got {name} for {unknown}, expected {known}. Name sources of the pool.")
         spread = np.full(self.labels.size, np.nan)
         for s, source in enumerate(self.source_names):
             if source in values:
@@ -199,7 +199,7 @@ class Pool:
         values = values if values.dtype == np.float32 else values.astype(np.float64, copy=False)
         values = values.copy() if values.flags.writeable else values  # what the caller writes later is his own
         if values.shape != (size,):
-            raise ValueError(f"Got {name} of shape {values.shape}, allowed is ({size},): one number for each image.")
+            raise ValueError(f"Got {name} of shape {values.shape}, expected ({size},), one number for each image.")
         values.setflags(write=False)
         return values
 
@@ -211,12 +211,12 @@ class Pool:
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != self.labels.shape:
             raise ValueError(
-                f"Got a mask of shape {mask.shape} and type {mask.dtype}, allowed is one boolean for each of the "
-                f"{self.labels.size} keys: compare the scores of all keys."
+                f"Got a mask of shape {mask.shape} and type {mask.dtype}, expected one boolean for each of the "
+                f"{self.labels.size} keys. Compare the scores of all keys."
             )
         kept = np.flatnonzero(mask) if self.kept is None else self.kept[mask[self.kept]]
         if not kept.size:
-            raise ValueError("Got a filter that leaves no image, allowed is at least one: loosen it.")
+            raise ValueError("Got a filter that leaves no image, expected at least one. Loosen it.")
         kept.setflags(write=False)
         return replace(self, kept=None if kept.size == self.labels.size else kept)
 
@@ -251,7 +251,7 @@ class Pool:
         scores = self.spread(scores, "scores")
         scored = ~np.isnan(scores)
         if not self.drawable(scored).any():
-            raise ValueError("Got no score of any image, allowed is at least one: give {source: scores}.")
+            raise ValueError("Got no score of any image, expected at least one. Give {source: scores}.")
         return scores, scored
 
     def keep_above(self, scores: Any, threshold: float) -> "Pool":
@@ -271,7 +271,7 @@ class Pool:
                 highest = np.nanmax(scores[self.offsets[s] : self.offsets[s + 1]])
                 raise ValueError(
                     f"Got a threshold of {threshold:g}, above which no score of {name!r} lies (the highest is "
-                    f"{highest:g}), allowed is one that leaves an image: lower it."
+                    f"{highest:g}), expected one that leaves an image. Lower it."
                 )
         return kept
 

@@ -102,7 +102,7 @@ def real_data(
     """
     if copies < 1 or not 0.0 <= random_crop <= 1.0 or not 0.0 < test_crop <= 1.0:
         raise ValueError(
-            f"data.copies {copies}, data.random_crop {random_crop}, data.test_crop {test_crop}: allowed are whole "
+            f"data.copies {copies}, data.random_crop {random_crop}, data.test_crop {test_crop}: expected whole "
             "numbers from 1, 0 (off) to 1, and above 0 to 1 (all of the image)."
         )
     part, own = _validation(validation)
@@ -122,7 +122,7 @@ def real_data(
     if len(keys) * copies > MOST_IMAGES:
         raise ValueError(
             f"data.copies {copies} of {len(keys):,} images: a base set cannot hold more than {MOST_IMAGES:,}, so "
-            f"allowed are up to {MOST_IMAGES // len(keys):,}."
+            f"expected up to {MOST_IMAGES // len(keys):,}."
         )
     keys = np.sort(keys)
     distinct = train.subset(keys, REAL)
@@ -140,7 +140,7 @@ def _validation(wanted: float | str) -> tuple[float, str]:
     except ValueError:
         return 0.0, str(wanted)
     if not 0.0 <= part < 1.0:
-        raise ValueError(f"data.validation {wanted}: allowed are 0 to below 1, or the name of a split. Correct it.")
+        raise ValueError(f"data.validation {wanted}: expected a share from 0 to below 1, or the name of a split.")
     return part, ""
 
 
@@ -148,7 +148,7 @@ def shape_of(source: Source, image_px: int = 0, channels: int = 0) -> tuple[int,
     """The shape that a source's images are brought to: its own, unless the configuration says otherwise."""
     if channels not in (0, 1, 3) or not 0 <= image_px <= MOST_PX:
         allowed = f"0 (as they are), or a size up to {MOST_PX:,} and 1 or 3 channels"
-        raise ValueError(f"data.image_px {image_px}, data.channels {channels}: allowed are {allowed}.")
+        raise ValueError(f"data.image_px {image_px}, data.channels {channels}: expected {allowed}.")
     height, width, depth = source.shape or (0, 1, 0)
     if (height != width and not image_px) or not (channels or depth):
         raise ValueError(
@@ -203,7 +203,7 @@ def filtered(
     wanted = {f"data.drop_lowest {drop_lowest}": drop_lowest, f"data.keep_above {keep_above!r}": level is not None}
     filters = [text for text, is_wanted in wanted.items() if is_wanted]
     if len(filters) == 2:
-        raise ValueError(f'{" and ".join(filters)}: allowed is one of the two; set the other to 0.0 or "".')
+        raise ValueError(f'{" and ".join(filters)}: expected one of the two. Set the other to 0.0 or "".')
     if filters and not scores:
         raise ValueError(f"{filters[0]} needs scores, data.scores names none: give the folder of `jaxmoust score`.")
     if level is not None:
@@ -225,5 +225,5 @@ def threshold(keep_above: str | float, num_classes: int) -> float | None:
     except ValueError:
         level = np.nan
     if not np.isfinite(level):
-        raise ValueError(f'data.keep_above {keep_above!r}: allowed are a number such as "0.5", "1/C", or "" for none.')
+        raise ValueError(f'data.keep_above {keep_above!r}: expected a number such as "0.5", "1/C", or "" for none.')
     return level

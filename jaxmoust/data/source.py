@@ -54,24 +54,24 @@ class Source:
         """Raises: ValueError: no image, labels of another length or outside the classes, repeated classes."""
         labels = np.asarray(self.labels)
         if not len(self.records):
-            raise ValueError(f"Got no image in {self.name!r}, allowed is at least one: fill it or leave it out.")
+            raise ValueError(f"Got no image in {self.name!r}, expected at least one. Fill it or leave it out.")
         if labels.shape != (len(self.records),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
                 f"Got labels of shape {labels.shape} and type {labels.dtype} for the {len(self.records)} images "
-                f"of {self.name!r}, allowed is one integer an image: correct the labels."
+                f"of {self.name!r}, expected one integer an image. Correct the labels."
             )
         if len(set(self.class_names)) != len(self.class_names):
-            raise ValueError(f"Got class names {list(self.class_names)} in {self.name!r}: make them unique.")
+            raise ValueError(f"Got class names {list(self.class_names)} in {self.name!r}. Make them unique.")
         if odd := [name for name in self.class_names if _NO_TEXT.search(name)]:
             raise ValueError(
-                f"Got class names {odd[:5]!r} in {self.name!r}, allowed are names of one line in UTF-8: rename the "
+                f"Got class names {odd[:5]!r} in {self.name!r}, expected names of one line in UTF-8. Rename the "
                 f"folders or labels (`convmv` does it for folders of another encoding)."
             )
         wrong = np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))
         if wrong.size:
             raise ValueError(
-                f"Got label {labels[wrong[0]]} at image {wrong[0]} of {self.name!r} ({wrong.size} such), allowed "
-                f"are 0 to {len(self.class_names) - 1}: correct the labels or name every class."
+                f"Got label {labels[wrong[0]]} at image {wrong[0]} of {self.name!r} ({wrong.size} such), "
+                f"expected 0 to {len(self.class_names) - 1}. Correct the labels or name every class."
             )
         labels = labels.astype(np.int32)
         labels.setflags(write=False)
@@ -113,7 +113,7 @@ class Source:
         keys = np.asarray(keys, np.int64)
         if keys.size and not (keys.min() >= 0 and keys.max() < len(self)):
             outside = f"{keys.min()} to {keys.max()} of {self.name!r}"
-            raise ValueError(f"Got the images {outside}, allowed are 0 to {len(self) - 1}: correct the indices.")
+            raise ValueError(f"Got the images {outside}, expected 0 to {len(self) - 1}. Correct the indices.")
         records = self.records[keys] if isinstance(self.records, np.ndarray) else Selection(self.records, keys)
         digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
         groups = None if self.groups is None else self.groups[keys]
@@ -175,8 +175,8 @@ def from_arrays(
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:]:
         raise ValueError(
-            f"Got images of shape {images.shape} and type {images.dtype} for {name!r}, allowed is uint8 [N, H, W, C] "
-            f"with C 1 or 3: convert them (0 is black, 255 is white)."
+            f"Got images of shape {images.shape} and type {images.dtype} for {name!r}, expected uint8 [N, H, W, C] "
+            f"with C 1 or 3. Convert them (0 is black, 255 is white)."
         )
     if class_names is None:
         class_names = [str(c) for c in range(int(labels.max(initial=0)) + 1)]

@@ -27,12 +27,12 @@ def from_templates(
     bad = [t for t in templates if t.count("{}") != 1 or t.count("{") != 1 or t.count("}") != 1]
     if bad or not templates:
         raise ValueError(
-            f"Got the templates {list(templates)}: allowed are one or more, each with one {{}} for the class."
+            f"Got the templates {list(templates)}: expected one or more, each with one {{}} for the class."
         )
     if wrong := [name for name, word in words.items() if not isinstance(word, str)]:
-        raise ValueError(f"Got words for {wrong} that are no texts: allowed is {{class: what it is called}}.")
+        raise ValueError(f"Got words for {wrong} that are no texts: expected {{class: what it is called}}.")
     if unknown := sorted(set(words) - set(class_names)):
-        raise ValueError(f"Got words for {unknown}, which are no classes: allowed are {list(class_names)}.")
+        raise ValueError(f"Got words for {unknown}, which are no classes: expected {list(class_names)}.")
     return tuple(tuple(t.format(words.get(name, name)) for t in templates) for name in class_names)
 
 
@@ -43,13 +43,13 @@ def from_captions(captions: Mapping[str, Sequence[str]], class_names: Sequence[s
     """
     wrong = [c for c, texts in captions.items() if isinstance(texts, str) or not all(isinstance(t, str) for t in texts)]
     if wrong:
-        raise ValueError(f"Got captions of {wrong} that are no lists of texts: allowed is {{class: [prompt, ...]}}.")
+        raise ValueError(f"Got captions of {wrong} that are no lists of texts: expected {{class: [prompt, ...]}}.")
     missing = [name for name in class_names if not captions.get(name)]
     unknown = sorted(set(captions) - set(class_names))
     if missing or unknown:
         raise ValueError(
             f"Got captions without any for {missing} and with some for {unknown}, which are no classes: "
-            f"allowed is at least one for each of {list(class_names)}."
+            f"expected at least one for each of {list(class_names)}."
         )
     return tuple(tuple(captions[name]) for name in class_names)
 
@@ -75,12 +75,12 @@ def read(
     """
     if sum(map(bool, (template, templates_file, captions_file))) != 1:
         raise ValueError(
-            f"Got template={template!r}, templates_file={templates_file!r}, captions_file={captions_file!r}: "
-            "give exactly one of them."
+            f"Got template={template!r}, templates_file={templates_file!r}, captions_file={captions_file!r}. "
+            "Give exactly one of them."
         )
     if words and (captions_file or words_file):
         raise ValueError(
-            f"Got captions_file={captions_file!r}, words_file={words_file!r} for a pipeline with learnt words: give "
+            f"Got captions_file={captions_file!r}, words_file={words_file!r} for a pipeline with learnt words. Give "
             "it template or templates_file alone."
         )
     if captions_file:
@@ -105,5 +105,5 @@ def _json(path: str) -> dict:
     content = read_json(Path(path).expanduser())
     if not isinstance(content, dict):
         what = "is not there" if content is None else f"holds a {type(content).__name__}"
-        raise ValueError(f"{path} {what}: allowed is one JSON object, by class name.")
+        raise ValueError(f"{path} {what}: expected one JSON object, by class name.")
     return content

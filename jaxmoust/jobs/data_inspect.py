@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
 
     try:
         if args.picture and Path(args.picture).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            raise ValueError(f"--picture={args.picture}: allowed is a file to write, such as sheet.png.")
+            raise ValueError(f"--picture={args.picture}: expected a file to write, such as sheet.png.")
         rules = Rules(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Rules)})
         if args.check:
             _print(inspection.inspect(args.source, args.path, args.classes, rules))

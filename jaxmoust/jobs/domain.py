@@ -95,7 +95,7 @@ class Domain(Job):
             raise ValueError("config.set is empty: give the folder of a synthetic set, --config.set=DIR.")
         if config["folds"] < 2:
             raise ValueError(
-                f"config.folds is {config['folds']!r}; allowed is 2 and up: each fold is evaluated by the others."
+                f"config.folds is {config['folds']!r}, expected 2 and up. Each fold is evaluated by the others."
             )
         self.real = real = self.inputs.real(config["data"])
         if config["real"] == "unused" and real.unused is None:
@@ -103,7 +103,7 @@ class Domain(Job):
                 "config.real is 'unused' and the base set is all there is: set data.n_base, or real='base'."
             )
         if config["model"]["name"] == "backbone":
-            raise ValueError("config.model.name 'backbone': allowed is a network that `domain` trains from nothing.")
+            raise ValueError("config.model.name 'backbone': expected a network that `domain` trains from nothing.")
         # No smoothing and no weights: the logits are calibrated on images that were not trained on.
         plain = {**config, "method": {}}
         self.training = build.make_training(
@@ -123,9 +123,9 @@ class Domain(Job):
             self.output = self.inputs.output(config["classifier"], "classify", "train")
             if learnt_from_synthetic(self.output.result):
                 raise ValueError(
-                    f"config.classifier {config['classifier']} was trained on synthetic images, or began as what was; "
-                    "allowed is one that knows real images alone: train it with data.synthetic=(); in a study, name "
-                    "the baseline as the arm, or none."
+                    f"config.classifier {config['classifier']} was trained on synthetic images, or began as one "
+                    "that was, expected one that knows real images alone. Train it with data.synthetic=(); in a study, "
+                    "name the baseline as the arm, or none."
                 )
 
     def promise(self) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _export(checkpoint: str, workdir: Path, like: str) -> str:
         family, tensors = leaving.as_public(public, model, variables, f"{kind}." if kind else "")
         if family == "Hugging Face" and kind not in HUGGING_FACE:
             raise ValueError(
-                f"The config.json beside {public} is of model_type {kind!r}; allowed are {', '.join(HUGGING_FACE)}, "
+                f"The config.json beside {public} is of model_type {kind!r}, expected one of "
+                f"{', '.join(HUGGING_FACE)}, "
                 "whose heads are as ours. Give --like=DIR with the config.json of one of these."
             )
         if kind.startswith("dinov2") and tensors["classifier.weight"].shape[1] == said["hidden_size"]:

@@ -71,7 +71,7 @@ class Features(Job):
         """Builds the network; refuses what no file or memory holds."""
         config, self.real = self.config, self.inputs.real(self.config["data"])
         if not 1 <= config["views"] <= 101:
-            raise ValueError(f"config.views {config['views']}: allowed are whole numbers from 1 to 101.")
+            raise ValueError(f"config.views {config['views']}: expected whole numbers from 1 to 101.")
         self.source = self.images_of()
         learn = {**config, "method": {**config["method"], "learn": "probe"}}
         self.task = build.make_classify(learn, self.real.shape, len(self.source.class_names))

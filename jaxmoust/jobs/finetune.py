@@ -79,9 +79,7 @@ class TunePipeline(Job):
         self.class_names = real.base.class_names
         self.loaded = pipelines.open_pipeline(config["pipeline"], self.inputs)
         if real.random_crop and config["method"].get("precompute"):
-            raise ValueError(
-                "method.precompute encodes each image once: allowed is data.random_crop=0, or no precompute."
-            )
+            raise ValueError("method.precompute encodes each image once: set data.random_crop=0, or precompute=False.")
         make = self.make_task()
         metrics = ("loss_train", "loss_heldout") if real.unused is not None else ("loss_train",)
         self.training = build.make_training(
@@ -232,7 +230,7 @@ class TuneUNet(TunePipeline):
         grid = dict(self.config["grid"])
         self.per_class = grid.pop("per_class")
         if self.per_class < 0:
-            raise ValueError(f"config.grid.per_class {self.per_class}: allowed are whole numbers from 0 (no pictures).")
+            raise ValueError(f"config.grid.per_class {self.per_class}: expected whole numbers from 0 (no pictures).")
         pixels = self.per_class * len(self.class_names) * math.prod(self.real.shape)
         self.machine.check_memory(f"A grid of grid.per_class {self.per_class:,}", pixels)
         first = tuple(some[:1] for some in self.asked)
@@ -297,9 +295,9 @@ def new_words(class_names: Sequence[str], per_class: int) -> dict[str, str]:
     Raises: ValueError: a number below 1, or class names that come to the same.
     """
     if per_class < 1:
-        raise ValueError(f"method.learn_tokens {per_class}: allowed are whole numbers from 0 (off), for each class.")
+        raise ValueError(f"method.learn_tokens {per_class}: expected whole numbers from 0 (off), for each class.")
     plain = [re.sub(r"[^a-z0-9]+", "-", str(name).lower()).strip("-") for name in class_names]
     if len(set(plain)) < len(plain) or not all(plain):
-        raise ValueError(f"Got classes {list(class_names)}, which as new words are {plain}: give them distinct names.")
+        raise ValueError(f"Got classes {list(class_names)}, which as new words are {plain}. Give them distinct names.")
     ends = [""] if per_class == 1 else [f"-{number}" for number in range(per_class)]
     return {name: " ".join(f"<{word}{end}>" for end in ends) for name, word in zip(class_names, plain, strict=True)}

@@ -89,7 +89,7 @@ class Measure(Job):
             raise ValueError("config.extractor.num_heads is of a vit alone: set it to 0.")
         if config["num_images"] < 0 or config["num_pairs"] < 1:
             raise ValueError(
-                f"config.num_images {config['num_images']}, config.num_pairs {config['num_pairs']}: allowed are from 0 "
+                f"config.num_images {config['num_images']}, config.num_pairs {config['num_pairs']}: expected from 0 "
                 "(all), and from 1."
             )
         evaluation_batch_size(config, self.machine)
@@ -100,7 +100,7 @@ class Measure(Job):
         for name, source in self.sets.items():
             if len(source) <= fidelity.NEAREST_DENSITY:
                 raise ValueError(
-                    f"The {name} images are {len(source)}; allowed are more than {fidelity.NEAREST_DENSITY}, whose "
+                    f"The {name} images are {len(source)}, expected more than {fidelity.NEAREST_DENSITY}, whose "
                     "nearest neighbours are asked for. Give more."
                 )
         self.output: Output | None = None

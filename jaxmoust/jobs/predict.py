@@ -77,14 +77,14 @@ def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages]":
             "named. Train it again, or give another run."
         )
     if not 1 <= args.top <= num_classes:
-        raise ValueError(f"--top={args.top}: allowed is 1 to {num_classes}, the classes that the classifier knows.")
+        raise ValueError(f"--top={args.top}: expected 1 to {num_classes}, the classes that the classifier knows.")
     if Path(args.output).is_dir() or not Path(args.output).absolute().parent.is_dir():
-        raise ValueError(f"--output={args.output}: allowed is a file to write, in a folder that exists.")
+        raise ValueError(f"--output={args.output}: expected a file to write, in a folder that exists.")
     path = Path(args.path).expanduser()
     lone = path.is_file() and is_image(path.name)
     members = Members(path.parent, (path.name,)) if lone else open_members(path)
     if not (names := tuple(filter(is_image, members.names))):
-        raise ValueError(f"Got no image in {path}, allowed are {', '.join(suffixes())}: correct the path.")
+        raise ValueError(f"Got no image in {path}, expected one of {', '.join(suffixes())}. Correct the path.")
     return open_trained(output), FileImages(Members(members.path, names), 3, rules_of(output.config["data"]).reading)
 
 

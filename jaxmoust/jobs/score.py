@@ -60,7 +60,7 @@ class Score(Job):
                 "--config.checkpoint=DIR --config.set=DIR."
             )
         if config["folds"] < 0 or config["folds"] == 1:
-            raise ValueError(f"config.folds is {config['folds']!r}; allowed are 0 (no cross-fitting) and 2 and up.")
+            raise ValueError(f"config.folds is {config['folds']!r}, expected 0 (no cross-fitting), or 2 and up.")
         evaluation_batch_size(config, self.machine)
         self.output = self.inputs.output(config["checkpoint"], "classify", "train")
         self.synthetic = self.inputs.synthetic(config["set"])

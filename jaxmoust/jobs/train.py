@@ -188,7 +188,7 @@ def _started(config: Config, training: build.Training, inputs: Inputs) -> tuple[
     if not output.folder and output.config["model"] != config["model"]:
         raise ValueError(
             f"config.arms: an arm of the network {config['model']} is to begin as the classifier of one of "
-            f"{output.config['model']}; allowed is one of the same network. Override the model of both or of none."
+            f"{output.config['model']}, expected one of the same network. Override the model of both or of none."
         )
     if output.folder:
         path = f"{output.folder}{BEST if output.which == 'best' else ''}"

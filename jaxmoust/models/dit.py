@@ -135,7 +135,7 @@ class DiT(nn.Module):
         require(fits, "model.width", self.width, f"multiples of 4 and of model.num_heads {self.num_heads}")
         if self.patch_size < 1 or height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f"model.patch_size {self.patch_size}: allowed are {whole} that divide both sides of images, or of "
+                f"model.patch_size {self.patch_size}: expected {whole} that divide both sides of images, or of "
                 f"latents, of {height}x{width}."
             )
 

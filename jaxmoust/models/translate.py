@@ -44,14 +44,14 @@ def read_arrays(path: Path) -> Tensors:
     path = path / "model.safetensors" if path.is_dir() else path
     if path.suffix in PICKLES:
         raise ValueError(
-            f"{path}: allowed are .npz and .safetensors. A file of torch may run code when opened. Beside torch, this "
+            f"{path}: expected .npz or .safetensors. A file of torch may run code when opened. Beside torch, this "
             f"line makes a safe one of its tensors:\n  {FROM_TORCH}\n"
             "Of a whole pickled module, and only where you trust it, with weights_only=False."
         )
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Give the path of a downloaded checkpoint.")
     if path.suffix not in (".npz", ".safetensors"):
-        raise ValueError(f"{path}: allowed are .npz and .safetensors. Give the path of a downloaded checkpoint.")
+        raise ValueError(f"{path}: expected .npz or .safetensors. Give the path of a downloaded checkpoint.")
     try:
         if path.suffix == ".safetensors":
             return unwrapped(safetensors.numpy.load_file(path))

@@ -39,15 +39,18 @@ class DrawCounts:
         shape = (len(edges) - 1, len(self.source_names), len(self.class_names))
         if min(shape) < 1 or edges[0] != 0 or (np.diff(edges) <= 0).any():
             raise ValueError(
-                f"draws: got step_edges {list(self.step_edges)}, {shape[1]} sources and {shape[2]} classes; allowed "
-                "edges that rise from 0, and at least one of each"
+                f"draws: got step_edges {list(self.step_edges)}, {shape[1]} sources and {shape[2]} classes, expected "
+                "edges that rise from 0, and at least one of each."
             )
         if counts.shape != shape or counts.dtype.kind not in "iu":
             raise ValueError(
-                f"draws: got counts {counts.dtype} {counts.shape}; allowed integers {shape}: windows, sources, classes"
+                f"draws: got counts {counts.dtype} {counts.shape}, expected integers {shape}: windows, sources, "
+                "classes."
             )
         if counts.min() < 0 or not counts.sum(axis=(1, 2)).all():
-            raise ValueError("draws: got a negative count or a window without draws; allowed neither; count them again")
+            raise ValueError(
+                "draws: got a negative count or a window without draws, expected neither. Count them again."
+            )
         object.__setattr__(self, "counts", counts)
 
     @property
@@ -80,7 +83,7 @@ class DrawCounts:
 def from_record(record: Mapping[str, Any]) -> DrawCounts:
     """Returns the draws of a run's draws.json. Raises ValueError: a field is missing, or `DrawCounts` refuses them."""
     if missing := [name for name in FIELDS if name not in record]:
-        raise ValueError(f"draws: got a record without {missing}; allowed records with {list(FIELDS)}")
+        raise ValueError(f"draws: got a record without {missing}, expected records with {list(FIELDS)}")
     return DrawCounts(**{name: record[name] for name in FIELDS})
 
 
@@ -94,7 +97,7 @@ def pooled(runs: Sequence[DrawCounts]) -> DrawCounts:
         for name in _differing(first, other):
             raise ValueError(
                 f"draws: got runs of one arm with {name} {list(getattr(first, name))} and "
-                f"{list(getattr(other, name))}; allowed the same; run the arm's seeds with one configuration"
+                f"{list(getattr(other, name))}, expected the same. Run the arm's seeds with one configuration."
             )
     counts = np.sum([run.counts for run in runs], axis=0)
     return DrawCounts(first.step_edges, first.source_names, first.class_names, counts)

@@ -63,7 +63,7 @@ def write_index(folder: str | Path) -> Path:
     pages = sorted(folder.glob("*/report/index.html"))
     if not pages:
         raise ValueError(
-            f"{folder} holds no study: allowed is a folder of their --workdir folders, such as runs for "
+            f"{folder} holds no study: expected a folder of their --workdir folders, such as runs for "
             "runs/quickstart/report/index.html. Run `jaxmoust study` first, or give that folder."
         )
     if not may_write(folder):

@@ -77,8 +77,8 @@ class Table:
     def __post_init__(self):
         if wrong := [len(row) for row in self.rows if len(row) != len(self.columns)]:
             raise ValueError(
-                f"table {self.title!r}: got a row of {wrong[0]} cells; allowed {len(self.columns)}, one for each of "
-                f"{list(self.columns)}; None where there is nothing"
+                f"table {self.title!r}: got a row of {wrong[0]} cells, expected {len(self.columns)}, one for each of "
+                f"{list(self.columns)}; None where there is nothing."
             )
 
     @property
@@ -231,30 +231,30 @@ class Page:
     def __post_init__(self):
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
-            raise ValueError(f"arms: got {names}; allowed each name once")
+            raise ValueError(f"arms: got {names}, expected each name once.")
         for baseline in (self.baseline, *self.baseline_of.values()):
             if baseline not in names or self.baseline_of[baseline] != baseline:
                 raise ValueError(
-                    f"baseline: got {baseline!r}; allowed {names}; name one of the arms, and one that is not itself "
-                    "compared with another"
+                    f"baseline: got {baseline!r}, expected {names}. Name one of the arms, and one that is not itself "
+                    "compared with another."
                 )
         labels = np.asarray(self.labels)
         if labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.class_names)):
-            raise ValueError(f"labels: got shape {labels.shape}; allowed [N], inside 0..{len(self.class_names) - 1}")
+            raise ValueError(f"labels: got shape {labels.shape}, expected [N], inside 0..{len(self.class_names) - 1}")
         for arm, draws in self.draws.items():
             if arm not in names or list(draws.class_names) != list(self.class_names):
                 raise ValueError(
-                    f"draws: got arm {arm!r} with classes {list(draws.class_names)}; allowed arms {names} with the "
-                    f"page's classes {list(self.class_names)}; name arms and classes as the page does"
+                    f"draws: got arm {arm!r} with classes {list(draws.class_names)}, expected arms {names} with the "
+                    f"page's classes {list(self.class_names)}. Name arms and classes as the page does."
                 )
         runs: dict[tuple[str, int], Mapping[str, Any]] = {}
         for row in self.rows:
             if missing := [c for c in COLUMNS if c not in row]:
-                raise ValueError(f"rows: got a row without {missing}; allowed rows with {list(COLUMNS)}")
+                raise ValueError(f"rows: got a row without {missing}, expected rows with {list(COLUMNS)}")
             if row["arm"] not in names:
-                raise ValueError(f"rows: got arm {row['arm']!r}; allowed {names}; describe it by an ArmInfo")
+                raise ValueError(f"rows: got arm {row['arm']!r}, expected {names}. Describe it by an ArmInfo.")
             if runs.setdefault((row["arm"], int(row["seed"])), row) is not row:
-                raise ValueError(f"rows: got arm {row['arm']!r} seed {row['seed']} twice; allowed one row a run")
+                raise ValueError(f"rows: got arm {row['arm']!r} seed {row['seed']} twice, expected one row a run.")
         for arm, of_seeds in self.ranks.items():
             for seed, ranks in of_seeds.items():
                 check_ranks(f"ranks[{arm!r}][{seed}]", np.asarray(ranks), labels, runs.get((arm, seed)))
@@ -305,14 +305,14 @@ def check_ranks(name: str, ranks: NDArray, labels: NDArray, row: Mapping[str, An
     """
     if ranks.shape != np.shape(labels):
         raise ValueError(
-            f"{name}: got shape {ranks.shape}; allowed {np.shape(labels)}, one rank per label; "
-            "pass the whole test set, in the source's order"
+            f"{name}: got shape {ranks.shape}, expected {np.shape(labels)}, one rank per label. "
+            "Pass the whole test set, in the source's order."
         )
     for k, column in ((1, "top1"), (5, "top5")):
         in_row, of_ranks = number_of(row[column]) if row else None, accuracy.top_k(ranks, k)
         # Rows may be rounded to one decimal, hence half of that.
         if in_row is not None and abs(in_row - of_ranks) > 0.051:
             raise ValueError(
-                f"{name}: got Top-{k} {of_ranks:.2f} from the ranks and {in_row:.2f} in the row; allowed the same "
-                "run's; write the page from the runs that wrote results.csv"
+                f"{name}: got Top-{k} {of_ranks:.2f} from the ranks and {in_row:.2f} in the row, expected the same "
+                "run's. Write the page from the runs that wrote results.csv."
             )

@@ -181,7 +181,7 @@ def _num_mappings() -> int:
 def check_seed(seed: int) -> None:
     """Refuses a seed that does not fit what devices make keys of. Raises ValueError."""
     if not 0 <= seed < 2**32:
-        raise ValueError(f"seed {seed}: allowed are whole numbers from 0 to 2^32 - 1.")
+        raise ValueError(f"seed {seed}: expected whole numbers from 0 to 2^32 - 1.")
 
 
 def use_all_cores() -> None:

@@ -127,10 +127,12 @@ def check_plain(
     status = status or os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
-        raise ValueError(f"Got {os.fspath(path)}, which is {kind}, allowed is a plain file: remove or replace it.")
+        raise ValueError(f"Got {os.fspath(path)}, which is {kind}, expected a plain file. Remove or replace it.")
     if status.st_size > most_bytes:
         size = f"{status.st_size:,} bytes"
-        raise ValueError(f"Got {os.fspath(path)} of {size}, allowed are {most_bytes:,}: give or put a smaller one.")
+        raise ValueError(
+            f"Got {os.fspath(path)} of {size}, expected at most {most_bytes:,}. Give or put a smaller one."
+        )
     return status
 
 
@@ -140,7 +142,7 @@ def read_bytes(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> bytes:
     with open(path, "rb", buffering=0) as file:
         data = file.read(size + 1)  # one more than there is: at the end of the file in one call
     if len(data) != size:
-        raise ValueError(f"Got {os.fspath(path)}, which changes while it is read: wait for who writes it.")
+        raise ValueError(f"Got {os.fspath(path)}, which changes while it is read. Wait for who writes it.")
     return data
 
 
@@ -148,7 +150,7 @@ def read_text(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> str:
     """Reads a text in UTF-8; errors as `check_plain`. Raises: ValueError: bytes that are no text, too."""
     text = read_bytes(path, most_bytes).decode()
     if "\0" in text:
-        raise ValueError(f"Got {os.fspath(path)} with bytes of zero, allowed is a text in UTF-8: write it again.")
+        raise ValueError(f"Got {os.fspath(path)} with bytes of zero, expected a text in UTF-8. Write it again.")
     return text
 
 
@@ -166,7 +168,7 @@ def read_json(path: str | os.PathLike) -> Any | None:
 def parse_json(text: str | bytes, path: str) -> Any:
     """Reads JSON. Raises ValueError, with the path that it is of and the place, when it is damaged or too long."""
     if len(text) > MOST_JSON_BYTES:
-        raise ValueError(f"{path} is of {len(text):,} bytes, allowed are {MOST_JSON_BYTES:,}: make it smaller.")
+        raise ValueError(f"{path} is of {len(text):,} bytes, expected at most {MOST_JSON_BYTES:,}. Make it smaller.")
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -195,7 +197,7 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, 
             if sum(info.file_size for info in members.values()) > max(MAX_RATIO * size, SMALL_BYTES):
                 largest = max(members, key=lambda name: members[name].file_size)
                 packed = f"arrays packed at most {MAX_RATIO} to 1"
-                raise _NoArray(f"Got {largest} in {path}, allowed are {packed}: fetch it again.")
+                raise _NoArray(f"Got {largest} in {path}, expected {packed}. Fetch it again.")
             for name, info in members.items():
                 try:
                     with archive.open(info) as file:
@@ -204,7 +206,7 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, 
                         arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
                 except (ValueError, MemoryError) as error:
                     what = f"which is not as many plain numbers as its header announces ({error})"
-                    raise _NoArray(f"Got {name} in {path}, {what}: fetch the file again.") from error
+                    raise _NoArray(f"Got {name} in {path}, {what}. Fetch the file again.") from error
     except _NoArray:
         raise
     except ZIP_ERRORS as error:

@@ -161,7 +161,7 @@ def _section(given: Any, at: str) -> dict[str, Any]:
     if isinstance(given, str):
         return {"config": given}
     if not isinstance(given, Mapping):
-        raise ValueError(f"{at} is {given!r}; allowed is the path of a configuration, or dict(config=PATH, ...).")
+        raise ValueError(f"{at} is {given!r}, expected the path of a configuration, or dict(config=PATH, ...).")
     return dict(given)
 
 
@@ -175,7 +175,7 @@ def _arm(i: int, given: Any, classifier: Schema) -> dict[str, Any]:
     """An arm's own fields, and what differs of the classifier; that is checked where it is put together."""
     at, sections = f"config.arms[{i}]", {name for name, part in classifier.items() if not isinstance(part, Field)}
     if not isinstance(given, Mapping):
-        raise ValueError(f"{at} is {given!r}; allowed is dict(name=..., title=..., ...what differs...).")
+        raise ValueError(f"{at} is {given!r}, expected dict(name=..., title=..., ...what differs...).")
     check_names(at, given, (*ARM, *sorted(sections)))
     if wrong := [name for name in given if name in sections and not isinstance(given[name], Mapping)]:
         raise ValueError(f"{at}.{wrong[0]} is {given[wrong[0]]!r}; it has fields: dict(FIELD=...).")
@@ -327,7 +327,7 @@ def _baselines(baseline: str | tuple[str, ...], names: list[str], bases: Mapping
         if len(of_base) != 1:
             raise ValueError(
                 f"config.baseline {given} holds {of_base or 'no arm'} for the base set of the arm {name!r} "
-                f"({base_text(bases[name]) or 'the one of config.data'}); allowed is one for each base set."
+                f"({base_text(bases[name]) or 'the one of config.data'}), expected one for each base set."
             )
         baselines[name] = of_base[0]
     return baselines

@@ -216,7 +216,7 @@ def _from_generator(generator: Stage, job: dict[str, Any], what: str) -> dict[st
     if generator.config["task"] != tasks[job["task"]]:
         raise ValueError(
             f"{what} by a configuration of task {job['task']!r}; that generator is one of "
-            f"{generator.config['task']!r}, and allowed is one of {tasks[job['task']]!r}."
+            f"{generator.config['task']!r}, and this expects one of {tasks[job['task']]!r}."
         )
     if job["task"] == "text_to_image":
         return {**job, "pipeline": {**job["pipeline"], "path": generator.name}}

@@ -29,7 +29,7 @@ class BrokenResult(ValueError):
 
     def __init__(self, folder: Path, got: str, allowed: str):
         super().__init__(
-            f"{folder}/result.json is no result: got {got}; allowed {allowed}. Put back a whole copy, or remove the "
+            f"{folder}/result.json is no result: got {got}, expected {allowed}. Put back a whole copy, or remove the "
             "folder and run again, which computes this stage anew."
         )
 

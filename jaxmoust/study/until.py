@@ -43,7 +43,7 @@ def read_budget(text: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)", text)
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not seconds or re.sub(r"\s", "", text) != "".join(number + unit for number, unit in parts):
-        raise ValueError(f"--budget={text}: allowed are hours, minutes and seconds, such as 2h, 1h30m or 90s.")
+        raise ValueError(f"--budget={text}: expected hours, minutes or seconds, such as 2h, 1h30m or 90s.")
     return seconds
 
 

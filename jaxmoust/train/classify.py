@@ -98,7 +98,7 @@ class Classify:
                 "model.weights=PATH, or weights of this network, method.pretrained=PATH."
             )
         if self.learn != "full" and self._separates:
-            raise ValueError(f"method.learn {self.learn!r} with model.separate_stats: allowed is it with 'full' alone.")
+            raise ValueError(f"method.learn {self.learn!r} with model.separate_stats: expected it with 'full' alone.")
 
     @property
     def _separates(self) -> bool:
@@ -198,8 +198,8 @@ class Classify:
         mass = self.lambda_real * drawn[0] + self.lambda_syn * drawn[1:].sum(axis=0)
         if never := [name for name, x in zip(class_names, mass, strict=True) if not x > 0]:
             raise ValueError(
-                f"method.logit_adjustment {self.logit_adjustment:g} with {never} never drawn; allowed where every "
-                "class is. Draw from them, leave them out by data.classes, or set it to 0."
+                f"method.logit_adjustment {self.logit_adjustment:g} needs images of every class, and "
+                f"{never} are never drawn. Draw from them, leave them out by data.classes, or set it to 0."
             )
         return (mass / mass.sum()).astype(np.float32)
 

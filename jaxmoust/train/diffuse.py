@@ -55,7 +55,7 @@ class Diffuse:
         if self.nonleaky.probability and augment_dim != LABEL_DIM:
             raise ValueError(
                 f"model.augment_dim {augment_dim}: a network trained with augment.nonleaky > 0 is conditioned on it, "
-                f"so allowed is {LABEL_DIM}."
+                f"expected {LABEL_DIM}."
             )
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:

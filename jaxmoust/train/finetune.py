@@ -73,15 +73,15 @@ class Finetune:
         refuse_blending(self.augment)
         if min(self.min_snr, self.rank, self.num_tokens) < 0 or (self.rank > 0) != (self.alpha > 0):
             raise ValueError(
-                f"min_snr {self.min_snr}, rank {self.rank}, alpha {self.alpha}, num_tokens {self.num_tokens}: allowed "
-                "are numbers from 0, and an alpha above 0 exactly where there is a rank."
+                f"min_snr {self.min_snr}, rank {self.rank}, alpha {self.alpha}, num_tokens {self.num_tokens}: "
+                "expected numbers from 0, and an alpha above 0 exactly where there is a rank."
             )
         if self.text_targets and not self.rank:
             raise ValueError(f"text_targets {self.text_targets} are adapted, which needs a rank above 0.")
         if self.train_text and (self.rank or self.num_tokens):
             raise ValueError(
-                "train_text trains the whole text encoder: allowed is rank 0 and no new tokens beside it. Adapt it by "
-                "text_targets instead."
+                "train_text trains the whole text encoder, so rank must be 0 and there can be no new tokens. Adapt "
+                "it by text_targets instead."
             )
         if not (self.train_unet or self.train_text or self.rank or self.num_tokens):
             raise ValueError("Nothing would be trained: set train_unet, train_text, a rank or tokens to learn.")

@@ -56,7 +56,7 @@ def check_finite(rows: np.ndarray, of: str) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if wrong.size:
         raise NonFiniteRows(
-            f"{of} says NaN or infinity of image {wrong[0]} ({wrong.size:,} such of {len(rows):,}); allowed are finite "
+            f"{of} says NaN or infinity of image {wrong[0]} ({wrong.size:,} such of {len(rows):,}), expected finite "
             "numbers. Look at its weights: a run that has diverged, a damaged file, or too few bits for them."
         )
     return rows

@@ -175,7 +175,7 @@ def _dealt(rows: Rows, num_classes: int, num_folds: int, seed: int) -> tuple[np.
     if len(images) < num_folds or judged.sum() < num_folds:
         raise ValueError(
             f"probe.folds {num_folds}: of {len(images)} images {judged.sum()} can be held out, in classes of two and "
-            "more; allowed is at most a fold for each. Give more images, or the strength itself, probe.l2."
+            "more, expected at most a fold for each. Give more images, or the strength itself, probe.l2."
         )
     return fold_of(rows.label[first], num_folds, seed)[image], np.flatnonzero(judged)
 

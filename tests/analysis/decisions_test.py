@@ -256,11 +256,11 @@ def changed(change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda o: o.update(margin=0.0), r"margin: got 0\.0; allowed above 0"),
+        (lambda o: o.update(margin=0.0), r"margin: got 0\.0, expected a number above 0"),
         (lambda o: o.update(margin=-1.0), "margin: got -1"),
-        (lambda o: o.update(level=0.6), r"level: got 0\.6; allowed inside \(0, 0\.5\)"),
-        (lambda o: o.update(rule="holm"), "rule: got 'holm'; allowed auto, pooled"),
-        (lambda o: o.update(baseline="reel"), r"baseline: got \['reel'\]; allowed are arms of"),
+        (lambda o: o.update(level=0.6), r"level: got 0\.6, expected a number inside \(0, 0\.5\)"),
+        (lambda o: o.update(rule="holm"), "rule: got 'holm', expected one of auto, pooled"),
+        (lambda o: o.update(baseline="reel"), r"baseline: got \['reel'\], expected arms of"),
         (lambda o: o.update(families={"arm1": "mixture"}), r"families: got none of \['arm2'\]"),
         (
             lambda o: o["values"]["arm1"].update({1: np.ones(9)}),

@@ -191,9 +191,9 @@ def test_features_far_from_the_origin_lose_no_neighbours():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda real, fake: (real[:5], fake), "real: got 5 images; allowed at least 6"),
+        (lambda real, fake: (real[:5], fake), "real: got 5 images, expected at least 6"),
         (lambda real, fake: (real, fake[:1]), "fake: got 1 images"),
-        (lambda real, fake: (real, fake[:, :7]), "fake: got 7 features an image; allowed 12"),
+        (lambda real, fake: (real, fake[:, :7]), "fake: got 7 features an image, expected 12"),
         (lambda real, fake: (real[0], fake), r"real: got features of shape \(12,\)"),
         (lambda real, fake: (np.where(real == real[3, 2], np.nan, real), fake), "real: got NaN.*image 3"),
         (lambda real, fake: (real, np.where(fake == fake[4, 2], np.inf, fake)), "fake: got NaN.*image 4"),

@@ -49,18 +49,18 @@ def test_look_at_next_to_nothing_claims_nothing():
 
 @pytest.mark.parametrize("fractions", [[], [0.0, 1.0], [0.5, 0.5], [0.5, 1.1]])
 def test_fractions_that_do_not_rise_to_one_are_refused(fractions):
-    with pytest.raises(ValueError, match="allowed are numbers that rise"):
+    with pytest.raises(ValueError, match="expected numbers that rise"):
         nominal_levels(fractions)
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"margin": 0.0}, "margin 0.0: allowed is above 0"),
-        ({"margin": -1.0}, "margin -1.0: allowed is above 0"),
-        ({"level": 0.0}, "level 0.0: allowed is above 0 and below 0.5"),
-        ({"level": 0.5}, "level 0.5: allowed"),
-        ({"looks": ()}, "looks .*: allowed are numbers of seeds that rise"),
+        ({"margin": 0.0}, "margin 0.0: expected a number above 0"),
+        ({"margin": -1.0}, "margin -1.0: expected a number above 0"),
+        ({"level": 0.0}, "level 0.0: expected a number above 0 and below 0.5"),
+        ({"level": 0.5}, "level 0.5: expected"),
+        ({"looks": ()}, "looks .*: expected numbers of seeds that rise"),
         ({"looks": (1, 3)}, "from 2 up"),
         ({"looks": (3, 3, 5)}, "that rise"),
         ({"most_seeds": 2}, "most_seeds 2 is below the first look, after 3 seeds"),

@@ -104,7 +104,7 @@ def test_memorisation_of_a_class_with_few_held_out_images_takes_the_typical_dist
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"synthetic": flat(NEW)[:, :9]}, "synthetic: got 9 features an image; allowed 64"),
+        ({"synthetic": flat(NEW)[:, :9]}, "synthetic: got 9 features an image, expected 64"),
         ({"heldout": flat(HELDOUT)[:0]}, r"heldout: got features of shape \(0, 64\)"),
         ({"heldout": flat(TRAIN)}, "exact copies of training images"),
         ({"labels": (np.zeros(3, int), np.zeros(400, int))}, r"synthetic: got labels of shape \(3,\)"),

@@ -167,7 +167,7 @@ def test_what_runs_will_not_keep_is_refused_beforehand():
         metrics.check_decidable(name, "probabilities", 6)
         if metric.needs != "probabilities":
             metrics.check_decidable(name, "ranks", 6)
-    with pytest.raises(ValueError, match=r"keeps 'ranks'; allowed are, of these, top1, .*eval.keep='probabilities'"):
+    with pytest.raises(ValueError, match=r"keeps 'ranks', which is enough for top1, .*eval.keep='probabilities'"):
         metrics.check_decidable("auroc", "ranks", 6)
     with pytest.raises(ValueError, match="'top5' of 5 classes"):
         metrics.check_decidable("top5", "ranks", 5)
@@ -176,10 +176,10 @@ def test_what_runs_will_not_keep_is_refused_beforehand():
 @pytest.mark.parametrize(
     ("name", "answers", "match"),
     [
-        ("accuracy", np.zeros(4, int), "metric: got 'accuracy'; allowed top1"),
-        ("top1", np.zeros(4), "allowed what ranks.npy"),
-        ("nll", np.zeros(4, int), "allowed what losses.npy"),
-        ("auroc", np.zeros(4, int), "allowed what probabilities.npy"),
+        ("accuracy", np.zeros(4, int), "metric: got 'accuracy', expected one of top1"),
+        ("top1", np.zeros(4), "expected what ranks.npy"),
+        ("nll", np.zeros(4, int), "expected what losses.npy"),
+        ("auroc", np.zeros(4, int), "expected what probabilities.npy"),
         ("top1", np.zeros(3, int), "ranks: got shape"),
         ("top1", np.zeros((3, 2)), "probabilities: got shape"),
     ],

@@ -17,7 +17,7 @@ def test_unknown_name_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_rate_outside_its_range_is_refused(rate):
-    with pytest.raises(ValueError, match=r"got dropout=.*; needs 0 <= dropout < 1"):
+    with pytest.raises(ValueError, match=r"got dropout=.*, expected 0 <= dropout < 1"):
         check_rate("dropout", rate)
 
 

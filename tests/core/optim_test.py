@@ -180,5 +180,5 @@ def test_decay_by_layers_slows_what_adamw_does_and_one_changes_nothing():
         slow["blocks"]["mlp"]["kernel"][:, 0, 0], plain["blocks"]["mlp"]["kernel"][:, 0, 0] * jnp.array([0.25, 0.5])
     )
     np.testing.assert_array_equal(slow["head"]["kernel"], plain["head"]["kernel"])
-    with pytest.raises(ValueError, match=r"optim\.layer_decay 0\.0: allowed are"):
+    with pytest.raises(ValueError, match=r"optim\.layer_decay 0\.0: expected"):
         Recipe(8, 10, layer_decay=0.0)

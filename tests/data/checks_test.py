@@ -11,22 +11,22 @@ from jaxmoust.data.checks import check_choice, check_number, check_whole, listed
 @pytest.mark.parametrize(
     ("check", "said"),
     [
-        (lambda: check_choice("filter", "sinc", ("box", "")), "Got filter='sinc', allowed are box, '': choose one"),
+        (lambda: check_choice("filter", "sinc", ("box", "")), "Got filter='sinc', expected box, ''. Choose one"),
         (
             lambda: check_choice("split", "all", ("train",), " of digits"),
-            "Got split='all' of digits, allowed are train",
+            "Got split='all' of digits, expected train",
         ),
-        (lambda: check_number("beta", math.nan, "any number"), "Got beta=nan, allowed is any number: correct"),
-        (lambda: check_number("beta", True, "any number"), "Got beta=True, allowed"),
-        (lambda: check_number("beta", "0.5", "any number"), "Got beta='0.5', allowed"),
+        (lambda: check_number("beta", math.nan, "any number"), "Got beta=nan, expected any number"),
+        (lambda: check_number("beta", True, "any number"), "Got beta=True, expected"),
+        (lambda: check_number("beta", "0.5", "any number"), "Got beta='0.5', expected"),
         (
             lambda: check_number("beta", 2, "below 1", lambda x: x < 1, " of a law"),
-            "Got beta=2 of a law, allowed is below",
+            "Got beta=2 of a law, expected below",
         ),
-        (lambda: check_whole("seed", 1.0), r"Got seed=1\.0, allowed is a whole number from 1"),
-        (lambda: check_whole("seed", True), "Got seed=True, allowed"),
-        (lambda: check_whole("step", -1, 0), "Got step=-1, allowed is a whole number from 0"),
-        (lambda: check_whole("num_draws", 2**62), "Got num_draws=4611686018427387904, allowed"),
+        (lambda: check_whole("seed", 1.0), r"Got seed=1\.0, expected a whole number from 1"),
+        (lambda: check_whole("seed", True), "Got seed=True, expected"),
+        (lambda: check_whole("step", -1, 0), "Got step=-1, expected a whole number from 0"),
+        (lambda: check_whole("num_draws", 2**62), "Got num_draws=4611686018427387904, expected"),
     ],
 )
 def test_checks_refuse_what_is_not_allowed(check, said):

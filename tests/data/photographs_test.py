@@ -133,7 +133,7 @@ def test_folder_warns_of_class_names_that_differ_in_case_or_unicode_alone(root):
             r"no image in .*animals.* Images lie deeper, in 'animals/bird', .*such as .*set/animals\.",
         ),
         (photographs.flat, r"no class folder in .*12 images lie in it directly.*data\.labels=FILE\.csv"),
-        (photographs.one_image, r"one image in .*cat, allowed is two.*on_bad='skip'.*data\.classes"),
+        (photographs.one_image, r"one image in .*cat, expected two.*on_bad='skip'.*data\.classes"),
     ],
 )
 def test_folder_of_another_layout_is_told_what_it_looks_like(root, kind, said):
@@ -168,7 +168,7 @@ def test_folder_with_a_validation_split_beside_test_serves_it(tmp_path):
     folder = open_folder(str(tmp_path), ("train", "validation", "test"))
     assert [len(folder.source(split)) for split in ("train", "validation", "test")] == [6, 6, 6]
     assert folder.source("validation").records.members.names[0].startswith("valid/")
-    with pytest.raises(ValueError, match=r"\['Test', 'test'\].*allowed is one of a name"):
+    with pytest.raises(ValueError, match=r"\['Test', 'test'\].*expected one of a name"):
         photographs.write(tmp_path, "Test")
         opened(tmp_path)
 
@@ -239,7 +239,7 @@ def test_folder_never_divides_a_group(root):
     sides = {(name[-5] in "13", part) for name, part in zip(folder.names, folder.parts, strict=True)}
     assert len(sides) == 2 and {part for _, part in sides} == {"train", "test"}
     for group, said in (
-        ("patent", r"'patent' is no column of labels.csv, allowed are patient"),
+        ("patent", r"'patent' is no column of labels.csv, which has patient"),
         ("all", "in one group"),
     ):
         tabled_text = (root / "labels.csv").read_text().replace("patient\n", "patient,all\n").replace("p0\n", "p0,x\n")

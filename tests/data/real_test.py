@@ -61,7 +61,7 @@ def test_real_data_of_a_class_list_holds_these_classes_in_both_splits(tmp_path):
 
 
 def test_real_data_refuses_two_sizes():
-    with pytest.raises(ValueError, match="n_base=100 and n_per_class=10, allowed is one"):
+    with pytest.raises(ValueError, match="n_base=100 and n_per_class=10, expected one"):
         real_data("digits", n_base=100, n_per_class=10)
 
 
@@ -87,7 +87,7 @@ def test_real_data_takes_a_validation_split_of_the_sources_own(tmp_path):
         photographs.write(tmp_path, split, 2, first=10 * number)
     real = real_data("folder", str(tmp_path), image_px=8, channels=3, validation="validation")
     assert real.validation.records.members.names[0].startswith("valid/") and len(real.base) == len(real.validation) == 6
-    for wanted, said in (("bogus", "'bogus'"), (1.0, "allowed are 0 to below 1"), (-0.1, "allowed are 0")):
+    for wanted, said in (("bogus", "'bogus'"), (1.0, "expected a share from 0 to below 1"), (-0.1, "expected a share")):
         with pytest.raises(ValueError, match=said):
             real_data("folder", str(tmp_path), image_px=8, channels=3, validation=wanted)
 

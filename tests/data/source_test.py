@@ -68,15 +68,15 @@ def test_source_takes_grey_images_without_a_channel():
 @pytest.mark.parametrize(
     ("images", "labels", "said"),
     [
-        (np.zeros((2, 4, 4, 1), np.float32), [0, 1], r"float32.*allowed is uint8"),
+        (np.zeros((2, 4, 4, 1), np.float32), [0, 1], r"float32.*expected uint8"),
         (np.zeros((2, 4, 4, 2), np.uint8), [0, 1], r"\(2, 4, 4, 2\).*C 1 or 3"),
         (np.zeros((2, 0, 4, 1), np.uint8), [0, 1], r"\(2, 0, 4, 1\)"),
         (np.zeros((4, 4), np.uint8), [0], r"\(4, 4\)"),
         (np.zeros((0, 4, 4, 1), np.uint8), np.zeros(0, int), r"no image.*at least one"),
         (np.zeros((2, 4, 4, 1), np.uint8), [0], r"labels of shape \(1,\).*2 images"),
         (np.zeros((2, 4, 4, 1), np.uint8), [0.0, 1.0], r"float64.*one integer an image"),
-        (np.zeros((2, 4, 4, 1), np.uint8), [0, 3], r"label 3 at image 1 .*allowed are 0 to 2"),
-        (np.zeros((2, 4, 4, 1), np.uint8), [-1, 0], r"label -1 at image 0 .*allowed are 0 to 2"),
+        (np.zeros((2, 4, 4, 1), np.uint8), [0, 3], r"label 3 at image 1 .*expected 0 to 2"),
+        (np.zeros((2, 4, 4, 1), np.uint8), [-1, 0], r"label -1 at image 0 .*expected 0 to 2"),
     ],
 )
 def test_from_arrays_refuses_what_is_not_labelled_images(images, labels, said):
@@ -92,7 +92,7 @@ def test_source_refuses_repeated_classes():
 def test_source_subset_refuses_indices_that_it_does_not_have():
     source = from_arrays(make_images(3), np.arange(3))
     for keys in ([3], [-1]):
-        with pytest.raises(ValueError, match="allowed are 0 to 2"):
+        with pytest.raises(ValueError, match="expected 0 to 2"):
             source.subset(np.array(keys))
 
 

@@ -279,10 +279,10 @@ def test_clip_keeps_every_estimate_in_range():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"sampler": "plms"}, r"'plms': allowed are \['ancestral', 'dpmpp_2m', 'euler', 'heun'\]"),
+        ({"sampler": "plms"}, r"'plms': expected \['ancestral', 'dpmpp_2m', 'euler', 'heun'\]"),
         ({"num_steps": 0}, "num_steps 0"),
         ({"per_device_batch": 0}, "per_device_batch 0"),
-        ({"guidance": -1.0}, "guidance -1.0: allowed"),
+        ({"guidance": -1.0}, "guidance -1.0: expected"),
     ],
 )
 def test_sampling_refuses_what_cannot_be_drawn(option, message):

@@ -195,10 +195,10 @@ def test_set_of_something_else_is_refused_before_any_work(loaded, tmp_path, othe
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ({"sampler": "plms"}, "'plms': allowed are"),
+        ({"sampler": "plms"}, "'plms': expected"),
         ({"num_steps": 0}, "whole numbers from 1"),
-        ({"guidance": 0.5}, "guidance 0.5: allowed are 1.0"),
-        ({"strength": 0.0}, "strength 0.0: allowed are numbers above 0"),
+        ({"guidance": 0.5}, "guidance 0.5: expected 1.0"),
+        ({"strength": 0.0}, "strength 0.0: expected numbers above 0"),
         ({"strength": 1.5}, r"strength 1\.5"),
         ({"strength": 0.05}, "less than one of .* would be walked"),
         ({"prompts": (("a",), ())}, "without a prompt"),

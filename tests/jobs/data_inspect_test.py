@@ -23,7 +23,7 @@ def test_inspect_of_a_class_list_shows_its_classes_in_their_order(cli, tmp_path)
     assert re.findall(r"^  (\S+) +(\d+)$", outcome.out, re.MULTILINE) == [("7", "100"), ("3", "100")]
     (tmp_path / "list.txt").write_text("7\neleven\n")
     refused = cli("data inspect --source=digits --classes={path}", path=tmp_path / "list.txt")
-    assert_refused(refused, "'eleven'", "allowed are the 10 classes")
+    assert_refused(refused, "'eleven'", "expected the 10 classes")
 
 
 def test_inspect_counts_the_classes_of_every_kind_of_set(cli, quick_study, tmp_path):

@@ -113,7 +113,7 @@ def test_domain_scores_are_read_by_name_as_any_others(folders, tmp_path, field, 
     [
         ({"set": ""}, r"config\.set is empty"),
         ({"set": "no/such/folder"}, "provenance.json"),
-        ({"real": "test"}, r"'test'; allowed is one of base, unused"),
+        ({"real": "test"}, r"'test', expected one of base, unused"),
         ({"folds": 1}, r"config\.folds is 1"),
         ({"folds": 60}, "60 folds of 100 real images"),
         ({"real": "unused", "data": {"n_base": 0}}, "the base set is all there is"),

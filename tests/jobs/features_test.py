@@ -46,8 +46,8 @@ def test_features_promise_what_a_probe_asks_of_them(backbone):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"views": 0}, r"config\.views 0: allowed are"),
-        ({"data": {"n_base": 5}}, "n_base=5, allowed is 10"),
+        ({"views": 0}, r"config\.views 0: expected"),
+        ({"data": {"n_base": 5}}, "n_base=5, expected 10"),
         ({"set": "no/such/set"}, "no/such/set"),
         ({"model": {"weights": ""}}, r"model\.weights is empty"),
     ],

@@ -182,7 +182,7 @@ def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"method": {"rank": 64, "alpha": 1.0}}, r"lora\.rank 64: allowed are 1 to 32"),
+        ({"method": {"rank": 64, "alpha": 1.0}}, r"lora\.rank 64: expected 1 to 32"),
         ({"method": {"targets": ("to_x",)}}, "no matrix"),
         ({"method": {"image_px": 17}}, "17 px do not fit"),
         ({"method": {"learn_tokens": -1}}, "learn_tokens -1"),
@@ -196,7 +196,7 @@ def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
         ({"grid": {"per_class": 1, "sampler": "magic"}}, "magic"),
         ({"grid": {"per_class": -1}}, r"grid\.per_class -1"),
         ({"grid": {"num_steps": 10**8}}, "num_steps 100000000"),
-        ({"grid": {"num_steps": 1001}}, "num_steps 1001: allowed are 1 to 1000"),
+        ({"grid": {"num_steps": 1001}}, "num_steps 1001: expected 1 to 1000"),
         ({"grid": {"negative": "cat " * 100}}, "tokens long"),
     ],
 )

@@ -163,7 +163,7 @@ def test_adapters_learn_and_leave_no_more_than_they_are(backbone, work, tmp_path
         tmp_path / "e",
     )
     assert found.result["loss"] == pytest.approx(result["loss"], rel=1e-5)
-    with pytest.raises(ValueError, match=r"method\.rank 17: allowed are 1 to 16"):
+    with pytest.raises(ValueError, match=r"method\.rank 17: expected 1 to 16"):
         Train(config_of(backbone, "lora", method={"rank": 17})).check()
 
 

@@ -41,7 +41,7 @@ def test_what_two_images_cannot_say_is_refused_with_what_it_takes(cli, tiny):
     own = "--config.data.source=folder --config.data.path={here}/images --config.data.n_base=0 --config.set={here}/set"
     for verb, words in (
         ("domain", "two images of each kind"),
-        ("measure --config.extractor.path={here}/clf", "are 2; allowed are more than 5"),
+        ("measure --config.extractor.path={here}/clf", "are 2, expected more than 5"),
     ):
         name = verb.split()[0]
         line = f"{verb} --config=configs/{name}/digits.py:quick {own} --workdir={{here}}/work"

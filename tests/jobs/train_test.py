@@ -203,9 +203,9 @@ def test_another_network_is_refused_with_its_leaves(first, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ('arms[-1]["model"] = {"width": 24}', "allowed is one of the same network"),
-        ('config["domains"] = {"gap": {**GAP, "arm": "outside"}}', "allowed is one that knows real images alone"),
-        ('config["domains"] = {"gap": {**GAP, "arm": "real"}}', "allowed is one that knows real images alone"),
+        ('arms[-1]["model"] = {"width": 24}', "expected one of the same network"),
+        ('config["domains"] = {"gap": {**GAP, "arm": "outside"}}', "expected one that knows real images alone"),
+        ('config["domains"] = {"gap": {**GAP, "arm": "real"}}', "expected one that knows real images alone"),
     ],
 )
 def test_study_that_would_be_refused_at_a_later_stage_is_refused_before_the_first(cli, tmp_path, changed, said):
@@ -259,7 +259,7 @@ def test_workdir_of_images_that_have_changed_is_refused_and_one_of_moved_images_
 def test_data_folder_missing_or_empty_is_refused(train_on_folder, tmp_path):
     assert_refused(train_on_folder(), str(tmp_path / "images"), "existing folder")
     (tmp_path / "images").mkdir()
-    assert_refused(train_on_folder(), str(tmp_path / "images"), "no class folder", "fill the folder")
+    assert_refused(train_on_folder(), str(tmp_path / "images"), "no class folder", "Fill the folder")
     write_images(tmp_path / "images", per_class=0)
     assert_refused(train_on_folder(), str(tmp_path / "images" / "0"), "no image")
 
@@ -296,7 +296,7 @@ def test_data_truncated_shard_is_named(train_mixed, quick_study, tmp_path):
     made = shutil.copytree(quick_study.made, tmp_path / "set")
     shard = sorted(made.glob("*array_record-00001*"))[0]
     shard.write_bytes(shard.read_bytes()[:-100])
-    assert_refused(train_mixed(made), shard.name, "run the job that wrote the set again")
+    assert_refused(train_mixed(made), shard.name, "Run the job that wrote the set again")
 
 
 def test_data_more_synthetic_images_than_there_are_is_refused(train_mixed, quick_study):

@@ -120,7 +120,7 @@ def test_every_method_denoises_by_it(name):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"patch_size": 3}, r"patch_size 3: allowed are .*divide.*8x8"),
+        ({"patch_size": 3}, r"patch_size 3: expected .*divide.*8x8"),
         ({"patch_size": 0}, "patch_size 0"),
         ({"depth": 0}, r"model\.depth.*0.*from 1"),
         ({"width": 18}, r"model\.width.*18.*multiples of 4"),

@@ -73,7 +73,7 @@ def test_pooled_draws_are_the_sum_of_the_seeds():
     [
         ({"step_edges": [1, 10, 20]}, "edges that rise from 0"),
         ({"step_edges": [0, 10, 10]}, "edges that rise from 0"),
-        ({"counts": [[[1, 2]]]}, r"allowed integers \(2, 1, 2\)"),
+        ({"counts": [[[1, 2]]]}, r"expected integers \(2, 1, 2\)"),
         ({"counts": [[[1.0, 2.0]], [[1.0, 2.0]]]}, "got counts float64"),
         ({"counts": [[[1, -1]], [[1, 2]]]}, "negative count"),
         ({"counts": [[[0, 0]], [[1, 2]]]}, "window without draws"),

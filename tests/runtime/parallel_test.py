@@ -143,7 +143,7 @@ def test_initialize_refuses_an_impossible_process(num_processes, process_id):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_check_seed_refuses_what_is_no_uint32(seed):
-    with pytest.raises(ValueError, match=f"seed {seed}: allowed"):
+    with pytest.raises(ValueError, match=f"seed {seed}: expected"):
         parallel.check_seed(seed)
 
 

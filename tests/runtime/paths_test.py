@@ -11,16 +11,16 @@ from jaxmoust.runtime.paths import check_plain, file_digest, parse_json, read_by
 @pytest.mark.parametrize("read", [check_plain, read_bytes, read_text, read_json, read_npz])
 def test_what_is_no_plain_file_is_refused_for_what_it_is(tmp_path, kind, read):
     what = {"fifo": "a named pipe", "zeros": "a device", "unix_socket": "a socket", "folder": "a folder"}
-    with pytest.raises(ValueError, match=rf"{kind.__name__}, which is {what[kind.__name__]}, allowed is a plain file"):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}, which is {what[kind.__name__]}, expected a plain file"):
         read(kind(tmp_path / kind.__name__))
 
 
 def test_a_file_is_read_up_to_the_size_that_is_allowed(tmp_path):
     (tmp_path / "text").write_text("été")
     assert read_text(tmp_path / "text", 5) == "été"
-    with pytest.raises(ValueError, match="text of 5 bytes, allowed are 4"):
+    with pytest.raises(ValueError, match="text of 5 bytes, expected at most 4"):
         read_text(tmp_path / "text", 4)
-    with pytest.raises(ValueError, match=r"of 68,719,476,736 bytes, allowed are 134,217,728"):
+    with pytest.raises(ValueError, match=r"of 68,719,476,736 bytes, expected at most 134,217,728"):
         read_bytes(hostile.sparse(tmp_path / "sparse"))
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "none")
@@ -33,9 +33,9 @@ def test_json_that_is_damaged_is_refused_with_its_file(tmp_path, kind):
 
 
 def test_json_that_is_too_long_is_refused_before_it_is_read(tmp_path):
-    with pytest.raises(ValueError, match=r"sparse cannot be read: .* allowed are 67,108,864"):
+    with pytest.raises(ValueError, match=r"sparse cannot be read: .* expected at most 67,108,864"):
         read_json(hostile.sparse(tmp_path / "sparse"))
-    with pytest.raises(ValueError, match=r"x is of 67,108,865 bytes, allowed are 67,108,864"):
+    with pytest.raises(ValueError, match=r"x is of 67,108,865 bytes, expected at most 67,108,864"):
         parse_json(b" " * (2**26 + 1), "x")
 
 

@@ -305,11 +305,11 @@ def test_study_until_it_is_decided_goes_look_by_look_and_shows_the_way(cli, two_
     [
         ("--budget=2h", "they go with --until-decided"),
         ("--most_seeds=5", "they go with --until-decided"),
-        ("--until-decided --budget=soon", "allowed are hours, minutes and seconds"),
+        ("--until-decided --budget=soon", "expected hours, minutes or seconds"),
         ("--until-decided --most_seeds=2", "most_seeds 2 is below the first look, after 3 seeds"),
-        ("--config.decide.margin=0", "decide.margin 0.0: allowed is above 0"),
-        ("--config.decide.looks=5,3", "allowed are numbers of seeds that rise"),
-        ("--config.decide.metric=top3", "decide.metric 'top3': allowed are top1, top5"),
+        ("--config.decide.margin=0", "decide.margin 0.0: expected a number above 0"),
+        ("--config.decide.looks=5,3", "expected numbers of seeds that rise"),
+        ("--config.decide.metric=top3", "decide.metric 'top3': expected one of top1, top5"),
         ("--config.vary=draw,", "leaves 'real', which others are compared with, the same at several seeds"),
     ],
 )

@@ -243,7 +243,7 @@ def test_budget_is_read_in_hours_minutes_and_seconds(text, seconds):
 
 @pytest.mark.parametrize("text", ["2", "two hours", "0h", "2h and more", "-2h", "h", "2h3"])
 def test_budget_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="allowed are hours, minutes and seconds"):
+    with pytest.raises(ValueError, match="expected hours, minutes or seconds"):
         read_budget(text)
 
 

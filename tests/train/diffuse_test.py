@@ -233,9 +233,9 @@ def test_evaluation_judges_the_average_where_there_is_one():
     [
         ({"augment": Augment(mixup=0.2)}, "mixup"),
         ({"augment": Augment(cutmix=0.2)}, "cutmix"),
-        ({"label_dropout": 1.0}, "label_dropout 1.0: allowed"),
-        ({"label_dropout": -0.1}, "label_dropout -0.1: allowed"),
-        ({"num_classes": 0}, "num_classes 0: allowed"),
+        ({"label_dropout": 1.0}, "label_dropout 1.0: expected"),
+        ({"label_dropout": -0.1}, "label_dropout -0.1: expected"),
+        ({"num_classes": 0}, "num_classes 0: expected"),
         ({"nonleaky": NonLeaky(0.12)}, "model.augment_dim 0: a network"),
     ],
 )

@@ -417,7 +417,7 @@ def test_recipe_refuses_what_cannot_train(field, value):
 
 @pytest.mark.parametrize("steps", [{"log_steps": 0}, {"eval_steps": -1}, {"checkpoint_steps": -1}])
 def test_intervals_refuse_what_cannot_come_round(steps):
-    with pytest.raises(ValueError, match=r"train\.(log|eval|checkpoint)_steps (0|-1): allowed are whole numbers from"):
+    with pytest.raises(ValueError, match=r"train\.(log|eval|checkpoint)_steps (0|-1): expected whole numbers from"):
         Intervals(**steps)
 
 

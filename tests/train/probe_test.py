@@ -129,7 +129,7 @@ def test_draws_go_round_the_views():
 
 @pytest.mark.parametrize("fields", [{"views": -1}, {"l2": -1.0}, {"folds": 1}])
 def test_probe_refuses_what_makes_no_sense(fields):
-    with pytest.raises(ValueError, match=r"probe\.\w+ .*allowed are"):
+    with pytest.raises(ValueError, match=r"probe\.\w+ .*expected"):
         Probe(**fields)
 
 

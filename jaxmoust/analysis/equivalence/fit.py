@@ -214,7 +214,7 @@ class Equivalence:
 
     def _fit(self, law: str) -> LawFit:
         if law not in self.fits:
-            raise ValueError(f"law: got {law!r}; allowed {', '.join(self.fits)}")
+            raise ValueError(f"law: got {law!r}, expected one of {', '.join(self.fits)}")
         return self.fits[law]
 
     def _in_synthetic(self, draws: NDArray, n_base: float, law: str, reason: str, nothing: str, beyond: str) -> Answer:
@@ -298,7 +298,7 @@ def fit(real: Cells, mixed: Cells, num_resamples: int = 1000, seed: int = 0) -> 
     if not on_curve.any():
         raise ValueError(
             f"mixed runs: got n_base {mixed.sizes} beside real-only runs of {curve.n_min:,} to "
-            f"{curve.n_max:,} images; allowed n_base inside that range; add real-only runs at these sizes"
+            f"{curve.n_max:,} images, expected n_base inside that range. Add real-only runs at these sizes."
         )
     if not on_curve.all():
         away = mixed.subset(~on_curve).sizes
@@ -415,4 +415,4 @@ def check_sizes(**sizes: float) -> None:
     """
     for name, size in sizes.items():
         if not (math.isfinite(size) and size > 0):
-            raise ValueError(f"{name}: got {size}; allowed a number of images above 0")
+            raise ValueError(f"{name}: got {size}, expected a number of images above 0.")

@@ -43,8 +43,8 @@ class Cells:
         for n, of_seeds in zip(self.n_base, self.errors, strict=True):
             if not len(of_seeds) or not all(0 <= error <= 100 for error in of_seeds):
                 raise ValueError(
-                    f"cells: got errors {np.asarray(of_seeds).tolist()} at n_base {n}; allowed percent, 0 to 100, one "
-                    "a seed; leave out runs without a result"
+                    f"cells: got errors {np.asarray(of_seeds).tolist()} at n_base {n}, expected percent, 0 to 100, one "
+                    "a seed. Leave out runs without a result."
                 )
 
     @cached_property
@@ -224,8 +224,8 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     """
     if len(cells.sizes) < 2:
         raise ValueError(
-            f"learning curve: got real-only runs at n_base {cells.sizes}; allowed at least two sizes, better four; "
-            "train on real images alone at more sizes. Accuracies can still be compared at this size"
+            f"learning curve: got real-only runs at n_base {cells.sizes}, expected at least two sizes, better four. "
+            "Train on real images alone at more sizes. Accuracies can still be compared at this size."
         )
     sizes = cells.n_base
     means = noise.draws(cells, num_resamples, np.random.default_rng([seed, 0]))
@@ -245,7 +245,7 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     # One run a size has no spread to judge by: then every fall counts.
     if np.quantile(drop, (1 - LEVEL) / 2) <= FINEST or means[0, sizes.argmax()] >= means[0, sizes.argmin()]:
         got = f"got errors {np.round(cells.mean, 2).tolist()} % at n_base {sizes.tolist()}"
-        raise _no_curve(f"{got}, which do not surely fall with n", "add real sizes further apart, or seeds")
+        raise _no_curve(f"{got}, which do not surely fall with n", "Add real sizes further apart, or seeds")
     _check_rises(cells, noise)
     return curve
 
@@ -263,14 +263,14 @@ def _check_rises(cells: Cells, noise: Noise) -> None:
         raise _no_curve(
             f"the error rises from {mean[worst]:.2f} % at n_base {low} to {mean[worst + 1]:.2f} % at {high}, by more "
             "than seeds explain",
-            "look at these runs (one may have gone wrong), or leave one size out by --real",
+            "Look at these runs (one may have gone wrong), or leave one size out by --real",
         )
 
 
 def _no_curve(got: str, remedy: str) -> ValueError:
     return ValueError(
-        f"learning curve: {got}; allowed a curve that falls, on which an error is worth one number of images; "
-        f"{remedy}. Accuracies can still be compared with each other"
+        f"learning curve: {got}, expected a curve that falls, on which an error is worth one number of images. "
+        f"{remedy}. Accuracies can still be compared with each other."
     )
 
 

@@ -94,9 +94,9 @@ def choose(rows: Sequence[Row], real: Sequence[str] = REAL, mixed: Sequence[str]
         results of one cell and seed.
     """
     if unknown := [name for name in settings if name not in SETTINGS]:
-        raise ValueError(f"results: got a choice by {unknown}; allowed {list(SETTINGS)}")
+        raise ValueError(f"results: got a choice by {unknown}, expected {list(SETTINGS)}")
     if not rows:
-        raise ValueError("results: got no rows; allowed one row a run; run a study first")
+        raise ValueError("results: got no rows, expected one row a run. Run a study first.")
     runs = _runs(rows)
     done = runs["top1"].notna()
     if not done.any():
@@ -121,7 +121,7 @@ def choose(rows: Sequence[Row], real: Sequence[str] = REAL, mixed: Sequence[str]
     kind_words = _kind_words(runs[is_mixed & done])
     if len(kind_words) > 1 and not mixed:
         raise ValueError(
-            f"mixed runs: got several kinds, {'; '.join(kind_words)}; allowed one, for each has an exchange rate of "
+            f"mixed runs: got several kinds, {'; '.join(kind_words)}, expected one, for each has an exchange rate of "
             f"its own; {CHOICE}"
         )
     asked = runs[is_real | is_mixed].copy()
@@ -134,8 +134,8 @@ def choose(rows: Sequence[Row], real: Sequence[str] = REAL, mixed: Sequence[str]
         if runs_of["top1"].max() <= 1:
             row = runs_of.iloc[0]
             raise ValueError(
-                f"results: got top1 of at most 1 in all runs of {name}, such as {row['top1']} ({_whose(row)}); allowed "
-                "percent, 0 to 100; multiply it by 100"
+                f"results: got top1 of at most 1 in all runs of {name}, such as {row['top1']} ({_whose(row)}), "
+                "expected percent, 0 to 100. Multiply it by 100."
             )
     curve, mixtures = parts.values()
     notes = _notes(used, kind_words)
@@ -176,9 +176,9 @@ def _runs(rows: Sequence[Row]) -> pd.DataFrame:
         lacking = int(table[column].isna().sum())
         if lacking and (column != "top1" or column not in columns):
             raise ValueError(
-                f"results: {lacking} of {len(rows)} rows have no column {column!r}, got {columns}; allowed rows with "
+                f"results: {lacking} of {len(rows)} rows have no column {column!r}, got {columns}, expected rows with "
                 f"{list(NEEDED)}, spelt so, separated by commas, and {', '.join(OTHERS[:5])} where there are several "
-                "kinds of runs; add or rename the column"
+                "kinds of runs. Add or rename the column."
             )
     table = table.astype(object).where(table.notna(), "")
     table["n_synthetic"] = _numbers(table, "n_synthetic")
@@ -207,8 +207,8 @@ def _numbers(runs: pd.DataFrame, column: str) -> pd.Series:
     if not right.all():
         row = runs[~right].iloc[0]
         raise ValueError(
-            f"results: got {column} {row[column]!r} ({_whose(row)}); allowed {allowed}, {PLAIN}; correct the row or "
-            "leave it out"
+            f"results: got {column} {row[column]!r} ({_whose(row)}), expected {allowed}, {PLAIN}. Correct the row or "
+            "leave it out."
         )
     return numbers.astype(np.int64) if column in LEAST else numbers
 
@@ -252,8 +252,8 @@ def _check_test_set(runs: pd.DataFrame) -> None:
     sets = [f"n_test {n} (arms {_listed(arms)})" for n, arms in tested["arm"].groupby(_numbers(tested, "n_test"))]
     if len(sets) > 1:
         raise ValueError(
-            f"results: got runs of several test sets: {_listed(sets)}; allowed one test set, for errors on two do not "
-            "compare; give the files of one alone, or choose arms by --real=ARM[,ARM] and --mixed=ARM[,ARM]"
+            f"results: got runs of several test sets: {_listed(sets)}, expected one test set, for errors on two do not "
+            "compare. Give the files of one alone, or choose arms by --real=ARM[,ARM] and --mixed=ARM[,ARM]."
         )
 
 
@@ -304,8 +304,8 @@ def _cells(runs: pd.DataFrame) -> Cells:
         got = " and ".join(f"{row['top1']:g} ({_whose(row)})" for _, row in two.iterrows())
         size = ", ".join(f"{name} {two[name].iloc[0]}" for name in run)
         raise ValueError(
-            f"results: got two results of {size}: {got}; allowed one; choose arms by --real=ARM or --mixed=ARM[,ARM], "
-            "give one of the files, or leave one of the rows out"
+            f"results: got two results of {size}: {got}, expected one. Choose arms by --real=ARM or --mixed=ARM[,ARM], "
+            "give one of the files, or leave one of the rows out."
         )
     cells = runs.groupby(run[:2])["top1"]
     n_base, n_synthetic = np.array(list(cells.groups), np.int64).T

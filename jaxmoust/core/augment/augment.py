@@ -47,8 +47,8 @@ def padded_crop(keys: Keys, image: Image, padding_px: int, fill: str = "reflect"
     height, width = image.shape[1:3]
     if padding_px < 0 or (fill == "reflect" and padding_px >= min(height, width)):
         raise ValueError(
-            f"got padding_px={padding_px} for images of {height}x{width} px with fill={fill!r}; "
-            "needs padding_px >= 0, and < the shorter side to reflect"
+            f"got padding_px={padding_px} for images of {height}x{width} px with fill={fill!r}, "
+            "expected padding_px >= 0, and < the shorter side to reflect"
         )
     if padding_px == 0:
         return image
@@ -118,7 +118,7 @@ def jitter(keys: Keys, image: Image, brightness: float = 0.0, contrast: float = 
     Raises: ValueError: brightness < 0, or contrast outside [0, 1].
     """
     if brightness < 0 or not 0 <= contrast <= 1:
-        raise ValueError(f"got brightness={brightness}, contrast={contrast}; needs >= 0, and contrast <= 1")
+        raise ValueError(f"got brightness={brightness}, contrast={contrast}, expected >= 0, and contrast <= 1.")
     draw = jax.vmap(lambda key: jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0))(keys)
     shift, stretch = brightness * draw[:, 0], 1 + contrast * draw[:, 1]
     mean = jnp.mean(image, axis=(1, 2, 3), keepdims=True)
@@ -204,7 +204,7 @@ class Augment:
         check_not_negative(**{name: value for name, value in vars(self).items() if name != "fill"})
         randaugment.check(self.randaugment_ops, self.randaugment_magnitude)
         if self.contrast > 1:
-            raise ValueError(f"got contrast={self.contrast}; needs 0 <= contrast <= 1")
+            raise ValueError(f"got contrast={self.contrast}, expected 0 <= contrast <= 1.")
 
     @property
     def mixes(self) -> bool:
@@ -243,7 +243,7 @@ def _block_keys(keys: Array) -> Array:
     if len(keys) % BLOCK:
         raise ValueError(
             f"got {len(keys)} examples on a device; mixup and cutmix need a multiple of {BLOCK}, "
-            "so that their result does not depend on the number of devices: change the batch size"
+            "so that their result does not depend on the number of devices. Change the batch size."
         )
     return keys[::BLOCK]
 

@@ -68,7 +68,7 @@ class NonLeaky:
     def __post_init__(self) -> None:
         """Validates."""
         if not 0 <= self.probability <= 1:
-            raise ValueError(f"got probability={self.probability} of non-leaky augmentation; needs 0 (off) to 1")
+            raise ValueError(f"got probability={self.probability} of non-leaky augmentation, expected 0 (off) to 1.")
 
     def __call__(self, keys: Keys, image: Image) -> tuple[Image, Float[Array, "B 9"]]:
         """Transforms each image by its own key alone: (keys [B], image [B, H, W, C]) -> (image, labels)."""

@@ -70,7 +70,7 @@ def check(num_ops: int, magnitude: float) -> None:
     """Refuses what `randaugment` cannot do. Raises ValueError."""
     if not 0 <= num_ops <= MOST_OPS or not 0 <= magnitude <= MAX_MAGNITUDE:
         needs = f"0 <= num_ops <= {MOST_OPS} and 0 <= magnitude <= {MAX_MAGNITUDE}"
-        raise ValueError(f"got num_ops={num_ops}, magnitude={magnitude}; needs {needs}")
+        raise ValueError(f"got num_ops={num_ops}, magnitude={magnitude}, expected {needs}")
 
 
 def apply_op(

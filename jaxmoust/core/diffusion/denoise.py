@@ -182,4 +182,4 @@ def _timesteps(table: Float64[np.ndarray, " T"]) -> Callable[[Array], Array]:
 
 def _check_sigma_data(sigma_data: float) -> None:
     if not sigma_data > 0:
-        raise ValueError(f"got sigma_data={sigma_data}; give the data's standard deviation, > 0 (0.5 for most images)")
+        raise ValueError(f"got sigma_data={sigma_data}. Give the data's standard deviation, > 0 (0.5 for most images).")

@@ -60,8 +60,8 @@ class EDM:
         """Refuses numbers that are no noise, before any work starts."""
         if not (self.sigma_data > 0 and self.log_std > 0 and 0 < self.sigma_min < self.sigma_max and self.rho > 0):
             raise ValueError(
-                f"{self}: allowed are sigma_data, log_std and rho above 0, and 0 < sigma_min < sigma_max. "
-                "Set them in config.method; the defaults are the paper's."
+                f"{self}: expected sigma_data, log_std and rho above 0, and 0 < sigma_min < sigma_max. "
+                "Set them in config.method. The defaults are the paper's."
             )
 
     def denoiser(self, net: Callable) -> denoise.Denoiser:
@@ -100,11 +100,11 @@ class DDPM:
     def __post_init__(self) -> None:
         """Refuses an unknown prediction and an impossible schedule, before any work starts."""
         if self.prediction not in ("eps", "v"):
-            raise ValueError(f"method.prediction {self.prediction!r}: allowed are 'eps' and 'v'.")
+            raise ValueError(f"method.prediction {self.prediction!r}: expected 'eps' or 'v'.")
         if not (self.num_timesteps > 1 and 0 < self.beta_start <= self.beta_end < 1):
             raise ValueError(
-                f"{self}: allowed are num_timesteps from 2 and 0 < beta_start <= beta_end < 1. "
-                "Set them in config.method; the defaults are the paper's."
+                f"{self}: expected num_timesteps from 2 and 0 < beta_start <= beta_end < 1. "
+                "Set them in config.method. The defaults are the paper's."
             )
 
     @functools.cached_property
@@ -148,7 +148,7 @@ class Flow:
     def __post_init__(self) -> None:
         """Refuses numbers that are no noise, before any work starts."""
         if not (self.log_std >= 0 and self.shift > 0 and self.num_timesteps > 1):
-            raise ValueError(f"{self}: allowed are log_std from 0, shift above 0, and num_timesteps from 2.")
+            raise ValueError(f"{self}: expected log_std from 0, shift above 0, and num_timesteps from 2.")
 
     def denoiser(self, net: Callable) -> denoise.Denoiser:
         """x_t - s v, of x_t = (1 - s) x0 + s noise."""

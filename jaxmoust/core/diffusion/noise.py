@@ -25,7 +25,8 @@ def karras_sigmas(
     _check_num_steps(num_steps)
     if not (0 < sigma_min < sigma_max and rho > 0):
         raise ValueError(
-            f"got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}; needs 0 < sigma_min < sigma_max and rho > 0"
+            f"got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}, expected 0 < sigma_min < sigma_max and "
+            "rho > 0."
         )
     ramp = np.linspace(0.0, 1.0, num_steps)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
@@ -42,8 +43,8 @@ def linear_betas(
     """
     if num_timesteps < 1 or not 0 < beta_start <= beta_end < 1:
         raise ValueError(
-            f"got num_timesteps={num_timesteps}, beta_start={beta_start}, beta_end={beta_end}; "
-            "needs num_timesteps >= 1 and 0 < beta_start <= beta_end < 1"
+            f"got num_timesteps={num_timesteps}, beta_start={beta_start}, beta_end={beta_end}, "
+            "expected num_timesteps >= 1 and 0 < beta_start <= beta_end < 1"
         )
     return np.linspace(beta_start, beta_end, num_timesteps, dtype=np.float64)
 
@@ -85,7 +86,7 @@ def flow_sigmas(num_steps: int, shift: float = 1.0, num_timesteps: int = 1000) -
     """
     _check_num_steps(num_steps)
     if not (shift > 0 and num_timesteps > 0):
-        raise ValueError(f"got shift={shift}, num_timesteps={num_timesteps}; needs both above 0")
+        raise ValueError(f"got shift={shift}, num_timesteps={num_timesteps}, expected both above 0.")
     s = np.linspace(1.0, shift / (num_timesteps - 1 + shift), num_steps)
     with np.errstate(divide="ignore"):
         return np.append(np.minimum(shift * s / (1 - s), LAST), 0.0).astype(np.float32)

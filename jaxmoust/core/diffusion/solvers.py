@@ -60,7 +60,9 @@ def heun(
     Source: Karras et al. 2022 (2206.00364), Algorithm 2, whose steps are labelled.
     """
     if s_churn < 0 or (s_churn > 0 and keys is None):
-        raise ValueError(f"got s_churn={s_churn} with keys={keys}; needs s_churn >= 0, and one key per image if > 0")
+        raise ValueError(
+            f"got s_churn={s_churn} with keys={keys}, expected s_churn >= 0, and one key per image if > 0."
+        )
     gamma_max = min(s_churn / (len(sigmas) - 1), 2**0.5 - 1)
 
     def step(x: Array, i: Array, sigma: Array, sigma_next: Array) -> Array:

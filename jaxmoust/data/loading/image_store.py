@@ -117,7 +117,7 @@ class Images:
             image = self.transform.map(image)
         if image.shape != self.shape:  # numpy would broadcast a grey image over three channels in silence
             raise ValueError(
-                f"Got an image of shape {image.shape} from {self.transform}, allowed is {self.shape}: give the "
+                f"Got an image of shape {image.shape} from {self.transform}, expected {self.shape}. Give the "
                 f"transform the same image_px and channels as the stream."
             )
         return image
@@ -150,8 +150,8 @@ def open_images(
     check_choice("decoded", decoded, DECODED)
     if (decoded == "map" and not map_dir) or (map_dir and decoded not in ("auto", "map")):
         raise ValueError(
-            f"Got decoded={decoded!r} with map_dir={str(map_dir)!r}, allowed is a folder with 'map' or 'auto' and "
-            f"none with the others: name the folder that may hold the decoded images, or choose another way."
+            f"Got decoded={decoded!r} with map_dir={str(map_dir)!r}, expected a folder with 'map' or 'auto' and "
+            f"none with the others. Name the folder that may hold the decoded images, or choose another way."
         )
     threads = max(_MIN_THREADS, os.cpu_count() or 1) if num_threads is None else num_threads
     is_random = isinstance(transform, grain.transforms.RandomMap)

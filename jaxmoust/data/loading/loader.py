@@ -44,11 +44,11 @@ def _read_options(images: Images, batch_size: int, num_threads: int | None) -> g
 def _check_slice(batch_size: int, process_index: int, process_count: int) -> int:
     """Returns the number of examples of this process."""
     if not 0 <= process_index < process_count:
-        raise ValueError(f"Got process {process_index} of {process_count}, allowed is 0 <= index < count: correct it.")
+        raise ValueError(f"Got process {process_index} of {process_count}, expected 0 <= index < count.")
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
-            f"Got a global batch of {batch_size} for {process_count} processes, allowed is a positive multiple of "
-            f"the number of processes: change batch_size."
+            f"Got a global batch of {batch_size} for {process_count} processes, expected a positive multiple of "
+            f"the number of processes. Change batch_size."
         )
     return batch_size // process_count
 
@@ -99,9 +99,9 @@ def train_stream(
     """
     num = _check_slice(batch_size, process_index, process_count)
     if not pool.sources:
-        raise ValueError("Got a pool made from labels, allowed is one with images: use Pool.from_sources.")
+        raise ValueError("Got a pool made from labels, expected one with images. Use Pool.from_sources.")
     if sampler.pool != pool:
-        raise ValueError(f"Got a sampler over {sampler.pool}, allowed is one over {pool}: make it from that pool.")
+        raise ValueError(f"Got a sampler over {sampler.pool}, expected one over {pool}. Make it from that pool.")
     check_whole("start_step", start_step, 0)
     transform = train_transform or Resize(image_px, channels)
     shape = (image_px, image_px, channels)
@@ -219,7 +219,7 @@ class EvalStream(Sequence[Batch]):
     def __getitem__(self, i: int) -> Batch:  # type: ignore[override]  # no slices: each would hold its images
         """Batch i."""
         if not 0 <= i < len(self):  # a Grain data set begins again at its end
-            raise IndexError(f"Got batch {i}, allowed are 0 to {len(self) - 1}.")
+            raise IndexError(f"Got batch {i}, expected 0 to {len(self) - 1}.")
         return self._batches[i]
 
     def __iter__(self) -> Iterator[Batch]:

@@ -92,7 +92,7 @@ class Map:
                     file.seek(len(_header(self.images.shape)) + start * data[0].nbytes)
                     file.write(data.tobytes())
             except OSError as error:
-                raise ValueError(f"Got {self.path}, damaged and not to be mended ({error}): delete it.") from error
+                raise ValueError(f"Got {self.path}, damaged and not to be mended ({error}). Delete it.") from error
         self._is_checked[block] = True
 
 
@@ -103,7 +103,9 @@ def map_path(source: Source, transform: object, shape: tuple[int, int, int], fol
     """
     text = repr(transform)
     if re.search(r"\bat 0x[0-9a-f]+", text):
-        raise ValueError(f"Got {text} for a map, allowed is a transform that says what it does: a frozen dataclass.")
+        raise ValueError(
+            f"Got {text} for a map, expected a transform that says what it does. Write a frozen dataclass."
+        )
     parts = source.digest.encode(), text.encode(), repr((len(source), *shape)).encode(), _READING_RULE
     digest = digest_bytes(*parts)
     return Path(folder).expanduser() / f"decoded-{'x'.join(map(str, shape))}-{digest}.npy"
@@ -164,7 +166,7 @@ def _write(path: Path, size: tuple[int, ...], make: Make, num_threads: int) -> N
             free = shutil.disk_usage(path.parent).free / 1e9
             raise ValueError(
                 f"Got no room for {num_bytes / 1e9:.3g} GB of decoded images in {path.parent} ({error.strerror}; free: "
-                f"{free:.3g} GB): make room, name another folder, or set decoded to 'none'."
+                f"{free:.3g} GB). Make room, name another folder, or set decoded to 'none'."
             ) from error
         _LOG.warning("Decoding %d images into %s, %.3g GB, once.", size[0], path, num_bytes / 1e9)
         images = np.memmap(file.name, np.uint8, "r+", len(header), size)
@@ -184,7 +186,7 @@ def _opened(path: Path, size: tuple[int, ...], make: Make) -> Map:
         file.seek(len(header) + math.prod(size))
         sums = np.frombuffer(file.read(), np.uint8) if is_whole else np.empty(0, np.uint8)
     if not is_whole:
-        raise ValueError(f"Got {path}, which is no map of {size} uint8 images: delete it; it is made again.")
+        raise ValueError(f"Got {path}, which is no map of {size} uint8 images. Delete it; it is made again.")
     images = np.memmap(path, np.uint8, "r", len(header), size).view(np.ndarray)
     opened = Map(path, images, sums.reshape(-1, _SUM_BYTES), make)
     for i in np.unique(np.linspace(0, size[0] - 1, _NUM_CHECKED).astype(np.int64)).tolist():

@@ -141,7 +141,7 @@ class RandomResizedCrop(grain.transforms.RandomMap):
             low, high = getattr(self, name)
             if not 0.0 < low <= high <= most:
                 limit = " <= 1" if most == 1.0 else ""
-                raise ValueError(f"Got {name}={(low, high)}, allowed is 0 < smallest <= largest{limit}: correct it.")
+                raise ValueError(f"Got {name}={(low, high)}, expected 0 < smallest <= largest{limit}.")
 
     def random_map(self, element: Any, rng: np.random.Generator) -> Any:
         """Cuts and resizes the element's image to uint8 [image_px, image_px, channels]."""

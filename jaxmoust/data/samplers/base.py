@@ -48,7 +48,7 @@ class _Key(ISeedSequence):
 def check_range(start: int, stop: int) -> None:
     """Raises: ValueError: not a range of positions."""
     if not 0 <= start <= stop <= _LAST:
-        raise ValueError(f"Got draws {start} to {stop}, allowed is 0 <= start <= stop < 2^63: correct the range.")
+        raise ValueError(f"Got draws {start} to {stop}, expected 0 <= start <= stop < 2^63. Correct the range.")
 
 
 class Sampler(ABC):
@@ -85,7 +85,7 @@ class Sampler(ABC):
         """
         i = operator.index(i)
         if not 0 <= i < _LAST:
-            raise IndexError(f"Got draw {i}, allowed are 0 to 2^63 - 2: a sampler has no end to count from.")
+            raise IndexError(f"Got draw {i}, expected 0 to 2^63 - 2. A sampler has no end to count from.")
         start, keys = self.__dict__.get("_block", (0, ()))
         if not start <= i < start + len(keys):
             start = i - i % _BLOCK
@@ -96,7 +96,7 @@ class Sampler(ABC):
     def _set(self, **values: Any) -> None:
         """Sets fields on construction, in the one form that their repr and hash are made of; the seed always."""
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**63:
-            raise ValueError(f"Got the seed {self.seed!r}, allowed is an integer from 0 to 2^63 - 1: choose another.")
+            raise ValueError(f"Got the seed {self.seed!r}, expected an integer from 0 to 2^63 - 1. Choose another.")
         for name, value in {"seed": int(self.seed), **values}.items():
             object.__setattr__(self, name, value)
 
@@ -175,20 +175,20 @@ def checked_shares(pool: Pool, shares: Mapping[str, float], where: str = "") -> 
         source that filters left empty.
     """
     if not isinstance(shares, Mapping) or not all(isinstance(share, Real) for share in shares.values()):
-        raise ValueError(f"Got shares {shares!r}{where}, allowed is a number for each source: give {{source: share}}.")
+        raise ValueError(f"Got shares {shares!r}{where}, expected a number for each source. Give {{source: share}}.")
     shares = {name: float(share) for name, share in shares.items()}
     if set(shares) != set(pool.source_names):
         raise ValueError(
-            f"Got shares{where} for {sorted(shares)}, allowed is one for each of the pool's sources "
-            f"{sorted(pool.source_names)}: name each of them (0 means never drawn)."
+            f"Got shares{where} for {sorted(shares)}, expected one for each of the pool's sources "
+            f"{sorted(pool.source_names)}. Name each of them (0 means never drawn)."
         )
     if not all(share == 0.0 or _LEAST_SHARE <= share <= 1.0 for share in shares.values()):  # refuses NaN too
         allowed = f"numbers from 0 to 1, of which none but 0 is below {_LEAST_SHARE}"
-        raise ValueError(f"Got shares {shares}{where}, allowed are {allowed}: correct them.")
+        raise ValueError(f"Got shares {shares}{where}, expected {allowed}.")
     if abs(sum(shares.values()) - 1.0) > _SHARE_TOLERANCE:
-        total = f"{sum(shares.values())!r}, allowed is a sum of 1 (to within {_SHARE_TOLERANCE})"
-        raise ValueError(f"Got shares {shares}{where} that sum to {total}: divide each by the sum.")
+        total = f"{sum(shares.values())!r}, expected a sum of 1 (to within {_SHARE_TOLERANCE})."
+        raise ValueError(f"Got shares {shares}{where} that sum to {total}. Divide each by the sum.")
     sizes = dict(zip(pool.source_names, np.diff(pool.bounds), strict=True))
     if empty := [name for name, share in shares.items() if share > 0 and not sizes[name]]:
-        raise ValueError(f"Got shares{where} of {empty}, of which filters left no image: loosen the filter or set 0.")
+        raise ValueError(f"Got shares{where} of {empty}, of which filters left no image. Loosen the filter or set 0.")
     return {name: shares[name] for name in pool.source_names}

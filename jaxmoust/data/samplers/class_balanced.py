@@ -37,8 +37,8 @@ class _ByClass(ShareSampler):
         drawn = self._sizes[self._quota.groups].sum(0)
         if missing := [name for name, n in zip(self.pool.class_names, drawn, strict=True) if not n]:
             raise ValueError(
-                f"Got no image of the classes {missing} in the sources that are drawn from, allowed is at least one of "
-                f"each class: add images, or leave these classes out of class_names."
+                f"Got no image of the classes {missing} in the sources that are drawn from, expected at least one of "
+                f"each class. Add images, or leave these classes out of class_names."
             )
 
     @cached_property

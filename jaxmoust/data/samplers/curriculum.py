@@ -108,15 +108,15 @@ class Curriculum(QuotaSampler):
             if isinstance(shares, Mapping):
                 if unknown := sorted(set(shares) - set(self.pool.source_names)):
                     raise ValueError(
-                        f"Got shares in stage {k} for {unknown}, allowed are the pool's sources "
-                        f"{list(self.pool.source_names)}: name some of them."
+                        f"Got shares in stage {k} for {unknown}, expected the pool's sources "
+                        f"{list(self.pool.source_names)}. Name some of them."
                     )
                 shares = {**dict.fromkeys(self.pool.source_names, 0.0), **shares}
             stages.append((num_draws, checked_shares(self.pool, shares, f" in stage {k}")))
         if not stages:
-            raise ValueError("Got a curriculum without a stage, allowed is at least one: (draws, {source: share}).")
+            raise ValueError("Got a curriculum without a stage, expected at least one: (draws, {source: share}).")
         if sum(num_draws for num_draws, _ in stages) >= 2**62:
-            raise ValueError("Got stages of 2^62 draws and more together, allowed are fewer: shorten them.")
+            raise ValueError("Got stages of 2^62 draws and more together, expected fewer. Shorten them.")
         self._set(schedule=tuple(stages))
 
     def _ramp_weights(self, ramp: Ramp, share: float) -> list[float]:
@@ -126,7 +126,7 @@ class Curriculum(QuotaSampler):
             images = dict(zip(self.pool.source_names, sizes.tolist(), strict=True))
             raise ValueError(
                 f"Got a ramp from {ramp.real!r} in a pool of {images}, "
-                f"allowed is a pool with that source and at least one more, none of them empty: mix in a synthetic set."
+                f"expected a pool with that source and at least one more, none of them empty. Mix in a synthetic set."
             )
         synthetic = np.array([name != ramp.real for name in self.pool.source_names])
         return np.where(synthetic, share * sizes / sizes[synthetic].sum(), 1.0 - share).tolist()

@@ -125,13 +125,13 @@ def levels(num_draws: int, order: Sequence[str], real_part: float = 0.5, real: s
     """
     num_draws = check_whole("num_draws", num_draws)
     if isinstance(order, str) or not order or len(set(order)) < len(order) or real in order:
-        raise ValueError(f"Got the levels {list(order)}, allowed are synthetic sources, each once: correct them.")
+        raise ValueError(f"Got the levels {list(order)}, expected synthetic sources, each once. Correct them.")
     check_number("real_part", real_part, "0 <= real_part < 1", lambda part: 0.0 <= part < 1.0)
     last = round(num_draws * real_part)
     num_synthetic = num_draws - last
     if num_synthetic < len(order) or (real_part and not last):
         what = f"{num_draws} draws for {len(order)} levels and a real part of {real_part}"
-        raise ValueError(f"Got {what}, allowed is at least one draw for each: train longer.")
+        raise ValueError(f"Got {what}, expected at least one draw for each. Train longer.")
     edges = [num_synthetic * k // len(order) for k in range(len(order) + 1)]
     stages = [(b - a, {name: 1.0}) for (a, b), name in zip(pairwise(edges), order, strict=True)]
     return (*stages, (last, {real: 1.0})) if last else tuple(stages)
@@ -145,11 +145,11 @@ def fractions(num_draws: int, stages: Sequence[tuple[float, Mapping[str, float]]
     num_draws = check_whole("num_draws", num_draws)
     parts = [check_number("the length of a stage", part, "a part above 0") for part, _ in pairs(stages)]
     if not parts or min(parts) <= 0 or abs(sum(parts) - 1.0) > 1e-6:
-        raise ValueError(f"Got stages of {parts} of training, allowed are parts above 0 that sum to 1: correct them.")
+        raise ValueError(f"Got stages of {parts} of training, expected parts above 0 that sum to 1. Correct them.")
     edges = [round(num_draws * sum(parts[:k])) for k in range(len(parts))] + [num_draws]
     lengths = [b - a for a, b in pairwise(edges)]
     if min(lengths) < 1:
-        raise ValueError(f"Got stages of {lengths} draws, allowed is at least 1 each: train longer, or merge stages.")
+        raise ValueError(f"Got stages of {lengths} draws, expected at least 1 each. Train longer, or merge stages.")
     return tuple((n, dict(row)) for n, (_, row) in zip(lengths, stages, strict=True))
 
 
@@ -172,4 +172,4 @@ def pairs(stages: Any) -> list[tuple[Any, Any]]:
     try:
         return [(length, shares) for length, shares in stages]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Got the stages {stages!r}, allowed are pairs (length, {{source: share}}).") from error
+        raise ValueError(f"Got the stages {stages!r}, expected pairs (length, {{source: share}}).") from error

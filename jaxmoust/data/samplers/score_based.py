@@ -58,21 +58,21 @@ class Weighted(Sampler):
             weighted = sorted(self.weights) if isinstance(self.weights, Mapping) else f"no name ({type(self.weights)})"
             if weighted != sorted(names):
                 allowed = f"one for each {'class' if self.by == 'class' else 'source'} of the pool, {sorted(names)}"
-                raise ValueError(f"Got weights for {weighted}, allowed is {allowed}: name each (0: never drawn).")
+                raise ValueError(f"Got weights for {weighted}, expected {allowed}: Name each (0: never drawn).")
         weights: Any = self.weights
         if self.by == "class":
             by_class = np.array([weights[name] for name in names], np.float64)
             empty = by_class.astype(bool) & (self.pool.counts().sum(0) == 0)
             if empty.any():
                 missing = [name for name, is_empty in zip(names, empty, strict=True) if is_empty]
-                raise ValueError(f"Got weights for {missing}, of which no source holds an image: set them to 0.")
+                raise ValueError(f"Got weights for {missing}, of which no source holds an image. Set them to 0.")
             weights = by_class[self.pool.labels]
             weights.setflags(write=False)  # it is nobody else's: no copy is needed
         by_image = self.pool.spread(weights, "weights")
         low = self.pool.drawable(by_image).min()
         if not low >= 0:  # NaN is not
             what = "NaN" if np.isnan(low) else f"a weight of {low}"
-            raise ValueError(f"Got {what} among the weights, allowed are numbers from 0: correct the scores.")
+            raise ValueError(f"Got {what} among the weights, expected numbers from 0. Correct the scores.")
         return by_image
 
     @cached_property
@@ -89,8 +89,8 @@ class Weighted(Sampler):
             total = np.cumsum(weights[keys], dtype=np.float64)[-1]  # adds in one order on every machine
             if not 0 < total < np.inf:
                 raise ValueError(
-                    f"Got weights of {name!r} that sum to {total}, allowed for a share of {share} is a finite sum "
-                    f"above 0: weigh some of its images, or give it no share."
+                    f"Got weights of {name!r} that sum to {total}, expected a finite sum above 0 "
+                    f"for a share of {share}. Weigh some of its images, or give it no share."
                 )
             scaled[keys] = weights[keys] * (share / total)
         return scaled
@@ -107,7 +107,7 @@ class Weighted(Sampler):
                 total = part[-1]
         if not 0 < cumulative[-1] < np.inf:
             raise ValueError(
-                f"Got weights that sum to {cumulative[-1]}, allowed is a finite sum above 0: give at least one image a "
+                f"Got weights that sum to {cumulative[-1]}, expected a finite sum above 0. Give at least one image a "
                 f"weight, and none an infinite one."
             )
         # To a sum of 0.5 to 1, by a power of two, which rounds nothing: the smallest of sums is as good as any.
@@ -218,10 +218,10 @@ class EasyToHard(ShareSampler):
         """Checks the fields and sorts the images."""
         self._set(scores=self.pool.spread(self.scores, "scores"))
         if not isinstance(self.pacing, Pacing):
-            raise ValueError(f"Got the pacing {self.pacing!r}, allowed is a Pacing: give Pacing(num_draws, ...).")
+            raise ValueError(f"Got the pacing {self.pacing!r}, expected a Pacing. Give Pacing(num_draws, ...).")
         drawable = self.pool.drawable(np.asarray(self.scores))
         if np.isinf(drawable).any() or np.isnan(drawable).all():
-            raise ValueError("Got infinite scores or none at all, allowed are finite numbers: give {source: scores}.")
+            raise ValueError("Got infinite scores or none at all, expected finite numbers. Give {source: scores}.")
         _ = self._orders
 
     @cached_property

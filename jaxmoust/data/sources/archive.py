@@ -105,7 +105,7 @@ def open_members(path: str | os.PathLike) -> Members:
         check_archive(infos, root)
         names = [info.filename for info in infos if not info.is_dir()]
     else:
-        raise ValueError(f"Got the path {root}, allowed is an existing folder or zip archive: correct the path.")
+        raise ValueError(f"Got the path {root}, expected an existing folder or zip archive. Correct the path.")
     return Members(root, tuple(sorted(name for name in names if not is_system(name))))
 
 
@@ -122,8 +122,8 @@ def table_of(members: Members, table: str) -> tuple[bytes, str]:
         return read_bytes(path), os.path.relpath(inside, root) if root in inside.parents else ""
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Got the table {table}, which cannot be read ({error}), allowed is a table such as a CSV file, on the "
-            f"disk or in {members.path}: correct the path."
+            f"Got the table {table}, which cannot be read ({error}), expected a table such as a CSV file, on the "
+            f"disk or in {members.path}. Correct the path."
         ) from error
 
 
@@ -149,9 +149,9 @@ def check_archive(infos: Sequence[zipfile.ZipInfo], path: Path) -> None:
     size = path.stat().st_size
     if packed > size or unpacked > MAX_TOTAL_BYTES or unpacked > max(MAX_RATIO * size, SMALL_BYTES):
         raise ValueError(
-            f"Got {path} of {size:,} bytes, whose directory lists {packed:,} packed and {unpacked:,} unpacked, allowed "
-            f"are members that do not overlap, {MAX_TOTAL_BYTES:,} bytes and {MAX_RATIO} times its size: it is damaged "
-            f"or made to exhaust a machine."
+            f"Got {path} of {size:,} bytes, whose directory lists {packed:,} packed and {unpacked:,} unpacked, "
+            f"expected members that do not overlap, at most {MAX_TOTAL_BYTES:,} bytes and {MAX_RATIO} "
+            "times its size. It is damaged or made to exhaust a machine."
         )
 
 
@@ -169,7 +169,7 @@ def is_inside(name: str) -> bool:
 def _refuse(kind: str, path: Path, names: Sequence[str], remedy: str) -> None:
     if names:
         shown = listed(map(repr, sorted(names)))
-        raise ValueError(f"Got {kind} in {path} ({shown}), allowed is none: {remedy}.")
+        raise ValueError(f"Got {kind} in {path} ({shown}), expected none: {remedy}.")
 
 
 def _walk(root: Path) -> list[str]:

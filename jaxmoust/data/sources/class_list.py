@@ -22,14 +22,14 @@ def read_class_list(path: str) -> tuple[str, ...]:
         lines = read_text(Path(path).expanduser(), _MOST_BYTES).splitlines()
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Got the class list {path}, which cannot be read ({error}), allowed is a text file with one class name "
-            f"a line: correct the path."
+            f"Got the class list {path}, which cannot be read ({error}), expected a text file with one class name "
+            f"a line. Correct the path."
         ) from error
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
-        raise ValueError(f"Got the class list {path} without a name, allowed is one class name a line: fill it.")
+        raise ValueError(f"Got the class list {path} without a name, expected one class name a line. Fill it.")
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"Got the class list {path} with {doubled} more than once, allowed is once: remove the rest.")
+        raise ValueError(f"Got the class list {path} with {doubled} more than once, expected once. Remove the rest.")
     return names
 
 
@@ -40,8 +40,8 @@ def chosen_classes(wanted: Sequence[str], known: Sequence[str], where: str) -> t
     """
     if unknown := [name for name in wanted if name not in set(known)]:
         raise ValueError(
-            f"Got a class list with {listed(map(repr, unknown), 10)}, allowed are the {len(known)} classes of {where}, "
-            f"such as {', '.join(map(repr, known[:5]))}: correct the list."
+            f"Got a class list with {listed(map(repr, unknown), 10)}, expected the {len(known)} classes of {where}, "
+            f"such as {', '.join(map(repr, known[:5]))}. Correct the list."
         )
     return tuple(wanted or known)
 

@@ -79,9 +79,7 @@ def hugging_face(name: str, split: str, cache_dir: str, rules: Rules) -> Source:
         kinds["train"] = next(iter(tables))
     is_cut = not kinds["test"] and split != "validation"
     if not (wanted := kinds["train"] if is_cut else kinds[split]):
-        raise ValueError(
-            f"Got no split for {split} in hf:{name}, allowed are its own, {', '.join(tables)}: choose one."
-        )
+        raise ValueError(f"Got no split for {split} in hf:{name}, which has {', '.join(tables)}. Choose one.")
     table = tables[wanted]
     image, label = (_column(name, table.features, kind) for kind in ("Image", "ClassLabel"))
     class_names, labels = tuple(table.features[label].names), np.asarray(table[label][:], np.int32)
@@ -133,12 +131,12 @@ def _column(name: str, features: Any, kind: str) -> str:
     found = [column for column, feature in features.items() if type(feature).__name__ == kind]
     if len(found) != 1 and "label" not in found[1:]:
         held = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
-        raise ValueError(f"Got hf:{name} with the columns {held}, allowed is one {kind}: choose another set.")
+        raise ValueError(f"Got hf:{name} with the columns {held}, expected one {kind}. Choose another set.")
     return found[0] if len(found) == 1 else "label"
 
 
 def _group(name: str, table: Any, rules: Rules) -> list:
     if rules.group not in table.features:
         columns = ", ".join(table.features)
-        raise ValueError(f"data.group {rules.group!r} is no column of hf:{name}, allowed are {columns}: choose one.")
+        raise ValueError(f"data.group {rules.group!r} is no column of hf:{name}, which has {columns}. Choose one.")
     return table[rules.group][:]

@@ -188,7 +188,7 @@ def open_folder(
     """
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise ValueError(f"Got the path {root}, allowed is an existing folder of class folders: correct the path.")
+        raise ValueError(f"Got the path {root}, expected an existing folder of class folders. Correct the path.")
     since_ns = time.time_ns()
     if rules.group and not rules.labels:
         raise ValueError(f"data.group {rules.group!r} is a column of a table: name the table in data.labels, too.")
@@ -235,7 +235,7 @@ def split_folders(root: Path) -> dict[str, str]:
     for split, usual in SPLITS.items():
         names = sorted((name for name in there if name.lower() in usual), key=lambda name: usual.index(name.lower()))
         if len({name.lower() for name in names}) < len(names):
-            raise ValueError(f"Got the folders {names} in {root}, allowed is one of a name: rename or remove the rest.")
+            raise ValueError(f"Got the folders {names} in {root}, expected one of a name. Rename or remove the rest.")
         names.sort(key=lambda name: not _has_folders(root / name))
         found |= {split: names[0]} if names else {}
     if "validation" in found and not ("test" in found and _has_folders(root / found["test"])):
@@ -263,7 +263,7 @@ def _wanted(root: Path, folders: Mapping[str, str], present: list[str], classes:
         there = _class_names(root / inside)
         if not (set(wanted) <= set(there) if classes else wanted == there):
             what = f"{wanted} in {root / folders['train']} but {there} in {root / inside}"
-            raise ValueError(f"Got the classes {what}, allowed is the same in both: rename or add folders.")
+            raise ValueError(f"Got the classes {what}, expected the same in both. Rename or add folders.")
     return wanted
 
 
@@ -300,7 +300,7 @@ class _Listing:
                 "(data.labels=FILE.csv, with columns such as file and label)."
             )
             raise ValueError(
-                f"Got no class folder in {self.root / inside}, allowed is one subfolder a class: fill the folder."
+                f"Got no class folder in {self.root / inside}, expected one subfolder a class. Fill the folder."
                 f"{lie if flat else ''}"
             )
         return sorted(names)
@@ -333,7 +333,7 @@ class _Listing:
         found = by_table(names, str(self.root), *table_of(members, rules.labels), classes)
         if rules.group and rules.group.lower() not in found.columns:
             columns = ", ".join(found.columns) or "none besides files, labels and prompts"
-            raise ValueError(f"data.group {rules.group!r} is no column of {rules.labels}, allowed are {columns}.")
+            raise ValueError(f"data.group {rules.group!r} is no column of {rules.labels}, which has {columns}.")
         left = [name for name in found.passed_over if is_image(name)]
         self.passed_over |= {"images that the table does not name": left} if left else {}
         return found
@@ -390,8 +390,8 @@ class _Listing:
                 f"holds them, such as {self.root / os.path.dirname(deeper[0])}."
             )
         raise ValueError(
-            f"Got no image in {listed([str(self.root / place) for place in places])}, allowed is at least one a class "
-            f"({', '.join(suffixes())}): fill or remove the folders{_SKIP}.{said}"
+            f"Got no image in {listed([str(self.root / place) for place in places])}, expected at least one a class "
+            f"({', '.join(suffixes())}). Fill or remove the folders{_SKIP}.{said}"
         )
 
     def notes(self) -> list[str]:
@@ -471,7 +471,7 @@ def _divided(folder: Folder, test_fraction: float, keys: Mapping[str, int]) -> F
     if few.size and folder.rules.on_bad == "refuse":
         where = listed([str(folder.root / folder.class_names[c]) for c in few])
         raise ValueError(
-            f"Got one image in {where}, allowed is two and up to split test images off: add images{_SKIP}, or list "
+            f"Got one image in {where}, expected two and up to split test images off. Add images{_SKIP}, or list "
             "the other classes in data.classes."
         )
     folder = _without_classes(folder, few, "one image")
@@ -495,7 +495,7 @@ def _apart(folder: Folder) -> Folder:
         if both := np.intersect1d(folder.groups[is_test], folder.groups[~is_test]).size:
             raise ValueError(
                 f"Got {both:,} groups of data.group {folder.rules.group!r} in test and in another split of "
-                f"{folder.rules.labels}, allowed is one side: correct the column split, or leave it out."
+                f"{folder.rules.labels}, expected one side. Correct the column split, or leave it out."
             )
     pairs, notes = folder.scan.pairs, []
     if pairs is None:

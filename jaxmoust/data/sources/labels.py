@@ -81,18 +81,18 @@ def by_folder(names: Sequence[str], where: str, split: str = "", classes: Sequen
     if not images:
         of_split, or_split = (f", split {split!r}", " or the split") if split else ("", "")
         raise ValueError(
-            f"Got no image in {where}{of_split}, allowed is one folder a class, with images ({', '.join(suffixes())}): "
-            f"correct the path{or_split}."
+            f"Got no image in {where}{of_split}, expected one folder a class, with images ({', '.join(suffixes())}). "
+            f"Correct the path{or_split}."
         )
     if unlabelled := [repr(str(image)) for image in images if len(image.parts) < 2]:
         raise ValueError(
-            f"Got images without a class in {where} ({listed(unlabelled)}), allowed is one folder a class: sort them "
+            f"Got images without a class in {where} ({listed(unlabelled)}), expected one folder a class. Sort them "
             f"into folders, or name their classes in a table (--labels=FILE.csv with the columns file and label)."
         )
     if len(places := sorted({str(image.parent.parent) for image in images})) > 1:
         fake = {"REAL", "FAKE"} == {image.parent.name for image in images}
         raise ValueError(
-            f"Got class folders in several places of {where} ({listed(map(repr, places))}), allowed is one: name it by "
+            f"Got class folders in several places of {where} ({listed(map(repr, places))}), expected one. Name it by "
             f"--split, or give its own path.{' For CIFAKE give --source=cifake_fake.' if fake else ''}"
         )
     counts = Counter(image.parent.name for image in images)
@@ -129,11 +129,11 @@ def by_table(names: Sequence[str], where: str, table: bytes, inside: str = "", c
         ("files outside of it", ~paths.map(is_inside), "give names relative to it"),
         ("files twice", paths.duplicated(keep=False), "remove all rows but one"),
         ("files that are not there", ~paths.isin(there), "correct or remove the rows"),
-        ("files that are no images", ~paths.map(is_image), f"allowed are {', '.join(suffixes())}"),
+        ("files that are no images", ~paths.map(is_image), f"expected {', '.join(suffixes())}"),
     ):
         if wrong.any():
             shown = listed(repr(f"{file} in line {line}") for line, file in files[wrong].items())
-            raise ValueError(f"Got a table for {where} that names {what} ({shown}), allowed is none: {remedy}.")
+            raise ValueError(f"Got a table for {where} that names {what} ({shown}), expected none: {remedy}.")
     class_names = chosen_classes(classes, sorted(set(rows["label"])), where)
     prompts = dict(zip(paths, rows["prompt"], strict=True)) if "prompt" in rows else {}
     found = _labelled(names, dict(zip(paths, rows["label"], strict=True)), class_names, prompts)
@@ -152,8 +152,8 @@ def refuse_chunks(counts: Mapping[str, int], where: str) -> None:
     if is_numbered and len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]:
         raise ValueError(
             f"Got the folders {listed(map(repr, names), 3)} in {where}, named and filled as the pieces of one set are "
-            f"(of NVlabs' and EDM's tools, for instance), allowed is one folder a class: name the classes of the "
-            f"images in a table (`jaxmoust data import --labels=FILE.csv`); or, if each folder is a class, list them "
+            f"(of NVlabs' and EDM's tools, for instance), expected one folder a class: name the classes of the "
+            f"images in a table (`jaxmoust data import --labels=FILE.csv`). Or, if each folder is a class, list them "
             f"in a text file and give that as --classes or data.classes."
         )
 
@@ -173,15 +173,15 @@ def by_dataset_json(content: Any, where: str) -> dict[str, list[str]]:
     wrong = wrong or [row for row in rows if not is_inside(row[0])]
     if wrong or not rows:
         raise ValueError(
-            f"Got {DATASET_JSON} of {where} with {f'the label {wrong[0]!r:.80}' if wrong else 'no labels'}, allowed is "
-            f"a file's name and a whole number each, ['00000/img00000000.png', 6]: make it with labels, or name them "
+            f"Got {DATASET_JSON} of {where} with {f'the label {wrong[0]!r:.80}' if wrong else 'no labels'}, expected "
+            f"a file's name and a whole number each, ['00000/img00000000.png', 6]. Make it with labels, or name them "
             f"in a table (`jaxmoust data import --labels=FILE.csv`)."
         )
     files: dict[str, list[str]] = {str(c): [] for c in sorted({c for _, c in rows})}
     for name, c in rows:
         files[str(c)].append(name)
     if doubled := [name for name, count in Counter(name for name, _ in rows).items() if count > 1]:
-        raise ValueError(f"Got {DATASET_JSON} of {where} with {listed(doubled)} more than once: write it again.")
+        raise ValueError(f"Got {DATASET_JSON} of {where} with {listed(doubled)} more than once. Write it again.")
     return files
 
 
@@ -190,7 +190,7 @@ def by_listed_classes(
 ) -> Labelled:
     """Takes the classes that `by_dataset_json` reads. Raises: ValueError: a file that is not there, unknown classes."""
     if missing := sorted({name for of_class in files.values() for name in of_class} - set(names)):
-        raise ValueError(f"Got {DATASET_JSON} of {where} with {listed(missing)}, which are not there: put them back.")
+        raise ValueError(f"Got {DATASET_JSON} of {where} with {listed(missing)}, which are not there. Put them back.")
     class_names = chosen_classes(classes, tuple(files), where)
     return _labelled(names, {name: c for c, of_class in files.items() for name in of_class}, class_names, {})
 
@@ -209,8 +209,8 @@ def by_cifake_name(names: Sequence[str], where: str, split: str, part: str) -> L
     images = [name for name in names if is_image(name) and PurePosixPath(name).parts[-3:-1] == (split, part)]
     if not images:
         raise ValueError(
-            f"Got no image in {split}/{part} of {where}, allowed is CIFAKE as it was published (train and test, each "
-            f"with REAL and FAKE): correct the path."
+            f"Got no image in {split}/{part} of {where}, expected CIFAKE as it was published (train and test, each "
+            f"with REAL and FAKE). Correct the path."
         )
     labels, unlabelled = {}, []
     for name in images:
@@ -221,8 +221,8 @@ def by_cifake_name(names: Sequence[str], where: str, split: str, part: str) -> L
             unlabelled.append(repr(name))
     if unlabelled:
         raise ValueError(
-            f"Got images in {where} whose names do not tell their class ({listed(unlabelled)}), allowed are CIFAKE's: "
-            f"a number, then a class from 1 to 10 in parentheses, or none for class 1. Remove or rename them."
+            f"Got images in {where} whose names do not tell their class ({listed(unlabelled)}), expected CIFAKE's: "
+            "a number, then a class from 1 to 10 in parentheses, or none for class 1. Remove or rename them."
         )
     return _labelled(names, labels, CIFAR10_CLASSES, {})
 

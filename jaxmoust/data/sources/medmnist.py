@@ -67,11 +67,11 @@ def medmnist(split: str, path: str) -> Source:
     file = Path(path).expanduser()
     check_choice("split", split, _SPLITS, " of medmnist")
     if not file.is_file():
-        raise ValueError(f"Got no file {str(file)!r}, allowed is one of MedMNIST's .npz files: give it as the path.")
+        raise ValueError(f"Got no file {str(file)!r}, expected one of MedMNIST's .npz files. Give it as the path.")
     wanted = (*(f"{part}_labels" for part in _PARTS), *(f"{part}_images" for part in split.split("+")))
     arrays = read_npz(file, wanted)
     if missing := [name for name in wanted if name not in arrays]:
-        raise ValueError(f"Got {file} without {missing[0]}, allowed is one of MedMNIST's .npz files: correct the path.")
+        raise ValueError(f"Got {file} without {missing[0]}, expected one of MedMNIST's .npz files. Correct the path.")
     labels = {part: _labels(arrays[f"{part}_labels"], file) for part in _PARTS}
     images = [_images(arrays[f"{part}_images"], file) for part in split.split("+")]
     count = 1 + max(int(part.max(initial=0)) for part in labels.values())
@@ -98,21 +98,21 @@ def _class_names(file: Path, count: int) -> tuple[str, ...]:
 
 def _labels(array: np.ndarray, file: Path) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] > 1:
-        raise ValueError(f"Got {array.shape[1]} labels an image in {file}, allowed is one; ChestMNIST cannot be used.")
+        raise ValueError(f"Got {array.shape[1]} labels an image in {file}, expected one; ChestMNIST cannot be used.")
     if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.integer):
         what = f"labels of shape {array.shape} and type {array.dtype}"
-        raise ValueError(f"Got {what} in {file}, allowed are integers [N, 1]: fetch the file again.")
+        raise ValueError(f"Got {what} in {file}, expected integers [N, 1]. Fetch the file again.")
     array = array.reshape(-1)
     if (wrong := (array < 0) | (array >= _MOST_CLASSES)).any():
         what = f"the label {array[wrong][0]} at image {np.flatnonzero(wrong)[0]}"
-        raise ValueError(f"Got {what} in {file}, allowed are 0 to {_MOST_CLASSES - 1}: fetch the file again.")
+        raise ValueError(f"Got {what} in {file}, expected 0 to {_MOST_CLASSES - 1}. Fetch the file again.")
     return array.astype(np.int32)
 
 
 def _images(array: np.ndarray, file: Path) -> np.ndarray:
     if array.dtype != np.uint8 or not (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3))):
         raise ValueError(
-            f"Got images of shape {array.shape} and type {array.dtype} in {file}, allowed is uint8 [N, H, W] or "
-            f"[N, H, W, 3]: the 3D sets cannot be used."
+            f"Got images of shape {array.shape} and type {array.dtype} in {file}, expected uint8 [N, H, W] or "
+            f"[N, H, W, 3]. The 3D sets cannot be used."
         )
     return array

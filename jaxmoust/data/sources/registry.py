@@ -69,7 +69,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"Got an unreadable file, {path}: {error}. Fetch it again.") from error
     if not rank or len(shape) != rank or min(shape) < 0 or len(data) != length:
-        raise ValueError(f"Got {size} bytes that are no whole IDX file of unsigned bytes, {path}: fetch it again.")
+        raise ValueError(f"Got {size} bytes that are no whole IDX file of unsigned bytes, {path}. Fetch it again.")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -97,7 +97,7 @@ def fashion_mnist(split: str, path: str = "") -> Source:
     images, labels = map(read_idx, files)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         what = f"images {images.shape} and labels {labels.shape} in {folder}"
-        raise ValueError(f"Got {what}, allowed is [N, H, W] and [N]: fetch the files again.")
+        raise ValueError(f"Got {what}, expected [N, H, W] and [N]. Fetch the files again.")
     return from_arrays(images, labels, _FASHION_CLASSES, f"fashion_mnist/{split}")
 
 
@@ -136,11 +136,11 @@ def open_source(name: str, split: str, path: str = "", classes: str = "", rules:
     """
     if name == "folder":
         if not path:
-            raise ValueError("Got source 'folder' without a path: give the folder of images, data.path=DIR.")
+            raise ValueError("Got source 'folder' without a path. Give the folder of images, data.path=DIR.")
         return image_folder(path, split, classes=classes, rules=rules)  # looks into no other folder than the named ones
     if name == "digits" and path:
         raise ValueError(
-            f"Got the path {path!r} for source 'digits', which is built in and reads none: set data.source=folder for "
+            f"Got the path {path!r} for source 'digits', which is built in and reads none. Set data.source=folder for "
             "a folder of images, or leave the path out."
         )
     if name.startswith("hf:"):
@@ -151,5 +151,5 @@ def open_source(name: str, split: str, path: str = "", classes: str = "", rules:
         source = SOURCES[name](split, path)
     else:
         allowed = f"{', '.join(SOURCES)}, hf:NAME and tfds:NAME: choose one.{meant(name, SOURCES)}"
-        raise ValueError(f"Got source {name!r}, allowed are {allowed}")
+        raise ValueError(f"Got source {name!r}, expected {allowed}")
     return select_classes(source, read_class_list(classes)) if classes else source

@@ -36,34 +36,35 @@ def read_table(data: bytes, where: str, most_lines: int) -> "pd.DataFrame":
     """
     text = _text(data, where)
     if (num_lines := text.count("\n")) > most_lines:
-        raise ValueError(f"Got a table for {where} of {num_lines:,} lines, allowed are {most_lines:,}: shorten it.")
+        raise ValueError(
+            f"Got a table for {where} of {num_lines:,} lines, expected at most {most_lines:,}. Shorten it."
+        )
     rows = _json_lines(text, where) if text.lstrip().startswith("{") else _csv(text, where)
     columns = [re.sub(r"\W+", "_", str(name).strip().lower()) for name in rows.columns]
     known = {kind: next((name for name in names if name in columns), "") for kind, names in NAMES.items()}
     if not (known[FILE] and known[LABEL]) or any(columns.count(name) > 1 for name in known.values() if name):
         usual = "; ".join(", ".join(names[1:]) for names in NAMES.values())
         raise ValueError(
-            f"Got a table for {where} with the columns {columns!r:.200}, allowed are file, label and, if "
-            f"known, prompt, each once and under any usual name ({usual}), and others besides, named in the first "
-            "line: correct them."
+            f"Got a table for {where} with the columns {columns!r:.200}, expected file, label and, if known, prompt, "
+            f"each once and under any usual name ({usual}), and others besides, named in the first line. Correct them."
         )
     rows = rows.set_axis(columns, axis=1).loc[:, [name not in ("", "_") for name in columns]]
     rows = rows.rename(columns={name: kind for kind, name in known.items() if name})
     rows = rows[(rows != "").any(axis=1)]
     rows = rows.assign(file=rows[FILE].str.strip(), label=rows[LABEL].str.strip())
     if rows.empty:
-        raise ValueError(f"Got a table for {where} without a row, allowed is one for each image: fill it.")
+        raise ValueError(f"Got a table for {where} without a row, expected one for each image. Fill it.")
     if (lacking := (rows[FILE] == "") | (rows[LABEL] == "")).any():
         raise ValueError(
             f"Got a table for {where} with rows that lack a file or a label (lines {listed(rows.index[lacking])}), "
-            f"allowed are whole rows: correct them."
+            f"expected whole rows. Correct them."
         )
     return rows
 
 
 def _text(data: bytes, where: str) -> str:
     if data.startswith(b"PK\3\4"):
-        raise ValueError(f"Got a table for {where} that is a spreadsheet or an archive: save it as CSV, and give that.")
+        raise ValueError(f"Got a table for {where} that is a spreadsheet or an archive. Save it as CSV, and give that.")
     for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252"):
         try:
             text = data.decode(encoding)
@@ -71,7 +72,7 @@ def _text(data: bytes, where: str) -> str:
             continue
         if "\0" not in text:
             return text
-    raise ValueError(f"Got a table for {where} that is no text in UTF-8, UTF-16 or Windows-1252: save it as UTF-8.")
+    raise ValueError(f"Got a table for {where} that is no text in UTF-8, UTF-16 or Windows-1252. Save it as UTF-8.")
 
 
 def _csv(text: str, where: str) -> "pd.DataFrame":
@@ -82,7 +83,7 @@ def _csv(text: str, where: str) -> "pd.DataFrame":
     header = text[start:].partition("\n")[0]
     separator = max(_SEPARATORS, key=re.sub(r'"[^"]*"', "", header).count)
     if (num := 1 + header.count(separator)) > _MOST_COLUMNS:
-        raise ValueError(f"Got a table for {where} with {num:,} columns, allowed are {_MOST_COLUMNS}: correct it.")
+        raise ValueError(f"Got a table for {where} with {num:,} columns, expected at most {_MOST_COLUMNS}.")
     given: Any = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False, "sep": separator}
 
     def read(lines: str) -> "pd.DataFrame":

@@ -40,7 +40,7 @@ def base_set(
     """
     labels = np.asarray(labels)
     if n_base and n_per_class:
-        raise ValueError(f"Got n_base={n_base} and n_per_class={n_per_class}, allowed is one: set the other to 0.")
+        raise ValueError(f"Got n_base={n_base} and n_per_class={n_per_class}, expected one. Set the other to 0.")
     _check_imbalance(imbalance, imbalance_ratio)
     keys = per_class_keys(labels, n_per_class, seed) if n_per_class else base_keys(labels, n_base or labels.size, seed)
     return cut_classes(labels, keys, imbalance, imbalance_ratio) if imbalance else keys
@@ -64,7 +64,7 @@ def base_keys(labels: np.ndarray, n_base: int, seed: int) -> np.ndarray:
     by_class, which, place, counts = _in_class_order(labels, seed)
     if not counts.size <= n_base <= labels.size:
         allowed = f"{counts.size} (the classes) to {labels.size} (the images)"
-        raise ValueError(f"Got n_base={n_base}, allowed is {allowed}: choose another size or a larger source.")
+        raise ValueError(f"Got n_base={n_base}, expected {allowed}. Choose another size or a larger source.")
     return _by_rank(by_class, place / counts[which], which, seed)[:n_base]
 
 
@@ -82,8 +82,8 @@ def per_class_keys(labels: np.ndarray, n_per_class: int, seed: int) -> np.ndarra
     by_class, which, place, counts = _in_class_order(labels, seed)
     if not 1 <= n_per_class <= counts.min():
         raise ValueError(
-            f"Got n_per_class={n_per_class}, allowed is 1 to {counts.min()}, the images of the smallest class "
-            f"(label {np.unique(labels)[counts.argmin()]}): choose a smaller number, or n_base, which keeps the "
+            f"Got n_per_class={n_per_class}, expected 1 to {counts.min()}, the images of the smallest class "
+            f"(label {np.unique(labels)[counts.argmin()]}). Choose a smaller number, or n_base, which keeps the "
             f"classes in proportion."
         )
     return _by_rank(by_class, place, which, seed)[: counts.size * n_per_class]
@@ -119,14 +119,14 @@ def cut_classes(labels: np.ndarray, keys: np.ndarray, imbalance: str, ratio: flo
     mine = np.asarray(labels)[keys]
     classes, which, counts = np.unique(mine, return_inverse=True, return_counts=True)
     if classes.size < 2:
-        raise ValueError(f"Got imbalance={imbalance!r} for {classes.size} class, allowed are two and up: leave it out.")
+        raise ValueError(f"Got imbalance={imbalance!r} for {classes.size} class, expected two and up. Leave it out.")
     # To the nearest ten-thousandth of an image, so that a hundredth of 5,000 is 50 and not 49.
     kept = np.floor(np.round(counts * kept_fractions(classes.size, imbalance, ratio), 4)).astype(np.int64)
     if not kept.all():
         c = int(np.argmin(kept))
         raise ValueError(
             f"Got imbalance={imbalance!r} with imbalance_ratio={ratio:g}, which leaves no image of label {classes[c]} "
-            f"(it has {counts[c]}), allowed is at least one image of each class: choose a smaller ratio or a larger "
+            f"(it has {counts[c]}), expected at least one image of each class. Choose a smaller ratio or a larger "
             f"base set."
         )
     order = np.argsort(which, kind="stable")
@@ -139,7 +139,7 @@ def _check_imbalance(imbalance: str, ratio: float) -> None:
     check_choice("imbalance", imbalance, IMBALANCES)
     if not imbalance and ratio != 0.0:
         remedy = "set imbalance to 'step' or 'exponential', or leave the ratio out"
-        raise ValueError(f"Got imbalance_ratio={ratio:g} without an imbalance, allowed is 0: {remedy}.")
+        raise ValueError(f"Got imbalance_ratio={ratio:g} without an imbalance, expected 0: {remedy}.")
     if imbalance:
         check_number("imbalance_ratio", ratio, "1 and up (largest class over smallest)", lambda ratio: ratio >= 1.0)
 

@@ -20,7 +20,7 @@ def fold_of(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """
     labels = np.asarray(labels)
     if not 1 <= num_folds <= labels.size:
-        raise ValueError(f"Got {num_folds} folds of {labels.size} images, allowed is 1 to {labels.size}: take fewer.")
+        raise ValueError(f"Got {num_folds} folds of {labels.size} images, expected 1 to {labels.size}. Take fewer.")
     order = shuffled(np.arange(labels.size), labels.size, make_key(seed, 10))
     order = order[np.argsort(labels[order], kind="stable")]
     folds = np.empty(labels.size, np.int64)

@@ -61,22 +61,22 @@ def split_folds(real: Source, synthetic: Source, num_folds: int, seed: int) -> R
     if real.class_names != synthetic.class_names:
         raise ValueError(
             f"Got real images of the classes {list(real.class_names)} and synthetic ones of "
-            f"{list(synthetic.class_names)}, allowed are the same in the same order: rebuild the one that is wrong."
+            f"{list(synthetic.class_names)}, expected the same in the same order. Rebuild the one that is wrong."
         )
     sources = {REAL: real, SYNTHETIC: synthetic}
     for kind, source in sources.items():
         if len(source) < 2 * num_folds or num_folds < 2:
             raise ValueError(
-                f"Got {num_folds} folds of {len(source)} {kind} images, allowed are two folds and up with two images "
-                "of each kind in every one: take fewer folds or more images."
+                f"Got {num_folds} folds of {len(source)} {kind} images, expected two folds and up with two images "
+                "of each kind in every one. Take fewer folds or more images."
             )
     folds = {kind: fold_of(source.labels, num_folds, seed) for kind, source in sources.items()}
     cells = {kind: folds[kind] * len(real.class_names) + source.labels for kind, source in sources.items()}
     keys = dict(zip(sources, matched(*cells.values()), strict=True))
     if empty := sorted(set(range(num_folds)) - set(folds[REAL][keys[REAL]].tolist())):
         raise ValueError(
-            f"Got {num_folds} folds, of which in {empty} no class has an image of both kinds, allowed is one such "
-            "class in each: take fewer folds, more images, or sets of the same classes."
+            f"Got {num_folds} folds, of which in {empty} no class has an image of both kinds, expected one such "
+            "class in each. Take fewer folds, more images, or sets of the same classes."
         )
     counted = {kind: np.isin(np.arange(len(source)), keys[kind]) for kind, source in sources.items()}
     return RealVsSynthetic(sources, pool, folds, counted, num_folds)

@@ -92,7 +92,7 @@ def import_images(
     images, files = open_images(origin, source, split, table, read_class_list(classes) if classes else (), reading)
     if images.shape is None:
         raise ValueError(
-            f"Got images of different sizes in {origin}, allowed is one size for a set: resize them, or name "
+            f"Got images of different sizes in {origin}, expected one size for a set. Resize them, or name "
             f"the folder in an experiment (config.sets.NAME.path), which brings them to its size."
         )
     generation = {"seed": seed, "guidance": guidance, "steps": steps}
@@ -121,7 +121,7 @@ def open_images(
     Raises: ValueError: whatever the files, the table or the source are refused for.
     """
     if table and source not in _FILES:
-        raise ValueError(f"Got a table for the source {source!r}, allowed is one for a folder or archive only.")
+        raise ValueError(f"Got a table for the source {source!r}, expected one for a folder or archive only.")
     if source in _FILES and not is_set(origin):
         return _open_files(origin, split, table, classes, reading)
     if source in _FILES:
@@ -145,8 +145,8 @@ def among(images: Source, class_names: Sequence[str], where: str) -> Source:
     """
     if foreign := [name for name in images.class_names if name not in class_names]:
         raise ValueError(
-            f"Got the classes {listed(map(repr, foreign))} in {where}, which the real images have not, allowed are "
-            f"{listed(map(repr, class_names), 10)}, or some of them: rename the folders, or name the classes to use "
+            f"Got the classes {listed(map(repr, foreign))} in {where}, which the real images have not, expected "
+            f"{listed(map(repr, class_names), 10)}, or some of them. Rename the folders, or name the classes to use "
             f"(classes=NAME,NAME).{meant(foreign[0], class_names)}"
         )
     number = np.array([class_names.index(name) for name in images.class_names], np.int32)
@@ -224,10 +224,10 @@ def _check_apart(path: Path, origin: str) -> None:
     """Refuses to write a set among the images that it is made of, or among other files."""
     here, images = path.resolve(), Path(origin).expanduser().resolve()
     if origin and images.is_dir() and images in (here, *here.parents):
-        raise ValueError(f"Got {path}, which is the folder of the images or inside it: give another folder.")
+        raise ValueError(f"Got {path}, which is the folder of the images or inside it. Give another folder.")
     others = here.is_dir() and any(not file.name.startswith(".") for file in here.iterdir())  # and no killed import's
     if others and not is_set(here):
-        raise ValueError(f"Got {path}, which holds other files, allowed is a new or an empty folder: give another one.")
+        raise ValueError(f"Got {path}, which holds other files, expected a new or an empty folder. Give another one.")
 
 
 def _open_files(
@@ -236,7 +236,7 @@ def _open_files(
     """Finds and decodes the images of a folder or an archive, by their folders or by a table."""
     members = open_members(origin)
     if table and split:
-        raise ValueError("Got a table and a split, allowed is one of the two: the table names its images.")
+        raise ValueError("Got a table and a split, expected one of the two. The table names its images.")
     if table:
         files = by_table(members.names, str(members.path), *table_of(members, table), wanted)
     elif not split and (listed := _listed_classes(members)):

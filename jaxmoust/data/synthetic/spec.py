@@ -77,7 +77,7 @@ class SyntheticSpec:
             ("created_by", created_by is not None, "what JSON can hold"),
         ):
             if not is_allowed:
-                raise ValueError(f"Got {name}={getattr(self, name)!r}, allowed is {allowed}: correct the set's spec.")
+                raise ValueError(f"Got {name}={getattr(self, name)!r}, expected {allowed}. Correct the set's spec.")
         object.__setattr__(self, "prompts", tuple(prompts))
         object.__setattr__(self, "created_by", created_by)
 
@@ -104,7 +104,7 @@ class SyntheticSpec:
     def shard_bounds(self, shard: int) -> tuple[int, int]:
         """The images start <= j < stop of one shard."""
         if not 0 <= shard < self.num_shards:
-            raise ValueError(f"Got shard {shard}, allowed are 0 to {self.num_shards - 1}: correct the number.")
+            raise ValueError(f"Got shard {shard}, expected 0 to {self.num_shards - 1}. Correct the number.")
         return shard * self.shard_images, min((shard + 1) * self.shard_images, self.num_images)
 
 

@@ -75,12 +75,12 @@ def write_shard(
     if images.dtype != np.uint8 or images.shape != (labels.size, *spec.shape):
         raise ValueError(
             f"Got images of shape {images.shape} and type {images.dtype} for shard {shard} of {spec.name!r}, "
-            f"allowed is uint8 {(labels.size, *spec.shape)}: give exactly the shard's images."
+            f"expected uint8 {(labels.size, *spec.shape)}. Give exactly the shard's images."
         )
     if prompts is None:
         prompts = [spec.prompts[label] if spec.prompts else "" for label in labels]
     if len(prompts) != labels.size:
-        raise ValueError(f"Got {len(prompts)} prompts for {labels.size} images: give one for each, or none.")
+        raise ValueError(f"Got {len(prompts)} prompts for {labels.size} images. Give one for each, or none.")
     folder.mkdir(parents=True, exist_ok=True)
     _check_spec(folder, spec)
     if not (folder / _SPEC_FILE).is_file():
@@ -181,7 +181,7 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     for name in (PROVENANCE_FILE, _INFO_FILE):
         if not (folder / name).is_file():
             raise ValueError(
-                f"Got {folder}, which has no {name}, allowed is a finished synthetic set: finish writing it by "
+                f"Got {folder}, which has no {name}, expected a finished synthetic set. Finish writing it by "
                 f"running the same job again, or correct the path."
             )
     spec = read_spec(folder)
@@ -192,12 +192,12 @@ def open_synthetic(path: str | os.PathLike) -> Source:
         shape = tuple(builder.info.features["image"].shape)
         images = TfdsRecords(builder, _SPLIT, "image")
     except Exception as error:  # whatever a damaged file, of which no digest was recorded, makes TFDS's parsers do
-        raise ValueError(f"Got {folder}, whose TFDS files cannot be read ({error}): write the set again.") from error
+        raise ValueError(f"Got {folder}, whose TFDS files cannot be read ({error}). Write the set again.") from error
     if names != spec.class_names or shape != spec.shape or len(images) != spec.num_images:
         raise ValueError(
             f"Got {folder}, whose features.json or {_INFO_FILE} ({len(images)} images of {shape} in "
             f"{list(names)}) do not fit its {PROVENANCE_FILE} ({spec.num_images} of {spec.shape} in "
-            f"{list(spec.class_names)}): write the set again."
+            f"{list(spec.class_names)}). Write the set again."
         )
     labels, _ = spec.labels_and_indices(0, spec.num_images)
     digest = digest_files([_shard_path(folder, spec, s) for s in range(spec.num_shards)], repr(names).encode())
@@ -265,7 +265,7 @@ def _refuse_faults(folder: Path, spec: SyntheticSpec) -> None:
     if faults := _shard_faults(folder, spec):
         raise ValueError(
             f"Got {folder} with {len(faults)} of {spec.num_shards} shards not there whole ({listed(faults.values())}), "
-            f"allowed is none: run the job that wrote the set again, it fills in exactly these."
+            f"expected none. Run the job that wrote the set again, it fills in exactly these."
         )
 
 
@@ -275,7 +275,7 @@ def _refuse_damaged(folder: Path, spec: SyntheticSpec) -> None:
     digests = _read_provenance(folder).get("files", {})
     if damaged := sorted(name for name, digest in digests.items() if file_digest(folder / name) != digest):
         raise ValueError(
-            f"Got {folder}, whose {listed(damaged)} is missing or damaged, allowed is a set as it was finished: run "
+            f"Got {folder}, whose {listed(damaged)} is missing or damaged, expected a set as it was finished. Run "
             f"the job that wrote the set again, it mends exactly that."
         )
 
@@ -308,8 +308,8 @@ def _check_spec(folder: Path, spec: SyntheticSpec) -> None:
         if there.get(name) != wanted.get(name)
     ]
     raise ValueError(
-        f"Got {folder}, which holds another synthetic set ({'; '.join(different)}), allowed is an empty folder "
-        f"or one of the same set: choose another folder."
+        f"Got {folder}, which holds another synthetic set ({'; '.join(different)}), expected an empty folder "
+        f"or one of the same set. Choose another folder."
     )
 
 
@@ -345,7 +345,7 @@ def _read_provenance(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / PROVENANCE_FILE} does not describe a synthetic set: write the set again.")
     digest = content.pop("digest", "")
     if (digest or "files" in content) and digest != digest_bytes(_json(content)):
-        raise ValueError(f"{folder / PROVENANCE_FILE} is damaged: run the job that wrote the set again.")
+        raise ValueError(f"{folder / PROVENANCE_FILE} is damaged. Run the job that wrote the set again.")
     return content
 
 

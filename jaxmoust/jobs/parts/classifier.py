@@ -100,7 +100,7 @@ def keeping(task: Classify, keep: str, test: Source) -> Classify:
     if keep == "probabilities" and num_bytes > MOST_KEPT_BYTES:
         raise ValueError(
             f"config.eval.keep 'probabilities' of {len(test):,} images and {len(test.class_names):,} classes would "
-            f"take {num_bytes / 2**30:.1f} GiB a run; allowed is at most {MOST_KEPT_BYTES / 2**30:g} GiB. "
+            f"take {num_bytes / 2**30:.1f} GiB a run, expected at most {MOST_KEPT_BYTES / 2**30:g} GiB. "
             "Set it to 'ranks'."
         )
     return dataclasses.replace(task, keep=keep)

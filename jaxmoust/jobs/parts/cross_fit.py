@@ -30,9 +30,8 @@ def check_trained(trained: Config) -> None:
     if trained["data"]["scores"] or trained["method"]["pretrained"] or backbone:
         raise ValueError(
             "config.folds: the classifier reads scores of the set (data.scores), or began as another one "
-            "(method.pretrained, or a backbone), which may have seen it; allowed is one that learnt from images and "
-            "nothing else. "
-            "Train such a one, or score by one of real images."
+            "(method.pretrained, or a backbone), which may have seen it. Train "
+            "one from images and nothing else, or score by one of real images."
         )
 
 

@@ -48,7 +48,7 @@ def check(config: Config) -> None:
     if used := [f"config.{name} {value!r}" for name, value in idle.items() if value]:
         raise ValueError(
             f"{', '.join(used)} with method.learn 'probe', which is fitted at once on features of single images: "
-            "allowed is 0 or ''. Leave it out, or learn 'lora' or 'full'."
+            "expected 0 or ''. Leave it out, or learn 'lora' or 'full'."
         )
 
 
@@ -81,7 +81,7 @@ class Features:
         whole = [real.distinct, real.test, *([real.validation] if real.validation else [])]
         if refs and len(refs) != len(whole) + len(sets):
             raise ValueError(
-                f"config.probe.features names {len(refs)} for {len(sets)} synthetic sets: allowed are those of the "
+                f"config.probe.features names {len(refs)} for {len(sets)} synthetic sets: expected those of the "
                 "training images, of the test images, of the validation images if any, and then of each set, or none."
             )
         given = tuple(inputs.output(ref, "features", "features") for ref in refs)

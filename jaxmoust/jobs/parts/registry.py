@@ -63,7 +63,7 @@ def entry_of(task: Any) -> Entry:
     """The file of a task. Raises: ValueError: no such task."""
     of_task = {name: entry for entry in entries() for name in entry.tasks}
     if task not in of_task:
-        raise ValueError(f"config.task is {task!r}; allowed are {', '.join(of_task)}.")
+        raise ValueError(f"config.task is {task!r}, expected one of {', '.join(of_task)}.")
     return of_task[task]
 
 

@@ -24,12 +24,12 @@ def init(key: jax.Array, params: Any, rank: int) -> Adapters:
     }
     if not leaves:
         raise ValueError(
-            "method.learn 'lora' of a network without matrices: adapters are of transformers, allowed of convolutions "
-            "are 'probe' and 'full'."
+            "method.learn 'lora' of a network without matrices: adapters are of transformers. Use 'probe' or "
+            "'full' for convolutions."
         )
     smallest = min(min(leaf.shape[-2:]) for leaf in leaves.values())
     if rank > smallest:
-        raise ValueError(f"method.rank {rank}: allowed are 1 to {smallest}, the side of the smallest matrix.")
+        raise ValueError(f"method.rank {rank}: expected 1 to {smallest}, the side of the smallest matrix.")
     keys = dict(zip(leaves, jax.random.split(key, len(leaves)), strict=True))
 
     def pair(name: str) -> dict[str, jax.Array]:

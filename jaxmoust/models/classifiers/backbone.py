@@ -86,7 +86,7 @@ def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads
     if side and image_px not in (0, preprocessing.image_px, side) and image_px % module.patch_px:
         low = image_px - image_px % module.patch_px
         sizes = f"{max(low, module.patch_px)} or {low + module.patch_px}"
-        raise ValueError(f"got {image_px} px; {path} has patches of {module.patch_px} px, so allowed is {sizes} px.")
+        raise ValueError(f"got {image_px} px; {path} has patches of {module.patch_px} px, expected {sizes} px.")
     preprocessing = dataclasses.replace(preprocessing, image_px=image_px or preprocessing.image_px)
     same_pool = pool in ("", module.pool) if isinstance(module, ViT) else True
     outputs = (num_outputs(layout, arrays) or 0) if same_pool else 0

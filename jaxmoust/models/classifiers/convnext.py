@@ -69,7 +69,7 @@ class ConvNeXt(nn.Module):
         if not train or not self.stochastic_depth:
             keys = None
         elif keys is None:
-            raise ValueError(f"got train=True with stochastic_depth={self.stochastic_depth} and no keys; give them")
+            raise ValueError(f"got train=True with stochastic_depth={self.stochastic_depth} and no keys. Give them.")
         rates = iter(enumerate(branch_rates(self.stochastic_depth, sum(self.stage_sizes))))
         h = x.astype(self.dtype)
         for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):

@@ -107,10 +107,10 @@ def _of_timm(config: Mapping[str, Any], layout: Layout, arrays: Mapping[str, np.
     own = config.get("model_args") if isinstance(config.get("model_args"), dict) else {}
     for name, value in (own or {}).items():
         if not _SHOWN.fullmatch(name) and value:
-            raise ValueError(f"config.json: model_args has {name}={value!r}, which is not supported; allowed is none.")
+            raise ValueError(f"config.json: model_args has {name}={value!r}, which is not supported.")
     if layout.model is not ViT:
         if not re.fullmatch(_TIMM_PLAIN, architecture):
-            raise ValueError(f"config.json: the architecture is {architecture!r}; allowed are {_TIMM_PLAIN}.")
+            raise ValueError(f"config.json: the architecture is {architecture!r}, expected {_TIMM_PLAIN}.")
         epsilon = 1e-5 if architecture == "convnext_xxlarge" else 1e-6
         activation = _activation((own or {}).get("act_layer", "gelu"))
         return {"activation": activation, "epsilon": epsilon, "head_epsilon": epsilon}
@@ -128,15 +128,15 @@ def _of_timm(config: Mapping[str, Any], layout: Layout, arrays: Mapping[str, np.
 def _of_hugging_face(config: Mapping[str, Any], layout: Layout) -> Facts:
     kind = config.get("model_type")
     if kind is not None and kind not in _KINDS:
-        raise ValueError(f"config.json: model_type is {kind!r}; allowed are {', '.join(_KINDS)}.")
+        raise ValueError(f"config.json: model_type is {kind!r}, expected one of {', '.join(_KINDS)}.")
     for name, allowed in (("qkv_bias", True), ("num_channels", 3), ("downsample_in_first_stage", False)):
         if config.get(name, allowed) != allowed:
-            raise ValueError(f"config.json: {name} is {config[name]!r}; allowed is {allowed!r}.")
+            raise ValueError(f"config.json: {name} is {config[name]!r}, expected {allowed!r}.")
     usual = dict(zip(("hidden_act", "layer_norm_eps", "num_attention_heads"), _KINDS.get(str(kind), ()), strict=False))
     usual |= {name: config[name] for name in ("hidden_act", "layer_norm_eps", "num_attention_heads") if name in config}
     if layout.model is ResNet:
         if usual.get("hidden_act", "relu") != "relu":
-            raise ValueError(f"config.json: hidden_act is {config['hidden_act']!r}; allowed is 'relu'.")
+            raise ValueError(f"config.json: hidden_act is {config['hidden_act']!r}, expected 'relu'.")
         return {"block": "bottleneck_v1"} if config.get("downsample_in_bottleneck") else {}
     facts: Facts = {}
     if isinstance(heads := usual.get("num_attention_heads"), int):
@@ -150,7 +150,7 @@ def _of_hugging_face(config: Mapping[str, Any], layout: Layout) -> Facts:
 
 def _activation(name: Any) -> str:
     if name not in _ACTIVATIONS:
-        raise ValueError(f"config.json: the activation is {name!r}; allowed are {', '.join(_ACTIVATIONS)}.")
+        raise ValueError(f"config.json: the activation is {name!r}, expected one of {', '.join(_ACTIVATIONS)}.")
     return _ACTIVATIONS[name]
 
 

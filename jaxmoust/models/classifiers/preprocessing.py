@@ -95,7 +95,7 @@ def _of_hugging_face(said: dict[str, Any], usual: Preprocessing) -> Preprocessin
     kept = float(share) if share and image_px < _CONVNEXT_SQUASHES else kept
     number = said.get("resample", 2)
     if number not in _FILTERS:
-        raise ValueError(f"preprocessor_config.json: resample is {number!r}; allowed are {_FILTERS}.")
+        raise ValueError(f"preprocessor_config.json: resample is {number!r}, expected {_FILTERS}.")
     scales = said.get("do_normalize", True)
     return Preprocessing(
         image_px,
@@ -125,12 +125,12 @@ def _side(size: Any) -> int:
     """Of a number, {"shortest_edge": n} or {"height": n, "width": n}; 0 of none."""
     sides = {*size.values()} if isinstance(size, dict) else {size}
     if len(sides) != 1:
-        raise ValueError(f"preprocessor_config.json: a size is {size!r}; allowed are squares.")
+        raise ValueError(f"preprocessor_config.json: a size is {size!r}, expected squares.")
     return int(sides.pop() or 0)
 
 
 def _three(numbers: Any) -> tuple[float, ...]:
     numbers = tuple(float(number) for number in numbers)
     if len(numbers) != 3:
-        raise ValueError(f"got {numbers} for the channels; allowed are three numbers.")
+        raise ValueError(f"got {numbers} for the channels, expected three numbers.")
     return numbers

@@ -56,7 +56,7 @@ class Residual(nn.Module):
         drops = train and getattr(self, self.drops_by) > 0
         if drops and keys is None:
             rate = f"{self.drops_by}={getattr(self, self.drops_by)}"
-            raise ValueError(f"got train=True with {rate} and no keys; give one key per example")
+            raise ValueError(f"got train=True with {rate} and no keys. Give one key per example.")
         norm_args: dict[str, Any] = {"use_running_average": not train}
         if self.separate_stats:
             norm_args |= {"synthetic": synthetic, "batch_mean": batch_mean}

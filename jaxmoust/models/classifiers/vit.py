@@ -212,8 +212,8 @@ class ViT(nn.Module):
             keys = None
         elif keys is None:
             raise ValueError(
-                f"got train=True with dropout={self.dropout}, stochastic_depth={self.stochastic_depth} and no keys; "
-                "give one key per example"
+                f"got train=True with dropout={self.dropout}, stochastic_depth={self.stochastic_depth} and no keys. "
+                "Give one key per example."
             )
         if x.shape[1] % self.patch_px or x.shape[2] % self.patch_px:
             raise ValueError(
@@ -267,6 +267,6 @@ class ViT(nn.Module):
         check_rate("stochastic_depth", self.stochastic_depth)
         if self.num_heads < 1 or self.width % self.num_heads or self.depth < 1 or self.patch_px < 1:
             raise ValueError(
-                f"got width={self.width}, num_heads={self.num_heads}, depth={self.depth}, patch_px={self.patch_px}; "
-                "needs positive numbers, and heads that divide the width"
+                f"got width={self.width}, num_heads={self.num_heads}, depth={self.depth}, patch_px={self.patch_px}, "
+                "expected positive numbers, and heads that divide the width."
             )

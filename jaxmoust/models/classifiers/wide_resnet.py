@@ -70,7 +70,7 @@ class WideResNet(Residual):
     def setup(self) -> None:
         """Builds the layers."""
         if self.depth < 10 or (self.depth - 4) % 6:
-            raise ValueError(f"got depth={self.depth}; needs 6 n + 4, such as 10, 16, 22, 28, 40")
+            raise ValueError(f"got depth={self.depth}, expected 6 n + 4, such as 10, 16, 22, 28, 40.")
         check_rate("dropout", self.dropout)
         norm = make_norm(self.separate_stats, self.dtype, self.axis_name)
         self.stem_conv = conv(16, 3, 1, self.dtype)

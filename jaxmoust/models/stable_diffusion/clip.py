@@ -155,7 +155,7 @@ def load_clip(path: str | Path) -> tuple[Clip, Any]:
         raise ValueError(f"{folder} has no config.json. Give the folder of a CLIP in Hugging Face's layout.")
     config = read_json(folder / "config.json")
     if config.get("model_type") != "clip":
-        raise ValueError(f"{folder} holds a {config.get('model_type')!r}; allowed is 'clip', with both towers.")
+        raise ValueError(f"{folder} holds a {config.get('model_type')!r}, expected 'clip', with both towers.")
     width = config.get("projection_dim", 512)
     about = {**config.get("text_config", {}), **(config.get("text_config_dict") or {}), "projection_dim": width}
     text = make_tower(TextTower, about, project=True)
@@ -172,5 +172,5 @@ def make_tower(kind: type[Any], config: Mapping[str, Any], **how: Any) -> Any:
     """The tower that a config.json describes. Raises ValueError for an activation that it does not have."""
     tower = kind(**model_fields("clip", config, kind), **how)
     if tower.hidden_act not in ACTIVATIONS:
-        raise ValueError(f"CLIP's hidden_act is {tower.hidden_act!r}; allowed are {', '.join(ACTIVATIONS)}.")
+        raise ValueError(f"CLIP's hidden_act is {tower.hidden_act!r}, expected one of {', '.join(ACTIVATIONS)}.")
     return tower

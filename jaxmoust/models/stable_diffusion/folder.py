@@ -79,9 +79,9 @@ def one_file(name: str, like: str) -> Path | None:
         )
     if (file.suffix == ".safetensors") != bool(like):
         raise ValueError(
-            f"config.pipeline.path {name!r}, like {like!r}: allowed is `like` exactly where the path is a .safetensors "
-            "file of a whole checkpoint, which holds no settings and no tokenizer: the folder or the hub's name of a "
-            "pipeline of the same kind, such as stable-diffusion-v1-5/stable-diffusion-v1-5."
+            f"config.pipeline.path {name!r}, like {like!r}: `like` is needed for a .safetensors file of a whole "
+            "checkpoint, which holds no settings and no tokenizer, and for nothing else. Give it the folder or the "
+            "hub's name of a pipeline of the same kind, such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
     return file if like else None
 
@@ -133,7 +133,7 @@ def check_kind(folder: Path) -> list[str]:
     content = read_json(index)
     kind = content.get("_class_name")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"{folder} is a {kind}; allowed are {', '.join(KINDS)} (Stable Diffusion 1.x to 3.5).")
+        raise ValueError(f"{folder} is a {kind}, expected one of {', '.join(KINDS)} (Stable Diffusion 1.x to 3.5).")
     without_t5 = "text_encoder_3" in content and content["text_encoder_3"] in (None, [None, None])
     parts = [part for part in KINDS[kind] if not (without_t5 and part.endswith("_3"))]
     if missing := [part for part in parts if not (folder / part).is_dir()]:
@@ -158,11 +158,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if content is None:
         raise ValueError(f"{path} cannot be read: there is no such file. Fetch the pipeline again.")
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, allowed is an object. Fetch the pipeline again.")
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object. Fetch the pipeline again.")
     for name, value in content.items():
         layers = value if isinstance(value, list) else [value]
         if "layers" in name and not all(n is None or (isinstance(n, int) and 0 <= n <= MOST_LAYERS) for n in layers):
-            raise ValueError(f"{path}: {name} is {value!r:.80}; allowed are whole numbers up to {MOST_LAYERS:,}.")
+            raise ValueError(f"{path}: {name} is {value!r:.80}, expected whole numbers up to {MOST_LAYERS:,}.")
     return content
 
 
@@ -181,7 +181,7 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
         if name in known or _NO_MATTER.fullmatch(name):
             continue
         if plain != _BUILT_IN[name] if name in _BUILT_IN else not off:
-            raise ValueError(f"{part}/config.json: {name} is {value!r}; allowed is {_BUILT_IN.get(name)!r}.")
+            raise ValueError(f"{part}/config.json: {name} is {value!r}, expected {_BUILT_IN.get(name)!r}.")
     if part == "unet" and _written_before_0_9(config) and config.get("sample_size") in (*range(64),):
         # The first files of 1.x say 32, which nothing was trained at; torch's pipeline takes 64 for it, too.
         config = {**config, "sample_size": 64}
@@ -189,7 +189,7 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
     for field in dataclasses.fields(model):
         if field.name in settings and not _fits(settings[field.name], field.type, field.name):
             kind = getattr(field.type, "__name__", field.type)
-            raise ValueError(f"{part}/config.json: {field.name} is {config[field.name]!r:.80}; allowed is {kind}.")
+            raise ValueError(f"{part}/config.json: {field.name} is {config[field.name]!r:.80}, expected {kind}.")
     counts = {name: value for name, value in settings.items() if "layers" in name and not name.startswith("dual")}
     levels = len(settings.get("block_out_channels", (1,)))
     if math.prod(max(n) if isinstance(n, tuple) else n for n in counts.values()) * levels > MOST_LAYERS:
@@ -232,7 +232,7 @@ def _to_zero_snr(table: np.ndarray, prediction: str) -> np.ndarray:
     Source: Lin et al. 2023 (2305.08891), Algorithm 1.
     """
     if prediction != "v_prediction":
-        raise ValueError("scheduler: rescale_betas_zero_snr is set; allowed with it is prediction_type 'v_prediction'.")
+        raise ValueError("scheduler: rescale_betas_zero_snr is set, which needs prediction_type 'v_prediction'.")
     alpha = 1 / np.sqrt(1 + np.square(table))
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     alpha[-1] = 2.0**-12
@@ -251,14 +251,14 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     )
     schedule, prediction = scheduler.get("beta_schedule", "linear"), scheduler.get("prediction_type", "epsilon")
     if prediction not in ("epsilon", "v_prediction"):
-        raise ValueError(f"scheduler: prediction_type is {prediction!r}; allowed are 'epsilon' and 'v_prediction'.")
+        raise ValueError(f"scheduler: prediction_type is {prediction!r}, expected 'epsilon' or 'v_prediction'.")
     if type(num) is not int or not 1 <= num <= _MOST_TIMESTEPS:
-        raise ValueError(f"scheduler: num_train_timesteps is {num!r:.80}; allowed is 1 to {_MOST_TIMESTEPS:,}.")
+        raise ValueError(f"scheduler: num_train_timesteps is {num!r:.80}, expected 1 to {_MOST_TIMESTEPS:,}.")
     if not all(type(beta) is float and 0 < beta < 1 for beta in (start, end)):
-        raise ValueError(f"scheduler: betas from {start!r:.80} to {end!r:.80}; allowed are numbers between 0 and 1.")
+        raise ValueError(f"scheduler: betas from {start!r:.80} to {end!r:.80}, expected numbers between 0 and 1.")
     if (betas := scheduler.get("trained_betas")) is not None:
         if not (isinstance(betas, list) and len(betas) == num and all(type(b) is float and 0 < b < 1 for b in betas)):
-            raise ValueError(f"scheduler: trained_betas is {betas!r:.80}; allowed are {num} numbers between 0 and 1.")
+            raise ValueError(f"scheduler: trained_betas is {betas!r:.80}, expected {num} numbers between 0 and 1.")
         betas = np.array(betas, np.float64)
     elif schedule == "scaled_linear":
         betas = np.square(np.linspace(start**0.5, end**0.5, num))
@@ -268,15 +268,15 @@ def noise_table(scheduler: Mapping[str, Any]) -> tuple[np.ndarray, str]:
         kept = np.square(np.cos((np.arange(num + 1) / num + 0.008) / 1.008 * np.pi / 2))
         betas = np.minimum(1 - kept[1:] / kept[:-1], 0.999)
     else:
-        allowed = "'linear', 'scaled_linear' and 'squaredcos_cap_v2'"
-        raise ValueError(f"scheduler: beta_schedule is {schedule!r}; allowed are {allowed}.")
+        allowed = "'linear', 'scaled_linear' or 'squaredcos_cap_v2'"
+        raise ValueError(f"scheduler: beta_schedule is {schedule!r}, expected {allowed}.")
     with np.errstate(over="ignore", divide="ignore"):
         table = noise.sigmas_from_betas(betas)
         if scheduler.get("rescale_betas_zero_snr"):
             table = _to_zero_snr(table, prediction)
     if not np.isfinite(table).all():
         raise ValueError(
-            f"scheduler: {num} betas up to {betas.max()} leave nothing of an image; allowed are smaller ones."
+            f"scheduler: {num} betas up to {betas.max()} leave nothing of an image, expected smaller ones."
         )
     schedule_of.check(scheduler, table)
     return table, prediction
@@ -291,9 +291,9 @@ def flow_schedule(scheduler: Mapping[str, Any]) -> tuple[float, int]:
     kind, shift = scheduler.get("_class_name"), scheduler.get("shift", 1.0)
     num = scheduler.get("num_train_timesteps", 1000)
     if kind != "FlowMatchEulerDiscreteScheduler":
-        raise ValueError(f"scheduler: {kind!r:.80} is no flow's; allowed is FlowMatchEulerDiscreteScheduler.")
+        raise ValueError(f"scheduler: {kind!r:.80} is no flow's, expected FlowMatchEulerDiscreteScheduler.")
     if named := sorted(name for name in (*_FLOW.split(), "use_karras_sigmas") if scheduler.get(name)):
-        raise ValueError(f"scheduler: {', '.join(named)} set, which changes the noise levels; allowed is none of them.")
+        raise ValueError(f"scheduler: {', '.join(named)} set, which changes the noise levels, expected none of them.")
     if (
         type(num) is not int
         or not 1 <= num <= _MOST_TIMESTEPS
@@ -301,6 +301,6 @@ def flow_schedule(scheduler: Mapping[str, Any]) -> tuple[float, int]:
         or not 0 < shift < 1e6
     ):
         raise ValueError(
-            f"scheduler: shift {shift!r:.80}, num_train_timesteps {num!r:.80}; allowed are such as 3.0, 1000."
+            f"scheduler: shift {shift!r:.80}, num_train_timesteps {num!r:.80}, expected numbers such as 3.0 and 1000."
         )
     return float(shift), num

@@ -167,8 +167,8 @@ class StableDiffusion:
         step, most = self._step
         if image_px < step or image_px % step or image_px > most:
             raise ValueError(
-                f"Images of {image_px} px do not fit this pipeline: allowed are multiples of {step}, such as "
-                f"{min(max(1, image_px // step) * step, most):.0f}; it was trained at {self.image_px}."
+                f"Images of {image_px} px do not fit this pipeline: expected multiples of {step}, such as "
+                f"{min(max(1, image_px // step) * step, most):.0f}. It was trained at {self.image_px}."
             )
         return image_px // self.factor, image_px // self.factor, self.net.in_channels
 

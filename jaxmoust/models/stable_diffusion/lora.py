@@ -31,7 +31,7 @@ def targets(params: Any, names: Sequence[str] = ATTENTION) -> list[str]:
     adapted = [name for name in kernels if name.rpartition("/")[2] in names]
     if missing := sorted(set(names) - {name.rpartition("/")[2] for name in adapted}):
         known = sorted({name.rpartition("/")[2] for name in kernels})
-        raise ValueError(f"There is no matrix {missing} to adapt: allowed are {known}.")
+        raise ValueError(f"There is no matrix {missing} to adapt: expected {known}.")
     return adapted
 
 
@@ -48,7 +48,7 @@ def init(key: jax.Array, params: Any, rank: int, names: Sequence[str] = ATTENTIO
     shapes = {name: leaves[f"{name}/kernel"].shape for name in targets(params, names)}
     smallest = min(min(shape) for shape in shapes.values())
     if not 1 <= rank <= smallest:
-        raise ValueError(f"lora.rank {rank}: allowed are 1 to {smallest}, the side of the smallest matrix.")
+        raise ValueError(f"lora.rank {rank}: expected 1 to {smallest}, the side of the smallest matrix.")
     keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
     return {
         name: {"A": jax.random.normal(keys[name], (rows, rank)) / rank, "B": jnp.zeros((rank, columns))}

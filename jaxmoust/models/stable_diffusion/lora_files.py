@@ -66,7 +66,7 @@ def load(path: Path, params: Any) -> Adapters:
     path = next((path / name for name in NAMES if (path / name).is_file()), path / NAMES[0]) if path.is_dir() else path
     if path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
         raise ValueError(
-            f"{path} is a pickle, which may run code when opened: allowed is .safetensors. Beside torch, this line "
+            f"{path} is a pickle, which may run code when opened. Expected .safetensors. Beside torch, this line "
             f"makes one of its tensors:\n  {FROM_TORCH}"
         )
     try:
@@ -174,7 +174,7 @@ def _scales(adapters: Adapters, settings: Mapping[str, Any]) -> list[str]:
             faults.append(f"{part} has adapters of ranks {sorted(ranks)} that do not say their alpha")
             continue
         if not isinstance(patterns, dict) or not all(re.fullmatch(r"\^?[\w.]+", key) for key in patterns):
-            faults.append(f"{part} has the alphas {patterns!r:.80}; allowed are those of names of matrices")
+            faults.append(f"{part} has the alphas {patterns!r:.80}, expected those of names of matrices.")
             continue
         for place, adapter in silent.items():
             module, rank = _module(place).partition(".")[2], adapter["A"].shape[-1]

@@ -144,7 +144,7 @@ def build(
         raise ValueError(f"The parts of this pipeline do not fit: {'; '.join(faults)}.")
     for name in ("scaling_factor", "shift_factor"):
         if type(value := configs["vae"].get(name) or 1.0) not in (int, float) or not 0 < abs(value) < 1e9:
-            raise ValueError(f"vae/config.json: {name} is {value!r:.80}; allowed is a number.")
+            raise ValueError(f"vae/config.json: {name} is {value!r:.80}, expected a number.")
     flow_schedule(configs["scheduler"]) if kind is StableDiffusion3 else noise_table(configs["scheduler"])
     return pipeline
 

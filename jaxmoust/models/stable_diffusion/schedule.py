@@ -70,15 +70,15 @@ def check(scheduler: Mapping[str, Any], table: Levels) -> None:
         )
     for name, allowed in _ALLOWED.items():
         if (value := scheduler.get(name)) not in (None, *allowed):
-            raise ValueError(f"scheduler: {name} is {value!r:.80}; allowed is {allowed[0]!r}.")
+            raise ValueError(f"scheduler: {name} is {value!r:.80}, expected {allowed[0]!r}.")
     clipped = scheduler.get("lambda_min_clipped")
     if type(clipped) is float and clipped > -math.log(table[-1]):
-        raise ValueError(f"scheduler: lambda_min_clipped is {clipped}, which leaves levels out; allowed is -Infinity.")
+        raise ValueError(f"scheduler: lambda_min_clipped is {clipped}, which leaves levels out, expected -Infinity.")
     for name in ("sigma_min", "sigma_max"):
         if (value := scheduler.get(name)) is not None and not (type(value) in (int, float) and value > 0):
-            raise ValueError(f"scheduler: {name} is {value!r:.80}; allowed are numbers above 0.")
+            raise ValueError(f"scheduler: {name} is {value!r:.80}, expected numbers above 0.")
     if len(chosen := [name for name in _RESPACED if scheduler.get(name)]) > 1:
-        raise ValueError(f"scheduler: {' and '.join(chosen)} are set; allowed is one of them.")
+        raise ValueError(f"scheduler: {' and '.join(chosen)} are set, expected one of them.")
 
 
 def levels(scheduler: Mapping[str, Any], table: Levels, num_steps: int) -> Float[np.ndarray, " N+1"]:
@@ -119,7 +119,7 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int, num: int = 1000) -> 
     spacing = usual if "Singlestep" in kind else scheduler.get("timestep_spacing", usual)
     most = scheduler.get("original_inference_steps", 50) if kind in _CONSISTENCY else num
     if type(most) is not int or not 1 <= num_steps <= min(most, num):
-        raise ValueError(f"num_steps {num_steps}: allowed are 1 to {most}, the timesteps of the pipeline's schedule.")
+        raise ValueError(f"num_steps {num_steps}: expected 1 to {most}, the timesteps of the pipeline's schedule.")
     if kind in _CONSISTENCY:
         origin = np.arange(most, 0, -1) * (num // most) - 1
         return origin[np.linspace(0, most, num_steps, endpoint=False).astype(np.int64)]
@@ -132,7 +132,7 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int, num: int = 1000) -> 
         return steps if kind in _BETWEEN else steps.round()
     if spacing == "trailing":
         return (np.arange(num, 0, -num / num_steps).round() - 1).astype(np.int64)
-    raise ValueError(f"scheduler: timestep_spacing is {spacing!r}; allowed are 'leading', 'linspace' and 'trailing'.")
+    raise ValueError(f"scheduler: timestep_spacing is {spacing!r}, expected 'leading', 'linspace' or 'trailing'.")
 
 
 def _kind(scheduler: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ class Tokenizer:
         for text, row in zip(texts, rows, strict=True):
             if len(row) > length:
                 raise ValueError(
-                    f"The text {text!r} is {len(row)} tokens long; allowed are {length}, start and end included."
+                    f"The text {text!r} is {len(row)} tokens long, expected at most {length}, start and end included."
                 )
         pad = self.id_of(self.settings["pad_token"])
         return np.array([row + [pad] * (length - len(row)) for row in rows], np.int32).reshape(len(rows), length)
@@ -134,7 +134,7 @@ def open_tokenizer(folder: Path, roles: Mapping[str, str] = CLIP) -> Tokenizer:
 def _object(path: Path) -> dict[str, Any]:
     content = {} if (content := read_json(path)) is None else content
     if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds a {type(content).__name__}, allowed is an object")
+        raise ValueError(f"{path.name} holds a {type(content).__name__}, expected an object.")
     return content
 
 
@@ -154,7 +154,7 @@ def _from_pieces(folder: Path, settings: dict[str, Any]) -> Tokenizer:
     """T5's of a spiece.model, with the words <extra_id_N> that transformers puts after its own."""
     extra, pieces = settings.get("extra_ids", 100), sentencepiece.read(folder / "spiece.model")
     if type(extra) is not int or not 0 <= extra <= _MOST_EXTRA:
-        raise ValueError(f"extra_ids is {extra!r:.80}, allowed is up to {_MOST_EXTRA:,}")
+        raise ValueError(f"extra_ids is {extra!r:.80}, expected up to {_MOST_EXTRA:,}")
     words = [f"<extra_id_{i}>" for i in reversed(range(extra))]
     names = [name for name, _ in pieces.vocab]
     vocab = [*pieces.vocab, *((word, 0.0) for word in words)]

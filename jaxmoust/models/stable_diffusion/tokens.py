@@ -24,11 +24,11 @@ def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
     """
     pipeline, table = loaded.pipeline, _table(loaded.params["text_encoder"])
     if len(pipeline.tokenizers) > 1:
-        raise ValueError("A pipeline of several text encoders learns no new words: allowed is one of 1.x or 2.x.")
+        raise ValueError("A pipeline of several text encoders learns no new words. Use one of 1.x or 2.x.")
     known = pipeline.tokenizer.get_vocab()
     if not words or any(word in known or word != word.strip().lower() or " " in word for word in words):
         raise ValueError(
-            f"Got the new words {list(words)}: allowed are one or more that the tokenizer lacks, in lower case and "
+            f"Got the new words {list(words)}: expected one or more that the tokenizer lacks, in lower case and "
             "without spaces, such as <my-class>."
         )
     starts = []
@@ -71,7 +71,7 @@ def load_tokens(loaded: Loaded, folder: Path) -> Loaded:
             raise ValueError(f"{path} cannot be read as .safetensors: {error}. Fetch it again.") from error
     if not vectors or any(vector.reshape(-1).shape != (width,) for vector in vectors.values()):
         shapes = {word: vector.shape for word, vector in vectors.items()}
-        raise ValueError(f"{folder} holds the words {shapes}: allowed are one or more, of {width} numbers each.")
+        raise ValueError(f"{folder} holds the words {shapes}: expected one or more, of {width} numbers each.")
     added = add_tokens(loaded, dict.fromkeys(vectors, "a"))
     table = np.array(_table(added.params["text_encoder"]))
     table[-len(vectors) :] = np.stack([vector.reshape(-1) for vector in vectors.values()])

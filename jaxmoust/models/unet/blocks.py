@@ -97,8 +97,8 @@ class Attention(nn.Module):
         batch, height, width, channels = x.shape
         if self.num_heads < 1 or channels % self.num_heads:
             raise ValueError(
-                f"got {self.num_heads} attention heads on {channels} channels; "
-                "choose num_heads or head_channels so that the heads divide the channels"
+                f"got {self.num_heads} attention heads on {channels} channels. "
+                "Choose num_heads or head_channels so that the heads divide the channels."
             )
         h = self.norm(name="norm")(x)
         h = nn.Dense(3 * channels, kernel_init=INITS[self.kernel_init][1], dtype=self.dtype, name="qkv")(h)
@@ -137,7 +137,7 @@ class GroupNorm(nn.Module):
         )
         if channels % num_groups:
             raise ValueError(
-                f"got norm_groups={num_groups} on {channels} channels; needs a divisor, or 0 to have one chosen"
+                f"got norm_groups={num_groups} on {channels} channels, expected a divisor, or 0 to have one chosen."
             )
         gain = self.param("scale", nn.initializers.ones, (channels,))[None]
         bias = self.param("bias", nn.initializers.zeros, (channels,))[None]

@@ -117,13 +117,13 @@ def _diffusers_config(file: Path) -> dict[str, Any]:
     known = _ALLOWED.keys() | _DEFAULTS.keys()
     faults += [f"{name} is unknown" for name in stored if name not in known and not name.startswith("_")]
     if not isinstance(size, int):
-        faults.append(f"sample_size is {size!r}, allowed is one side in pixels")
+        faults.append(f"sample_size is {size!r}, expected one side in pixels.")
     if any(width % widths[0] for width in widths):
-        faults.append(f"block_out_channels are {widths}, allowed are multiples of the first")
+        faults.append(f"block_out_channels are {widths}, expected multiples of the first.")
     if len(down) != len(widths) or set(down) - {"DownBlock2D", "AttnDownBlock2D"} or list(up) != mirrored:
         faults.append(
-            f"down_block_types are {down}, up_block_types {up}; allowed are [Attn]DownBlock2D and, mirrored, "
-            "[Attn]UpBlock2D, one of each a level"
+            f"down_block_types are {down}, up_block_types {up}, expected [Attn]DownBlock2D and, mirrored, "
+            "[Attn]UpBlock2D, one of each a level."
         )
     if faults:
         raise ValueError(f"{file} describes a network that models/unet/unet.py cannot be: {'; '.join(faults)}.")
@@ -147,7 +147,7 @@ def _diffusers_method(folder: Path) -> dict[str, Any]:
 
 def _faults(fields: Mapping[str, Any], allowed: Mapping[str, tuple]) -> list[str]:
     return [
-        f"{name} is {fields[name]!r}, allowed is {' or '.join(map(repr, values))}"
+        f"{name} is {fields[name]!r}, expected {' or '.join(map(repr, values))}"
         for name, values in allowed.items()
         if name in fields and fields[name] not in values
     ]

@@ -43,7 +43,7 @@ def read_edm(file: Path, num_classes: int = 0, precondition: str = "", sigma_dat
     tensors = {name.removeprefix("model."): tensor for name, tensor in unwrapped(arrays).items()}
     if edm2 := [name for name in tensors if "emb_fourier" in name or name.endswith("out_gain")]:
         raise ValueError(
-            f"{file} is a network of EDM2 (Karras et al. 2024), as {edm2[0]} shows; allowed are those of EDM (2022)."
+            f"{file} is a network of EDM2 (Karras et al. 2024), as {edm2[0]} shows, expected those of EDM (2022)."
         )
     filters = [name for name in tensors if name.endswith("resample_filter")]
     odd = [name for name in filters if tensors[name].size != 4 or np.any(tensors[name] != 0.25)]
@@ -56,7 +56,7 @@ def read_edm(file: Path, num_classes: int = 0, precondition: str = "", sigma_dat
         raise ValueError(f"{file} has {own_classes} classes (0: unconditional), which are not {num_classes}.")
     num_classes = max(1, own_classes)
     if augment_dim not in (0, LABEL_DIM):
-        raise ValueError(f"{file} has {augment_dim} augmentation labels; allowed are {LABEL_DIM} or none.")
+        raise ValueError(f"{file} has {augment_dim} augmentation labels, expected {LABEL_DIM} or none.")
     sigma_data = _agreed(file, of_file, precondition, sigma_data)
     rule = functools.partial(_edm_rule, model=model, size=shape[0])
     params = make_params(file, model, shape, num_classes, tensors, rule, augment_dim)
@@ -86,7 +86,7 @@ def _agreed(file: Path, of_file: tuple[Any, Any], precondition: str, sigma_data:
         )
     if kind != "edm":
         raise ValueError(
-            f"{file} is of the preconditioning {kind!r}, which no method here has: allowed is 'edm'. Sampled as that, "
+            f"{file} is of the preconditioning {kind!r}, which no method here has: expected 'edm'. Sampled as that, "
             "its images would be wrong."
         )
     if own_sigma not in (None, sigma):
@@ -111,8 +111,8 @@ def _edm_sizes(file: Path, tensors: Tensors) -> tuple[dict[str, Any], tuple[int,
     emb_channels, noise_channels = shape("map_layer0.weight", 2)
     if noise_channels != base or emb_channels != 4 * base:
         raise ValueError(
-            f"{file}: its first convolution has {base} channels, its embeddings {noise_channels} and {emb_channels}; "
-            f"allowed are {base} and {4 * base}."
+            f"{file}: its first convolution has {base} channels, its embeddings {noise_channels} and {emb_channels}, "
+            f"expected {base} and {4 * base}."
         )
     model = {
         "name": "adm_64px" if "out_norm.weight" in tensors else "ddpmpp_cifar10",

@@ -208,25 +208,25 @@ class UNet(nn.Module):
         check_choice("label_input", self.label_input, ("embedding", "features"))
         check_rate("dropout", self.dropout)
         if self.base_channels < 4 or self.base_channels % 2:
-            raise ValueError(f"got base_channels={self.base_channels}; needs an even number >= 4")
+            raise ValueError(f"got base_channels={self.base_channels}, expected an even number >= 4.")
         factor = 2 ** (len(self.channel_multipliers) - 1)
         if x.shape[1] % factor or x.shape[2] % factor:
             raise ValueError(
                 f"got images of {x.shape[1]}x{x.shape[2]} px; {len(self.channel_multipliers)} levels need both "
-                f"sides divisible by {factor}: resize the images or give fewer channel_multipliers"
+                f"sides divisible by {factor}. Resize the images or give fewer channel_multipliers."
             )
         if (label is None) != (self.num_classes == 0):
             raise ValueError(
-                f"got label={label} with num_classes={self.num_classes}; give labels exactly where num_classes > 0 "
-                f"(the null class is {self.num_classes})"
+                f"got label={label} with num_classes={self.num_classes}. Give labels exactly where num_classes > 0 "
+                f"(the null class is {self.num_classes})."
             )
         if augment_label is not None and augment_label.shape != (x.shape[0], self.augment_dim):
             raise ValueError(
-                f"got an augment_label of shape {augment_label.shape} with augment_dim={self.augment_dim}; "
-                f"needs ({x.shape[0]}, {self.augment_dim}), or none where augment_dim is 0"
+                f"got an augment_label of shape {augment_label.shape} with augment_dim={self.augment_dim}, "
+                f"expected ({x.shape[0]}, {self.augment_dim}), or none where augment_dim is 0"
             )
         if train and self.dropout > 0 and keys is None:
-            raise ValueError(f"got train=True with dropout={self.dropout} and no keys; give one key per example")
+            raise ValueError(f"got train=True with dropout={self.dropout} and no keys. Give one key per example.")
 
 
 _DDPM = partial(UNet, dropout=0.1, adaptive_scale=False, skip_scale=1.0, kernel_init="ddpm")

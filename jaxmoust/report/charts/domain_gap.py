@@ -24,8 +24,8 @@ def plane(points: NDArray[np.floating], is_real: NDArray[np.bool_], labels: Sequ
 
     if points.shape != (len(is_real), 2) or not np.isfinite(points).all() or not is_real.any() or is_real.all():
         raise ValueError(
-            f"domain gap: got points {points.shape} for {int(is_real.sum())} real images of {len(is_real)}; "
-            "allowed finite [N, 2] with some of both kinds"
+            f"domain gap: got points {points.shape} for {int(is_real.sum())} real images of {len(is_real)}, "
+            "expected finite [N, 2] with some of both kinds."
         )
     rows = []
     for kind, mask in (("synthetic", ~is_real), ("real", is_real)):

@@ -21,7 +21,7 @@ def ratio_histogram(synthetic: ArrayLike, heldout: ArrayLike, threshold: float) 
     ratios = {"synthetic": np.asarray(synthetic, np.float64), "heldout": np.asarray(heldout, np.float64)}
     for name, values in ratios.items():
         if values.ndim != 1 or not values.size or not np.isfinite(values).all() or values.min() < 0:
-            raise ValueError(f"{name} ratios: got shape {values.shape}; allowed [N], N at least 1, finite, from 0")
+            raise ValueError(f"{name} ratios: got shape {values.shape}, expected [N], N at least 1, finite, from 0.")
     last = max(float(np.quantile(np.concatenate(list(ratios.values())), 0.995)), 1.2, 1.1 * threshold)
     edges = np.linspace(0, last, NUM_BINS + 1)
     # What lies beyond the last edge is counted in the last bin.

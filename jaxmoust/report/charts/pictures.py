@@ -30,8 +30,8 @@ def image_sheet(images: NDArray[np.uint8], columns: int = SHEET_COLUMNS) -> dict
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
         raise ValueError(
-            f"gallery images: got {images.dtype} {images.shape}; allowed uint8 [n >= 1, H, W, 1 or 3]; "
-            "pass pixels 0..255, channels last"
+            f"gallery images: got {images.dtype} {images.shape}, expected uint8 [n >= 1, H, W, 1 or 3]. "
+            "Pass pixels 0..255, channels last."
         )
     if max(images.shape[1:3]) > THUMB_PX:
         images = np.stack([_thumbnail(image) for image in images])

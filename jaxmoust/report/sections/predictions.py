@@ -26,7 +26,7 @@ def read(folder: Path, labels: NDArray, num_classes: int) -> Said | None:
     predicted, confidence = (np.load(folder / name) for name in FILES)
     if predicted.shape != labels.shape or confidence.shape != labels.shape or not np.all(predicted < num_classes):
         raise ValueError(
-            f"{folder}: got predictions {predicted.shape} of {num_classes} classes; allowed {labels.shape}"
+            f"{folder}: got predictions {predicted.shape} of {num_classes} classes, expected {labels.shape}"
         )
     return predicted.astype(np.int64), confidence.astype(np.float64)
 

@@ -410,7 +410,7 @@ def test_questions_about_no_images_are_refused(study, bad):
 
 
 def test_unknown_law_is_refused(study):
-    with pytest.raises(ValueError, match="'linear'; allowed study, effective"):
+    with pytest.raises(ValueError, match="'linear', expected one of study, effective"):
         study.n_syn(1000, 500, law="linear")
 
 

@@ -99,5 +99,5 @@ def test_curve_that_rises_on_its_way_is_refused_and_one_that_seems_to_is_not():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 101.0])
 def test_cells_refuse_what_is_no_error(bad):
-    with pytest.raises(ValueError, match="allowed percent"):
+    with pytest.raises(ValueError, match="expected percent"):
         cells_of((100, 200), ([20.0, bad], [10.0]))

@@ -72,8 +72,8 @@ def test_choose_refuses_two_results_of_one_run_and_names_both(rows, changes):
     first = f"{placed[-1]['top1']:g} (arm 'edm_4000_40000', seed 4, row 116 of 'a.csv')"
     again = placed[-1] | changes
     other = f"50 (arm {again['arm']!r}, seed 4, {again[results_csv.AT]})"
-    assert f"two results of n_base 4000, n_synthetic 40000, seed 4: {first} and {other}; allowed one" in str(e.value)
-    assert "choose arms by --real=ARM or --mixed=ARM[,ARM], give one of the files" in str(e.value)
+    assert f"two results of n_base 4000, n_synthetic 40000, seed 4: {first} and {other}, expected one" in str(e.value)
+    assert "Choose arms by --real=ARM or --mixed=ARM[,ARM], give one of the files" in str(e.value)
 
 
 @pytest.mark.parametrize("gone", ["", None, "nan", float("nan")])
@@ -162,10 +162,10 @@ def test_choose_needs_no_names_where_there_is_one_kind(rows):
             ["no column 'n_base'", "115 of 115", "got ['arm', 'seed', 'generator',"],
         ),
         (lambda r: [{f" {k}": v for k, v in row.items()} for row in r], {}, ["no column 'n_base'", "' n_base'"]),
-        (lambda r: [row | {"n_base": "many"} for row in r], {}, ["n_base 'many'", "allowed whole numbers from 1"]),
+        (lambda r: [row | {"n_base": "many"} for row in r], {}, ["n_base 'many'", "expected whole numbers from 1"]),
         (lambda r: [row | {"top1": "good"} for row in r], {}, ["top1 'good'"]),
-        (lambda r: [row | {"top1": "95,3"} for row in r], {}, ["'95,3'", "a decimal point", "correct the row"]),
-        (lambda r: [row | {"top1": "95.3%"} for row in r], {}, ["'95.3%'", "no %", "correct the row"]),
+        (lambda r: [row | {"top1": "95,3"} for row in r], {}, ["'95,3'", "a decimal point", "Correct the row"]),
+        (lambda r: [row | {"top1": "95.3%"} for row in r], {}, ["'95.3%'", "no %", "Correct the row"]),
         (lambda r: [row | {"n_synthetic": "1,000"} for row in r], {}, ["'1,000'", "no thousands separators"]),
         (
             lambda r: [*r[:-1], r[-1] | {"top1": "101.0"}],
@@ -174,11 +174,11 @@ def test_choose_needs_no_names_where_there_is_one_kind(rows):
         ),
         (lambda r: [r[0] | {"top1": -1}, *r[1:]], {}, ["top1 -1 (arm 'real_125', seed 0)", "percent, 0 to 100"]),
         (lambda r: [r[0] | {"top1": "inf"}, *r[1:]], {}, ["top1 'inf'", "percent, 0 to 100"]),
-        (lambda r: [row | {"top1": row["top1"] / 100} for row in r], {}, ["at most 1", "multiply it by 100"]),
+        (lambda r: [row | {"top1": row["top1"] / 100} for row in r], {}, ["at most 1", "Multiply it by 100"]),
         (
             lambda r: [row | {"top1": row["top1"] / 100} if row["n_synthetic"] else row for row in r],
             {},
-            ["at most 1 in all runs of mixtures", "arm 'edm_250_125', seed 0", "multiply it by 100"],
+            ["at most 1 in all runs of mixtures", "arm 'edm_250_125', seed 0", "Multiply it by 100"],
         ),
         (lambda r: [row | {"top1": ""} for row in r], {}, ["none of the 115 runs has a result"]),
         (lambda r: [row | {"n_synthetic": "nan"} for row in r], {}, ["n_synthetic 'nan'", "whole numbers"]),

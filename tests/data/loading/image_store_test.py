@@ -130,8 +130,8 @@ def test_an_unreadable_image_is_named_when_it_is_read(num_threads):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"decoded": "disk"}, "decoded='disk', allowed are auto, memory, map, none"),
-        ({"decoded": "map"}, "decoded='map' with map_dir='', allowed is a folder"),
+        ({"decoded": "disk"}, "decoded='disk', expected auto, memory, map, none"),
+        ({"decoded": "map"}, "decoded='map' with map_dir='', expected a folder"),
         ({"decoded": "memory", "map_dir": "maps"}, "decoded='memory' with map_dir='maps'"),
         ({"decoded": "none", "map_dir": "maps"}, "decoded='none' with map_dir='maps'"),
     ],

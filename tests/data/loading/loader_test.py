@@ -216,7 +216,7 @@ def test_eval_stream_is_a_list_that_can_be_walked_twice():
     assert len(batches) == 3
     assert_equal(list(batches), [batches[i] for i in range(3)])
     assert_equal(list(batches), list(batches))
-    with pytest.raises(IndexError, match="allowed are 0 to 2"):
+    with pytest.raises(IndexError, match="expected 0 to 2"):
         batches[3]
     assert {name: a.dtype for name, a in batches[0].items()} == {
         "image": np.uint8,
@@ -245,7 +245,7 @@ def test_train_stream_refuses_a_pool_without_images():
 
 def test_train_stream_refuses_a_sampler_of_another_pool():
     pool = Pool.from_sources([make_source("real", 5)])
-    with pytest.raises(ValueError, match=r"(?s)Got a sampler over .*allowed is one over"):
+    with pytest.raises(ValueError, match=r"(?s)Got a sampler over .*expected one over"):
         train_stream(pool, make_sampler(), 4, image_px=4, channels=1)
 
 
@@ -266,7 +266,7 @@ def test_train_stream_refuses_a_step_before_the_first():
 
 
 def test_train_stream_refuses_a_transform_of_another_shape():
-    with pytest.raises(ValueError, match=r"\(5, 5, 1\) from Resize.*allowed is \(4, 4, 1\)"):
+    with pytest.raises(ValueError, match=r"\(5, 5, 1\) from Resize.*expected \(4, 4, 1\)"):
         stream(train_transform=Resize(5, 1))
-    with pytest.raises(ValueError, match=r"\(4, 4, 1\) from RandomResizedCrop.*allowed is \(4, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"\(4, 4, 1\) from RandomResizedCrop.*expected \(4, 4, 3\)"):
         next(stream(channels=3, train_transform=RandomResizedCrop(4, 1)))

@@ -161,7 +161,7 @@ def test_map_without_room_says_so_and_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
     try:
-        with pytest.raises(ValueError, match=r"Got no room for .* GB of decoded images .*make room, name another"):
+        with pytest.raises(ValueError, match=r"Got no room for .* GB of decoded images .*Make room, name another"):
             make_map(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

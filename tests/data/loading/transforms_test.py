@@ -192,12 +192,12 @@ def test_transforms_run_in_a_grain_pipeline_on_images_and_on_dicts():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Resize(0, 1), "image_px=0, allowed is a whole number from 1"),
-        (lambda: Resize(8, 2), "channels=2, allowed are 1"),
-        (lambda: Resize(8, 1, "sinc"), "filter='sinc', allowed are nearest"),
+        (lambda: Resize(0, 1), "image_px=0, expected a whole number from 1"),
+        (lambda: Resize(8, 2), "channels=2, expected 1"),
+        (lambda: Resize(8, 1, "sinc"), "filter='sinc', expected nearest"),
         (lambda: Resize(8, 1, crop_fraction=0.0), "crop_fraction=0"),
-        (lambda: RandomResizedCrop(8, 1, area=(0.5, 0.2)), r"area=\(0.5, 0.2\), allowed is"),
-        (lambda: RandomResizedCrop(8, 1, aspect=(0.0, 1.0)), r"aspect=\(0.0, 1.0\), allowed is"),
+        (lambda: RandomResizedCrop(8, 1, area=(0.5, 0.2)), r"area=\(0.5, 0.2\), expected"),
+        (lambda: RandomResizedCrop(8, 1, aspect=(0.0, 1.0)), r"aspect=\(0.0, 1.0\), expected"),
     ],
 )
 def test_transforms_refuse_settings_out_of_range(make, said):

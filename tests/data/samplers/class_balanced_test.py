@@ -241,20 +241,20 @@ def test_a_thousand_classes_are_as_good_as_three(make):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda p: ClassPower(p, math.nan), "Got power=nan, allowed is -10 to 10, such as"),
-        (lambda p: ClassPower(p, math.inf), "Got power=inf, allowed is -10 to 10"),
-        (lambda p: ClassPower(p, "root"), "Got power='root', allowed is -10 to 10"),
-        (lambda p: ClassPower(p, True), "Got power=True, allowed is -10 to 10"),
-        (lambda p: ClassPower(p, 400), r"Got power=400, allowed is -10 to 10, .*: correct"),
-        (lambda p: ClassPower(p, -400), r"Got power=-400, allowed is -10 to 10, .*: correct"),
-        (lambda p: EffectiveNumber(p, 1.0), r"Got beta=1\.0, allowed is 0 <= beta < 1, such as 0\.9999: correct"),
-        (lambda p: EffectiveNumber(p, -0.1), r"Got beta=-0\.1, allowed is 0 <= beta < 1, such as 0\.9999: correct"),
-        (lambda p: EffectiveNumber(p, math.nan), "Got beta=nan, allowed is 0 <= beta < 1, such as 0.9999: correct"),
-        (lambda p: Progressive(p, 0), "Got num_draws=0, allowed is a whole number from 1: correct"),
-        (lambda p: Progressive(p, 1.5), r"Got num_draws=1\.5, allowed is a whole number from 1: correct"),
-        (lambda p: ClassPower(p, 1, {"s0": 0.5, "s1": 0.6}), r"sum to 1\.1, allowed is a sum of 1 .*: divide"),
-        (lambda p: Progressive(p, 9, {"s0": 1.0}), r"Got shares for \['s0'\], allowed .*: name each"),
-        (lambda p: EffectiveNumber(p, 0.9, {"s0": 1.5, "s1": -0.5}), "allowed are numbers from 0 to 1.*: correct"),
+        (lambda p: ClassPower(p, math.nan), "Got power=nan, expected -10 to 10, such as"),
+        (lambda p: ClassPower(p, math.inf), "Got power=inf, expected -10 to 10"),
+        (lambda p: ClassPower(p, "root"), "Got power='root', expected -10 to 10"),
+        (lambda p: ClassPower(p, True), "Got power=True, expected -10 to 10"),
+        (lambda p: ClassPower(p, 400), r"Got power=400, expected -10 to 10"),
+        (lambda p: ClassPower(p, -400), r"Got power=-400, expected -10 to 10"),
+        (lambda p: EffectiveNumber(p, 1.0), r"Got beta=1\.0, expected 0 <= beta < 1, such as 0\.9999"),
+        (lambda p: EffectiveNumber(p, -0.1), r"Got beta=-0\.1, expected 0 <= beta < 1, such as 0\.9999"),
+        (lambda p: EffectiveNumber(p, math.nan), "Got beta=nan, expected 0 <= beta < 1, such as 0.9999"),
+        (lambda p: Progressive(p, 0), "Got num_draws=0, expected a whole number from 1"),
+        (lambda p: Progressive(p, 1.5), r"Got num_draws=1\.5, expected a whole number from 1"),
+        (lambda p: ClassPower(p, 1, {"s0": 0.5, "s1": 0.6}), r"sum to 1\.1, expected a sum of 1 .*. Divide"),
+        (lambda p: Progressive(p, 9, {"s0": 1.0}), r"Got shares for \['s0'\], expected .*. Name each"),
+        (lambda p: EffectiveNumber(p, 0.9, {"s0": 1.5, "s1": -0.5}), "expected numbers from 0 to 1"),
     ],
 )
 def test_by_class_refuses_what_is_no_setting(make, said):
@@ -271,7 +271,7 @@ def test_by_class_refuses_what_is_no_setting(make, said):
     ],
 )
 def test_by_class_refuses_a_class_that_no_source_holds(make):
-    said = r"Got no image of the classes \['1'\] in the sources that are drawn from, allowed is at least one .*: add"
+    said = r"Got no image of the classes \['1'\] in the sources that are drawn from, expected at least one .*. Add"
     with pytest.raises(ValueError, match=said):
         make(make_pool([3, 0, 2]))
     with pytest.raises(ValueError, match=said):

@@ -122,21 +122,21 @@ def test_curriculum_made_by_its_short_ways_is_the_same(seed):
 @pytest.mark.parametrize(
     ("schedule", "said"),
     [
-        ([], "Got a curriculum without a stage, allowed is at least one"),
-        ([(0, {"s0": 1.0})], "Got the length of stage 0=0, allowed is a whole number from 1: correct"),
-        ([(5, {"s0": 1.0}), (-1, {"s1": 1.0})], "Got the length of stage 1=-1, allowed is a whole number from 1: corr"),
-        ([(0.5, {"s0": 1.0})], r"Got the length of stage 0=0\.5, allowed is a whole number from 1: correct"),
-        ([(2**61, {"s0": 1.0}), (2**61, {"s1": 1.0})], r"Got stages of 2\^62 draws and more .* allowed .*: shorten"),
+        ([], "Got a curriculum without a stage, expected at least one"),
+        ([(0, {"s0": 1.0})], "Got the length of stage 0=0, expected a whole number from 1"),
+        ([(5, {"s0": 1.0}), (-1, {"s1": 1.0})], "Got the length of stage 1=-1, expected a whole number from 1"),
+        ([(0.5, {"s0": 1.0})], r"Got the length of stage 0=0\.5, expected a whole number from 1"),
+        ([(2**61, {"s0": 1.0}), (2**61, {"s1": 1.0})], r"Got stages of 2\^62 draws and more .* expected .*. Shorten"),
         (
             [(5, {"s0": 1.0}), (5, {"s9": 1.0})],
-            r"Got shares in stage 1 for \['s9'\], allowed are the pool's sources \['s0', 's1'\]: name",
+            r"Got shares in stage 1 for \['s9'\], expected the pool's sources \['s0', 's1'\]. Name",
         ),
-        ([(5, {"s0": 0.5, "s1": 0.6})], r"Got shares .* in stage 0 that sum to 1\.1, allowed is a sum of 1"),
-        ([(5,)], r"Got the stages .*, allowed are pairs"),
-        (None, r"Got the stages None, allowed are pairs"),
+        ([(5, {"s0": 0.5, "s1": 0.6})], r"Got shares .* in stage 0 that sum to 1\.1, expected a sum of 1"),
+        ([(5,)], r"Got the stages .*, expected pairs"),
+        (None, r"Got the stages None, expected pairs"),
         (
             Ramp(9, 0.0, 1.0, real="real"),
-            r"Got a ramp from 'real' in a pool of \{'s0': 3, 's1': 4\}, allowed .*: mix in",
+            r"Got a ramp from 'real' in a pool of \{'s0': 3, 's1': 4\}, expected .*. Mix in",
         ),
     ],
 )
@@ -147,5 +147,5 @@ def test_curriculum_refuses_a_schedule_that_does_not_fit(schedule, said):
 
 @pytest.mark.parametrize("pool", [make_pool([3]), make_pool([3, 4]).keep(np.arange(7) < 3)])
 def test_curriculum_refuses_a_ramp_without_a_synthetic_image(pool):
-    with pytest.raises(ValueError, match=r"Got a ramp from 's0' in a pool of .* none of them empty: mix in"):
+    with pytest.raises(ValueError, match=r"Got a ramp from 's0' in a pool of .* none of them empty. Mix in"):
         Curriculum(pool, Ramp(9, 0.0, 1.0, real="s0"), 0)

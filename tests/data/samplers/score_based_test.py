@@ -190,30 +190,30 @@ def test_weighted_does_not_follow_what_is_written_to_the_array_later():
 @pytest.mark.parametrize(
     ("weights", "options", "said"),
     [
-        (np.ones(6), {}, r"Got weights of shape \(6,\), allowed is \(7,\): one number for each image"),
-        (np.ones((7, 1)), {}, r"Got weights of shape \(7, 1\), allowed is \(7,\)"),
-        ({"s0": np.ones(3), "s1": np.ones(3)}, {}, r"Got weights of 's1' of shape \(3,\), allowed is \(4,\)"),
-        ([1, 1, -1, 1, 1, 1, 1], {}, r"Got a weight of -1\.0 among the weights, allowed are numbers from 0: correct"),
-        ([1, 1, math.nan, 1, 1, 1, 1], {}, "Got NaN among the weights, allowed are numbers from 0: correct"),
-        ([1, 1, math.inf, 1, 1, 1, 1], {}, "Got .*inf.*, allowed .* finite .*: "),
-        ([1e308] * 7, {}, "Got weights that sum to inf, allowed is a finite sum above 0: give"),
-        (np.zeros(7), {}, r"Got weights that sum to 0\.0, allowed is a finite sum above 0: give"),
-        ({"s0": 0, "s1": 0}, {}, r"Got weights that sum to 0\.0, allowed is a finite sum above 0: give"),
-        ({"s0": 1, "s1": -1}, {}, r"Got a weight of -1\.0 among the weights, allowed are numbers from 0: correct"),
-        ({"s0": 1, "s1": math.nan}, {}, "Got NaN among the weights, allowed are numbers from 0: correct"),
-        ({"s0": 1}, {}, r"Got weights for \['s0'\], allowed is one for each source .* \['s0', 's1'\]: name each"),
-        ({"s0": 1, "s1": 1, "s2": 1}, {}, r"Got weights for \['s0', 's1', 's2'\], allowed .*: name each"),
-        ({"a": 1, "b": 1}, {"by": "class"}, r"Got weights for \['a', 'b'\], allowed .* \['a', 'b', 'c'\]: name each"),
-        (np.ones(3), {"by": "class"}, r"Got weights for no name .*, allowed .* \['a', 'b', 'c'\]: name each"),
-        ({"a": 1, "b": -1, "c": 1}, {"by": "class"}, r"Got a weight of -1\.0 .*allowed are numbers from 0: correct"),
-        ({"a": 0, "b": 0, "c": 0}, {"by": "class"}, r"Got weights that sum to 0\.0, allowed"),
-        (np.ones(7), {"by": "score"}, "Got by='score', allowed are image, class: choose"),
-        (np.ones(7), {"shares": {"s0": 0.5, "s1": 0.6}}, r"sum to 1\.1, allowed is a sum of 1 .*: divide"),
-        ({"s0": -1, "s1": 1}, {"shares": {"s0": 0.5, "s1": 0.5}}, r"Got a weight of -1\.0 .*, allowed are numbers fr"),
+        (np.ones(6), {}, r"Got weights of shape \(6,\), expected \(7,\), one number for each image"),
+        (np.ones((7, 1)), {}, r"Got weights of shape \(7, 1\), expected \(7,\)"),
+        ({"s0": np.ones(3), "s1": np.ones(3)}, {}, r"Got weights of 's1' of shape \(3,\), expected \(4,\)"),
+        ([1, 1, -1, 1, 1, 1, 1], {}, r"Got a weight of -1\.0 among the weights, expected numbers from 0"),
+        ([1, 1, math.nan, 1, 1, 1, 1], {}, "Got NaN among the weights, expected numbers from 0"),
+        ([1, 1, math.inf, 1, 1, 1, 1], {}, "Got .*inf.*, expected .* finite "),
+        ([1e308] * 7, {}, "Got weights that sum to inf, expected a finite sum above 0. Give"),
+        (np.zeros(7), {}, r"Got weights that sum to 0\.0, expected a finite sum above 0. Give"),
+        ({"s0": 0, "s1": 0}, {}, r"Got weights that sum to 0\.0, expected a finite sum above 0. Give"),
+        ({"s0": 1, "s1": -1}, {}, r"Got a weight of -1\.0 among the weights, expected numbers from 0"),
+        ({"s0": 1, "s1": math.nan}, {}, "Got NaN among the weights, expected numbers from 0"),
+        ({"s0": 1}, {}, r"Got weights for \['s0'\], expected one for each source .* \['s0', 's1'\]. Name each"),
+        ({"s0": 1, "s1": 1, "s2": 1}, {}, r"Got weights for \['s0', 's1', 's2'\], expected .*. Name each"),
+        ({"a": 1, "b": 1}, {"by": "class"}, r"Got weights for \['a', 'b'\], expected .* \['a', 'b', 'c'\]. Name each"),
+        (np.ones(3), {"by": "class"}, r"Got weights for no name .*, expected .* \['a', 'b', 'c'\]. Name each"),
+        ({"a": 1, "b": -1, "c": 1}, {"by": "class"}, r"Got a weight of -1\.0 .*expected numbers from 0"),
+        ({"a": 0, "b": 0, "c": 0}, {"by": "class"}, r"Got weights that sum to 0\.0, expected"),
+        (np.ones(7), {"by": "score"}, "Got by='score', expected image, class. Choose"),
+        (np.ones(7), {"shares": {"s0": 0.5, "s1": 0.6}}, r"sum to 1\.1, expected a sum of 1 .*. Divide"),
+        ({"s0": -1, "s1": 1}, {"shares": {"s0": 0.5, "s1": 0.5}}, r"Got a weight of -1\.0 .*, expected numbers fr"),
         (
             {"s0": 0, "s1": 1},
             {"shares": {"s0": 0.5, "s1": 0.5}},
-            r"Got weights of 's0' that sum to 0\.0, allowed for a share of 0\.5 .*: weigh",
+            r"Got weights of 's0' that sum to 0\.0, expected a finite sum .* share of 0\.5. Weigh",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_weighted_refuses_weights_that_do_not_fit(weights, options, said):
 
 def test_weighted_refuses_a_weight_for_a_class_that_no_source_holds():
     pool = Pool.from_labels({"s0": np.array([0, 2])}, ("a", "b", "c"))
-    with pytest.raises(ValueError, match=r"Got weights for \['b'\], of which no source holds an image: set them to 0"):
+    with pytest.raises(ValueError, match=r"Got weights for \['b'\], of which no source holds an image. Set them to 0"):
         Weighted(pool, {"a": 1, "b": 1, "c": 1}, by="class")
     assert set(Weighted(pool, {"a": 1, "b": 0, "c": 1}, by="class").keys(0, 99).tolist()) == {0, 1}
 
@@ -373,15 +373,15 @@ def test_easy_to_hard_in_plain_numbers_is_the_same():
 @pytest.mark.parametrize(
     ("scores", "options", "said"),
     [
-        (np.ones(6), {}, r"Got scores of shape \(6,\), allowed is \(7,\): one number for each image"),
-        ({"s1": np.ones(3)}, {}, r"Got scores of 's1' of shape \(3,\), allowed is \(4,\): one number"),
-        ({"s2": np.ones(4)}, {}, r"Got scores for \['s2'\], allowed are \['s0', 's1'\]: name"),
-        (np.full(7, math.nan), {}, "Got infinite scores or none at all, allowed are finite numbers: give"),
-        ({}, {}, "Got infinite scores or none at all, allowed are finite numbers: give"),
-        ([1, 2, 3, 4, 5, 6, math.inf], {}, "Got infinite scores or none at all, allowed are finite numbers: give"),
-        (np.ones(7), {"shares": {"s0": 0.5, "s1": 0.6}}, r"sum to 1\.1, allowed is a sum of 1 .*: divide"),
-        (np.ones(7), {"shares": {"s0": 1.0}}, r"Got shares for \['s0'\], allowed .*: name each"),
-        (np.ones(7), {"pacing": 0.5}, r"Got the pacing 0\.5, allowed is a Pacing: give"),
+        (np.ones(6), {}, r"Got scores of shape \(6,\), expected \(7,\), one number for each image"),
+        ({"s1": np.ones(3)}, {}, r"Got scores of 's1' of shape \(3,\), expected \(4,\), one number"),
+        ({"s2": np.ones(4)}, {}, r"Got scores for \['s2'\], expected \['s0', 's1'\]. Name"),
+        (np.full(7, math.nan), {}, "Got infinite scores or none at all, expected finite numbers. Give"),
+        ({}, {}, "Got infinite scores or none at all, expected finite numbers. Give"),
+        ([1, 2, 3, 4, 5, 6, math.inf], {}, "Got infinite scores or none at all, expected finite numbers. Give"),
+        (np.ones(7), {"shares": {"s0": 0.5, "s1": 0.6}}, r"sum to 1\.1, expected a sum of 1 .*. Divide"),
+        (np.ones(7), {"shares": {"s0": 1.0}}, r"Got shares for \['s0'\], expected .*. Name each"),
+        (np.ones(7), {"pacing": 0.5}, r"Got the pacing 0\.5, expected a Pacing. Give"),
     ],
 )
 def test_easy_to_hard_refuses_what_does_not_fit(scores, options, said):

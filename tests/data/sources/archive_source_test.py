@@ -109,5 +109,5 @@ def test_cifake_test_is_the_other_folder(cifake):
 def test_cifake_refuses_another_set_and_another_split(tmp_path, cifake):
     with pytest.raises(ValueError, match="no image in train/REAL"):
         open_source("cifake_real", "train", str(write_folder(tmp_path / "a", FILES)))
-    with pytest.raises(ValueError, match="split='val' of cifake, allowed are train, test"):
+    with pytest.raises(ValueError, match="split='val' of cifake, expected train, test"):
         open_source("cifake_real", "val", cifake)

@@ -104,7 +104,7 @@ def link(kind):
         (link(stat.S_IFLNK), r"links or devices in .*'cat/link\.png'"),
         (link(stat.S_IFCHR), "links or devices"),
         ({"cat/0.png": bytes(2 << 20)}, r"over a hundred times their size in .*'cat/0\.png'"),
-        ({f"cat/{i}.png": bytes(1 << 20) for i in range(8)}, "allowed are members that do not overlap"),
+        ({f"cat/{i}.png": bytes(1 << 20) for i in range(8)}, "expected members that do not overlap"),
     ],
 )
 def test_open_members_refuses_a_hostile_archive_and_writes_nothing(tmp_path, monkeypatch, files, said):
@@ -133,7 +133,7 @@ def test_open_members_refuses_a_member_that_is_too_large(tmp_path, monkeypatch):
 
 def test_open_members_refuses_an_archive_that_is_too_large_in_all(tmp_path, monkeypatch):
     monkeypatch.setattr(members_module, "MAX_TOTAL_BYTES", 10)
-    with pytest.raises(ValueError, match="allowed are members that do not overlap, 10 bytes"):
+    with pytest.raises(ValueError, match="expected members that do not overlap, at most 10 bytes"):
         open_members(write_zip(tmp_path / "set.zip", FILES))
 
 
@@ -200,5 +200,5 @@ def test_open_members_refuses_links_in_a_folder(tmp_path):
 
 
 def test_open_members_refuses_a_path_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match="allowed is an existing folder or zip archive"):
+    with pytest.raises(ValueError, match="expected an existing folder or zip archive"):
         open_members(tmp_path / "none.zip")

@@ -53,10 +53,10 @@ def test_read_class_list_refuses_what_is_no_list(tmp_path, text, said):
 
 
 def test_read_class_list_refuses_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"none\.txt.*correct the path"):
+    with pytest.raises(ValueError, match=r"none\.txt.*Correct the path"):
         read_class_list(str(tmp_path / "none.txt"))
 
 
 def test_select_classes_names_what_it_does_not_know():
-    with pytest.raises(ValueError, match=r"'cat', 'eel', allowed are the 4 classes of arrays, such as 'ant'"):
+    with pytest.raises(ValueError, match=r"'cat', 'eel', expected the 4 classes of arrays, such as 'ant'"):
         select_classes(toy(), ["ant", "cat", "eel"])

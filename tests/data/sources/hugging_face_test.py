@@ -76,7 +76,7 @@ def test_hf_lists_rows_that_cannot_be_read_or_goes_on_without_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nobody/nothing", "cannot be opened"), ("{path}/text.parquet", r"columns text \(Value\), allowed is one Image")],
+    [("nobody/nothing", "cannot be opened"), ("{path}/text.parquet", r"columns text \(Value\), expected one Image")],
 )
 def test_hf_refuses_what_is_no_set_of_images(tmp_path, name, said):
     datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(tmp_path / "text.parquet")

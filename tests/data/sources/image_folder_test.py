@@ -114,11 +114,11 @@ def spoil_split(root):
     [
         (spoil_unreadable, r"unreadable image, .*cat/1\.png"),
         (spoil_mode, r"unreadable image, .*cat/1\.tif: its values, of floats, lie from 0 to 0"),
-        (spoil_empty_class, r"no image in .*cat, allowed is at least one"),
-        (spoil_single, r"one image in .*cat, allowed is two"),
-        (spoil_everything, r"no class folder in .*allowed is one subfolder a class"),
+        (spoil_empty_class, r"no image in .*cat, expected at least one"),
+        (spoil_single, r"one image in .*cat, expected two"),
+        (spoil_everything, r"no class folder in .*expected one subfolder a class"),
         (spoil_split, r"\['cat', 'dog'\] in .*train but \['cat', 'cow'\] in .*test"),
-        (lambda root: os.rename(root, root.with_name("moved")), r"path .*allowed is an existing folder"),
+        (lambda root: os.rename(root, root.with_name("moved")), r"path .*expected an existing folder"),
     ],
 )
 def test_image_folder_refuses_and_names_what_is_wrong(tmp_path, spoil, said):
@@ -140,7 +140,7 @@ def test_image_folder_names_a_truncated_file_before_it_is_read(tmp_path):
 @pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
 def test_image_folder_refuses_a_test_fraction_out_of_range(tmp_path, fraction):
     write_folder(tmp_path, {"cat": 2})
-    with pytest.raises(ValueError, match="allowed is 0 < test_fraction < 1"):
+    with pytest.raises(ValueError, match="expected 0 < test_fraction < 1"):
         image_folder(str(tmp_path), "train", fraction)
 
 
@@ -195,7 +195,7 @@ def test_image_folder_refuses_a_class_list_that_it_cannot_fill(tmp_path):
     root = write_folder(tmp_path / "set" / "train", {"a": 1, "b": 1}).parent
     write_folder(root / "val", {"a": 1})
     for names, said in (
-        (["a", "x", "y"], r"'x', 'y', allowed are the 2 classes of .*'a', 'b'"),
+        (["a", "x", "y"], r"'x', 'y', expected the 2 classes of .*'a', 'b'"),
         (["b"], r"\['b'\] in"),
     ):
         with pytest.raises(ValueError, match=f"(?s)Got .*{said}"):
@@ -325,5 +325,5 @@ def test_image_folder_refuses_what_is_no_plain_file(tmp_path, kind):
 def test_image_folder_refuses_a_class_whose_name_is_not_utf8(tmp_path):
     write_folder(tmp_path, {"cat": 2})
     write_folder(tmp_path, {os.fsdecode(b"caf\xe9"): 2})
-    with pytest.raises(ValueError, match=r"class names \['caf\\udce9'\] in .*rename the folders"):
+    with pytest.raises(ValueError, match=r"class names \['caf\\udce9'\] in .*Rename the folders"):
         image_folder(str(tmp_path), "train")

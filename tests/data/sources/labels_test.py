@@ -61,7 +61,7 @@ def test_by_folder_with_classes_orders_them_so_and_passes_over_the_rest():
         ([f"{i}.png" for i in range(7)], {}, r"'0\.png'.* and 2 more"),
         (["train/cat/0.png", "test/cat/0.png"], {}, r"several places of set \('test', 'train'\).*--split"),
         (["train/REAL/0.png", "test/FAKE/0.png"], {}, "--source=cifake_fake"),
-        (NAMES, {"classes": ("cat", "cow")}, "'cow', allowed are the 2 classes of set"),
+        (NAMES, {"classes": ("cat", "cow")}, "'cow', expected the 2 classes of set"),
     ],
 )
 def test_by_folder_refuses_images_whose_class_is_not_told(names, fields, said):
@@ -118,8 +118,8 @@ def test_by_dataset_json_leaves_files_of_another_kind_alone(content):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (None, "no labels, allowed"),
-        ([], "no labels, allowed"),
+        (None, "no labels, expected"),
+        ([], "no labels, expected"),
         ([["a.png", 0], ["b.png", [0, 1]]], r"the label \['b.png', \[0, 1\]\]"),
         ([["a.png", -1]], r"\['a.png', -1\]"),
         ([["a.png", True]], r"\['a.png', True\]"),
@@ -176,7 +176,7 @@ def test_by_table_gives_back_any_label_that_csv_can_write(labels):
         ("", "no CSV"),
         (
             "file,text\ncat/0.png,x\n",
-            r"columns \['file', 'text'\], allowed are file, label and, .*file_name.*target",
+            r"columns \['file', 'text'\], expected file, label and, .*file_name.*target",
         ),
         ("cat/0.png,x\ncat/1.JPG,y\n", r"columns \['cat_0_png', 'x'\]"),
         ("file,label,label\ncat/0.png,x,x\n", r"'label', 'label'"),
@@ -253,7 +253,7 @@ def test_by_table_keeps_further_columns_and_says_the_line():
 
 
 def test_by_table_refuses_classes_that_it_does_not_name():
-    with pytest.raises(ValueError, match="'z', allowed are the 1 classes"):
+    with pytest.raises(ValueError, match="'z', expected the 1 classes"):
         by_table(NAMES, "set", b"file,label\ncat/0.png,x\n", classes=("z",))
 
 

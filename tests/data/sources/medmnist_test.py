@@ -139,12 +139,12 @@ def test_medmnist_refuses_what_is_no_labelled_image_set(tmp_path, make, said):
 
 def test_medmnist_refuses_labels_that_its_named_classes_do_not_have(tmp_path):
     path = write(tmp_path / "octmnist_28.npz")
-    with pytest.raises(ValueError, match="allowed are 0 to 3"):
+    with pytest.raises(ValueError, match="expected 0 to 3"):
         medmnist("train", path)
 
 
 def test_medmnist_refuses_a_split_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"split='valid' of medmnist, allowed are train, val, test, train\+val"):
+    with pytest.raises(ValueError, match=r"split='valid' of medmnist, expected train, val, test, train\+val"):
         medmnist("valid", write(tmp_path / "x.npz"))
 
 

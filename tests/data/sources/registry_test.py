@@ -63,7 +63,7 @@ def test_fashion_mnist_says_what_it_looked_for_and_the_remedy(tmp_path):
 def test_fashion_mnist_names_a_broken_file(idx_folder):
     file = next(idx_folder.glob("train-images*"))
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"train-images.*fetch it again|train-images.*Fetch it again"):
+    with pytest.raises(ValueError, match=r"train-images.*Fetch it again"):
         fashion_mnist("train", str(idx_folder))
 
 
@@ -87,13 +87,13 @@ def test_fashion_mnist_of_debian_is_the_published_set():
 
 
 def test_open_source_refuses_an_unknown_name():
-    with pytest.raises(ValueError, match=r"source 'digit', allowed are digits, .*folder, .* and tfds:NAME"):
+    with pytest.raises(ValueError, match=r"source 'digit', expected digits, .*folder, .* and tfds:NAME"):
         open_source("digit", "train")
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_open_source_refuses_an_unknown_split(name):
-    with pytest.raises(ValueError, match=r"split='valid' of .*, allowed are train, test"):
+    with pytest.raises(ValueError, match=r"split='valid' of .*, expected train, test"):
         open_source(name, "valid")
 
 
@@ -112,5 +112,5 @@ GOLDEN_TEST = "e962cc9ba6fbc5169b8ccda07f9f1b87"
 
 
 def test_open_source_refuses_a_path_for_images_that_are_built_in(tmp_path):
-    with pytest.raises(ValueError, match=r"built in and reads none: set data\.source=folder"):
+    with pytest.raises(ValueError, match=r"built in and reads none. Set data\.source=folder"):
         open_source("digits", "train", path=str(tmp_path))

@@ -52,7 +52,7 @@ def test_base_keys_are_a_function_of_the_seed():
 
 @pytest.mark.parametrize("n_base", [101, 9, 0, -1])
 def test_base_keys_refuse_a_size_out_of_range(n_base):
-    with pytest.raises(ValueError, match=f"Got n_base={n_base}, allowed is 10 .* to 100 "):
+    with pytest.raises(ValueError, match=f"Got n_base={n_base}, expected 10 .* to 100 "):
         base_keys(np.arange(100) % 10, n_base, 0)
 
 
@@ -78,7 +78,7 @@ def test_per_class_keys_of_equal_classes_are_the_base_keys_of_their_total():
 
 @pytest.mark.parametrize("num", [-1, 0, 4])
 def test_per_class_keys_refuse_more_than_the_smallest_class_holds(num):
-    with pytest.raises(ValueError, match=rf"Got n_per_class={num}, allowed is 1 to 3, .*\(label 7\)"):
+    with pytest.raises(ValueError, match=rf"Got n_per_class={num}, expected 1 to 3, .*\(label 7\)"):
         per_class_keys(np.repeat([2, 7, 9], [5, 3, 9]), num, 0)
 
 
@@ -168,11 +168,11 @@ def test_imbalance_counts_the_classes_that_are_there():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"n_base": 20, "n_per_class": 2}, "n_base=20 and n_per_class=2, allowed is one: set"),
-        ({"n_base": -3}, "n_base=-3, allowed is 10"),
-        ({"n_per_class": -3}, "n_per_class=-3, allowed is 1 to 10"),
-        ({"imbalance": "linear", "imbalance_ratio": 2.0}, "imbalance='linear', allowed are '', step, exponential"),
-        ({"imbalance": "step"}, "imbalance_ratio=0.0, allowed is 1 and up"),
+        ({"n_base": 20, "n_per_class": 2}, "n_base=20 and n_per_class=2, expected one. Set"),
+        ({"n_base": -3}, "n_base=-3, expected 10"),
+        ({"n_per_class": -3}, "n_per_class=-3, expected 1 to 10"),
+        ({"imbalance": "linear", "imbalance_ratio": 2.0}, "imbalance='linear', expected '', step, exponential"),
+        ({"imbalance": "step"}, "imbalance_ratio=0.0, expected 1 and up"),
         ({"imbalance": "step", "imbalance_ratio": 0.5}, "imbalance_ratio=0.5,.*1 and up"),
         ({"imbalance": "step", "imbalance_ratio": float("nan")}, "imbalance_ratio=nan,.*1 and up"),
         ({"imbalance": "step", "imbalance_ratio": float("inf")}, "imbalance_ratio=inf,.*1 and up"),
@@ -187,5 +187,5 @@ def test_base_set_refuses_what_leaves_no_such_set(fields, said):
 
 
 def test_cut_classes_refuses_a_single_class():
-    with pytest.raises(ValueError, match="for 1 class, allowed are two and up"):
+    with pytest.raises(ValueError, match="for 1 class, expected two and up"):
         cut_classes(np.zeros(9, int), np.arange(9), "step", 2.0)

@@ -27,7 +27,7 @@ def test_folds_of_another_seed_are_others():
 
 @pytest.mark.parametrize("num_folds", [0, 4])
 def test_folds_out_of_range_are_refused(num_folds):
-    with pytest.raises(ValueError, match=r"allowed is 1 to 3"):
+    with pytest.raises(ValueError, match=r"expected 1 to 3"):
         fold_of(np.zeros(3, int), num_folds, 0)
 
 

@@ -208,7 +208,7 @@ def link():
         ({"t.csv": b"file,label\ncat/0.png,a\n"}, {"table": "t.csv", "split": "a"}, "a table and a split"),
         ({}, {"source": "cifake_fake", "split": "train"}, "no image in train/FAKE"),
         ({}, {"source": "cifake_fake", "table": "t.csv"}, "a folder or archive only"),
-        ({}, {"source": "bogus"}, "source 'bogus', allowed are"),
+        ({}, {"source": "bogus"}, "source 'bogus', expected"),
         ({}, {"classes": "none.txt"}, r"class list none\.txt"),
         ({}, {"name": "Upper"}, "name='Upper'"),
     ],

@@ -138,7 +138,7 @@ def test_another_pool_leaves_the_head_out(tmp_path):
 
 def test_sizes_that_patches_do_not_divide_are_refused(tmp_path):
     write(tmp_path, "timm_dinov2")
-    with pytest.raises(ValueError, match=r"got 32 px; .* patches of 7 px, so allowed is 28 or 35 px"):
+    with pytest.raises(ValueError, match=r"got 32 px; .* patches of 7 px, expected 28 or 35 px"):
         load_backbone(tmp_path, image_px=32)
 
 
@@ -232,9 +232,9 @@ def test_preprocessing_is_the_files_own_or_the_familys(file, content, expected, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"resample": 9}, "resample is 9; allowed are"),
-        ({"size": {"height": 32, "width": 64}}, "allowed are squares"),
-        ({"image_mean": [0.5]}, "allowed are three numbers"),
+        ({"resample": 9}, "resample is 9, expected"),
+        ({"size": {"height": 32, "width": 64}}, "expected squares"),
+        ({"image_mean": [0.5]}, "expected three numbers"),
     ],
 )
 def test_preprocessing_that_is_not_known_is_refused(content, message, tmp_path):

@@ -419,9 +419,9 @@ def test_missing_leaves_are_not_said_to_be_a_matter_of_sizes(stored, write):
     [
         ({"model_type": "vit", "num_attention_heads": 3}, "says 1e-12 for epsilon, the model has 1e-06"),
         ({"hidden_act": "gelu_new"}, "says gelu_tanh for activation, the model has gelu"),
-        ({"hidden_act": "relu"}, "the activation is 'relu'; allowed are gelu,"),
-        ({"model_type": "dinov3_vit"}, "model_type is 'dinov3_vit'; allowed are vit,"),
-        ({"qkv_bias": False}, "qkv_bias is False; allowed is True"),
+        ({"hidden_act": "relu"}, "the activation is 'relu', expected one of gelu,"),
+        ({"model_type": "dinov3_vit"}, "model_type is 'dinov3_vit', expected one of vit,"),
+        ({"qkv_bias": False}, "qkv_bias is False, expected True"),
         ({"architecture": "vit_tiny_patch16_224", "model_args": {"qk_norm": True}}, "model_args has qk_norm=True"),
     ],
 )

@@ -98,7 +98,7 @@ def test_clip_refuses_what_it_cannot_read(clip, tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json"):
         load_clip(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ValueError, match="holds a 'vit'; allowed is 'clip'"):
+    with pytest.raises(ValueError, match="holds a 'vit', expected 'clip'"):
         load_clip(tmp_path)
     (tmp_path / "config.json").write_text((clip / "config.json").read_text())
     with pytest.raises(ValueError, match=r"lacks model\.safetensors"):
@@ -111,7 +111,7 @@ def test_clip_refuses_what_it_cannot_read(clip, tmp_path):
 
 
 def test_clip_refuses_texts_that_it_would_cut(clip):
-    with pytest.raises(ValueError, match="tokens long; allowed are 20"):
+    with pytest.raises(ValueError, match="tokens long, expected at most 20"):
         load_clip(clip)[0].tokenize(["dog " * 30])
 
 

@@ -15,11 +15,11 @@ from jaxmoust.models.stable_diffusion.weights import open_tensors
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000; allowed are whole numbers up to 1,000"),
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000, expected whole numbers up to 1,000"),
         ({"transformer_layers_per_block": [1, 10**7]}, "transformer_layers_per_block is"),
         ({"layers_per_block": -1}, "layers_per_block is -1"),
         ({"layers_per_block": "2"}, "layers_per_block is '2'"),
-        ([1], "holds a list, allowed is an object"),
+        ([1], "holds a list, expected an object"),
     ],
 )
 def test_read_json_refuses_settings_that_no_network_has(tmp_path, settings, said):

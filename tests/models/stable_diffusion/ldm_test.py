@@ -120,7 +120,7 @@ def test_one_file_that_is_not_whole_or_is_another_is_refused_by_name(tmp_path):
         safetensors.numpy.save_file({k: v for k, v in {**tensors, **change}.items() if v is not None}, one)
         with pytest.raises(ValueError, match=f"(?s){said}"):
             stable_diffusion.load(str(one), like=like)
-    odd = ((str(one), "", "`like` exactly"), (like, like, "`like` exactly"), ("a.ckpt", "", "from_single_file"))
+    odd = ((str(one), "", "`like` is needed"), (like, like, "`like` is needed"), ("a.ckpt", "", "from_single_file"))
     for name, of, said in odd:
         with pytest.raises(ValueError, match=said):
             stable_diffusion.load(name, like=of)

@@ -70,7 +70,7 @@ def test_merged_matrices_keep_their_type(loaded, adapters, dtype):
 
 @pytest.mark.parametrize(
     ("rank", "names", "said"),
-    [(0, lora.ATTENTION, "allowed are 1 to 32"), (33, lora.ATTENTION, "allowed are 1 to 32"), (4, ("to_x",), "to_x")],
+    [(0, lora.ATTENTION, "expected 1 to 32"), (33, lora.ATTENTION, "expected 1 to 32"), (4, ("to_x",), "to_x")],
 )
 def test_impossible_ranks_and_matrices_are_refused(loaded, rank, names, said):
     with pytest.raises(ValueError, match=said):

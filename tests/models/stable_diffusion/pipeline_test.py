@@ -226,7 +226,7 @@ def edit(folder: Path, file: str, **changes) -> None:
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("text_encoder/config.json", {"vocab_size": 100}, "text encoder that knows 100"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "prediction_type is 'sample'"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "'sigmoid'; allowed are"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "'sigmoid', expected"),
         ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "levels of its own"),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
     ],
@@ -335,7 +335,7 @@ def test_saving_never_writes_over_what_is_there(loaded, tmp_path):
 
 def test_prompt_that_is_too_long_is_refused_and_never_cut(loaded):
     assert loaded.pipeline.tokenize(["a cat " * 9]).shape == (1, tiny.LENGTH)
-    with pytest.raises(ValueError, match="tokens long; allowed are 20"):
+    with pytest.raises(ValueError, match="tokens long, expected at most 20"):
         loaded.pipeline.tokenize(["a cat", "a cat " * 10])
 
 
@@ -357,7 +357,7 @@ def test_grid_has_the_levels_of_the_checkpoints_timesteps(folders, tmp_path, spa
     assert np.isin(grid[:-1], pipeline.table.astype(np.float32)).all()
     if spacing == "trailing":
         assert grid[0] == np.float32(pipeline.table[-1])
-    with pytest.raises(ValueError, match="allowed are 1 to 1000"):
+    with pytest.raises(ValueError, match="expected 1 to 1000"):
         pipeline.sigmas(1001)
 
 

@@ -38,13 +38,13 @@ def test_levels_are_those_that_torch_walks(case):
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "'FlowMatchEulerDiscreteScheduler' walks noise levels of"),
         ({"_class_name": "EDMEulerScheduler"}, "'EDMEulerScheduler' walks"),
         ({"_class_name": ["x"]}, "walks noise levels of its own"),
-        ({"use_flow_sigmas": True}, "use_flow_sigmas is True; allowed is False"),
-        ({"interpolation_type": "log_linear"}, "interpolation_type is 'log_linear'; allowed is 'linear'"),
+        ({"use_flow_sigmas": True}, "use_flow_sigmas is True, expected False"),
+        ({"interpolation_type": "log_linear"}, "interpolation_type is 'log_linear', expected 'linear'"),
         ({"timestep_type": "continuous"}, "timestep_type is 'continuous'"),
         ({"lambda_min_clipped": -2.0}, r"lambda_min_clipped is -2\.0"),
-        ({"sigma_max": "x"}, "sigma_max is 'x'; allowed are numbers above 0"),
+        ({"sigma_max": "x"}, "sigma_max is 'x', expected numbers above 0"),
         ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "use_karras_sigmas and use_beta_sigmas are set"),
-        ({"rescale_betas_zero_snr": True}, "allowed with it is prediction_type 'v_prediction'"),
+        ({"rescale_betas_zero_snr": True}, "which needs prediction_type 'v_prediction'"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
     ],
 )
@@ -57,6 +57,6 @@ def test_steps_that_do_not_fall_are_refused():
     table, _ = noise_table(BETAS)
     with pytest.raises(ValueError, match="do not fall at each"):
         levels({**BETAS, "_class_name": "DPMSolverMultistepScheduler", "timestep_spacing": "leading"}, table, 1000)
-    with pytest.raises(ValueError, match="num_steps 51: allowed are 1 to 50"):
+    with pytest.raises(ValueError, match="num_steps 51: expected 1 to 50"):
         levels({**BETAS, "_class_name": "LCMScheduler"}, table, 51)
     assert len(levels({**BETAS, "_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, table, 1)) == 2

@@ -196,7 +196,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, name, how):
         ({"block_out_channels": [16, 40, 32, 32]}, "multiples of the first"),
         ({"up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"]}, "mirrored"),
         ({"down_block_types": ["SkipDownBlock2D"] * 4}, "mirrored"),
-        ({"out_channels": 6}, "in_channels is 3, allowed is 6"),
+        ({"out_channels": 6}, "in_channels is 3, expected 6"),
         ({"downsample_padding": 2}, "downsample_padding is 2"),
         ({"freq_shift": 2}, "freq_shift is 2"),
         ({"time_embedding_dim": 48}, "time_embedding_dim is 48"),
@@ -234,8 +234,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("map_layer0.weight", (64, 8), "its embeddings 8 and 64; allowed are 16 and 64"),
-        ("map_augment.weight", (16, 6), "6 augmentation labels; allowed are 9"),
+        ("map_layer0.weight", (64, 8), "its embeddings 8 and 64, expected 16 and 64"),
+        ("map_augment.weight", (16, 6), "6 augmentation labels, expected 9"),
         ("enc.16x16_conv.weight", (16, 3), "it lacks enc.16x16_conv.weight of 4 dimensions"),
         ("enc.8x8_down.conv0.resample_filter", (1, 1, 4, 4), "NCSN++"),
     ],
@@ -269,7 +269,7 @@ def test_ncsnpp_is_refused(tmp_path):
             ["does not say how its network was preconditioned", "--config.precondition=edm, vp", "sigma_data=0.5"],
         ),
         ({}, {"precondition": "edm"}, ["--config.sigma_data=0.5"]),
-        ({}, {"precondition": "vp", "sigma_data": 0.5}, ["'vp'", "allowed is 'edm'", "would be wrong"]),
+        ({}, {"precondition": "vp", "sigma_data": 0.5}, ["'vp'", "expected 'edm'", "would be wrong"]),
         ({"precondition": "VEPrecond", "sigma_data": np.nan}, {}, ["'ve'", "would be wrong"]),
         ({"precondition": "iDDPMPrecond", "sigma_data": 0.5}, {"precondition": "edm"}, ["pickle of 'iddpm'", "'edm'"]),
         ({"precondition": "Mine", "sigma_data": 0.5}, {}, ["'Mine'"]),

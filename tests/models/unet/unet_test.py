@@ -302,7 +302,7 @@ def test_labels_are_given_exactly_where_there_are_classes():
 def test_augmentation_labels_are_given_only_as_long_as_the_network_takes_them(fresh, other_params):
     with pytest.raises(ValueError, match="augment_dim=0"):
         SMALL.apply(fresh, X, C_NOISE, LABEL, augment_label=AUGMENT_LABEL)
-    with pytest.raises(ValueError, match=r"needs \(8, 9\)"):
+    with pytest.raises(ValueError, match=r"expected \(8, 9\)"):
         OTHER.apply(other_params, X, C_NOISE, LABEL, augment_label=AUGMENT_LABEL[:, :5])
 
 

@@ -27,7 +27,7 @@ def test_image_sheet_keeps_the_pixels_of_small_images_and_reduces_large_ones(sha
     "images", [np.zeros((1, 8, 8, 1)), np.zeros((8, 8, 1), np.uint8), np.zeros((1, 8, 8, 2), np.uint8)]
 )
 def test_image_sheet_refuses_what_is_not_pixels(images):
-    with pytest.raises(ValueError, match=r"gallery images: got .* allowed uint8"):
+    with pytest.raises(ValueError, match=r"gallery images: got .* expected uint8"):
         pictures.image_sheet(images)
 
 
