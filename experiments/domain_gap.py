@@ -72,8 +72,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.generators = {name: parts.generator(scale, name) for name in generators if name != "sd"}
     config.sets = {name: parts.drawn(scale, name) for name in generators}
-    config.domains = {name: dict(parts.look(scale, "domain", name, real="unused"), seeds="all") for name in generators}
-    config.measures = {name: parts.look(scale, "measure", name) for name in generators}
+    config.domains = {
+        name: dict(parts.diagnostic(scale, "domain", name, real="unused"), seeds="all") for name in generators
+    }
+    config.measures = {name: parts.diagnostic(scale, "measure", name) for name in generators}
     config.arms = (
         *parts.controls(scale),
         *(parts.only(name) for name in generators),

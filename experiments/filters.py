@@ -49,7 +49,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.generators = {} if made == "sd" else {made: parts.generator(scale, made)}
     config.sets = {made: parts.drawn(scale, made)}
     config.scores = dict(confidence=dict(arm="real", config="configs/score/classifier.py:confidence"))
-    config.domains = dict(density_ratio=dict(parts.look(scale, "domain", made), seeds="all"))
+    config.domains = dict(density_ratio=dict(parts.diagnostic(scale, "domain", made), seeds="all"))
     judges = [
         ("confidence", "confidence", "the classifier of the real images"),
         ("density_ratio", "density ratio", "the domain classifier"),

@@ -50,8 +50,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.generators = {name: parts.generator(scale, name) for name in GENERATORS if name != "sd"}
     config.sets = {name: parts.drawn(scale, name) for name in GENERATORS}
-    config.domains = {name: parts.look(scale, "domain", name) for name in GENERATORS}
-    config.measures = {name: parts.look(scale, "measure", name) for name in GENERATORS}
+    config.domains = {name: parts.diagnostic(scale, "domain", name) for name in GENERATORS}
+    config.measures = {name: parts.diagnostic(scale, "measure", name) for name in GENERATORS}
     config.arms = (
         *parts.controls(scale),
         *(parts.only(name) for name in GENERATORS),

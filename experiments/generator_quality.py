@@ -86,9 +86,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             config.generators[made] = parts.generator(scale, name, data=parts.base_set(scale, n_base))
             config.sets[made] = parts.drawn(scale, name, generator=made, title=title)
             # Near the few, and copies of what it learnt from: of the many, where it did.
-            config.measures[made] = parts.look(scale, "measure", made)
+            config.measures[made] = parts.diagnostic(scale, "measure", made)
             if n_base != few:
-                own = parts.look(scale, "measure", made, data=parts.base_set(scale, n_base))
+                own = parts.diagnostic(scale, "measure", made, data=parts.base_set(scale, n_base))
                 config.measures[f"{made}_own"] = own
             what = f"an {method}" if method[0] in "AEIOU" else f"a {method}"
             what = f"{what} trained on {n_base:,} real images"

@@ -236,7 +236,7 @@ def drawn(
     return dict(generator=generator or (name if fitted else ""), title=title or headed(name), **entry)
 
 
-def look(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **differs) -> dict:
+def diagnostic(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **differs) -> dict:
     """A look at a set, "domain" or "measure", beside the classifier of an arm."""
     return {**_entry(scale, scale[kind]), "set": name, "arm": arm, **differs}
 

@@ -32,8 +32,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.generators = {name: parts.generator(scale, name) for name in ("edm", "ddpm", "sd_lora", "sd_full")}
     config.sets = {name: parts.drawn(scale, name) for name in parts.WORDS}
-    config.domains = {name: parts.look(scale, "domain", name) for name in ("edm", *parts.EXTERNAL)}
-    config.measures = {name: parts.look(scale, "measure", name) for name in ("ddpm", "edm", *parts.EXTERNAL)}
+    config.domains = {name: parts.diagnostic(scale, "domain", name) for name in ("edm", *parts.EXTERNAL)}
+    config.measures = {name: parts.diagnostic(scale, "measure", name) for name in ("ddpm", "edm", *parts.EXTERNAL)}
     config.arms = (
         *parts.controls(scale, NUM_IMAGES),
         parts.only("edm", what="the EDM"),

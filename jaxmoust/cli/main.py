@@ -136,11 +136,11 @@ def _run_read_only(verb: str, module: Any, args: list[str]) -> None:
         parsed, stray = parser.parse_known_args(args)
         words = [word for word in stray if word.startswith("--config.")]
         if left := [word for word in stray if word not in words or not getattr(module, "OVERRIDES", False)]:
-            how = getattr(module, "STRAY", "fields are --name=value, such as --path=DIR")
+            how = getattr(module, "USAGE_HINT", "fields are --name=value, such as --path=DIR")
             raise Usage(_unexpected(parser, left, how))
     except Usage as e:
-        if hasattr(module, "refused") and "--json" in args:
-            module.refused(str(e))
+        if hasattr(module, "on_usage_error") and "--json" in args:
+            module.on_usage_error(str(e))
         raise
     module.main(*((parsed, words) if getattr(module, "OVERRIDES", False) else (parsed,)))
 

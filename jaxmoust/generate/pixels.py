@@ -22,7 +22,7 @@ from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_pixels, write_missing
+from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
 from jaxmoust.runtime import parallel
 
 
@@ -133,7 +133,7 @@ def _solver(
         if sampling.clip:
             denoiser = denoise.clip_x0(denoiser)
         x = sigmas[0] * noise.normal_like(k_start, image_shape)
-        return to_pixels(SOLVERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps))
+        return to_uint8(SOLVERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps))
 
     return machine.map(sample, num_replicated=2)
 

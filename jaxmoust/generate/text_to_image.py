@@ -25,7 +25,7 @@ from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.prompts import Prompts, of_images
-from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_pixels, write_missing
+from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
 from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts
 from jaxmoust.runtime import parallel
 
@@ -162,7 +162,7 @@ def _solver(
         if from_image:
             x = x + pipeline.encode_image(params, batch["image"].astype(jnp.float32) / 127.5 - 1)
         latent = SOLVERS[like.sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
-        return to_pixels(pipeline.decode_latent(params, latent))
+        return to_uint8(pipeline.decode_latent(params, latent))
 
     return machine.map(sample, num_replicated=2)
 

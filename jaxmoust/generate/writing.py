@@ -43,7 +43,7 @@ def in_blocks(
 ) -> Iterator[np.ndarray]:
     """Samples the images (class, index) in order, in blocks of a fixed size; the last one is filled up.
 
-    Args: sample: gives the images of these rows as `to_pixels` does, each [D, b, ...], block = D * b.
+    Args: sample: gives the images of these rows as `to_uint8` does, each [D, b, ...], block = D * b.
     Yields: uint8 [n, H, W, C].
     Raises: NonFiniteImage: one of them is not finite.
     """
@@ -52,14 +52,14 @@ def in_blocks(
         yield whole_images(sample(np.resize(rows, block)), labels[rows], indices[rows])
 
 
-def to_pixels(x: jax.Array) -> dict[str, jax.Array]:
+def to_uint8(x: jax.Array) -> dict[str, jax.Array]:
     """Images [b, H, W, C], about [-1, 1], as uint8, and whether each was finite: cast alone, NaN would be black."""
     image = jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
     return {"image": image, "finite": jnp.isfinite(x).all(axis=(1, 2, 3))}
 
 
 def whole_images(sampled: Mapping[str, jax.Array], labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Fetches the first [n] images of what devices made by `to_pixels`, each [D, b, ...].
+    """Fetches the first [n] images of what devices made by `to_uint8`, each [D, b, ...].
 
     Raises: NonFiniteImage: one of them is not finite.
     """

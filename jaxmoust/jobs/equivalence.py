@@ -24,7 +24,7 @@ from typing import Any
 
 from jaxmoust.jobs.parts.registry import BadInput
 
-STRAY = "several files are given by commas, --results=A,B, and every other field as --name=value"
+USAGE_HINT = "several files are given by commas, --results=A,B, and every other field as --name=value"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
         if isinstance(e, fit.AllCensored):
             known["bounds"] = e
         if args.json:
-            refused(str(e), question=question, **known)
+            on_usage_error(str(e), question=question, **known)
         lost = answer.loss_sentence(e.points, e.curve) if isinstance(e, fit.AllCensored) else ""
         raise BadInput(f"{e}. {lost}" if lost else str(e)) from e
     if args.json:
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> None:
         print("\n".join(answer.words(fitted, chosen, question)))
 
 
-def refused(reason: str, **known: Any) -> None:
+def on_usage_error(reason: str, **known: Any) -> None:
     """Prints the object that says why there is no answer, without the help that follows on standard error."""
     from jaxmoust.analysis.equivalence import answer
 

@@ -65,7 +65,7 @@ class TunePipeline(Job):
         """Opens what the training is of, and returns what makes its task."""
 
     @abstractmethod
-    def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
+    def save(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes what was learnt."""
 
     def watch(self, folder: RunFolder) -> Callable[[TrainState], None] | None:
@@ -147,9 +147,9 @@ class TunePipeline(Job):
         )
         trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
         if self.machine.primary:
-            self.leave(folder.path, trained, evaluation.metrics)
+            self.save(folder.path, trained, evaluation.metrics)
         self.machine.barrier("left")
-        tuned = pipelines.left(folder.path, config["pipeline"], self.inputs)
+        tuned = pipelines.open_fine_tuned(folder.path, config["pipeline"], self.inputs)
         return {
             **evaluation.metrics,
             "steps": self.training.recipe.num_steps,
@@ -238,15 +238,15 @@ class TuneUNet(TunePipeline):
         self.request = unpack("grid", text_to_image.Request, grid, prompts=first, image_px=image_px)
         self.request.check(self.loaded.pipeline)
 
-    def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
+    def save(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes a whole pipeline, or what is smaller and all that changed."""
         task = self.training.task
         tuned = Loaded(self.loaded.pipeline, task.fine_tuned(self.loaded.params, trained))
         if task.whole:
-            pipelines.leave(folder, tuned)
+            pipelines.save_fine_tuned(folder, tuned)
         else:
             words = tuple(word for text in self.words.values() for word in text.split())
-            pipelines.leave(folder, tuned, trained.get("lora"), task.alpha, words)
+            pipelines.save_fine_tuned(folder, tuned, trained.get("lora"), task.alpha, words)
 
     def watch(self, folder: RunFolder) -> Callable[[TrainState], None] | None:
         """Samples a few images of each class with the same prompts and seed at every evaluation."""
@@ -281,9 +281,9 @@ class TuneVAE(TunePipeline):
         given = {"pipeline": self.loaded.pipeline, "augment": augment}
         return functools.partial(unpack, "method", Autoencode, self.config["method"], **given)
 
-    def leave(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
+    def save(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes the whole pipeline."""
-        pipelines.leave(folder, self.training.task.fine_tuned(self.loaded, trained, metrics))
+        pipelines.save_fine_tuned(folder, self.training.task.fine_tuned(self.loaded, trained, metrics))
 
 
 JOB = {"finetune": TuneUNet, "autoencode": TuneVAE}

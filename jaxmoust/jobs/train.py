@@ -67,7 +67,7 @@ class Train(Job):
         """Builds the training, the pool and the sampler; of sets and scores that are yet to come, from their sizes."""
         self.real = self.inputs.real(self.config["data"])
         self.training = build.make_classifier(self.config, self.real, self.machine)
-        self.training, self.before = _started(self.config, self.training, self.inputs)
+        self.training, self.before = _resolve_warm_start(self.config, self.training, self.inputs)
         self.pool, self.scores = open_pool(self.mixture, self.real.base, self.real.test, self.inputs)
         recipe = self.training.recipe
         self.num_draws = recipe.num_steps * recipe.batch_size
@@ -176,7 +176,9 @@ class Train(Job):
 JOB = Train
 
 
-def _started(config: Config, training: build.Training, inputs: Inputs) -> tuple[build.Training, dict[str, Any]]:
+def _resolve_warm_start(
+    config: Config, training: build.Training, inputs: Inputs
+) -> tuple[build.Training, dict[str, Any]]:
     """Finds the run that a training starts from, if any: (the training, that run's result; {} where there is none).
 
     Raises: ValueError: a folder of another kind of run, of one that has not finished, or of another network.

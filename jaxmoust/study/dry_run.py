@@ -133,13 +133,15 @@ def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) 
     if rule.metric != "top1" or len(experiment.seeds) < 2:
         return
     seconds, last = {one.stage.name: one.seconds for one in planned}, experiment.seeds[-1]
+    titles, several = {arm.name: arm.title for arm in experiment.arms}, len({baseline for baseline, _ in groups}) > 1
     for (baseline, family), num_arms in groups.items():
-        runs = [run for run in experiment.runs if run.arm.name == baseline or run.arm.family == family]
+        arms = {baseline, *(a.name for a in experiment.arms if (a.baseline, a.family) == (baseline, family))}
+        runs = [run for run in experiment.runs if run.arm.name in arms]
         before = {stage.name for run in runs if run.seed != last for stage in in_order([run.stage])}
         of_seed = {stage.name for run in runs for stage in in_order([run.stage])} - before
         known = [seconds.get(name) for name in of_seed]
         each = None if None in known else sum(time or 0.0 for time in known)
-        yield family_words(
+        yield (f"Beside {titles[baseline]}: " if several else "") + family_words(
             family,
             num_arms,
             groups.total(),

@@ -20,7 +20,7 @@ from jaxmoust.models.stable_diffusion import Loaded
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
 from jaxmoust.train.diffuse import refuse_blending
-from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_of, to_unit
+from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_of, normalize
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class Autoencode:
         """The error of images drawn from the posterior, and the posterior's own, their mean over the rows."""
         k_augment, k_latent = jax.vmap(jax.random.split, out_axes=1)(keys)
         none = jnp.zeros((len(batch["label"]), 1))
-        image, _ = self.augment(k_augment, to_unit(batch["image"]), none)
-        image = as_seen(image, self.image_px)
+        image, _ = self.augment(k_augment, normalize(batch["image"]), none)
+        image = to_vae_input(image, self.image_px)
         mean, std = self.pipeline.posterior(params, image)
         latent = mean + std * noise.normal_like(k_latent, mean.shape[1:])
         error = reconstruction_error(self.pipeline.decode_latent(params, latent), image).mean()
@@ -107,7 +107,7 @@ class Autoencode:
 
     def reconstruct(self, params: Any, batch: Batch) -> dict[str, Array]:
         """The error of each image drawn from the posterior's mean; the mean of that, and of its square, unscaled."""
-        image = as_seen(to_unit(batch["image"]), self.image_px)
+        image = to_vae_input(normalize(batch["image"]), self.image_px)
         mean, _ = self.pipeline.posterior(params, image)
         plain = mean / self._scaling
         return {
@@ -122,7 +122,7 @@ class Autoencode:
         return self.pipeline.configs["vae"].get("scaling_factor", 0.18215)
 
 
-def as_seen(image: Array, image_px: int) -> Array:
+def to_vae_input(image: Array, image_px: int) -> Array:
     """Images [B, H, W, C] as a VAE wants them: colour, and of its size, [B, image_px, image_px, 3]."""
     image = jnp.broadcast_to(image, (*image.shape[:3], 3)) if image.shape[-1] == 1 else image
     return jax.image.resize(image, (len(image), image_px, image_px, 3), "linear")

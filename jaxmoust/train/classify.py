@@ -21,7 +21,7 @@ from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.train import loop
-from jaxmoust.train.loop import Batch, Evaluation, Images, mean_of, to_unit
+from jaxmoust.train.loop import Batch, Evaluation, Images, mean_of, normalize
 from jaxmoust.train.warm_start import load_trained
 
 # Folded into an example's key for the network's own draws; an augmentation folds in small numbers.
@@ -233,7 +233,7 @@ class Classify:
         self, batch: Batch, keys: jax.Array, class_shares: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Returns augmented images, targets [b, K], and, if it matters, how much of each row is synthetic [b]."""
-        image, target = to_unit(batch["image"]), jax.nn.one_hot(batch["label"], self.num_classes)
+        image, target = normalize(batch["image"]), jax.nn.one_hot(batch["label"], self.num_classes)
         if not self._tells_kinds:
             return *self.augment(keys, image, target), None
         synthetic = (batch["source"] > 0).astype(jnp.float32)
@@ -252,11 +252,11 @@ class Classify:
 
     def answers(self, variables: dict, batch: Batch) -> dict[str, jax.Array]:
         """What is said of each row [b]: the true class's rank and cross-entropy, and the class named with how sure."""
-        return self._answers(batch["label"], self.logits(variables, to_unit(batch["image"])))
+        return self._answers(batch["label"], self.logits(variables, normalize(batch["image"])))
 
     def probabilities(self, variables: dict, batch: Batch) -> dict[str, jax.Array]:
         """What `answers` says of each row, and the probability of every class [b, K]."""
-        logits = self.logits(variables, to_unit(batch["image"]))
+        logits = self.logits(variables, normalize(batch["image"]))
         return {**self._answers(batch["label"], logits), "probabilities": jax.nn.softmax(logits.astype(jnp.float32))}
 
     def answers_of(self, label: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:

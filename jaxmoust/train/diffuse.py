@@ -16,7 +16,7 @@ from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
-from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_losses, to_unit, variables_of
+from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_losses, normalize, variables_of
 
 NUM_EVAL_DRAWS = 4
 SHARE = "0 (off) up to, not including, 1"
@@ -69,7 +69,7 @@ class Diffuse:
         split = jax.vmap(lambda k: jax.random.split(k, 6), out_axes=1)
         k_augment, k_label, k_sigma, k_noise, k_dropout, k_nonleaky = split(keys)
         target = jnp.zeros((batch["label"].shape[0], 1))
-        x0, _ = self.augment(k_augment, to_unit(batch["image"]), target)
+        x0, _ = self.augment(k_augment, normalize(batch["image"]), target)
         augment_label = None
         if self.nonleaky.probability:
             x0, augment_label = self.nonleaky(k_nonleaky, x0)
@@ -99,7 +99,7 @@ class Diffuse:
     def fixed_noise_loss(self, params: Any, batch: Batch) -> dict[str, Array]:
         """The loss of each image, see `fixed_noise_loss`."""
         denoiser = class_denoiser(self.method, self.model.apply, params, batch["label"])
-        x0 = to_unit(batch["image"])
+        x0 = normalize(batch["image"])
         return fixed_noise_loss(denoiser, x0, batch["index"], self.method.sample_sigma, self.method.weight)
 
 

@@ -23,7 +23,7 @@ from jaxmoust.models.classifiers.pretrained import load_variables
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Batch, Images, gather_rows, gathered, to_unit, variables_of
+from jaxmoust.train.loop import Batch, Images, gather_rows, gathered, normalize, variables_of
 from jaxmoust.train.predict import check_finite
 
 
@@ -47,7 +47,7 @@ class Extractor:
 
     def __call__(self, variables: Any, image: jax.Array) -> jax.Array:
         """Features [B, F] of uint8 images [B, H, W, C]; grey ones become three equal channels where it resamples."""
-        image = to_unit(image)
+        image = normalize(image)
         if self.image_px:
             image = jnp.broadcast_to(image, (*image.shape[:3], 3))
             image = jax.image.resize(image, (len(image), self.image_px, self.image_px, 3), self.resample)

@@ -19,9 +19,9 @@ from jaxmoust.core.state import TrainState
 from jaxmoust.models.stable_diffusion import Loaded, encode_prompts, lora
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
-from jaxmoust.train.autoencode import as_seen
+from jaxmoust.train.autoencode import to_vae_input
 from jaxmoust.train.diffuse import SHARE, fixed_noise_loss, refuse_blending
-from jaxmoust.train.loop import Batch, Evaluation, Images, Sets, to_unit
+from jaxmoust.train.loop import Batch, Evaluation, Images, Sets, normalize
 
 
 @dataclass(frozen=True)
@@ -197,14 +197,14 @@ class Finetune:
     def fixed_noise_loss(self, variables: Any, batch: Batch) -> dict[str, Array]:
         """The loss of each image, see `diffuse.fixed_noise_loss`."""
         frozen, label = variables["frozen"], batch["label"]
-        x0 = self.pipeline.encode_image(frozen, as_seen(to_unit(batch["image"]), self.image_px))
+        x0 = self.pipeline.encode_image(frozen, to_vae_input(normalize(batch["image"]), self.image_px))
         first, kept = jnp.zeros_like(label), jnp.zeros(label.shape, bool)
         denoiser = self._denoiser(variables["params"], frozen, label, first, kept)
         return fixed_noise_loss(denoiser, x0, batch["index"], self.pipeline.sample_sigma, self.pipeline.weight)
 
     def posteriors(self, vae: Any, batch: Batch) -> dict[str, Array]:
         """The VAE's posterior of images, and of mirror images where training flips: each [b, 1 or 2, h, w, c]."""
-        seen = as_seen(to_unit(batch["image"]), self.image_px)
+        seen = to_vae_input(normalize(batch["image"]), self.image_px)
         sides = [seen, seen[:, :, ::-1]] if self.augment.flip else [seen]
         mean, std = zip(*(self.pipeline.posterior({"vae": vae}, image) for image in sides), strict=True)
         return {"mean": jnp.stack(mean, 1), "std": jnp.stack(std, 1)}
@@ -213,8 +213,8 @@ class Finetune:
         """Draws each image's latent from the VAE's posterior: encoded now, or before the first step."""
         none = jnp.zeros((len(batch["label"]), 1))
         if "latents" not in frozen:
-            image, _ = self.augment(k_augment, to_unit(batch["image"]), none)
-            return self.pipeline.encode_image(frozen, as_seen(image, self.image_px), k_latent)
+            image, _ = self.augment(k_augment, normalize(batch["image"]), none)
+            return self.pipeline.encode_image(frozen, to_vae_input(image, self.image_px), k_latent)
         # Which way each image goes: two pixels, 0 and 1, go the same way.
         pair = jnp.broadcast_to(jnp.array([0.0, 1.0])[None, :, None], (len(none), 1, 2, 1))
         side = self.augment(k_augment, pair, none)[0][:, 0, 0, 0].astype(jnp.int32)

@@ -401,7 +401,7 @@ def started_with(state: TrainState, params: Any, stats: Any = None) -> TrainStat
     return state.replace(**variables, ema=None if state.ema is None else {**variables, **others})
 
 
-def to_unit(image: jax.Array) -> jax.Array:
+def normalize(image: jax.Array) -> jax.Array:
     """Maps uint8 images [B, H, W, C] to float32 in [-1, 1]."""
     return image.astype(jnp.float32) / 127.5 - 1.0
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import Batch, Images, rows_of, to_unit, variables_of
+from jaxmoust.train.loop import Batch, Images, normalize, rows_of, variables_of
 
 
 def logits(task: Classify, state: TrainState, data: Images, machine: parallel.Machine) -> np.ndarray:
@@ -68,15 +68,15 @@ def _rows(method: Callable, task: Classify, state: TrainState, data: Images, mac
 
 
 def _logits(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
-    return {"rows": task.logits(variables, to_unit(batch["image"]))}
+    return {"rows": task.logits(variables, normalize(batch["image"]))}
 
 
 def _features(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
-    return {"rows": task.features(variables, to_unit(batch["image"]))}
+    return {"rows": task.features(variables, normalize(batch["image"]))}
 
 
 def _augmented(task: Classify, variables: dict, batch: Batch) -> dict[str, jax.Array]:
     key = jax.random.fold_in(jax.random.key(0), variables["view"])
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"].astype(jnp.uint32))
-    image, _ = task.augment(keys, to_unit(batch["image"]), jnp.zeros((len(keys), 1)))
+    image, _ = task.augment(keys, normalize(batch["image"]), jnp.zeros((len(keys), 1)))
     return {"rows": task.features(variables["network"], image)}

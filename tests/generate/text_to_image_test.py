@@ -115,9 +115,9 @@ def real(num=4):
 def test_weak_edit_is_near_what_the_vae_makes_of_its_real_image_and_a_strong_one_far(loaded):
     source = real(2)
     request = replace(REQUEST, num_steps=50, guidance=1.0, sampler="euler")
-    as_seen = np.repeat(np.repeat(np.repeat(source.images(np.arange(6)), 2, 1), 2, 2), 3, 3)
+    to_vae_input = np.repeat(np.repeat(np.repeat(source.images(np.arange(6)), 2, 1), 2, 2), 3, 3)
     pipeline, params = loaded.pipeline, loaded.params
-    through = pipeline.decode_latent(params, pipeline.encode_image(params, as_seen.astype(np.float32) / 127.5 - 1))
+    through = pipeline.decode_latent(params, pipeline.encode_image(params, to_vae_input.astype(np.float32) / 127.5 - 1))
     expected = np.clip(np.round((np.asarray(through) + 1) * 127.5), 0, 255)
     # Images 0, 1, ... 5 are the first and the second of each class in turn; the third of a class is its first again.
     weak = draw(loaded, replace(request, strength=0.02), LABELS[:9], INDICES[:9], start_from=source)

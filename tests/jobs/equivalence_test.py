@@ -12,7 +12,7 @@ import planted_equivalence
 import pytest
 from command_line import ROOT, assert_refused
 
-from jaxmoust.analysis.equivalence.answer import figure
+from jaxmoust.analysis.equivalence.answer import format_number
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_equivalence_of_the_effective_sample_size_answers_alike_without_n_real_p
     said = json.loads(told.out)
     if answered:
         assert said["refused"] is None and said["exchange_rate_average_up_to"] == n_base
-        assert f"{figure(said['exchange_rate_average'])} [" in words.out.splitlines()[0]
+        assert f"{format_number(said['exchange_rate_average'])} [" in words.out.splitlines()[0]
     else:
         assert words.out.startswith(f"No answer: {said['refused']}.")
     assert "By the study's law: One more real image" in words.out

@@ -5,9 +5,10 @@ import json
 import time
 
 import pytest
+from toy_study import lay_out
 
 from jaxmoust.jobs.parts.registry import job_of
-from jaxmoust.study.dry_run import dry_run
+from jaxmoust.study.dry_run import _power, dry_run
 from jaxmoust.study.experiment import Arm, Experiment, Run
 from jaxmoust.study.store import Stage, Store
 
@@ -230,3 +231,10 @@ def test_what_was_never_computed_is_tried_once_for_all_that_are_alike(store, mon
     assert "expected: 30 s in one process for 2 of them" in shown and "fit: 6.9 GiB a device" in shown
     monkeypatch.setattr("jaxmoust.study.dry_run.CALIBRATION_SECS", 0.0)
     assert "unknown" in str(dry_run(*given, calibrate)) and asked == [0]
+
+
+def test_power_says_beside_which_baseline_where_there_are_several(grid):
+    lines = list(_power(lay_out(grid | {"seeds": (0, 1)}), (), 900))
+    assert len(set(lines)) == len(lines) > 1 and all(line.startswith("Beside ") for line in lines)
+    alone = list(_power(lay_out(grid | {"seeds": (0, 1), "arms": grid["arms"][:2], "baseline": "real_10", "domains": {}}), (), 900))
+    assert not any(line.startswith("Beside ") for line in alone)

@@ -15,7 +15,7 @@ from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
 from jaxmoust.models.stable_diffusion import load, save
 from jaxmoust.runtime.parallel import Machine
-from jaxmoust.train.autoencode import Autoencode, as_seen, kl_divergence, reconstruction_error
+from jaxmoust.train.autoencode import Autoencode, kl_divergence, reconstruction_error, to_vae_input
 from jaxmoust.train.loop import init_state, make_step
 
 SHAPE = (8, 8, 1)
@@ -89,7 +89,7 @@ def test_loss_is_the_error_of_one_draw_and_the_divergence_of_plain_latents(task,
     """Recomputed by hand from the same keys, the latents' scaling factor taken out."""
     batch, keys, pipeline = make_batch(3), jax.random.split(jax.random.key(5), 3), loaded.pipeline
     loss, (metrics, _) = jax.jit(task.loss)({"vae": loaded.params["vae"]}, {}, {}, batch, keys)
-    image = as_seen(batch["image"].astype(np.float32) / 127.5 - 1, 16)
+    image = to_vae_input(batch["image"].astype(np.float32) / 127.5 - 1, 16)
     k_latent = jax.vmap(jax.random.split, out_axes=1)(keys)[1]
     vae = {"params": loaded.params["vae"]}
     mean, std = pipeline.vae.apply(vae, image, method=type(pipeline.vae).encode)
@@ -130,7 +130,7 @@ def test_tuned_pipeline_has_latents_of_unit_deviation_and_is_saved_so(task, load
     tuned = task.fine_tuned(loaded, state.ema["params"], judge(task, state))
     save(tuned, tmp_path / "pipeline")
     again = load(str(tmp_path / "pipeline"))
-    image = as_seen(make_batch()["image"].astype(np.float32) / 127.5 - 1, 16)
+    image = to_vae_input(make_batch()["image"].astype(np.float32) / 127.5 - 1, 16)
     latent = again.pipeline.encode_image(again.params, image)
     assert float(jnp.std(latent)) == pytest.approx(1.0, rel=1e-4)
     assert tuned.params["unet"] is loaded.params["unet"]

@@ -12,7 +12,7 @@ from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train import features
 from jaxmoust.train.classify import Classify
-from jaxmoust.train.loop import to_unit
+from jaxmoust.train.loop import normalize
 
 SHAPE = (8, 8, 1)
 IMAGES = np.random.RandomState(0).randint(0, 256, (21, *SHAPE)).astype(np.uint8)
@@ -39,7 +39,7 @@ def test_features_of_a_classifier_are_what_its_head_is_linear_in(task, state):
     extractor = features.of_classifier(task, state)
     found = features.make_extract(extractor, Machine.all())(stream())
     assert found.shape == (21, 4) and found.dtype == np.float32
-    logits = task.logits({"params": state.params, "stats": state.stats}, to_unit(jnp.asarray(IMAGES)))
+    logits = task.logits({"params": state.params, "stats": state.stats}, normalize(jnp.asarray(IMAGES)))
     head = state.params["head"]
     np.testing.assert_allclose(found @ head["kernel"] + head["bias"], logits, atol=1e-5)  # float32 sums of 4
 

@@ -51,7 +51,7 @@ class Tiny:
     def loss(self, params, stats, frozen, batch, keys):
         TRACED.append(1)
         k_flip, k_drop, k_draw = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
-        image = augment.flip(k_flip, loop.to_unit(batch["image"]))
+        image = augment.flip(k_flip, loop.normalize(batch["image"]))
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, (8,)))(k_drop) * 2.0
         variables = {"params": params, "batch_stats": stats}
         logits, new = Net().apply(variables, image, keep, train=True, mutable=["batch_stats"])
@@ -422,4 +422,4 @@ def test_intervals_refuse_what_cannot_come_round(steps):
 
 
 def test_to_unit_spans_minus_one_to_one():
-    np.testing.assert_array_equal(loop.to_unit(np.uint8([[0, 255]])), [[-1, 1]])
+    np.testing.assert_array_equal(loop.normalize(np.uint8([[0, 255]])), [[-1, 1]])

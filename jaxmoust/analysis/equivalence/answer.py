@@ -41,23 +41,23 @@ class Question:
         check_sizes(**{name: x for name, x in asdict(self).items() if name != "law" and x is not None})
 
 
-def figure(x: float) -> str:
+def format_number(x: float) -> str:
     """Returns a number of images, or a rate, to two digits or all of its whole part, with thousands set off."""
     if x == 0 or not math.isfinite(x):
         return f"{x:g}"
     return f"{x:,.0f}" if abs(x) >= 9.95 else f"{x:.1f}" if abs(x) >= 0.995 else f"{x:.2g}"
 
 
-def told(answer: Answer) -> str:
+def format_estimate(answer: Answer) -> str:
     """Returns "5.2 [3.9, 7.1]", and says where an end lies beyond what was measured."""
     if answer.value is None:
         return "unknown"
     if answer.interval is None:
-        return f"{figure(answer.value)} (no interval)"
+        return f"{format_number(answer.value)} (no interval)"
     if answer.interval == (None, None):
-        return f"{figure(answer.value)} (without bounds)"
-    ends = ("beyond what was measured" if x is None else figure(x) for x in answer.interval)
-    return f"{figure(answer.value)} [{', '.join(ends)}]"
+        return f"{format_number(answer.value)} (without bounds)"
+    ends = ("beyond what was measured" if x is None else format_number(x) for x in answer.interval)
+    return f"{format_number(answer.value)} [{', '.join(ends)}]"
 
 
 def rate_sentence(fit: Equivalence) -> str:
@@ -68,11 +68,11 @@ def rate_sentence(fit: Equivalence) -> str:
     if not known:
         said = [reason if len(reasons) == 1 else f"at {_listed(of)}, {reason}" for reason, of in reasons.items()]
         return f"No number of synthetic images can be named that is worth one more real image: {'; '.join(said)}."
-    (n, rate), *others = picked(known, MOST_LISTED)
-    more = "".join(f"; {told(rate)} at {n}" for n, rate in others)
+    (n, rate), *others = subsample(known, MOST_LISTED)
+    more = "".join(f"; {format_estimate(rate)} at {n}" for n, rate in others)
     none = [n for n, rate in rates.items() if rate.value is None]
     lacking = f"; no number that was tried at {_listed(none)}" if none else ""
-    return f"One more real image is worth {told(rate)} synthetic ones at {n} real images{more}{lacking}."
+    return f"One more real image is worth {format_estimate(rate)} synthetic ones at {n} real images{more}{lacking}."
 
 
 def loss_sentence(points: Sequence[Point], curve: Curve, n_base: float | None = None) -> str:
@@ -86,17 +86,17 @@ def loss_sentence(points: Sequence[Point], curve: Curve, n_base: float | None = 
     if n_base is None:  # points rise in both sizes: the last of each n_base remains
         losing = list({p.n_base: (p, lost) for p, lost in losing}.values())
     costs, form = [], "what taking {} real ones away costs"
-    for p, lost in picked(losing, MOST_LISTED):
+    for p, lost in subsample(losing, MOST_LISTED):
         if lost.at_least == 0:
             cost = f"an unknown number of real ones, for no real set of fewer than {curve.n_min:,} was run"
         else:
-            known = told(lost) if lost.at_least is None else f"at least {figure(lost.at_least)}"
+            known = format_estimate(lost) if lost.at_least is None else f"at least {format_number(lost.at_least)}"
             cost, form = form.format(known), "{}"
         costs.append(f"beside {p.n_base:,} real images, {p.n_synthetic:,} of them cost {cost}")
     return f"Worth fewer than none: {'; '.join(costs)}." if costs else ""
 
 
-def picked(sizes: Sequence[T], most: int) -> list[T]:
+def subsample(sizes: Sequence[T], most: int) -> list[T]:
     """Returns at most `most` of these, the ends among them, evenly spread."""
     if len(sizes) <= most:
         return list(sizes)
@@ -107,10 +107,11 @@ def question_words(fit: Equivalence, n_base: float, n_real_plus: float, law: str
     """Returns the answer to "how many synthetic images are n_real_plus more real ones worth?", or the refusal."""
     answer, rate = fit.n_syn(n_base, n_real_plus, law), fit.marginal_rate(n_base, law)
     said = (
-        f"Beside {figure(n_base)} real images, {figure(n_real_plus)} more would help as much as {told(answer)} "
-        f"synthetic ones: {told(fit.average_rate(n_base, n_real_plus, law))} for each."
+        f"Beside {format_number(n_base)} real images, {format_number(n_real_plus)} more would help as much as "
+        f"{format_estimate(answer)} "
+        f"synthetic ones: {format_estimate(fit.average_rate(n_base, n_real_plus, law))} for each."
     )
-    first = [f"The first of them alone is worth {told(rate)}."] if rate.value is not None else []
+    first = [f"The first of them alone is worth {format_estimate(rate)}."] if rate.value is not None else []
     return [f"No answer: {answer.refused}." if answer.refused else said, *first]
 
 
@@ -122,7 +123,7 @@ def words(fit: Equivalence, chosen: Chosen, question: Question) -> list[str]:
         said = question_words(fit, n_base, question.n_real_plus or n_base, law)  # no slope at 0: as many again
     elif n_base is not None:
         rate = fit.marginal_rate(n_base, law)
-        worth = f"One more real image is worth {told(rate)} synthetic ones at {n_base:,.0f} real images."
+        worth = f"One more real image is worth {format_estimate(rate)} synthetic ones at {n_base:,.0f} real images."
         said = [f"No answer: {rate.refused}." if rate.refused else worth]
     settings = ", ".join(f"{name} {value}" for name, value in chosen.settings.items() if value)
     rates = ("" if law == "study" else "By the study's law: ") + rate_sentence(fit)
@@ -172,7 +173,8 @@ def fit_words(fit: Equivalence, k: float) -> list[str]:
         f"The effective sample size: {LAWS['effective'].reads}",
         *_parameter_lines({name: parameters[name] for name in ("kappa", "eta")}),
         comparison_words(fit),
-        f"Real images alone: error {figure(curve.alpha[0])} n^-{curve.beta[0]:.2g} + {figure(curve.gamma[0])} % for "
+        f"Real images alone: error {format_number(curve.alpha[0])} n^-{curve.beta[0]:.2g} + "
+        f"{format_number(curve.gamma[0])} % for "
         f"n from {curve.n_min:,} to {curve.n_max:,} ({len(curve.cells)} sizes, missed by up to {curve.misfit:.2f}).",
         f"{len(fit.points)} mixtures: {len(inside)} inside that curve ({inside.count(False)} no better than their real "
         f"images alone), {at['at least']} better than its end and {at['at most']} worse than its start, which count as "
@@ -286,7 +288,7 @@ def _parameters(fit: Equivalence, k: float) -> dict[str, Answer]:
 
 def _parameter_lines(answers: Mapping[str, Answer]) -> list[str]:
     """Parameters that are known on one line, and why others are not on another."""
-    known = [f"{name} {told(answer)}" for name, answer in answers.items() if answer.value is not None]
+    known = [f"{name} {format_estimate(answer)}" for name, answer in answers.items() if answer.value is not None]
     unknown = [f"{', '.join(names)} unknown: {reason}" for reason, names in _by_reason(answers).items()]
     return [f"  {line}" for line in ([", ".join(known)] if known else []) + unknown]
 

@@ -49,9 +49,9 @@ class Members:
             with self._archive.open(info) as file:
                 return file.read(info.file_size + 1)  # one more than there is: the check sum is compared at the end
         except ZIP_ERRORS as error:
-            raise ValueError(f"Got an unreadable file, {self.called(name)}: {error}. Replace it.") from error
+            raise ValueError(f"Got an unreadable file, {self.display_name(name)}: {error}. Replace it.") from error
 
-    def called(self, name: str) -> str:
+    def display_name(self, name: str) -> str:
         """What errors call a file."""
         return str(self.path / name) if self._archive is None else f"{name} in {self.path}"
 
@@ -80,7 +80,7 @@ class FileImages(EncodedImages):
     def encoded(self, i: int) -> Encoded:
         """Image i as its file holds it."""
         name = self.members.names[i]
-        return Encoded(self.members.read(name), self.channels, self.members.called(name), self.reading)
+        return Encoded(self.members.read(name), self.channels, self.members.display_name(name), self.reading)
 
     def file(self, i: int) -> str:
         """What the file of image i is called."""

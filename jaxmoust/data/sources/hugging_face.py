@@ -48,13 +48,13 @@ class Rows(EncodedImages):
             raise ValueError("it holds no image")
         return cell["bytes"] or read_bytes(cell["path"])
 
-    def called(self, name: str) -> str:
+    def display_name(self, name: str) -> str:
         """What errors call a row."""
         return f"row {name} of {self.path}"
 
     def encoded(self, i: int) -> Encoded:
         """Image i as the set holds it."""
-        return Encoded(self.read(str(i)), self.channels, self.called(str(i)), self.reading)
+        return Encoded(self.read(str(i)), self.channels, self.display_name(str(i)), self.reading)
 
 
 def hugging_face(name: str, split: str, cache_dir: str, rules: Rules) -> Source:

@@ -101,7 +101,7 @@ class Readable(Protocol):
     def read(self, name: str) -> bytes:
         """The bytes of one."""
 
-    def called(self, name: str) -> str:
+    def display_name(self, name: str) -> str:
         """What errors call one."""
 
 
@@ -117,7 +117,7 @@ def scan(members: Readable, names: Sequence[str], reading: Reading) -> Scan:
 
     def look(i: int) -> None:
         try:
-            data, called = members.read(names[i]), members.called(names[i])
+            data, called = members.read(names[i]), members.display_name(names[i])
             found.hashes[i] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
             with open_image(data, called) as image:
                 width, height = upright_size(image, called)
@@ -182,7 +182,7 @@ def refuse_bad(names: Sequence[str], reasons: Sequence[str], members: Readable, 
     Raises: ValueError: each with its reason, as far as an error has room.
     """
     if len(names) == 1:
-        raise Unreadable(members.called(names[0]), reasons[0], remedy)
+        raise Unreadable(members.display_name(names[0]), reasons[0], remedy)
     if names:
         shown = [f"{name!r} ({reason.rstrip('.')})" for name, reason in zip(names, reasons, strict=True)]
         raise ValueError(

@@ -250,7 +250,9 @@ def _listed_classes(members: Members) -> dict[str, list[str]]:
     """The files of each class where NVlabs' tools have listed them."""
     if DATASET_JSON not in members.names:
         return {}
-    return by_dataset_json(parse_json(members.read(DATASET_JSON), members.called(DATASET_JSON)), str(members.path))
+    return by_dataset_json(
+        parse_json(members.read(DATASET_JSON), members.display_name(DATASET_JSON)), str(members.path)
+    )
 
 
 def _set_name(source: str, made_from: str) -> str:

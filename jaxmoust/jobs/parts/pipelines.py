@@ -80,7 +80,7 @@ def _open(
     if task in TUNING_TASKS or (task == "merge" and (here / PIPELINE).is_dir()):
         output = inputs.output(path, task, "merge" if task == "merge" else "fit")
         how = {"dtype": dtype, "remat": remat, "param_dtype": param_dtype, "text_length": text_length}
-        loaded = left(here, {**output.config["pipeline"], **how}, inputs)
+        loaded = open_fine_tuned(here, {**output.config["pipeline"], **how}, inputs)
     else:
         name = str(here) if here.exists() else path
         loaded = _load(name, revision, variant, dtype, param_dtype, remat, text_length, like)
@@ -107,8 +107,8 @@ def _load(*how: Any) -> Loaded:
     return loaded
 
 
-def left(folder: Path, section: Config, inputs: Inputs) -> Loaded:
-    """Opens what `leave` wrote; the section names the pipeline that the run started from."""
+def open_fine_tuned(folder: Path, section: Config, inputs: Inputs) -> Loaded:
+    """Opens what `save_fine_tuned` wrote; the section names the pipeline that the run started from."""
     if (folder / PIPELINE).is_dir():
         types, how = (section["dtype"], section["param_dtype"]), (section["remat"], section["text_length"], "")
         return _load(str(folder / PIPELINE), "", "", *types, *how)
@@ -135,20 +135,22 @@ def origin(section: Config) -> dict[str, str]:
     return found if any(found.values()) else {}
 
 
-def leave(folder: Path, tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()) -> None:
+def save_fine_tuned(
+    folder: Path, fine_tuned: Loaded, lora: Any = None, alpha: float = 0.0, words: tuple[str, ...] = ()
+) -> None:
     """Writes what a run has learnt, in the layouts that torch's diffusers reads.
 
     Args:
-        tuned: the pipeline with everything learnt in it; written whole where there is nothing smaller to write.
+        fine_tuned: the pipeline with everything learnt in it; written whole where there is nothing smaller to write.
         lora, alpha: the adapters that are all that changed. words: the new words, likewise.
     """
     if words:
-        stable_diffusion.save_tokens(tuned, words, folder / TOKENS)
+        stable_diffusion.save_tokens(fine_tuned, words, folder / TOKENS)
     if lora:
         lora_files.save(folder / LORA, lora, alpha)
     if not (words or lora):
         shutil.rmtree(folder / PIPELINE, ignore_errors=True)  # of a call that was cut off
-        stable_diffusion.save(tuned, folder / PIPELINE, np.float32)
+        stable_diffusion.save(fine_tuned, folder / PIPELINE, np.float32)
 
 
 PIPELINE_SECTION = fields(_open, skip=("inputs",))

@@ -11,7 +11,14 @@ from scipy import stats
 
 from jaxmoust.analysis.equivalence import fit as equivalence
 from jaxmoust.analysis.equivalence import results_csv
-from jaxmoust.analysis.equivalence.answer import comparison_words, figure, loss_sentence, picked, rate_sentence, told
+from jaxmoust.analysis.equivalence.answer import (
+    comparison_words,
+    format_estimate,
+    format_number,
+    loss_sentence,
+    rate_sentence,
+    subsample,
+)
 from jaxmoust.analysis.equivalence.fit import Equivalence
 from jaxmoust.analysis.equivalence.learning_curve import Cells, interval, noise_of
 from jaxmoust.report.charts import base, lines
@@ -92,7 +99,7 @@ def exchange(fit: Equivalence, law: str = "study") -> Figure:
     """Draws how many synthetic images are worth how many real ones, a panel for each of up to six n_base."""
     rows: list[dict[str, Any]] = []
     said = {}
-    for n_base in picked(sorted(set(fit.mixed.n_base.tolist())), lines.MOST_SERIES):
+    for n_base in subsample(sorted(set(fit.mixed.n_base.tolist())), lines.MOST_SERIES):
         name, own = f"{n_base:,} real images", [p for p in fit.points if p.n_base == n_base]
         n_syn = np.geomspace(min(p.n_synthetic for p in own), max(p.n_synthetic for p in own), NUM_STEPS)
         gains = np.stack([fit.fits[law].n_real_plus(n_base, m) for m in n_syn], axis=1) / n_base
@@ -106,7 +113,7 @@ def exchange(fit: Equivalence, law: str = "study") -> Figure:
             mixture = {"worth": worth, "worst": worst, "best": best, "bound": p.censored}
             law_rows.append({"ratio": p.n_synthetic / n_base, **mixture})
         rows += [{"name": name, **row} for row in law_rows]
-        said[name] = f"{name}: {told(fit.marginal_rate(n_base, law))} for the first"
+        said[name] = f"{name}: {format_estimate(fit.marginal_rate(n_base, law))} for the first"
     words = "Synthetic images worth one more real one. " + "; ".join(said.values())
     caption = (
         "Marks: measured mixtures, with the 95 % interval of what they are worth on the fitted curve; line and band: "
@@ -139,7 +146,7 @@ def ratio_series(real: Cells, mixed: Cells) -> list[lines.Series]:
     """
     noise = noise_of([real, mixed])
     series = []
-    for n_base in picked(sorted(set(mixed.n_base.tolist())), lines.MOST_SERIES):
+    for n_base in subsample(sorted(set(mixed.n_base.tolist())), lines.MOST_SERIES):
         cells = [(0.0, real, i) for i in np.flatnonzero(real.n_base == n_base)]
         cells += [(float(mixed.n_synthetic[i] / n_base), mixed, i) for i in np.flatnonzero(mixed.n_base == n_base)]
         points: list[tuple[float, float, float | None, float | None]] = []
@@ -172,7 +179,7 @@ def _rates(fit: Equivalence) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for n in sorted(set(fit.mixed.n_base.tolist())):
         rates = (fit.marginal_rate(n), fit.average_rate(n, n))
-        rows.append((n, *((rate.value, told(rate)) for rate in rates), fit.most_synthetic(n)))
+        rows.append((n, *((rate.value, format_estimate(rate)) for rate in rates), fit.most_synthetic(n)))
     columns = ("Real images", "Synthetic worth the next one", "Synthetic for each of as many again", "Most tried")
     return Table("Exchange rates", columns, rows)
 
@@ -191,4 +198,4 @@ def _cells(fit: Equivalence) -> Table:
 
 def _end(n: float, fit: Equivalence) -> str:
     """An end of an interval of n_eq, which stops where the curve does."""
-    return f"{figure(n)}{' or more' if n >= fit.curve.n_max else ' or less' if n <= fit.curve.n_min else ''}"
+    return f"{format_number(n)}{' or more' if n >= fit.curve.n_max else ' or less' if n <= fit.curve.n_min else ''}"

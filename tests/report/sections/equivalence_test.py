@@ -19,9 +19,9 @@ def fit():
 def test_rate_sentence_says_the_rates_of_the_fit(fit):
     said = answer.rate_sentence(fit)
     assert said.startswith(
-        f"One more real image is worth {answer.told(fit.marginal_rate(250))} synthetic ones at 250 real"
+        f"One more real image is worth {answer.format_estimate(fit.marginal_rate(250))} synthetic ones at 250 real"
     )
-    assert f"; {answer.told(fit.marginal_rate(1000))} at 1,000." in said
+    assert f"; {answer.format_estimate(fit.marginal_rate(1000))} at 1,000." in said
 
 
 def test_rate_sentence_names_the_sizes_where_no_mixture_gained():
@@ -37,7 +37,7 @@ def test_rate_sentence_names_every_size_that_gained():
     gain = lambda n, s: 0.2 * s if n in gained else -0.1 * n  # noqa: E731
     fit = equivalence.fit(*planted.plant(sd=0.1, real=(60, *bases, 16000), bases=bases, gain=gain), 50)
     said = answer.rate_sentence(fit)
-    assert all(f"{answer.told(fit.marginal_rate(n))} " in said and f" at {n:,}" in said for n in gained)
+    assert all(f"{answer.format_estimate(fit.marginal_rate(n))} " in said and f" at {n:,}" in said for n in gained)
     assert said.endswith("no number that was tried at 125, 500, 2,000 and 8,000.")
 
 
@@ -51,7 +51,7 @@ def test_rate_sentence_without_a_gain_claims_none():
 def test_loss_sentence_says_what_the_largest_losing_mixture_of_each_size_costs():
     real, mixed = planted.plant(sd=0.05, gain=lambda n, s: planted.study_gain(n, s) if n == 250 else -0.4 * n)
     fit = equivalence.fit(real, mixed, 100)
-    lost = {p.n_base: answer.told(p.lost) for p in fit.points if p.lost and p.n_synthetic == 10 * p.n_base}
+    lost = {p.n_base: answer.format_estimate(p.lost) for p in fit.points if p.lost and p.n_synthetic == 10 * p.n_base}
     assert answer.loss_sentence(fit.points, fit.curve) == (
         f"Worth fewer than none: beside 1,000 real images, 10,000 of them cost what taking {lost[1000]} real ones away "
         f"costs; beside 4,000 real images, 40,000 of them cost {lost[4000]}."
@@ -88,15 +88,18 @@ def test_losses_are_not_said_where_there_are_none(fit):
 
 
 def test_figures_are_rounded_to_what_they_are_worth():
-    assert [answer.figure(x) for x in (0.034, 1.0, 5.24, 38.2, 1234.5)] == ["0.034", "1.0", "5.2", "38", "1,234"]
-    told = answer.told(equivalence.Answer(5.21, (3.9, None)))
+    assert [answer.format_number(x) for x in (0.034, 1.0, 5.24, 38.2, 1234.5)] == ["0.034", "1.0", "5.2", "38", "1,234"]
+    told = answer.format_estimate(equivalence.Answer(5.21, (3.9, None)))
     assert told == "5.2 [3.9, beyond what was measured]"
-    assert answer.told(equivalence.Answer(5.21, (None, None))) == "5.2 (without bounds)"
+    assert answer.format_estimate(equivalence.Answer(5.21, (None, None))) == "5.2 (without bounds)"
 
 
 def test_question_words_give_the_answer_or_its_refusal(fit):
     said = " ".join(answer.question_words(fit, 1000, 500))
-    assert answer.told(fit.n_syn(1000, 500)) in said and answer.told(fit.average_rate(1000, 500)) in said
+    assert (
+        answer.format_estimate(fit.n_syn(1000, 500)) in said
+        and answer.format_estimate(fit.average_rate(1000, 500)) in said
+    )
     assert answer.question_words(fit, 1000, 50_000)[0].startswith(
         "No answer: real images alone were measured up to 2,000"
     )
@@ -116,7 +119,7 @@ def test_comparison_names_the_law_that_predicts_better(fit):
 
 @pytest.mark.parametrize("sizes", [(250,), (250, 1000), (125, 250, 500, 1000, 2000, 4000)])
 def test_picked_sizes_keep_their_ends(sizes):
-    few = answer.picked(sizes, 4)
+    few = answer.subsample(sizes, 4)
     assert few[0] == sizes[0] and few[-1] == sizes[-1] and len(few) == len(set(few)) == min(4, len(sizes))
 
 
