@@ -33,11 +33,13 @@ from jaxmoust.models import dit
 from jaxmoust.models.classifiers import resnet, vit, wide_resnet
 from jaxmoust.models.classifiers.headed import Headed, with_head
 from jaxmoust.models.stable_diffusion import memory
+from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder
 from jaxmoust.models.unet import unet
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
-from jaxmoust.train.loop import Intervals, Task, Training, init_state
+from jaxmoust.train.latents import Latents
+from jaxmoust.train.loop import Intervals, Task, Training, init_state, row_of
 from jaxmoust.train.probe import Probe
 
 GENERATOR_MODELS: Mapping[str, Callable] = {"unet": unet.UNet, **unet.PUBLISHED, "dit": dit.DiT, **dit.DITS}
@@ -92,9 +94,17 @@ CLASSIFIER: Schema = {
     "train": TRAIN,
     "eval": {**EVAL, **KEEP},
 }
+LATENTS: Schema = {
+    "path": Field("", str, "whose VAE's latents it works on: a pipeline or a VAE, here or on the hub; '' is on pixels"),
+    "revision": Field("", str, "on the hub"),
+    "variant": Field("", str, "of the files, such as 'fp16'"),
+    "image_px": Field(0, int, "the side that images are brought to before the VAE; 0 leaves them as they are"),
+    "keep": Field("", str, "a folder where latents are kept, by their content, for other runs; '' keeps none"),
+}
 GENERATOR: Schema = {
     **SEED,
     "data": DATA,
+    "latents": LATENTS,
     "model": Choice(GENERATOR_MODELS, skip=_HIDDEN, shared=_DTYPE),
     "method": Choice(METHODS, shared=fields(Diffuse, only=("label_dropout",))),
     "augment": {**AUGMENT, "nonleaky": Field(0.0, float, "probability of augmentations that the network is told of")},
@@ -152,21 +162,28 @@ def make_module(section: Config, table: Mapping[str, Any], **given: Any) -> nn.M
     return unpack("model", make, values, dtype=DTYPES[values.pop("dtype", "float32")], **given)
 
 
-def make_diffuse(config: Config, shape: tuple[int, int, int], num_classes: int) -> Diffuse:
-    """Builds the denoising task of a generator's configuration."""
+def make_diffuse(
+    config: Config, shape: tuple[int, int, int], num_classes: int, autoencoder: Autoencoder | None = None
+) -> Diffuse:
+    """Builds the denoising task of a generator's configuration, on latents where there is an autoencoder."""
     method, values = choose("method", METHODS, config["method"])
     label_dropout = values.pop("label_dropout", 0.0)
     augment = dict(config["augment"])
     nonleaky = NonLeaky(augment.pop("nonleaky", 0.0))
+    image_px = config.get("latents", {}).get("image_px", 0)
+    latents = Latents(autoencoder, image_px or shape[0], bool(augment.get("flip"))) if autoencoder else None
+    if image_px and not latents:
+        raise ValueError(f"latents.image_px {image_px} without latents.path: name the VAE that sees such images, or 0.")
     model = make_module(
         config["model"],
         GENERATOR_MODELS,
-        out_channels=shape[-1],
+        out_channels=(latents.shape if latents else shape)[-1],
         num_classes=num_classes,
         augment_dim=LABEL_DIM if nonleaky.probability else 0,
     )
     augment = unpack("augment", Augment, augment)
-    return Diffuse(model, unpack("method", method, values), num_classes, shape, augment, label_dropout, nonleaky)
+    how = unpack("method", method, values)
+    return Diffuse(model, how, num_classes, shape, augment, label_dropout, nonleaky, latents)
 
 
 def make_classify(config: Config, shape: tuple[int, int, int], num_classes: int) -> Classify:
@@ -254,7 +271,8 @@ def _rehearse(
     frozen = task.frozen(frozen) if isinstance(task, Classify) else frozen
     rows = (len(machine.local_devices), recipe.rows(machine.per_device))
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "index", "slot")}
-    batch["image"] = jax.ShapeDtypeStruct((*rows, *shape), np.uint8)
+    row = row_of(task, shape)
+    batch["image"] = jax.ShapeDtypeStruct((*rows, *row.shape), row.dtype)
 
     def loss(state: TrainState, frozen: Any, batch: dict) -> jax.Array:
         keys = jax.vmap(jax.random.key)(batch["slot"])

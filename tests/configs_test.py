@@ -525,6 +525,8 @@ def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline:
     """A configuration with few images in place of its data, and a small pipeline in place of its own."""
     config = completed(f"{path}:{arg}")
     config["data"] = stand_in(config["data"])
+    if config.get("latents", {}).get("path"):
+        config["latents"] |= {"path": "tiny_sd"}
     if "pipeline" in config:
         config["pipeline"] |= {"path": str(pipeline(path)), "revision": "", "variant": ""}
         config["method"]["image_px"] = 16

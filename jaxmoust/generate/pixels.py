@@ -23,6 +23,7 @@ from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
+from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder, to_image_shape
 from jaxmoust.runtime import parallel
 
 
@@ -38,6 +39,7 @@ class Generator:
         image_shape: (H, W, C).
         negative: a weaker generator of the same images, from whose estimate guidance leads away instead of from that
             of no class (autoguidance: Karras et al. 2024, 2406.02507); None: the usual.
+        decoder: of the latents that it works on; None: it works on pixels.
     """
 
     model: nn.Module
@@ -46,12 +48,25 @@ class Generator:
     num_classes: int
     image_shape: tuple[int, int, int]
     negative: "Generator | None" = None
+    decoder: "Decoder | None" = None
 
     @functools.cached_property
     def digest(self) -> str:
         """What this generator is: 16 hexadecimal digits over its structure and every parameter's bytes."""
         beside = f"beside {self.negative.digest}" if self.negative else ""
+        if self.decoder:
+            how = repr((self.decoder.autoencoder, self.decoder.image_px))
+            beside += f"decoded by {tree.digest(self.decoder.params, header=how)}"
         return tree.digest(self.params, header=repr((self.model, self.method)) + beside)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What turns latents into images: a VAE, the side of the images that it gives, and its parameters."""
+
+    autoencoder: Autoencoder
+    image_px: int
+    params: Any
 
 
 @dataclass(frozen=True)
@@ -98,8 +113,11 @@ def draw(
     """
     parts = (generator, generator.negative) if generator.negative else (generator,)
     networks = tuple((part.model, part.method) for part in parts)
-    run = _solver(networks, sampling, generator.num_classes, generator.image_shape, machine)
-    params, seed_array = machine.replicate([part.params for part in parts]), machine.replicate(np.uint32(seed))
+    decoder = generator.decoder
+    decodes = (decoder.autoencoder, decoder.image_px) if decoder else None
+    run = _solver(networks, sampling, generator.num_classes, generator.image_shape, decodes, machine)
+    params = machine.replicate([part.params for part in (*parts, decoder) if part])
+    seed_array = machine.replicate(np.uint32(seed))
 
     def sample(rows: np.ndarray) -> dict[str, jax.Array]:
         batch = {"label": labels[rows].astype(np.int32), "index": indices[rows].astype(np.uint32)}
@@ -114,6 +132,7 @@ def _solver(
     sampling: Sampling,
     num_classes: int,
     image_shape: tuple[int, int, int],
+    decodes: tuple[Autoencoder, int] | None,
     machine: parallel.Machine,
 ) -> Callable:
     sigmas = networks[0][1].sigmas(sampling.num_steps)
@@ -132,8 +151,10 @@ def _solver(
             denoiser = denoise.guide(denoiser, weaker, sampling.guidance)
         if sampling.clip:
             denoiser = denoise.clip_x0(denoiser)
-        x = sigmas[0] * noise.normal_like(k_start, image_shape)
-        return to_uint8(SOLVERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps))
+        x_shape = decodes[0].latent_shape(decodes[1]) if decodes else image_shape
+        x = sigmas[0] * noise.normal_like(k_start, x_shape)
+        x = SOLVERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
+        return to_uint8(to_image_shape(decodes[0].decode(params[-1], x), image_shape) if decodes else x)
 
     return machine.map(sample, num_replicated=2)
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from jaxmoust import build
 from jaxmoust.config import Field
-from jaxmoust.generate import pixels
 from jaxmoust.jobs.parts.job import Job
+from jaxmoust.jobs.parts.latents import generator_of
 from jaxmoust.models.unet.from_edm import PRECONDITIONS
 from jaxmoust.models.unet.load import read_unet
 from jaxmoust.runtime import checkpoint
@@ -46,9 +46,7 @@ class Import(Job):
         )
         self.class_names = names or tuple(map(str, range(public.num_classes)))
         task = build.make_diffuse(public.sections, public.image_shape, public.num_classes)
-        self.generator = pixels.Generator(
-            task.model, task.method, public.params, public.num_classes, public.image_shape
-        )
+        self.generator = generator_of(task, public.params)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the network as a checkpoint."""

@@ -16,7 +16,7 @@ from jaxmoust.config import Config, Field, fields
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import pixels
 from jaxmoust.generate.writing import complete_set
-from jaxmoust.jobs.fit import check_average, generator_config, load_generator
+from jaxmoust.jobs.fit import check_average, generator_config, load_generator, task_of
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import check_room
@@ -57,11 +57,15 @@ class Sample(Job):
             )
         self.fitted = self.inputs.output(config["generator"], ("diffuse", "import"), "fit")
         shape, self.class_names = tuple(self.fitted.result["image_shape"]), tuple(self.fitted.result["class_names"])
-        task = build.make_diffuse(generator_config(self.fitted), shape, len(self.class_names))
+        task, _ = task_of(self.fitted, self.inputs)
         check_average(self.fitted, config["ema"])
         self.weaker = self._weaker() if config["autoguidance"] else None
         guided = self.weaker is not None
         self.sampling = build.make_sampling(config["sample"], task.method, task.label_dropout, guided)
+        if task.latents and self.sampling.clip:
+            raise ValueError(
+                "sample.clip keeps pixels in [-1, 1], and this generator works on latents: set it to False."
+            )
         self.shape = shape
         self.spec = self._spec("")
         check_room(self.spec, self.sampling.per_device_batch, shape, self.machine)
@@ -73,8 +77,9 @@ class Sample(Job):
 
     def open(self) -> None:
         """Reads the generator, and the weaker one."""
-        weaker = load_generator(self.weaker) if self.weaker else None
-        self.generator = dataclasses.replace(load_generator(self.fitted, self.config["ema"]), negative=weaker)
+        weaker = load_generator(self.weaker, self.inputs) if self.weaker else None
+        generator = load_generator(self.fitted, self.inputs, self.config["ema"])
+        self.generator = dataclasses.replace(generator, negative=weaker)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
@@ -93,8 +98,13 @@ class Sample(Job):
     def _weaker(self) -> Output:
         """The generator that guides, of the same images: an estimate of others, or of other classes, leads nowhere."""
         weaker = self.inputs.output(self.config["autoguidance"], ("diffuse", "import"), "fit")
-        for name in ("class_names", "image_shape", "data_digest"):
-            own, other = (output.result.get(name, "") for output in (self.fitted, weaker))
+        known = []
+        for output in (self.fitted, weaker):
+            latents = generator_config(output).get("latents", {})
+            where = {name: value for name, value in latents.items() if name != "keep" and latents["path"]}
+            known.append({**output.result, "space": str(where or "pixels")})
+        for name in ("class_names", "image_shape", "space", "data_digest"):
+            own, other = (of.get(name, "") for of in known)
             if own and other and list(own) != list(other):
                 raise ValueError(
                     f"config.autoguidance is a generator of another {name} ({_short(other)}) than config.generator's "

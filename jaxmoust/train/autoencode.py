@@ -17,6 +17,7 @@ from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import noise
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.stable_diffusion import Loaded
+from jaxmoust.models.stable_diffusion.autoencoder import to_vae_input
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
 from jaxmoust.train.diffuse import refuse_blending
@@ -120,12 +121,6 @@ class Autoencode:
     def _scaling(self) -> float:
         """What the pipeline multiplies latents with, at present."""
         return self.pipeline.configs["vae"].get("scaling_factor", 0.18215)
-
-
-def to_vae_input(image: Array, image_px: int) -> Array:
-    """Images [B, H, W, C] as a VAE wants them: colour, and of its size, [B, image_px, image_px, 3]."""
-    image = jnp.broadcast_to(image, (*image.shape[:3], 3)) if image.shape[-1] == 1 else image
-    return jax.image.resize(image, (len(image), image_px, image_px, 3), "linear")
 
 
 def reconstruction_error(drawn: Array, image: Array) -> Array:

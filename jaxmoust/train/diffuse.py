@@ -1,12 +1,13 @@
 """The task of learning to denoise images: a generator trained from nothing inside the data set (DDPM, EDM)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jaxmoust.core.augment.augment import Augment
@@ -16,6 +17,7 @@ from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.diffusion.methods import Method, class_denoiser
 from jaxmoust.core.state import TrainState
 from jaxmoust.runtime import parallel
+from jaxmoust.train.latents import Latents
 from jaxmoust.train.loop import Batch, Evaluation, Sets, mean_losses, normalize, variables_of
 
 NUM_EVAL_DRAWS = 4
@@ -36,6 +38,8 @@ class Diffuse:
             (Ho & Salimans 2022, 2207.12598); 0 is off.
         nonleaky: what training images go through after `augment`; the model is told, as `augment_label` [B, 9]
             (zeros when it is asked for none), so it must have `augment_dim` 9.
+        latents: of a VAE, in whose place the model works: a batch's images are then their rows (`Latents.row`), and
+            `augment` may flip and nothing else.
     """
 
     model: nn.Module
@@ -45,12 +49,28 @@ class Diffuse:
     augment: Augment = Augment()
     label_dropout: float = 0.0
     nonleaky: NonLeaky = NonLeaky()
+    latents: Latents | None = None
+
+    @property
+    def x_shape(self) -> tuple[int, int, int]:
+        """The shape of what is denoised."""
+        return self.latents.shape if self.latents else self.image_shape
+
+    @property
+    def row(self) -> jax.ShapeDtypeStruct:
+        """An image of a batch."""
+        return self.latents.row if self.latents else jax.ShapeDtypeStruct(self.image_shape, np.uint8)
 
     def __post_init__(self) -> None:
         """Refuses what could not mean anything, before any work starts."""
         require(self.num_classes >= 1, "num_classes", self.num_classes, "1 (images of one kind) and up")
         require(0 <= self.label_dropout < 1, "label_dropout", self.label_dropout, SHARE)
         refuse_blending(self.augment)
+        if self.latents and (self.nonleaky.probability or replace(self.augment, flip=False) != Augment()):
+            raise ValueError(
+                "Latents are encoded once, so augment may flip and nothing else: set the other augmentations off, or "
+                "latents.path='' to train on pixels."
+            )
         augment_dim = getattr(self.model, "augment_dim", 0)
         if self.nonleaky.probability and augment_dim != LABEL_DIM:
             raise ValueError(
@@ -61,16 +81,19 @@ class Diffuse:
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh (params, no statistics)."""
         label = jnp.zeros((1,), jnp.int32)
-        variables = self.model.init(key, jnp.zeros((1, *self.image_shape)), jnp.zeros((1,)), label)
+        variables = self.model.init(key, jnp.zeros((1, *self.x_shape)), jnp.zeros((1,)), label)
         return variables["params"], {}
 
     def loss(self, params: Any, stats: Any, frozen: Any, batch: Batch, keys: jax.Array) -> tuple:
         """The method's weighted denoising error, its mean over the rows."""
         split = jax.vmap(lambda k: jax.random.split(k, 6), out_axes=1)
         k_augment, k_label, k_sigma, k_noise, k_dropout, k_nonleaky = split(keys)
-        target = jnp.zeros((batch["label"].shape[0], 1))
-        x0, _ = self.augment(k_augment, normalize(batch["image"]), target)
         augment_label = None
+        if self.latents:
+            x0 = self.latents.draw(batch["image"], self.augment, k_augment, k_nonleaky)
+        else:
+            target = jnp.zeros((batch["label"].shape[0], 1))
+            x0, _ = self.augment(k_augment, normalize(batch["image"]), target)
         if self.nonleaky.probability:
             x0, augment_label = self.nonleaky(k_nonleaky, x0)
         label = batch["label"]
@@ -78,7 +101,7 @@ class Diffuse:
             dropped = jax.vmap(lambda k: jax.random.bernoulli(k, self.label_dropout))(k_label)
             label = jnp.where(dropped, self.num_classes, label)
         sigma = self.method.sample_sigma(k_sigma)
-        x_noise = noise.normal_like(k_noise, self.image_shape)
+        x_noise = noise.normal_like(k_noise, self.x_shape)
         denoiser = class_denoiser(self.method, self.model.apply, params, label, k_dropout, True, augment_label)
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.method.weight(sigma))
         return loss.mean(), ({}, stats)
@@ -99,7 +122,7 @@ class Diffuse:
     def fixed_noise_loss(self, params: Any, batch: Batch) -> dict[str, Array]:
         """The loss of each image, see `fixed_noise_loss`."""
         denoiser = class_denoiser(self.method, self.model.apply, params, batch["label"])
-        x0 = normalize(batch["image"])
+        x0 = self.latents.mean(batch["image"]) if self.latents else normalize(batch["image"])
         return fixed_noise_loss(denoiser, x0, batch["index"], self.method.sample_sigma, self.method.weight)
 
 

@@ -17,10 +17,11 @@ from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.state import TrainState
 from jaxmoust.models.stable_diffusion import Loaded, encode_prompts, lora
+from jaxmoust.models.stable_diffusion.autoencoder import to_vae_input
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
-from jaxmoust.train.autoencode import to_vae_input
 from jaxmoust.train.diffuse import SHARE, fixed_noise_loss, refuse_blending
+from jaxmoust.train.latents import side_of
 from jaxmoust.train.loop import Batch, Evaluation, Images, Sets, normalize
 
 
@@ -215,9 +216,7 @@ class Finetune:
         if "latents" not in frozen:
             image, _ = self.augment(k_augment, normalize(batch["image"]), none)
             return self.pipeline.encode_image(frozen, to_vae_input(image, self.image_px), k_latent)
-        # Which way each image goes: two pixels, 0 and 1, go the same way.
-        pair = jnp.broadcast_to(jnp.array([0.0, 1.0])[None, :, None], (len(none), 1, 2, 1))
-        side = self.augment(k_augment, pair, none)[0][:, 0, 0, 0].astype(jnp.int32)
+        side = side_of(self.augment, k_augment)
         mean, std = (frozen["latents"][name][batch["index"], side] for name in ("mean", "std"))
         return mean + std * noise.normal_like(k_latent, mean.shape[1:])
 

@@ -376,7 +376,8 @@ def seconds_a_step(training: Training, machine: parallel.Machine, shape: tuple[i
     task, recipe = training.task, training.recipe
     num = recipe.batch_size // machine.process_count
     batch = dict.fromkeys(("label", "source", "index"), np.zeros(num, np.int32))
-    batch |= {"slot": np.arange(num, dtype=np.int32), "image": np.zeros((num, *shape), np.uint8)}
+    row = row_of(task, shape)
+    batch |= {"slot": np.arange(num, dtype=np.int32), "image": np.zeros((num, *row.shape), row.dtype)}
     batch = machine.split(_interleave(batch, recipe.micro_batches, len(machine.local_devices)))
     step = make_step(task, recipe, machine)
     state, frozen, seed = map(machine.replicate, (init_state(task, recipe, 0), frozen, np.uint32(0)))
@@ -387,6 +388,11 @@ def seconds_a_step(training: Training, machine: parallel.Machine, shape: tuple[i
         jax.block_until_ready((state, metrics))
         seconds = time.monotonic() - started
     return seconds
+
+
+def row_of(task: Task, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """An image (H, W, C) as a batch of a task has it: uint8, unless the task says otherwise."""
+    return getattr(task, "row", jax.ShapeDtypeStruct(shape, np.uint8))
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
@@ -428,7 +434,7 @@ def gather_rows(run: Callable, variables: Any, data: Images, machine: parallel.M
     return {name: value[kept][order] for name, value in rows.items() if name not in ("mask", "index")}
 
 
-def rows_of(method: Callable, task: Task, variables: Any, data: Images, machine: parallel.Machine) -> dict:
+def rows_of(method: Callable, task: Any, variables: Any, data: Images, machine: parallel.Machine) -> dict:
     """Runs `method(task, variables, batch) -> {name: [b]}` over padded batches, see `gather_rows`.
 
     Compiled once for equal tasks.
@@ -437,7 +443,7 @@ def rows_of(method: Callable, task: Task, variables: Any, data: Images, machine:
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(method: Callable, task: Task, machine: parallel.Machine) -> Callable:
+def _compiled(method: Callable, task: Any, machine: parallel.Machine) -> Callable:
     return gathered(functools.partial(method, task), machine)
 
 

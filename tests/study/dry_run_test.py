@@ -236,5 +236,9 @@ def test_what_was_never_computed_is_tried_once_for_all_that_are_alike(store, mon
 def test_power_says_beside_which_baseline_where_there_are_several(grid):
     lines = list(_power(lay_out(grid | {"seeds": (0, 1)}), (), 900))
     assert len(set(lines)) == len(lines) > 1 and all(line.startswith("Beside ") for line in lines)
-    alone = list(_power(lay_out(grid | {"seeds": (0, 1), "arms": grid["arms"][:2], "baseline": "real_10", "domains": {}}), (), 900))
+    alone = list(
+        _power(
+            lay_out(grid | {"seeds": (0, 1), "arms": grid["arms"][:2], "baseline": "real_10", "domains": {}}), (), 900
+        )
+    )
     assert not any(line.startswith("Beside ") for line in alone)

@@ -21,7 +21,7 @@ from jaxmoust.runtime.paths import atomic_write, read_json
 
 LOCK = ".lock"
 # Fields that only say where something lies, or where a copy of it is kept.
-PLACES = ("data.path", "data.classes", "data.labels", "data.map_dir", "data.decoded")
+PLACES = ("data.path", "data.classes", "data.labels", "data.map_dir", "data.decoded", "latents.keep")
 
 
 class Job(ABC):

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.models.stable_diffusion import schedule
+from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder, latent_scale
 from jaxmoust.models.stable_diffusion.clip import TextTower
 from jaxmoust.models.stable_diffusion.folder import flow_schedule, noise_table
 from jaxmoust.models.stable_diffusion.layers import run, shapes_of
@@ -225,9 +226,7 @@ class StableDiffusion:
 
     def posterior(self, params: Any, image: Images) -> tuple[Latents, Latents]:
         """Mean and standard deviation of the latents of images in [-1, 1], scaled as the network was trained on."""
-        scaling, shift = self._latent_scale
-        mean, std = run(self.vae, params["vae"], image, method=VAE.encode)
-        return (mean - shift) * scaling, std * scaling
+        return self.autoencoder.posterior(params["vae"], image)
 
     def encode_image(self, params: Any, image: Images, keys: Key[Array, " B"] | None = None) -> Latents:
         """Images in [-1, 1] to latents, scaled to the unit variance that the network was trained on.
@@ -240,14 +239,12 @@ class StableDiffusion:
 
     def decode_latent(self, params: Any, latent: Latents) -> Images:
         """Latents to images, float32, about [-1, 1]."""
-        scaling, shift = self._latent_scale
-        return run(self.vae, params["vae"], latent / scaling + shift, method=VAE.decode)
+        return self.autoencoder.decode(params["vae"], latent)
 
     @property
-    def _latent_scale(self) -> tuple[float, float]:
-        """What latents are multiplied with for the network, and what is taken off before."""
-        config = self.configs["vae"]
-        return config.get("scaling_factor", 0.18215), config.get("shift_factor") or 0.0
+    def autoencoder(self) -> Autoencoder:
+        """The VAE with the scale of latents that the network was trained on."""
+        return Autoencoder(self.vae, *latent_scale(self.configs["vae"]))
 
     def net_params(self, params: Any, image_px: int) -> dict[str, Any]:
         """What `denoiser` reads of the parameters, for images of one size."""

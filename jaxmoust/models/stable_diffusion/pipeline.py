@@ -13,6 +13,7 @@ import numpy as np
 from flax.typing import Dtype
 
 from jaxmoust.models.stable_diffusion import ldm, lora, weights
+from jaxmoust.models.stable_diffusion.autoencoder import latent_scale
 from jaxmoust.models.stable_diffusion.clip import TextTower, make_tower
 from jaxmoust.models.stable_diffusion.folder import (
     check_kind,
@@ -142,9 +143,7 @@ def build(
             faults.append(f"a tokenizer of {len(read)} tokens, a text encoder that knows {modules[part].vocab_size}")
     if faults:
         raise ValueError(f"The parts of this pipeline do not fit: {'; '.join(faults)}.")
-    for name in ("scaling_factor", "shift_factor"):
-        if type(value := configs["vae"].get(name) or 1.0) not in (int, float) or not 0 < abs(value) < 1e9:
-            raise ValueError(f"vae/config.json: {name} is {value!r:.80}, expected a number.")
+    latent_scale(configs["vae"])
     flow_schedule(configs["scheduler"]) if kind is StableDiffusion3 else noise_table(configs["scheduler"])
     return pipeline
 
