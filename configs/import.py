@@ -1,10 +1,11 @@
-"""Takes a public diffusion network over as a generator: a diffusers UNet2DModel folder, or an EDM state dict.
+"""Takes a public diffusion network over as a generator: a UNet2DModel or DiT folder of diffusers, EDM or DiT tensors.
 
 Run: jaxmoust import --config=configs/import.py --workdir=runs/public --config.path=ddpm-cifar10-32
 
 EDM publishes pickles, which run code and are not opened here; models/unet/load.py shows the line that turns one
 into the .npz that is, with how it was preconditioned. A state dict alone does not say that:
      --config.precondition=edm --config.sigma_data=0.5
+DiT-XL/2 works on latents: its folder holds the VAE, and beside a file --config.vae=stabilityai/sd-vae-ft-ema names it.
 """
 
 import ml_collections

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import public_dits
 import pytest
 from command_line import assert_refused
+from public_dits import save_folder
 from public_unets import OF_PICKLE, save_diffusers, tensors_of
 
 from jaxmoust.data.synthetic.store import open_synthetic
@@ -24,6 +26,24 @@ def test_imported_network_is_a_generator_that_sample_draws_from(cli, tmp_path_fa
     assert len(made) == 4 and made.class_names == ("digit",) and made.shape == (16, 16, 3)
     spec = json.loads((tmp_path / "set" / "provenance.json").read_text())
     assert spec["generator"] == json.loads((tmp_path / "public" / "result.json").read_text())["generator"]
+
+
+def test_imported_dit_decodes_by_the_vae_that_is_named(cli, tmp_path):
+    folder = save_folder(tmp_path / "dit", public_dits.tensors())
+    line = "import --config=configs/import.py --config.path={net} --workdir={work} "
+    given = {"net": folder, "work": tmp_path / "public"}
+    assert_refused(cli(line, **given), "latents of 4 channels", "no VAE", "config.vae")
+    assert_refused(cli(line + "--config.vae=tiny_sd --config.precondition=vp", **given), "EDM's files")
+    assert cli(line + "--config.vae=tiny_sd", **given).code == 0
+    result = json.loads((tmp_path / "public" / "result.json").read_text())
+    assert result["image_shape"] == [32, 32, 3] and result["class_names"] == list("01234")
+    line = (
+        "sample --config=configs/sample/ddim.py:quick --config.num_images=5 --config.generator={work} --workdir={set}"
+    )
+    words = " --config.sample.num_steps=2 --config.sample.clip=False --config.sample.guidance=1.5"
+    assert cli(line + words, work=given["work"], set=tmp_path / "set").code == 0
+    made = open_synthetic(tmp_path / "set")
+    assert len(made) == 5 and made.shape == (32, 32, 3) and np.std(made.read(0)) > 1
 
 
 def test_import_of_edms_state_dict_asks_how_it_was_preconditioned(cli, tmp_path):

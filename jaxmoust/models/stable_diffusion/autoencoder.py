@@ -34,9 +34,14 @@ class Autoencoder:
     scaling: float
     shift: float
 
+    @property
+    def factor(self) -> int:
+        """Pixels of an image to a side of one latent."""
+        return 2 ** (len(self.vae.block_out_channels) - 1)
+
     def latent_shape(self, image_px: int) -> tuple[int, int, int]:
         """(h, w, channels) of the latents of square images. Raises: ValueError: a side that it does not divide."""
-        factor = 2 ** (len(self.vae.block_out_channels) - 1)
+        factor = self.factor
         if image_px < 1 or image_px % factor:
             raise ValueError(
                 f"Images of {image_px} px do not fit this VAE, expected multiples of {factor}. Set "

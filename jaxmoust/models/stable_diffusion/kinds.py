@@ -107,7 +107,7 @@ class StableDiffusion:
     @property
     def factor(self) -> int:
         """Pixels of an image to a side of one latent."""
-        return 2 ** (len(self.vae.block_out_channels) - 1)
+        return self.autoencoder.factor
 
     @property
     def image_px(self) -> int:

@@ -95,7 +95,7 @@ def read_diffusers(folder: Path, num_classes: int = 0) -> Imported:
         "norm_groups": config["norm_num_groups"],
         "norm_epsilon": config["norm_eps"],
     }
-    method = {**_diffusers_method(folder), "label_dropout": 0.1 if knows_null else 0.0}
+    method = {**method_of(folder), "label_dropout": 0.1 if knows_null else 0.0}
     rule = functools.partial(_diffusers_rule, levels=levels, cosine_first=config["flip_sin_to_cos"])
     tensors = {_renamed(name): tensor for name, tensor in read_arrays(file).items()}
     shape = (size, size, config["out_channels"])
@@ -113,7 +113,7 @@ def _diffusers_config(file: Path) -> dict[str, Any]:
     down, up, widths = (config[k] for k in ("down_block_types", "up_block_types", "block_out_channels"))
     mirrored = [kind.replace("Down", "Up") for kind in reversed(down)]
     allowed = {"in_channels": (config["out_channels"],), "time_embedding_dim": (None, 4 * widths[0])}
-    faults = _faults(config, _ALLOWED | allowed)
+    faults = faults_of(config, _ALLOWED | allowed)
     known = _ALLOWED.keys() | _DEFAULTS.keys()
     faults += [f"{name} is unknown" for name in stored if name not in known and not name.startswith("_")]
     if not isinstance(size, int):
@@ -130,11 +130,11 @@ def _diffusers_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def _diffusers_method(folder: Path) -> dict[str, Any]:
+def method_of(folder: Path) -> dict[str, Any]:
     """The section `method` of the schedule beside a network; DDPM's where there is none."""
     files = [folder / "scheduler_config.json", folder / "scheduler" / "scheduler_config.json"]
     schedule: dict[str, Any] = next(filter(None, map(read_json, files)), {})
-    if faults := _faults(schedule, _SCHEDULES):
+    if faults := faults_of(schedule, _SCHEDULES):
         raise ValueError(f"{folder} has a noise schedule that method ddpm cannot be: {'; '.join(faults)}.")
     return {
         "name": "ddpm",
@@ -145,7 +145,7 @@ def _diffusers_method(folder: Path) -> dict[str, Any]:
     }
 
 
-def _faults(fields: Mapping[str, Any], allowed: Mapping[str, tuple]) -> list[str]:
+def faults_of(fields: Mapping[str, Any], allowed: Mapping[str, tuple]) -> list[str]:
     return [
         f"{name} is {fields[name]!r}, expected {' or '.join(map(repr, values))}"
         for name, values in allowed.items()
