@@ -9,6 +9,7 @@ Run: jaxmoust study --config=experiments/generator_quality.py --workdir=runs/gen
      jaxmoust study --config=experiments/generator_quality.py:fashion --workdir=runs/generator_quality_fashion
      jaxmoust study --config=experiments/generator_quality.py:cifar10 --workdir=runs/generator_quality_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
+     "fashion,dit" and "cifar10,dit" put a DiT beside them, of fashion's trained as long by the clock as its EDM.
 Each seed trains its generators anew. Cost and results are of before that, of one training for all seeds; `--dry-run`
 gives today's cost, and --config.vary=init,order,draw the study of then.
 Cost: 15 min at digits, on 2 CPU cores (x86_64, jax 0.10.2) with other jobs on them, where the quickstart has left the
@@ -65,8 +66,11 @@ METHODS = dict(edm="EDM", ddpm="DDPM")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": every part for seconds; by ","."""
-    scale = parts.read(arg)
+    """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": all for seconds; "dit"; by ","."""
+    scale = parts.read(arg, "dit")
+    methods = METHODS | (dict(dit="DiT") if "dit" in scale.words else {})
+    if not all(name in scale.fit for name in methods):
+        raise ValueError(f"got {arg!r}: there is a DiT of fashion and of cifar10, expected one of these beside 'dit'.")
     few, many = parts.sizes(
         scale, digits=(100, 1000), fashion=(250, 1000), cifar10=(5000, 50_000), imagenet100=(12_500, 126_689)
     )
@@ -80,7 +84,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         vary=parts.VARY,
     )
     arms = list(parts.controls(scale))
-    for name, method in METHODS.items():
+    for name, method in methods.items():
         for made, n_base in ((name, few), (f"{name}_many", many)):
             title = f"{method} of {n_base:,}"
             config.generators[made] = parts.generator(scale, name, data=parts.base_set(scale, n_base))

@@ -67,6 +67,7 @@ SCALES = dict(
         fit=dict(
             edm=dict(config="configs/generator/fashion_edm.py:small"),
             ddpm=dict(config="configs/generator/fashion_ddpm.py:small"),
+            dit=dict(config="configs/generator/fashion_dit.py:small"),
             sd_lora=dict(config="configs/generator/digits_tiny_sd_lora.py", **ON_GARMENTS),
             sd_full=dict(config="configs/generator/digits_tiny_sd_full.py", **ON_GARMENTS),
         ),
@@ -74,6 +75,7 @@ SCALES = dict(
         sample=dict(
             edm=dict(**EDM, sample=dict(num_steps=12, per_device_batch=125)),
             ddpm=dict(**DDIM, sample=dict(num_steps=24, per_device_batch=125)),
+            dit=dict(**EDM, sample=dict(num_steps=12, per_device_batch=125)),
             **dict.fromkeys(EXTERNAL, TINY_SD_GARMENT),
         ),
     ),
@@ -92,12 +94,14 @@ SCALES = dict(
         fit=dict(
             edm=dict(config="configs/generator/cifar10_edm.py"),
             ddpm=dict(config="configs/generator/cifar10_ddpm.py"),
+            dit=dict(config="configs/generator/cifar10_dit.py"),
             sd_lora=dict(config="configs/generator/sd15_lora.py"),
             sd_full=dict(config="configs/generator/sd15_full.py"),
         ),
         sample=dict(
             edm=EDM,
             ddpm=DDIM,
+            dit=dict(**EDM, sample=dict(num_steps=50)),
             sd=dict(config="configs/sample/sd15_cifar10.py"),
             sd_lora=dict(config="configs/sample/sd15_finetuned.py"),
             sd_full=dict(config="configs/sample/sd15_finetuned.py"),

@@ -135,3 +135,16 @@ def test_unknown_scale_or_two_are_refused_with_those_there_are(file, arg):
 def test_public_checkpoint_is_wanted_where_none_is_trained_and_only_there(arg):
     with pytest.raises(BadInput, match="expected pretrained=FILE at cifar10 and imagenet100"):
         configuration(f"experiments/pretrained_vit.py:{arg}", [])
+
+
+@pytest.mark.parametrize("arg", ["fashion,dit", "fashion,dit,quick", "cifar10,dit"])
+def test_dit_stands_beside_edm_and_ddpm_where_it_is_asked_for(arg):
+    config, plain = completed("generator_quality.py", arg), completed("generator_quality.py", arg.replace(",dit", ""))
+    assert {*config["generators"]} - {*plain["generators"]} == {"dit", "dit_many"}
+    assert len(config["arms"]) == len(plain["arms"]) + 4
+    assert config["generators"]["dit"]["model"]["name"] == "dit_s"
+    if arg == "fashion,dit":  # a step of either takes as long
+        steps = {config["generators"][name]["train"]["num_steps"] for name in ("edm", "dit")}
+        assert len(steps) == 1
+    with pytest.raises(BadInput, match=r"'digits,dit'.*fashion and of cifar10"):
+        completed("generator_quality.py", "digits,dit")
