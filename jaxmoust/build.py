@@ -80,7 +80,7 @@ TRAIN: Schema = {
     **fields(Intervals),
     "best_metric": Field("", str, "the metric whose best checkpoint is kept, too; '' keeps the newest alone"),
 }
-SAMPLER = Choice(SAMPLERS, "random", skip=("pool", "seed", "num_draws", "scores"))
+SAMPLER = Choice(SAMPLERS, "random", skip=("pool", "seed", "num_draws", "scores", "parents"))
 CLASSIFIER: Schema = {
     **SEED,
     "order_seed": Field(None, int | None, "of the order in which images are drawn; None: seed"),
@@ -126,7 +126,9 @@ def make_sampler(
     """
     make, values = choose("sampler", SAMPLERS, section)
     parameters = fields(make)
+    parents = {source.name: source.lineage for source in pool.sources if source.lineage}
     given: dict[str, Any] = {"pool": pool, "seed": seed, "num_draws": num_draws, "scores": scores or {}}
+    given["parents"] = parents
     given = {name: value for name, value in given.items() if name in parameters}
     if "scores" in given and not scores and section["name"] != "weighted":
         raise ValueError(

@@ -1,5 +1,7 @@
 """The composition root: sections become objects, and what is misspelt, missing or dead is refused by name."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from jaxmoust.core.diffusion.methods import DDPM, EDM
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.share import Share
 from jaxmoust.data.samplers.shuffle import Random
+from jaxmoust.data.source import Lineage, from_arrays
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.models.classifiers.resnet import ResNet
 from jaxmoust.models.unet.unet import UNet
@@ -70,12 +73,15 @@ SECTIONS = {
     "levels": {"order": ("edm",), "real_part": 0.25},
     "stages": {"stages": ((0.5, {"edm": 1.0}), (0.5, HALF))},
     "easy_to_hard": {"start": 0.3, "shares": HALF},
+    "children": {"p": 0.25},
 }
 
 
 @pytest.fixture(scope="module")
 def pool():
-    return Pool.from_labels({"real": np.arange(10) % 3 // 2, "edm": np.arange(20) % 2})
+    labels = {"real": np.arange(10) % 3 // 2, "edm": np.arange(20) % 2}
+    real, made = (from_arrays(np.zeros((len(of), 2, 2, 1), np.uint8), of, name=name) for name, of in labels.items())
+    return Pool.from_sources([real, dataclasses.replace(made, lineage=Lineage(real.digest, np.arange(20) % 10))])
 
 
 def test_every_sampler_that_a_configuration_may_name_is_tried_here():

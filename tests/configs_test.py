@@ -18,8 +18,10 @@ import tiny_stable_diffusion
 from PIL import Image
 from tiny_backbone import write_backbone
 
+from jaxmoust.build import make_sampler
 from jaxmoust.cli.main import parser_of
 from jaxmoust.config import python_text, typed
+from jaxmoust.data.pool import Pool
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.jobs.parts.configure import as_config, configuration
 from jaxmoust.jobs.parts.inputs import Inputs, Output
@@ -450,6 +452,19 @@ def test_quick_external_generator_writes_a_set_of_the_data_sets_classes(tmp_path
         provenance = json.loads((work / "provenance.json").read_text())
         assert provenance["spec"]["prompts"][3] == "a photo of a class3"
         assert provenance["spec"]["steps"] == (1 if from_real else 2)
+    base = Inputs().real(config["data"]).base  # two images of each class, of which the second set's are
+    assert sampled.lineage.data == base.digest == result(work)["parents"]
+    assert base.labels[sampled.lineage.parents].tolist() == sampled.labels.tolist()
+    children = make_sampler({"name": "children", "p": 1.0}, Pool.from_sources([base, sampled]), 0, len(base))
+    parents = np.concatenate([np.arange(len(base)), sampled.lineage.parents])
+    assert sorted(parents[children.keys(0, len(base))]) == list(range(len(base)))
+    planned = Inputs()
+    promised = {**result(work), "n": len(sampled)}
+    planned.planned["stage"] = Output({**config, "name": "sd"}, promised, None)
+    ahead = planned.synthetic("stage", base).lineage
+    assert ahead.data == base.digest and ahead.parents.tolist() == sampled.lineage.parents.tolist()
+    assert sampled.records.column("parent").tolist() == sampled.lineage.parents.tolist()
+    assert set(sampled.records.column("strength").tolist()) == {0.5}
 
 
 @pytest.mark.parametrize(

@@ -68,17 +68,21 @@ def make_ours(name: str, pool):
     """A sampler over the pool, and what its construction needs, made before the clock starts."""
     import numpy as np
 
+    from jaxmoust.data.samplers.children import Children
     from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
     from jaxmoust.data.samplers.curriculum import Curriculum
     from jaxmoust.data.samplers.score_based import EasyToHard, Weighted
     from jaxmoust.data.samplers.share import Share
     from jaxmoust.data.samplers.shuffle import Random
+    from jaxmoust.data.source import Lineage
 
     half = {"real": 0.5, "edm": 0.5}
     num = len(pool)
     scores = np.random.default_rng(1).random(num, np.float32)
     scores.setflags(write=False)
     made = scores[pool.offsets[1] :]
+    num_real = int(pool.offsets[1])
+    made_from = Lineage("", np.random.default_rng(2).integers(0, num_real, num - num_real))
     return {
         "Random": lambda: Random(pool, 0),
         "Share": lambda: Share(pool, half, 0),
@@ -89,12 +93,13 @@ def make_ours(name: str, pool):
         "Weighted": lambda: Weighted(pool, scores, seed=0),
         "Curriculum ramp": lambda: Curriculum.ramp(pool, num, 0.0, 1.0, "cosine", seed=0),
         "EasyToHard": lambda: EasyToHard.paced(pool, {"edm": made}, num, shares=half, seed=0),
+        "Children": lambda: Children(pool, {"edm": made_from}, 0.5, 0),
     }[name]
 
 
 OURS = (
     *("Random", "Share", "ClassPower 0", "ClassPower 0.5", "EffectiveNumber", "Progressive"),
-    *("Weighted", "Curriculum ramp", "EasyToHard"),
+    *("Weighted", "Curriculum ramp", "EasyToHard", "Children"),
 )
 
 

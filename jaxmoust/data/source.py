@@ -25,6 +25,19 @@ _MAX_ENDS = 4096  # files whose ends are read: of a million images that is secon
 
 
 @dataclass(frozen=True, eq=False)
+class Lineage:
+    """Which real images synthetic ones were made from.
+
+    Attributes:
+        data: digest of the real images.
+        parents: int64 [N], for each synthetic image its place among them.
+    """
+
+    data: str
+    parents: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """Labelled images that can be read in any order.
 
@@ -38,6 +51,7 @@ class Source:
         origin: of synthetic images, what drew them: sets of one origin hold the same images, as far as the shorter one
             goes. "" where nothing says so.
         num_skipped: of its files and classes, those that were left out because they cannot be used.
+        lineage: of synthetic images that were made from real ones, from which; None where nothing says so.
     """
 
     name: str
@@ -49,6 +63,7 @@ class Source:
     origin: str = ""
     groups: np.ndarray | None = field(default=None, repr=False)
     num_skipped: int = 0
+    lineage: Lineage | None = None
 
     def __post_init__(self) -> None:
         """Raises: ValueError: no image, labels of another length or outside the classes, repeated classes."""
@@ -118,7 +133,8 @@ class Source:
         digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
         groups = None if self.groups is None else self.groups[keys]
         given = (name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
-        return Source(*given, self.origin, groups)
+        lineage = self.lineage and Lineage(self.lineage.data, self.lineage.parents[keys])
+        return Source(*given, self.origin, groups, lineage=lineage)
 
     def __repr__(self) -> str:
         """Says what it is without its arrays."""

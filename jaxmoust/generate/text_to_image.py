@@ -24,6 +24,7 @@ from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.data.synthetic.spec import parents_of
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
 from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts
@@ -169,8 +170,8 @@ def _solver(
 
 def _init_images(source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray) -> Callable[[int], np.ndarray]:
     """The real image that image `row` starts from, as the pipeline sees images: uint8 [image_px, image_px, 3]."""
-    keys = {int(c): np.flatnonzero(source.labels == c) for c in np.unique(labels)}
-    if empty := [source.class_names[c] for c, of_class in keys.items() if not len(of_class)]:
+    parents = parents_of(source.labels, labels, indices)
+    if empty := [source.class_names[c] for c in np.unique(labels[parents < 0])]:
         raise ValueError(f"There is no real image to start from in the classes {empty}.")
     resize = Resize(image_px, 3)
 
@@ -178,7 +179,7 @@ def _init_images(source: Source, image_px: int, labels: np.ndarray, indices: np.
     def image(key: int) -> np.ndarray:
         return resize.map(source.read(key))
 
-    return lambda row: image(int(keys[labels[row]][indices[row] % len(keys[labels[row]])]))
+    return lambda row: image(int(parents[row]))
 
 
 def write_set(
@@ -215,4 +216,5 @@ def write_set(
             yield np.stack([resize.map(image) for image in images])
 
     prompts = functools.partial(of_images, request.prompts)
-    write_missing(sample, spec, path, record, process_index, process_count, versions, prompts)
+    parents = functools.partial(parents_of, start_from.labels) if start_from else None
+    write_missing(sample, spec, path, record, process_index, process_count, versions, prompts, parents)

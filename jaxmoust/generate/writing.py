@@ -83,6 +83,7 @@ def write_missing(
     process_count: int = 1,
     versions: Mapping[str, str] | None = None,
     prompts: Callable[[np.ndarray, np.ndarray], Sequence[str]] | None = None,
+    parents: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Writes the shards of a set that are missing, and completes it when none is.
 
@@ -92,6 +93,7 @@ def write_missing(
     Args:
         record: what is true of the images, which the spec must say of them: generator, guidance, steps.
         prompts: (labels, indices) -> the prompt of each image, where they differ within a class.
+        parents: (labels, indices) -> the real image that each starts from.
     Raises:
         ValueError: a seed that is no uint32, a spec that says something else, or a folder that holds another set.
         NonFiniteImage: what was sampled is not finite. stop.Stopped: asked to stop; whole shards stay.
@@ -102,13 +104,21 @@ def write_missing(
         raise ValueError(f"The set's spec would say of its images: {'; '.join(false)}. Make the spec of what is drawn.")
     mine = [s for s in synthetic.missing_shards(path, spec) if s % process_count == process_index]
     if mine:
-        _write(draw, spec, path, mine, prompts)
+        _write(draw, spec, path, mine, prompts, parents)
     if not synthetic.missing_shards(path, spec):
-        synthetic.finish(path, spec, versions)
+        synthetic.finish(path, spec, versions, _all_parents(spec, parents))
+
+
+def _all_parents(spec: synthetic.SyntheticSpec, parents: Callable | None) -> np.ndarray | None:
+    return parents(*spec.labels_and_indices(0, spec.num_images)) if parents else None
 
 
 def complete_set(
-    path: Path, spec: synthetic.SyntheticSpec, machine: parallel.Machine, versions: Mapping[str, str] | None = None
+    path: Path,
+    spec: synthetic.SyntheticSpec,
+    machine: parallel.Machine,
+    versions: Mapping[str, str] | None = None,
+    parents: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> None:
     """Waits for the other processes of a run, and completes a set to which each has written its shards.
 
@@ -116,11 +126,18 @@ def complete_set(
     """
     machine.barrier("sampled")
     if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
-        synthetic.finish(path, spec, versions)
+        synthetic.finish(path, spec, versions, _all_parents(spec, parents))
     machine.barrier("completed")
 
 
-def _write(draw: Draw, spec: synthetic.SyntheticSpec, path: Path, shards: list[int], prompts: Callable | None) -> None:
+def _write(
+    draw: Draw,
+    spec: synthetic.SyntheticSpec,
+    path: Path,
+    shards: list[int],
+    prompts: Callable | None,
+    parents: Callable | None,
+) -> None:
     ranges = [synthetic.shard_range(spec, shard) for shard in shards]
     labels, indices = (np.concatenate(part) for part in zip(*ranges, strict=True))
     waiting: list[np.ndarray] = []
@@ -132,7 +149,8 @@ def _write(draw: Draw, spec: synthetic.SyntheticSpec, path: Path, shards: list[i
             while todo and sum(map(len, waiting)) >= len(todo[0][1][0]):
                 shard, wanted = todo.pop(0)
                 ready, count = np.concatenate(waiting), len(wanted[0])
-                synthetic.write_shard(path, spec, shard, ready[:count], prompts(*wanted) if prompts else None)
+                asked, made_from = (given(*wanted) if given else None for given in (prompts, parents))
+                synthetic.write_shard(path, spec, shard, ready[:count], asked, parents=made_from)
                 waiting = [ready[count:]]
             if todo and parallel.stop_requested():
                 raise stop.Stopped(f"Stopped on request with {len(todo)} shards to go; the same command continues.")

@@ -6,6 +6,7 @@ The pipeline comes from the Hugging Face hub or from a folder (--config.pipeline
   jaxmoust sample --config=configs/sample/sd15_cifar10.py --workdir=runs/sd15 --config.sample.guidance=3.0
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
-from jaxmoust.data.synthetic.spec import SyntheticSpec
+from jaxmoust.data.synthetic.spec import SyntheticSpec, parents_of
+from jaxmoust.data.synthetic.store import PARENTS
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.generate.writing import complete_set
 from jaxmoust.jobs.parts import pipelines
@@ -75,6 +77,7 @@ class TextToImage(Job):
             "method": "stable_diffusion",
             "n_base": self.tuned.get("n_base", 0),
             "data_digest": self.tuned.get("data_digest", ""),
+            **({PARENTS: self.real.distinct.digest} if self.config["from_real"] else {}),
         }
 
     @property
@@ -92,6 +95,8 @@ class TextToImage(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
         started, everyone, versions = time.monotonic(), self.machine, environment()["packages"]
+        start_from = self.real.distinct if self.config["from_real"] else None
+        parents = functools.partial(parents_of, start_from.labels) if start_from else None
         spec = self._spec(text_to_image.digest(self.loaded))
         text_to_image.write_set(
             self.loaded,
@@ -102,9 +107,9 @@ class TextToImage(Job):
             everyone.process_index,
             everyone.process_count,
             versions,
-            start_from=self.real.base if self.config["from_real"] else None,
+            start_from=start_from,
         )
-        complete_set(folder.path, spec, everyone, versions)
+        complete_set(folder.path, spec, everyone, versions, parents)
         return {**self.promise(), "generator": spec.generator, "seconds": time.monotonic() - started}
 
     def calibrate(self) -> float:
@@ -145,6 +150,7 @@ class TextToImage(Job):
                 "prompts": request.prompts,
                 "negative": request.negative,
                 "from_real": self.real.base.digest if config["from_real"] else "",
+                **({PARENTS: self.real.distinct.digest} if config["from_real"] else {}),
                 **pipelines.origin(config["pipeline"]),
             },
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxmoust.data.samplers.base import Sampler
+from jaxmoust.data.samplers.children import Children
 from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
 from jaxmoust.data.samplers.curriculum import Curriculum
 from jaxmoust.data.samplers.score_based import EasyToHard, Weighted
@@ -20,4 +21,5 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "levels": Curriculum.levels,
     "stages": Curriculum.parts,
     "easy_to_hard": EasyToHard.paced,
+    "children": Children,
 }

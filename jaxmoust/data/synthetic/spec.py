@@ -116,6 +116,19 @@ def in_turn(class_counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return label[order], index[order]
 
 
+def parents_of(base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Which real image each synthetic one starts from: image i of a class from the (i mod n)-th of the class's n.
+
+    Args: base_labels: [R] of the real images. labels, indices: [N] of the synthetic ones.
+    Returns: int64 [N], places among the real images; -1 where the class has none.
+    """
+    order = np.argsort(base_labels, kind="stable")
+    counts = np.bincount(base_labels, minlength=int(labels.max(initial=0)) + 1)
+    count = counts[labels]
+    place = (np.cumsum(counts) - counts)[labels] + np.asarray(indices) % np.maximum(count, 1)
+    return np.where(count > 0, order[np.minimum(place, order.size - 1)], -1)
+
+
 def shard_range(spec: SyntheticSpec, shard: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels int32 [n] and indices int64 [n] of the images that shard holds, in their order."""
     return spec.labels_and_indices(*spec.shard_bounds(shard))

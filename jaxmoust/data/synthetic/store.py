@@ -9,6 +9,7 @@ How images are made is not known here.
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,18 +22,20 @@ import numpy as np
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import encode_png
-from jaxmoust.data.source import Source, digest_bytes, digest_files
+from jaxmoust.data.source import Lineage, Source, digest_bytes, digest_files
 from jaxmoust.data.sources.labels import Labelled
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
 from jaxmoust.runtime.lock import alone
-from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, replacing, sweep, visible
+from jaxmoust.runtime.paths import atomic_write, file_digest, read_json, read_npz, replacing, sweep, visible
 
 _SPLIT = "train"
 _VERSION = "1.0.0"
 _SPEC_FILE = "spec.json"
 _INFO_FILE = "dataset_info.json"
 PROVENANCE_FILE = "provenance.json"
+_LINEAGE_FILE = "lineage.npz"
+PARENTS = "parents"  # in `created_by`: the digest of the real images that a set's images were made from
 
 
 def missing_shards(path: str | os.PathLike, spec: SyntheticSpec) -> tuple[int, ...]:
@@ -51,6 +54,7 @@ def write_shard(
     images: np.ndarray,
     prompts: Sequence[str] | None = None,
     files: Sequence[str] | None = None,
+    parents: np.ndarray | None = None,
 ) -> Path:
     """Writes one shard, whole or not at all.
 
@@ -63,6 +67,7 @@ def write_shard(
         images: uint8 [n, H, W, C], in the order of `shard_range`.
         prompts: one for each image, where they differ within a class; by default the spec's.
         files: what each image was called where it comes from, for a spec whose `created_by` has "files".
+        parents: each image's place among the real images, for a spec whose `created_by` has "parents".
     Returns: the shard's file.
     Raises: ValueError: a folder of another spec, images of another shape, type or number.
     """
@@ -79,6 +84,8 @@ def write_shard(
         )
     if prompts is None:
         prompts = [spec.prompts[label] if spec.prompts else "" for label in labels]
+    if (parents is not None) != (PARENTS in spec.created_by) or (parents is not None and len(parents) != labels.size):
+        raise ValueError(f"Expected a parent for each of {labels.size} images made from real ones, and for no others.")
     if len(prompts) != labels.size:
         raise ValueError(f"Got {len(prompts)} prompts for {labels.size} images. Give one for each, or none.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +101,8 @@ def write_shard(
         try:
             columns = {"label": labels.tolist(), "index": indices.tolist(), "prompt": prompts}
             columns |= {"file": [*map(visible, files)]} if files else {}
+            if parents is not None:
+                columns |= {"parent": parents.tolist(), "strength": [spec.created_by["strength"]] * labels.size}
             for image, *row in zip(images, *columns.values(), strict=True):
                 example = {"image": encode_png(image), **dict(zip(columns, row, strict=True))}
                 proto = serializer.get_tf_example(features.encode_example(example | same))
@@ -105,7 +114,12 @@ def write_shard(
     return target
 
 
-def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, str] | None = None) -> None:
+def finish(
+    path: str | os.PathLike,
+    spec: SyntheticSpec,
+    versions: Mapping[str, str] | None = None,
+    parents: np.ndarray | None = None,
+) -> None:
     """Turns the shards into a data set: writes TFDS's own files and provenance.json, once all are there.
 
     Call it when no writer is at work: temporary shards of killed writers are removed. Several processes may
@@ -115,6 +129,7 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
         path: the set's folder.
         spec: what the set is.
         versions: of the packages that made it, for the record.
+        parents: of all images, as `write_shard` takes those of a shard; kept once more beside the shards.
     Raises: ValueError: another spec, or shards that are missing (named).
     """
     import tensorflow_datasets as tfds
@@ -142,6 +157,10 @@ def finish(path: str | os.PathLike, spec: SyntheticSpec, versions: Mapping[str, 
         info.features.save_config(temporary)  # features.json and the class names
         texts = {file.name: file.read_bytes() for file in Path(temporary).iterdir()}
     texts |= {_SPEC_FILE: _json(asdict(spec)), _INFO_FILE: info.as_json.encode()}
+    if parents is not None:
+        content = io.BytesIO()
+        np.savez(content, parents=np.asarray(parents, np.int64))
+        texts[_LINEAGE_FILE] = content.getvalue()
     digests = {file.name: file_digest(file) for file in files}
     digests |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": dict(versions or {})}
@@ -202,7 +221,13 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     labels, _ = spec.labels_and_indices(0, spec.num_images)
     digest = digest_files([_shard_path(folder, spec, s) for s in range(spec.num_shards)], repr(names).encode())
     origin = digest_bytes(spec.origin.encode()) if spec.origin else ""
-    return Source(spec.name, labels, names, shape, images, digest, origin)
+    lineage = None
+    if PARENTS in spec.created_by:
+        parents = read_npz(folder / _LINEAGE_FILE).get("parents", np.zeros(0, np.int64))
+        if parents.shape != labels.shape or parents.dtype != np.int64:
+            raise ValueError(f"{folder / _LINEAGE_FILE} does not say the parent of each image: write the set again.")
+        lineage = Lineage(str(spec.created_by[PARENTS]), parents)
+    return Source(spec.name, labels, names, shape, images, digest, origin, lineage=lineage)
 
 
 def read_labelled(path: str | os.PathLike) -> Labelled:
@@ -220,7 +245,8 @@ def read_labelled(path: str | os.PathLike) -> Labelled:
 def _features(spec: SyntheticSpec) -> Any:
     import tensorflow_datasets as tfds
 
-    files = {"file": tfds.features.Text()} if "files" in spec.created_by else {}
+    more: dict[str, Any] = {"file": tfds.features.Text()} if "files" in spec.created_by else {}
+    more |= {"parent": np.int64, "strength": np.float32} if PARENTS in spec.created_by else {}
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=spec.shape, encoding_format="png"),
@@ -231,7 +257,7 @@ def _features(spec: SyntheticSpec) -> Any:
             "guidance": np.float32,
             "steps": np.int32,
             "generator": tfds.features.Text(),
-            **files,
+            **more,
         }
     )
 

@@ -15,10 +15,10 @@ from jaxmoust.config import Config, plain
 from jaxmoust.data.image import Encoded, EncodedImages
 from jaxmoust.data.mixture import as_tuple
 from jaxmoust.data.real import RealData, open_set, real_data
-from jaxmoust.data.source import Source, digest_bytes, digest_files
+from jaxmoust.data.source import Lineage, Source, digest_bytes, digest_files
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.data.synthetic.spec import in_turn
+from jaxmoust.data.synthetic.spec import in_turn, parents_of
 from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import digest, refuse_damaged
 from jaxmoust.runtime.paths import read_json
@@ -121,9 +121,12 @@ class Inputs:
         drawn = {k: v for k, v in output.config.items() if k not in ("name", "num_images", "shard_images")}
         counts = output.result.get("class_counts")
         labels = in_turn(counts)[0] if counts else np.arange(output.result["n"], dtype=np.int32) % len(names)
-        source = Source(
-            output.config["name"], labels, names, shape, _Unread(len(labels)), ref, origin=f"planned-{digest(drawn)}"
-        )
+        lineage = None
+        if real and real.digest == output.result.get(synthetic.PARENTS):
+            parents = parents_of(real.labels, labels, np.arange(len(labels)) // len(names))
+            lineage = Lineage(real.digest, np.maximum(parents, 0))
+        origin = f"planned-{digest(drawn)}"
+        source = Source(output.config["name"], labels, names, shape, _Unread(len(labels)), ref, origin, lineage=lineage)
         return open_set(source, real, num_images) if real else source
 
     def learnt_from(self, ref: str) -> str:

@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 from jaxmoust.data.loading.loader import train_stream
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.base import Sampler, draw_rng
+from jaxmoust.data.samplers.children import Children
 from jaxmoust.data.samplers.class_balanced import ClassPower, EffectiveNumber, Progressive
 from jaxmoust.data.samplers.curriculum import Curriculum
 from jaxmoust.data.samplers.schedules import Pacing, Ramp
 from jaxmoust.data.samplers.score_based import EasyToHard, Weighted
 from jaxmoust.data.samplers.share import Share
 from jaxmoust.data.samplers.shuffle import Random
-from jaxmoust.data.source import from_arrays
+from jaxmoust.data.source import Lineage, from_arrays
 
 quick = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**63 - 1)
@@ -150,6 +151,8 @@ def one_of_each(pool, seed=42):
     """One sampler of each kind over a pool of the sources real and edm and the classes a, b, c; name -> sampler."""
     halves = {"real": 0.5, "edm": 0.5}
     scores = {"edm": (np.arange(pool.offsets[2] - pool.offsets[1]) * 37 % 101).astype(float)}
+    data = pool.sources[0].digest if pool.sources else ""
+    made_from = Lineage(data, np.arange(pool.offsets[2] - pool.offsets[1]) * 37 % pool.offsets[1])
     return {
         "random": Random(pool, seed),
         "share": Share(pool, {"real": 0.25, "edm": 0.75}, seed),
@@ -165,6 +168,7 @@ def one_of_each(pool, seed=42):
         "by_class": Weighted(pool, {"a": 1, "b": 2, "c": 0}, by="class", seed=seed),
         "easy_to_hard": EasyToHard(pool, scores, Pacing(40, 0.1, 0.8, "root", 5), None, False, seed),
         "easy_to_hard_share": EasyToHard(pool, scores, Pacing(40, 0.1, 0.8, "root", 5), halves, True, seed),
+        "children": Children(pool, {"edm": made_from}, 0.5, seed),
     }
 
 
@@ -532,4 +536,5 @@ GOLDEN = {
     "by_class": [[1097, 4270, 2045, 293, 2028, 791, 4903, 1052], [2046, 4691, 1344, 1728], [1815, 3530, 890, 2776]],
     "easy_to_hard": [[2805, 531, 3160, 2584, 1776, 32, 2897, 2283], [743, 2155, 5031, 4346], [2128, 1654, 1430, 4880]],
     "easy_to_hard_share": [[5098, 32, 1421, 74, 168, 14, 1371, 36], [490, 33, 3419, 79], [1930, 74, 1097, 53]],
+    "children": [[14, 3019, 1221, 17, 91, 10, 3201, 505], [15, 47, 35, 2136], [13, 4839, 2570, 20]],
 }
