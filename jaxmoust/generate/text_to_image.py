@@ -122,8 +122,8 @@ def draw(
     # One program serves every class, prompt and amount of guidance.
     guidance = 1.0 if request.guidance == 1.0 else 2.0
     like = replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance)
-    run = _solver(pipeline, shape, like, start_from is not None, machine)
-    params = pipeline.net_params(loaded.params, request.image_px)
+    scanning, params = pipeline.stacked(pipeline.net_params(loaded.params, request.image_px))
+    run = _solver(scanning, shape, like, start_from is not None, machine)
     params = machine.replicate({**params, "vae": loaded.params["vae"]})
     scalars = {"seed": np.uint32(seed), "guidance": np.float32(request.guidance)}
     prompts = of_images(request.prompts, labels, indices)

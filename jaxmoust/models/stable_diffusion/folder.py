@@ -174,7 +174,7 @@ def model_fields(part: str, config: Mapping[str, Any], model: type) -> dict[str,
         model: its class.
     Raises: ValueError: a setting that the network cannot have.
     """
-    known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype", "remat", "project"}
+    known = {f.name for f in dataclasses.fields(model)} - {"parent", "name", "dtype", "remat", "scan", "project"}
     for name, value in config.items() if part in ("unet", "transformer", "vae") else ():
         plain = _plain(value)
         off = plain in (None, False, 0) or ("scale" in name and plain == 1)

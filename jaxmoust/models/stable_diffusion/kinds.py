@@ -4,6 +4,7 @@ A kind is what a pipeline is apart from its parameters, and every method is a pu
 with a branch for each part that the folder has weights of, {"unet": ..., "vae": ..., "text_encoder": ...}.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -21,7 +22,7 @@ from jaxmoust.models.stable_diffusion import schedule
 from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder, latent_scale
 from jaxmoust.models.stable_diffusion.clip import TextTower
 from jaxmoust.models.stable_diffusion.folder import flow_schedule, noise_table
-from jaxmoust.models.stable_diffusion.layers import run, shapes_of
+from jaxmoust.models.stable_diffusion.layers import run, shapes_of, stacked
 from jaxmoust.models.stable_diffusion.mmdit import crop
 from jaxmoust.models.stable_diffusion.tokenizer import Tokenizer
 from jaxmoust.models.stable_diffusion.unet import BLOCKS
@@ -63,7 +64,7 @@ class StableDiffusion:
 
     @functools.cached_property
     def _content(self) -> str:
-        how = [self.net.remat, *(str(module.dtype) for module in self.modules.values())]
+        how = [self.net.remat, self.net.scan, *(str(module.dtype) for module in self.modules.values())]
         return json.dumps([how, self.settings], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
@@ -262,6 +263,17 @@ class StableDiffusion:
 
         wrap = denoise.precondition_eps if self.prediction == "epsilon" else denoise.precondition_v
         return wrap(net, self.table)
+
+    def stacked(self, params: Any) -> tuple["StableDiffusion", Any]:
+        """A pipeline that compiles equal blocks once, and `net_params` for it; itself where that gains nothing."""
+        try:
+            tree = stacked(params[self.NET])
+        except ValueError:  # of adapters that differ
+            return self, params
+        if len(jax.tree.leaves(tree)) == len(jax.tree.leaves(params[self.NET])):
+            return self, params
+        scanning = {**self.modules, self.NET: self.net.clone(scan=True)}
+        return dataclasses.replace(self, modules=scanning), {**params, self.NET: tree}
 
     def _read(self, x: Latents, text: Text) -> tuple[Any, ...]:
         """The network's arguments besides latents and time."""

@@ -5,20 +5,23 @@ softmax are computed in float32, whatever the type of the rest.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.typing import Dtype
 from jax import lax
 from jaxtyping import Array
 
+from jaxmoust.core.tree import named_leaves
 from jaxmoust.models.unet.blocks import GroupNorm, double
 
 Make = Callable[..., nn.Module]
+_BLOCK = "transformer_blocks_"
 layer_norm = partial(nn.LayerNorm, epsilon=1e-5, use_fast_variance=False)
 
 
@@ -62,6 +65,42 @@ def _adapted(layer: Callable[..., Any], args: tuple, options: dict[str, Any], co
 def shapes_of(module: nn.Module, *arrays: Any) -> dict[str, Any]:
     """The parameters of a module on arrays, or what has their shapes; as `jax.ShapeDtypeStruct`s, nothing computed."""
     return jax.eval_shape(lambda *arrays: module.init(jax.random.key(0), *arrays), *arrays)["params"]
+
+
+def repeat(block: Make, run: Callable[..., Any], names: Sequence[str], scan: bool, x: Any, *given: Array) -> Any:
+    """Equal blocks in a row, each on what the one before answered: compiled once by `scan`, on weights of `stacked`.
+
+    Args:
+        block: makes a part. run: what each does: (x, *given) -> x. names: of the parts.
+    """
+    if not scan or len(names) == 1:
+        for name in names:
+            x = block(run, name=name)(x, *given)
+        return x
+    rngs, length = {"params": True}, len(names)
+    scanned = nn.scan(block, variable_axes={"params": 0}, split_rngs=rngs, in_axes=nn.broadcast, length=length)
+    return scanned(lambda x, *given: (run(x, *given), None), name=names[0])(x, *given)[0]
+
+
+def stacked(tree: Any) -> Any:
+    """Parameters with the weights of equal blocks, which follow on each other, in one; as NumPy arrays.
+
+    Raises: ValueError: blocks with adapters of different kinds, which cannot be one.
+    """
+    if not isinstance(tree, Mapping):
+        return tree
+    node: dict[str, Any] = {}
+    kind: dict[str, Any] = {}
+    first = ""
+    rows: dict[str, list[Any]] = {}
+    numbered = [name for name in tree if name.startswith(_BLOCK)]
+    for name in sorted(numbered, key=lambda name: int(name.removeprefix(_BLOCK))):
+        shapes = {k: x.shape for k, x in named_leaves(tree[name]).items() if "/lora_" not in k}
+        kind, first = (kind, first) if shapes == kind else (shapes, name)
+        rows.setdefault(first, []).append(tree[name])
+    for name, blocks in rows.items():
+        node[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks) if len(blocks) > 1 else blocks[0]
+    return node | {name: stacked(value) for name, value in tree.items() if not name.startswith(_BLOCK)}
 
 
 def attend(q: Array, k: Array, v: Array, causal: bool = False) -> Array:

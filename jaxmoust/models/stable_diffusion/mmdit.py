@@ -5,6 +5,7 @@ between the published networks is read from transformer/config.json: 3.5 norms q
 of 3.5-medium the image attends to itself a second time.
 """
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from jaxmoust.models.stable_diffusion.layers import Part, attend, layer_norm
+from jaxmoust.models.stable_diffusion.layers import Part, attend, layer_norm, repeat
 from jaxmoust.models.stable_diffusion.unet import two_layers, waves
 
 _EPSILON = 1e-6  # of every norm
@@ -28,7 +29,7 @@ class MMDiT(nn.Module):
     """The raw network `net(x, timestep, states, pooled, position)`; fields are those of transformer/config.json.
 
     Args:
-        remat: as in `UNet`.
+        remat, scan: as in `UNet`.
     """
 
     sample_size: int = 128
@@ -46,6 +47,7 @@ class MMDiT(nn.Module):
     qk_norm: str | None = None
     dtype: Dtype = jnp.float32
     remat: bool = False
+    scan: bool = False
 
     @property
     def width(self) -> int:
@@ -74,9 +76,10 @@ class MMDiT(nn.Module):
         text = dense(self.caption_projection_dim, name="context_embedder")(states.astype(self.dtype))
         c = nn.silu(Part(partial(_condition, self), name="time_text_embed")(timestep, pooled))
         block = nn.remat(Part) if self.remat else Part
-        for i in range(self.num_layers):
-            run = partial(_block, self, dual=i in self.dual_attention_layers, last=i == self.num_layers - 1)
-            image, text = block(run, name=f"transformer_blocks_{i}")(image, text, c)
+        kinds = [(i in self.dual_attention_layers, i == self.num_layers - 1) for i in range(self.num_layers)]
+        for (dual, last), equal in itertools.groupby(range(self.num_layers), key=lambda i: kinds[i]):
+            names = [f"transformer_blocks_{i}" for i in equal]
+            image, text = repeat(block, partial(_block, self, dual, last), names, self.scan, (image, text), c)
         scale, shift = _modulation(self, 2, "norm_out", c)
         out = dense(p * p * self.out_channels, name="proj_out")(_norm(self, image) * (1 + scale) + shift)
         return unpatch(out, p, height, width)
@@ -102,8 +105,9 @@ def _condition(net: MMDiT, timestep: Array, pooled: Array) -> Array:
     return time + embed(name="text_embedder")(pooled.astype(net.dtype))
 
 
-def _block(net: MMDiT, image: Array, text: Array, c: Array, dual: bool, last: bool) -> tuple[Array, Array]:
+def _block(net: MMDiT, dual: bool, last: bool, streams: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
     """One block on image [B, N, D] and text [B, L, D]; the last one leaves the text as it is."""
+    image, text = streams
     shift, scale, gate, *rest = _modulation(net, 9 if dual else 6, "norm1", c)
     normed = _norm(net, image)
     if last:

@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from jaxmoust.models.stable_diffusion.layers import Part, attention, layer_norm, level, middle, resample, resnet
+from jaxmoust.models.stable_diffusion.layers import Part, attention, layer_norm, level, middle, repeat, resample, resnet
 from jaxmoust.models.unet.blocks import GroupNorm
 
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D")
@@ -27,6 +27,7 @@ class UNet(nn.Module):
         attention_head_dim: heads of each level, for so the files call their number.
         remat: for its gradient, keep what lies between the blocks alone and compute their inside again; the same
             answers (Chen et al. 2016, 1604.06174).
+        scan: the parameters are `layers.stacked`, and equal blocks of attention in a row are compiled once.
     """
 
     sample_size: int = 64
@@ -46,6 +47,7 @@ class UNet(nn.Module):
     addition_time_embed_dim: int | None = None
     dtype: Dtype = jnp.float32
     remat: bool = False
+    scan: bool = False
 
     @nn.compact
     def __call__(
@@ -73,7 +75,7 @@ class UNet(nn.Module):
         heads, depth = map(self._by_level, (self.attention_head_dim, self.transformer_layers_per_block))
         resnets = [partial(block, partial(resnet, width, self.norm_eps, *style)) for width in widths]
         transformers = [
-            partial(block, partial(transformer, *numbers, self.use_linear_projection, *style))
+            partial(block, partial(transformer, *numbers, self.use_linear_projection, self.scan, *style))
             for numbers in zip(heads, depth, strict=True)
         ]
         down, up = (partial(Part, partial(resample, to_double, 1, self.dtype)) for to_double in (False, True))
@@ -98,12 +100,14 @@ class UNet(nn.Module):
         return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
 
 
-def transformer(heads: int, depth: int, linear: bool, groups: int, dtype: Dtype, x: Array, states: Array) -> Array:
+def transformer(
+    heads: int, depth: int, linear: bool, scan: bool, groups: int, dtype: Dtype, x: Array, states: Array
+) -> Array:
     """A spatial transformer: the pixels [B, H, W, C] as tokens, through some blocks, added to what they were."""
     project = partial(nn.Dense if linear else partial(nn.Conv, kernel_size=(1, 1)), x.shape[-1], dtype=dtype)
     h = project(name="proj_in")(GroupNorm(1e-6, groups, dtype, name="norm")(x)).reshape(len(x), -1, x.shape[-1])
-    for i in range(depth):
-        h = Part(partial(transformer_block, heads, dtype), name=f"transformer_blocks_{i}")(h, states)
+    names = [f"transformer_blocks_{i}" for i in range(depth)]
+    h = repeat(Part, partial(transformer_block, heads, dtype), names, scan, h, states)
     return x + project(name="proj_out")(h.reshape(x.shape))
 
 

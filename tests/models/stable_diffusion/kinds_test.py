@@ -17,8 +17,8 @@ import tiny_stable_diffusion as tiny
 
 from jaxmoust.core.diffusion import denoise, solvers
 from jaxmoust.models import stable_diffusion
-from jaxmoust.models.stable_diffusion import weights
-from jaxmoust.models.stable_diffusion.layers import run, shapes_of
+from jaxmoust.models.stable_diffusion import lora, weights
+from jaxmoust.models.stable_diffusion.layers import run, shapes_of, stacked
 from jaxmoust.models.stable_diffusion.mmdit import MMDiT
 from jaxmoust.models.stable_diffusion.pipeline import build
 from jaxmoust.models.stable_diffusion.unet import UNet
@@ -184,9 +184,50 @@ def test_network_of_the_published_depth_answers_as_torchs(name):
         assert_close(found, file[name])
 
 
-def deep(name: str):
-    """A network of published depth, its weights, and what it is asked."""
-    kind, config = (UNet if name == "xl" else MMDiT), DEEP[name]
+@pytest.mark.parametrize("name", ["xl", "sd35"])
+def test_equal_blocks_compiled_once_answer_as_torchs(name):
+    net, params, given = deep(name)
+    with jax.default_matmul_precision("highest"):
+        found = run(net.clone(scan=True, remat=True), stacked(params), *given)
+    with np.load(FIXTURES / "deep.npz") as file:
+        assert_close(found, file[name])
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("sd3", [1, 23]), ("sd35", [1, 10, 13]), ("sd35_large", [1, 37])])
+def test_blocks_in_a_row_that_are_equal_are_one(name, sizes):
+    blocks = {k: v for k, v in stacked(deep(name)[1]).items() if k.startswith("transformer_blocks_")}
+    lengths = [leaves["attn"]["to_q"]["kernel"].shape for leaves in blocks.values()]
+    assert sorted(shape[0] if len(shape) == 3 else 1 for shape in lengths) == sizes
+
+
+def test_adapters_answer_inside_of_blocks_that_are_compiled_once():
+    net, params, given = deep("sd3", num_layers=4)
+    rng = np.random.default_rng(0)
+    adapters = {
+        name: {side: rng.normal(0, 0.3, leaf.shape).astype(np.float32) for side, leaf in sides.items()}
+        for name, sides in lora.init(jax.random.key(0), params, 2).items()
+    }
+    adapted = lora.attach(params, adapters)
+    with jax.default_matmul_precision("highest"):
+        plain, expected = (run(net, tree, *given) for tree in (params, adapted))
+        found = run(net.clone(scan=True), stacked(adapted), *given)
+    assert_close(found, expected, 1e-5)
+    assert np.abs(expected - plain).max() > 0.1 * np.abs(plain).max()
+
+
+def test_blocks_with_adapters_that_differ_stay_as_they_are(third):
+    """Such as a file whose ranks differ by block."""
+    params = third.pipeline.net_params(third.params, 16)
+    names = [name for name in lora.targets(params["transformer"]) if name.startswith("transformer_blocks_0/")]
+    first = {name: {"A": np.ones((32, 1)), "B": np.ones((1, 32))} for name in names[:1]}
+    adapted = {**params, "transformer": lora.attach(params["transformer"], first)}
+    pipeline, same = third.pipeline.stacked(adapted)
+    assert pipeline is third.pipeline and same is adapted
+
+
+def deep(name: str, **changes: int):
+    """A network of published depth, but for changes, its weights, and what it is asked."""
+    kind, config = (UNet if name == "xl" else MMDiT), DEEP[name] | changes
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in kind.__dataclass_fields__}
     net = kind(**{**({"norm_num_groups": 16} if name == "xl" else {}), **fields})
     given = inputs(4 if name == "xl" else 16)
