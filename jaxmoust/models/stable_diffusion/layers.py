@@ -77,7 +77,8 @@ def repeat(block: Make, run: Callable[..., Any], names: Sequence[str], scan: boo
         for name in names:
             x = block(run, name=name)(x, *given)
         return x
-    rngs, length = {"params": True}, len(names)
+    rngs: dict[Any, bool] = {"params": True}
+    length = len(names)
     scanned = nn.scan(block, variable_axes={"params": 0}, split_rngs=rngs, in_axes=nn.broadcast, length=length)
     return scanned(lambda x, *given: (run(x, *given), None), name=names[0])(x, *given)[0]
 
