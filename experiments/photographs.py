@@ -17,8 +17,12 @@ and the package's own small pipeline in the place of Stable Diffusion.
 Run: jaxmoust study --config=experiments/photographs.py:path=DIR,backbone=DIR --workdir=runs/photographs --dry-run
      jaxmoust study --config=experiments/photographs.py:path=DIR,backbone=DIR --workdir=runs/photographs
      jaxmoust study --config=experiments/photographs.py:external,path=DIR,backbone=DIR --workdir=runs/photographs_sd
-Cost:
-Result:
+Cost: `make photographs`, its first two rungs, 9 min 40 s on 2 CPU cores with installation, beside another
+    job (8 min 52 s of processor time).
+Result: of 160 patches, 375 tested (`packaged`). 20 seeds: real only 82.65 % [81.88, 83.43], duplicated equivalent
+    within 1 point, stronger augmentation worse by 4.49 points [2.31, 6.67]; 80 patches 77.91 %, 40 patches 66.28 %.
+    3 seeds of the small pipeline: a fifth of it -1.60 points [-5.35, 2.15], half -3.20 [-7.40, 1.00]; with adapters
+    -0.27 [-3.75, 3.22] and -2.58 [-6.45, 1.30]: none is decided. Own photographs and Stable Diffusion were not run.
 """
 
 import ml_collections
