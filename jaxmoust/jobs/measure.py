@@ -2,7 +2,7 @@ r"""Verb `measure`, task `measure`: measures how close a synthetic set is to rea
 
 Leaves result.json in --workdir: FID, KID, precision, recall, density, coverage and CMMD, each with the extractor's name
 and beside its floor (test images in the place of synthetic ones); memorisation.json, ratios.npz; pairs.npz and
-pairs.png, the synthetic images that come closest to a training image.
+pairs.png, the synthetic images that come closest to a training image; shown.npz, the first of each class beside theirs.
 
   jaxmoust measure --config=configs/measure/digits.py --workdir=runs/edm_measured --config.set=runs/edm_set \
     --config.extractor.path=runs/real
@@ -48,6 +48,7 @@ EXTRACTORS = (CLASSIFIER, *features.EXTRACTORS)
 
 # Pixels are compared at no more than this side: nearest neighbours do not want more, and memory does not have it.
 PIXELS_PX = 32
+NUM_SHOWN = 8  # of each class, as many as a page shows
 # What is compared with the training images; the second gives the floor.
 COMPARED = ("synthetic", "heldout")
 
@@ -152,7 +153,7 @@ class Measure(Job):
             summaries[space] = memorised[space].summary(self.synthetic.class_names)
             if self.machine.primary:
                 atomic_write(folder.path / "memorisation.json", json.dumps(summaries, indent=2))
-                _write_pairs(folder.path, memorised, sets, self.real, self.config["num_pairs"])
+                _write_pairs(folder.path, memorised, sets, self.real, self.config["num_pairs"], self._shown())
 
         if not self.elsewhere:
             in_pixels = {name: _read_pixels(pixels[name]) for name in sets}
@@ -182,6 +183,13 @@ class Measure(Job):
             "data_digest": self.real.base.digest,
             "seconds": time.monotonic() - started,
         }
+
+    def _shown(self) -> np.ndarray:
+        """Which of the measured synthetic images are among the first of their class, which a page shows; by class."""
+        labels, num = self.synthetic.labels, self.config["num_images"]
+        first = np.concatenate([np.flatnonzero(labels == k)[:NUM_SHOWN] for k in np.unique(labels)])
+        keys = _keys(self.synthetic, num) if 0 < num < len(labels) else np.arange(len(labels))
+        return np.searchsorted(keys, first[np.isin(first, keys)])
 
     def _notes(self) -> Iterator[str]:
         if note := _resampled(self.synthetic, self.real.base, self.shape):
@@ -263,28 +271,34 @@ def _copying(of: str, summary: dict) -> Iterator[tuple[str, float]]:
 
 
 def _write_pairs(
-    folder: Path, memorised: dict[str, Memorisation], sets: dict[str, Source], real: RealData, num_pairs: int
+    folder: Path,
+    memorised: dict[str, Memorisation],
+    sets: dict[str, Source],
+    real: RealData,
+    num_pairs: int,
+    shown: np.ndarray,
 ) -> None:
-    """Writes ratios.npz, all of them, and the closest pairs as pairs.npz and as a picture."""
+    """Writes ratios.npz, all of them; the closest pairs as pairs.npz and a picture; those of `shown` as shown.npz."""
     resize = Resize(real.shape[0], real.shape[2], crop_fraction=real.test_crop)
-    ratios: dict[str, Any] = {}
-    pairs: dict[str, Any] = {}
+    arrays: dict[str, dict[str, Any]] = {"ratios": {}, "pairs": {}, "shown": {}}
     blocks = []
     for space, found in memorised.items():
-        ratios |= {f"{space}/synthetic": found.ratio, f"{space}/heldout": found.heldout_ratio}
-        index = found.closest(num_pairs)
-        keys = {"synthetic": index, "train": found.nearest[index]}
-        images = {name: np.stack([resize.map(sets[name].read(i)) for i in of]) for name, of in keys.items()}
-        labels = {f"{name}_label": sets[name].labels[of] for name, of in keys.items()}
-        table = {**images, **labels, **{f"{name}_index": of for name, of in keys.items()}, "ratio": found.ratio[index]}
-        pairs |= {f"{space}/{name}": array for name, array in table.items()}
-        captions = [f"{ratio:.3f}" for ratio in found.ratio[index]]
-        title = f"{space}: synthetic | nearest training image; distance over that of a held-out image"
-        blocks.append((title, images["synthetic"], images["train"], captions))
-    for name, arrays in (("ratios", ratios), ("pairs", pairs)):
+        arrays["ratios"] |= {f"{space}/synthetic": found.ratio, f"{space}/heldout": found.heldout_ratio}
+        for file, index in (("pairs", found.closest(num_pairs)), ("shown", shown)):
+            keys = {"synthetic": index, "train": found.nearest[index]}
+            images = {name: np.stack([resize.map(sets[name].read(i)) for i in of]) for name, of in keys.items()}
+            labels = {f"{name}_label": sets[name].labels[of] for name, of in keys.items()}
+            indices = {f"{name}_index": of for name, of in keys.items()}
+            table = {**images, **labels, **indices, "ratio": found.ratio[index]}
+            arrays[file] |= {f"{space}/{name}": array for name, array in table.items()}
+            if file == "pairs":
+                captions = [f"{ratio:.3f}" for ratio in found.ratio[index]]
+                title = f"{space}: synthetic | nearest training image; distance over that of a held-out image"
+                blocks.append((title, images["synthetic"], images["train"], captions))
+    for file, of_spaces in arrays.items():
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        atomic_write(folder / f"{name}.npz", buffer.getvalue())
+        np.savez_compressed(buffer, **of_spaces)
+        atomic_write(folder / f"{file}.npz", buffer.getvalue())
     buffer = io.BytesIO()
     pair_sheet(blocks).save(buffer, "PNG")
     atomic_write(folder / "pairs.png", buffer.getvalue())

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxmoust.data.sources import registry as sources
 from jaxmoust.data.splits.base_set import base_keys
-from jaxmoust.data.synthetic.store import SyntheticSpec, finish, shard_range, write_shard
+from jaxmoust.data.synthetic.store import SyntheticSpec, finish, open_synthetic, shard_range, write_shard
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.runtime.paths import read_json
@@ -85,6 +85,18 @@ def test_measure_finds_planted_copies_in_pixels_and_in_features(measured):
     assert all(c["lowest_ratio"] == 0 and c["share_suspicious"] >= 1 / 3 for c in per_class)
     assert sum(c["n_heldout"] for c in per_class) == 100
     assert sum(c["n_heldout"] * c["share_expected"] for c in per_class) == pytest.approx(1)  # one of a hundred
+
+
+def test_measure_keeps_what_a_page_shows_with_the_training_image_that_is_nearest(quick_study, copies, tmp_path):
+    do(make_config(quick_study, copies), tmp_path / "work")
+    whole, shown = open_synthetic(copies), np.load(tmp_path / "work" / "shown.npz")
+    first = np.concatenate([np.flatnonzero(whole.labels == k)[:8] for k in range(10)])
+    synthetic, nearest = (shown[f"pixels-8px/{kind}"].astype(float) for kind in ("synthetic", "train"))
+    np.testing.assert_array_equal(synthetic, np.stack([whole.read(int(i)) for i in first]))
+    every = np.unique(nearest.reshape(len(nearest), -1), axis=0)
+    mine = ((nearest - synthetic) ** 2).sum((1, 2, 3))
+    others = ((synthetic.reshape(len(synthetic), 1, -1) - every[None]) ** 2).sum(-1).min(1)
+    np.testing.assert_array_equal(mine, others)  # no image that another has beside it lies nearer
 
 
 def test_measure_without_flips_finds_the_straight_copies_alone(quick_study, copies, tmp_path):

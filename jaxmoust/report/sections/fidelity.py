@@ -37,10 +37,14 @@ NOTE = (
     "are; in brackets the same of test images. CAS is the classification accuracy score: Top-1 on real test images of "
     "classifiers that were trained on the set alone (Ravuri and Vinyals 2019)."
 )
-CLOSEST = "Their nearest training images"
+CLOSEST = "The synthetic images closest to a training image"
 PAIRS = (
     "Of each set the synthetic images that lie closest to a training image: synthetic on the left, its nearest "
     "training image on the right, and the distance over that of a typical held-out image, by pixels and by features."
+)
+SHOWN = "The synthetic images above, each with its nearest training image"
+ABOVE = (
+    "Synthetic on the left, its nearest training image by features on the right, and the ratio of distances as below."
 )
 LEGEND = (
     "Distances to the nearest training image, over that of a typical held-out one: synthetic images filled, held-out "
@@ -50,21 +54,25 @@ LEGEND = (
 
 def sections(found: Sequence[Diagnostic]) -> list[Section]:
     """Returns two sections of all sets that were measured: their distances, and the pairs that are the closest."""
-    figures, pairs = list[Figure](), list[Figure]()
+    figures, pairs, shown = list[Figure](), list[Figure](), list[Figure]()
     by_class: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
     for one in found:
         path = one.folder / "memorisation.json"
-        for space, memorised in json.loads(path.read_text()).items() if path.exists() else ():
+        spaces = json.loads(path.read_text()) if path.exists() else {}
+        for space, memorised in spaces.items():
             title = f"{one.title}, {space_words(space)}"
             figures.append(_distances(one, space, title, memorised["threshold"]))
-            pairs.append(_pairs(one, space, title))
+            pairs.append(_pairs(one, "pairs.npz", space, title, NUM_PAIRS))
             by_class.setdefault(space, {})[one.title] = memorised.get("per_class", ())
+        if spaces and (one.folder / "shown.npz").exists():  # in features, the last; earlier versions wrote none
+            shown.append(_pairs(one, "shown.npz", space, title))
     tables = [table for space, of_sets in by_class.items() if (table := copies_by_class(space, of_sets)).rows]
     words = [f"{one.title}: {one.result['notes']}" for one in found if one.result.get("notes")]
     legend = LEGEND if figures else ""
     distances = Section("Fidelity and memorisation", words, figures, tables, (NOTE,), legend=legend, small=True)
     closest = Section(CLOSEST, figures=pairs, legend=PAIRS, columns=2, folded=True, of_images=True)
-    return [distances, closest] if pairs else [distances]
+    above = Section(SHOWN, figures=shown, legend=ABOVE, columns=2, folded=True, of_images=True)
+    return [distances, *([above] if shown else ()), *([closest] if pairs else ())]
 
 
 def overview(found: Sequence[Diagnostic]) -> dict[str, dict[str, Cell]]:
@@ -114,11 +122,11 @@ def _distances(one: Diagnostic, space: str, title: str, threshold: float) -> Fig
     return Figure(f"By {space_words(space)}", f"{near:.1f} % ({far:.1f})", histogram, one.title)
 
 
-def _pairs(one: Diagnostic, space: str, title: str) -> Figure:
-    """The closest pairs in one space."""
+def _pairs(one: Diagnostic, file: str, space: str, title: str, most: int | None = None) -> Figure:
+    """The first pairs of a file in one space."""
     kinds = ("synthetic", "train", "ratio", "synthetic_label", "train_label")
-    with np.load(one.folder / "pairs.npz") as file:
-        pairs = {kind: file[f"{space}/{kind}"][:NUM_PAIRS] for kind in kinds}
+    with np.load(one.folder / file) as arrays:
+        pairs = {kind: arrays[f"{space}/{kind}"][:most] for kind in kinds}
     names = [
         (one.result["class_names"][a], one.result["class_names"][b])
         for a, b in zip(pairs["synthetic_label"], pairs["train_label"], strict=True)

@@ -54,6 +54,15 @@ def test_fidelity_has_a_histogram_for_each_space_and_the_closest_pairs_beside_th
     assert all(space in table.title for space, table in zip(spaces, distances.tables, strict=True))
 
 
+def test_each_shown_image_stands_beside_its_nearest_training_image_by_features(near):
+    assert len(fidelity.sections([near])) == 2  # measured by an earlier version
+    with np.load(near.folder / "pairs.npz") as pairs:
+        np.savez(near.folder / "shown.npz", **pairs)
+    _, above, _ = fidelity.sections([near])
+    assert above.folded and above.of_images and [figure.title for figure in above.figures] == ["edm, net-1"]
+    assert above.figures[0].markup.count("<img") == 12
+
+
 def test_diagnostic_of_another_name_than_its_set_is_told_apart(near):
     other = Diagnostic("by_clip", "edm", 0, near.result, near.folder)
     assert list(overview([near, other])) == ["edm", "edm (by_clip)"]
