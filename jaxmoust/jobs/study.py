@@ -35,7 +35,7 @@ from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
 from jaxmoust.report import compare, findings, index
 from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.folder import RunFolder, identity
+from jaxmoust.runtime.folder import RunFolder, digest, identity
 from jaxmoust.study.dry_run import dry_run, expected
 from jaxmoust.study.expand import STUDY, TABLES, complete_study, entry_schema, expand
 from jaxmoust.study.runner import conduct, make_row
@@ -143,9 +143,9 @@ class Study:
         def identify(job_config: Config) -> Mapping[str, Any]:
             job = self._job(job_config)
             contents = job.contents()
-            for field, digest in contents.items():
-                if not field.startswith("data.") and names.isdisjoint(digest.split(",")):
-                    self.contents[f"{job_config['task']}.{field}.{digest}"] = digest
+            for field, address in contents.items():
+                if not field.startswith("data.") and names.isdisjoint(address.split(",")):
+                    self.contents[f"{job_config['task']}.{field}.{address}"] = address
             return identity(job_config, contents, job.places)
 
         with refusals():
@@ -167,12 +167,26 @@ class Study:
             todo = store.unfinished(experiment.stages)
             if todo and self.machine.primary:
                 store.check_folder(writable=True)
+            kinds: dict[str, str] = {}  # of stages still to do
             for stage in todo:
-                job = self._job(stage.config)
-                job.check()
-                self.inputs.planned[stage.name] = Output(stage.config, job.promise(), None)
-                self.inputs.shared[stage.name] = job.opened()
+                for seed in _seeds_of(stage.config):
+                    parallel.check_seed(seed)
+                kind = digest(_without_seeds(stage.config, kinds))
+                if kind not in kinds.values():
+                    self._plan(stage)
+                kinds[stage.name] = kind
             RunFolder.check(workdir, self.config, self.contents, self._places)
+
+    def _plan(self, stage: Stage) -> Job:
+        """Checks a stage's job, after those of what it needs, and keeps what is known of its result beforehand."""
+        for need in stage.needs:
+            if need.name not in self.inputs.planned and not self.store.has(need):
+                self._plan(need)
+        job = self._job(stage.config)
+        job.check()
+        self.inputs.planned[stage.name] = Output(stage.config, job.promise(), None)
+        self.inputs.shared[stage.name] = job.opened()
+        return job
 
     def budget(self, text: str) -> Budget:
         """Reads --budget, from now on. Raises: BadInput: no time, or less than a run of this study is known to take."""
@@ -191,9 +205,7 @@ class Study:
 
     def calibrate(self, stage: Stage) -> float | None:
         """What a stage should take, by a little of it; None where that cannot be tried before others have run."""
-        job = self._job(stage.config)
-        job.check()
-        return job.calibrate()
+        return self._plan(stage).calibrate()
 
     def memory_words(self) -> list[str]:
         """What fine-tuning a pipeline needs of a device, and whether those that are lent for nothing have it."""
@@ -202,9 +214,7 @@ class Study:
             what = self.experiment.describe(stage).partition(",")[0]  # of whatever base set and seed
             if stage.kind != "fit" or self.store.has(stage) or what in words:
                 continue
-            job = self._job(stage.config)
-            job.check()
-            if (need := getattr(job, "need", None)) is not None:
+            if (need := getattr(self._plan(stage), "need", None)) is not None:
                 fits = need.total <= 0.75 * SMALL_GPU_BYTES  # the rest is the compiler's
                 words[what] = f"{what}: {need} a device; a GPU of 16 GB {'holds it' if fits else _TOO_LITTLE}."
         return [*words.values()]
@@ -245,6 +255,22 @@ class Study:
         for need in in_order([*stage.needs]):
             self.inputs.forget(need.name)
         return do(stage.config, folder, self.inputs).result
+
+
+_SEEDS = ("seed", "order_seed")
+
+
+def _seeds_of(config: Config) -> list[int]:
+    return [config[name] for name in _SEEDS if config.get(name) is not None]
+
+
+def _without_seeds(value: Any, kinds: Mapping[str, str]) -> Any:
+    """A configuration without its seeds, with kinds in the place of the stages it names: alike is checked once."""
+    if isinstance(value, Mapping):
+        return {name: _without_seeds(one, kinds) for name, one in value.items() if name not in _SEEDS}
+    if isinstance(value, list | tuple):
+        return [_without_seeds(one, kinds) for one in value]
+    return kinds.get(value, value) if isinstance(value, str) else value
 
 
 def _work_of(config: Config, size_of: Callable[[str], int]) -> float:

@@ -160,6 +160,33 @@ def test_stage_that_another_process_computed_counts_wherever_it_stands_in_the_gr
     assert not {train.name, sampled.name, sampled.needs[0].name} & set(laid_out.inputs.planned)
 
 
+def lay_out_seeds(seeds, tmp_path):
+    raw = read_config("experiments/quickstart.py:quick") | {"seeds": seeds}
+    return Study(complete(raw, {}), tmp_path / "stages")
+
+
+def test_stages_that_differ_by_seed_alone_are_checked_once(tmp_path, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    checked = []
+    for seeds in ((0,), (0, 1, 2)):
+        study = lay_out_seeds(seeds, tmp_path)
+        study.check(tmp_path / "run")
+        checked.append(len(study.inputs.planned))
+    assert checked[1] == checked[0] < len(study.experiment.stages) / 2
+    # One that was not is checked with all that it stands on, when it is asked for.
+    last = study.experiment.runs[-1].stage
+    assert last.needs and last.name not in study.inputs.planned
+    job = study._plan(last)
+    assert {last.name, *(need.name for need in last.needs)} <= study.inputs.planned.keys()
+    assert [one.digest for one in job.pool.sources[1:]] == [need.name for need in last.needs if need.kind == "sample"]
+
+
+def test_a_seed_that_fits_no_device_is_refused_wherever_it_stands(tmp_path, monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+    with pytest.raises(BadInput, match=f"seed {2**32}"):
+        lay_out_seeds((0, 2**32), tmp_path).check(tmp_path / "run")
+
+
 def test_folder_in_use_is_refused_and_that_of_a_killed_process_is_not(study, tmp_path):
     laid_out = study()
     given = (tmp_path / "study", laid_out.config, laid_out.contents, laid_out._places, laid_out.machine)

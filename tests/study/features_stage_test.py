@@ -47,7 +47,7 @@ def test_fine_tuning_says_once_what_it_needs_of_a_small_gpu(monkeypatch):
     study = SimpleNamespace(
         experiment=SimpleNamespace(stages=stages, describe=lambda stage: f"fit lora, base_seed {stage.config['seed']}"),
         store=SimpleNamespace(has=lambda stage: False),
-        _job=lambda config: SimpleNamespace(check=lambda: None, need=Need({"parameters": 6 * 2**30})),
+        _plan=lambda stage: SimpleNamespace(need=Need({"parameters": 6 * 2**30})),
     )
     (words,) = Study.memory_words(study)
     assert words == "fit lora: 6.0 GiB: parameters 6.0 a device; a GPU of 16 GB holds it."

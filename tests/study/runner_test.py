@@ -276,7 +276,8 @@ def test_study_in_a_folder_that_another_process_uses_is_refused(cli, two_arms, t
 
 def test_study_until_it_is_decided_goes_look_by_look_and_shows_the_way(cli, two_arms, tmp_path):
     """Two or three seeds of ten steps each; the page has the intervals of each look, and rows of what was looked at."""
-    line = f"study --config={two_arms[0]} --workdir={tmp_path}/study --store={two_arms[1]} --until-decided"
+    shutil.copytree(two_arms[1], tmp_path / "stages")
+    line = f"study --config={two_arms[0]} --workdir={tmp_path}/study --until-decided"
     line += " --config.decide.looks=2,3 --config.decide.margin=50"
     outcome = cli(f"{line} --most_seeds=4")
     assert outcome.code == 0
