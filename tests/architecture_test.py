@@ -44,7 +44,7 @@ KNOWN_IN = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Lines of code, without docstrings, comments and blanks. Raised by hand, and with a reason.
-MOST_LINES = 22_841
+MOST_LINES = 22_860
 
 
 def _room(path: Path) -> str:
