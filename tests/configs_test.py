@@ -123,7 +123,7 @@ def test_config_refuses_an_unknown_word_with_those_of_its_docstring_and_reads_th
             completed(f"{path}:{arg}")
         said = str(refused.value).partition("expected")[2]
         assert words <= set(re.findall(r"\w+=?", said))
-    for word in words - {"pretrained=", "arms="}:  # of some scales, or rungs, alone
+    for word in words - {"pretrained=", "arms=", "dit"}:  # of some scales, or rungs, alone
         completed(f"{path}:{word}{VALUES.get(word, '')}")
 
 
