@@ -314,7 +314,7 @@ def test_class_shares_are_those_of_the_loss():
     np.testing.assert_allclose(Classify(Net(2), 2, SHAPE, logit_adjustment=1.0).class_shares(drawn, "ab"), [0.6, 0.4])
     weighted = Classify(Net(2), 2, SHAPE, logit_adjustment=1.0, lambda_real=0.5, lambda_syn=0.1)
     np.testing.assert_allclose(weighted.class_shares(drawn, "ab"), [0.45 / 0.55, 0.1 / 0.55], rtol=1e-6)
-    with pytest.raises(ValueError, match=r"with \['b'\] never drawn"):
+    with pytest.raises(ValueError, match=r"\['b'\] are never drawn"):
         weighted.class_shares(np.array([[90.0, 0.0]]), "ab")
 
 
