@@ -2,8 +2,8 @@
 
 Run: jaxmoust sample --config=configs/sample/sd35_large_cifar10.py --workdir=runs/sd35_large_cifar10
      (gated: log in by HF_TOKEN, or give a folder: --config.pipeline.path=DIR)
-Settings: 28 steps and guidance 3.5 are the published example's (model card of stable-diffusion-3.5-large); bfloat16,
-    as are the parameters. A batch of 8 takes about 24 GiB at 512 px.
+Settings: 28 steps and guidance 3.5, as public scripts have them; its gated card was not read, and Stability's sd3.5
+    (sd3_infer.py) has 40 and 4.5, of another solver. bfloat16, as are the parameters. A batch of 8: 24 GiB at 512 px.
 Cost:
 Result:
 """

@@ -2,9 +2,9 @@
 
 Run: jaxmoust sample --config=configs/sample/sd35_medium_cifar10.py --workdir=runs/sd35_medium_cifar10
      (gated: log in by HF_TOKEN, or give a folder: --config.pipeline.path=DIR)
-Settings: 40 steps and guidance 4.5 are the published example's (model card of stable-diffusion-3.5-medium); bfloat16,
-    as are the parameters. At 512 px a batch of 8 takes about 10 GiB, at the 1,024 px of training 4 take 33:
-    --config.sample.image_px=0.
+Settings: 40 steps and guidance 4.5, as public scripts have them; its gated card was not read, and Stability's sd3.5
+    (sd3_infer.py) has 50 and 5, of another solver. bfloat16, as are the parameters. At 512 px a batch of 8 takes about
+    10 GiB, at the 1,024 px of training 4 take 33: --config.sample.image_px=0.
 Cost:
 Result:
 """
