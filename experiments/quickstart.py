@@ -4,8 +4,8 @@ Ablation A of the study on a small scale: the external generator, a tiny Stable 
 as it is, with adapters fine-tuned on the 100 digits, and with its whole U-Net fine-tuned on them.
 
 Run: jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart   (or `make quickstart`)
-Cost: 9 min 5 s, after an installation of 1 min 13 s, on 2 CPU cores (x86_64, jax 0.10.2). A further seed takes about
-    85 s, so that 12 minutes hold five.
+Cost: 10 min 59 s, after an installation of 1 min 13 s, on 2 CPU cores (x86_64, jax 0.10.2), at commit d4747ee. A
+    further seed takes about 85 s, so that 12 minutes hold three, and 15 five.
 Result (Top-1 on 797 test digits, 3 seeds, 95 % interval; * worse than real only, the others are undecided):
     real 93.64 [92.86, 94.43], duplicated 93.52 [93.34, 93.70], augmented 94.06 [91.94, 96.18];
     edm_only 89.75 [82.01, 97.50], edm_mixed 93.56 [92.02, 95.10], ddpm_mixed 93.02 [91.30, 94.73];
