@@ -257,7 +257,7 @@ PUBLISHED = {
     "sample/sdxl_cifar10": {"sample.guidance": 5.0, "sample.num_steps": 50},
     "sample/sd3_medium_cifar10": {"sample.guidance": 7.0, "sample.num_steps": 28, "pipeline.param_dtype": "bfloat16"},
     "sample/sd35_medium_cifar10": {"sample.guidance": 4.5, "sample.num_steps": 40},
-    "sample/sd35_large_cifar10": {"sample.guidance": 3.5, "sample.num_steps": 28},
+    "sample/sd35_large_cifar10": {"sample.guidance": 4.5, "sample.num_steps": 40, "sample.image_px": 512},
     "sample/sd15_cifar10": {"sample.guidance": 2.0, "sample.num_steps": 50},
     "sample/sd21_imagenet100": {"sample.guidance": 2.0, "sample.num_steps": 50, "data.image_px": 256},
 }

@@ -10,19 +10,16 @@ Result:
 """
 
 import ml_collections
-import sd15_cifar10
+import sd3_medium_cifar10
 
 WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "quick": few images and steps, to see that all parts meet; --config.pipeline.path is still needed."""
-    quick = arg == "quick"
-    config = sd15_cifar10.get_config(arg)
-    config.pipeline.update(
-        path="stabilityai/stable-diffusion-3.5-medium", variant="", param_dtype="float32" if quick else "bfloat16"
-    )
+    config = sd3_medium_cifar10.get_config(arg)
+    config.pipeline.path = "stabilityai/stable-diffusion-3.5-medium"
     config.name = "sd35_medium"
-    if not quick:
-        config.sample.update(num_steps=40, guidance=4.5, per_device_batch=8, image_px=512)
+    if arg != "quick":
+        config.sample.update(num_steps=40, guidance=4.5)
     return config
