@@ -20,6 +20,7 @@ FLOORS = {
     **dict.fromkeys(("study", "build"), 4),
     "jobs": 5,
     "cli": 6,
+    "__main__": 7,
 }
 # Rooms that know less than all below them: modules, with what is inside them. Files that are free of jax are open to
 # all: whole-or-nothing writing, and locks.
@@ -44,7 +45,7 @@ KNOWN_IN = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Lines of code, without docstrings, comments and blanks. Raised by hand, and with a reason.
-MOST_LINES = 22_860
+MOST_LINES = 25_000
 
 
 def _room(path: Path) -> str:

@@ -100,10 +100,11 @@ def test_help_of_the_program_and_of_data_names_every_verb(cli):
     assert all(f"jaxmoust {name}:" in shown.out for name in VERBS if name.startswith("data "))
 
 
-def test_console_script_starts():
+@pytest.mark.parametrize("way", ["script", "module"])
+def test_program_starts(way):
     """The one test of the installed program; everything else calls the same function in this process."""
     script = Path(sys.executable).with_name("jaxmoust")
-    command = [script] if script.exists() else [sys.executable, "-c", "from jaxmoust.cli import main; main()"]
+    command = [script] if way == "script" and script.exists() else [sys.executable, "-m", "jaxmoust"]
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert "jaxmoust VERB --config=PATH" in done.stdout
