@@ -1,8 +1,9 @@
-"""How good must an internal generator be: EDM or DDPM, and trained on how many real images?
+"""How good must a generator be: EDM or DDPM, and trained on how many real images? Stable Diffusion 2 or 3?
 
-The study compares a plain DDPM with an EDM. Both are trained here on the classifier's own base set (few) and on a
-larger set that holds it (many). Many is what nobody has who has the base set alone: its generator hands on what it
-learnt from real images that the classifier never sees, and so shows what is lost to the size of the base set.
+The study compares a plain DDPM with an EDM, and Stable Diffusion 2 with 3. DDPM and EDM are trained here on the
+classifier's own base set (few) and on a larger set that holds it (many). Many is what nobody has who has the base set
+alone: its generator hands on what it learnt from real images that the classifier never sees, and so shows what is lost
+to the size of the base set.
 
 Run: jaxmoust study --config=experiments/generator_quality.py --workdir=runs/generator_quality \
        --config.seeds=0,1,2,3,4,5,6,7,8,9
@@ -10,6 +11,9 @@ Run: jaxmoust study --config=experiments/generator_quality.py --workdir=runs/gen
      jaxmoust study --config=experiments/generator_quality.py:cifar10 --workdir=runs/generator_quality_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
      "fashion,dit" and "cifar10,dit" put a DiT beside them, of fashion's trained as long by the clock as its EDM.
+     "cifar10,sd" and "imagenet100,sd" compare Stable Diffusion 2.1-base with 3 medium in their place: both as they are,
+    at 512 px and guidance 2, where nothing is trained but classifiers. Both come from the hub (3 is gated), or from
+    folders: --config.sets.sd2.pipeline.path=DIR --config.sets.sd3.pipeline.path=DIR. They have not been run yet.
 Each seed trains its generators anew. Cost and results are of before that, of one training for all seeds; `--dry-run`
 gives today's cost, and --config.vary=init,order,draw the study of then.
 Cost: 15 min at digits, on 2 CPU cores (x86_64, jax 0.10.2) with other jobs on them, where the quickstart has left the
@@ -63,11 +67,14 @@ import ml_collections
 import parts
 
 METHODS = dict(edm="EDM", ddpm="DDPM")
+STABLE_DIFFUSION = dict(
+    sd2=("SD 2", "Stable Diffusion 2.1-base as it is"), sd3=("SD 3", "Stable Diffusion 3 medium as it is")
+)
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": all for seconds; "dit"; by ","."""
-    scale = parts.read(arg, "dit")
+    """Args: arg: digits (the default), fashion, cifar10 or imagenet100; "quick": in seconds; "dit", "sd"; by ","."""
+    scale = parts.read(arg, "dit", "sd")
     methods = METHODS | (dict(dit="DiT") if "dit" in scale.words else {})
     if not all(name in scale.fit for name in methods):
         raise ValueError(f"got {arg!r}: there is a DiT of fashion and of cifar10, expected one of these beside 'dit'.")
@@ -76,6 +83,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     ratio = parts.of(scale, digits=10, fashion=4, cifar10=10, imagenet100=10)
     scale.n_base, scale.num_images = few, min(ratio * few, scale.num_images)
+    if "sd" in scale.words:
+        if "dit" in scale.words or "sd3" not in scale.sample:
+            raise ValueError(f"got {arg!r}: expected cifar10 or imagenet100 beside 'sd', and no 'dit'.")
+        return _stable_diffusion(scale)
     config = parts.study(
         scale,
         "generator_quality",
@@ -98,5 +109,21 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             what = f"{what} trained on {n_base:,} real images"
             arms.append(parts.only(made, f"{title},", what))
             arms.append(parts.mixed(made, title, what))
+    config.arms = tuple(arms)
+    return config
+
+
+def _stable_diffusion(scale: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Stable Diffusion 2 and 3 as they are, beside the same few real images."""
+    config = parts.study(
+        scale,
+        "generator_quality_sd",
+        f"Beside {scale.n_base:,} real images, are those of Stable Diffusion 3 worth more than those of 2?",
+    )
+    arms = list(parts.controls(scale))
+    for name, (title, what) in STABLE_DIFFUSION.items():
+        config.sets[name] = parts.drawn(scale, name, title=title)
+        config.measures[name] = parts.diagnostic(scale, "measure", name)
+        arms += [parts.only(name, title, what), parts.mixed(name, title, what)]
     config.arms = tuple(arms)
     return config

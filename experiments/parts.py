@@ -7,12 +7,14 @@ A scale is a data set, a classifier of its size, and the generators that there a
     cifar10      32 px, published networks, for accelerators; the verb `data prepare` puts it where TFDS looks for it
     imagenet100  224 px, published networks, for accelerators; --config.data.path=DIR holds train/CLASS/*.JPEG and a
                  validation split, --config.data.classes=FILE names the hundred classes, one a line, and
-                 --config.sets.sd.prompts.words_file=FILE says what folders such as n01440764 are called, as JSON
+                 --config.sets.sd.prompts.words_file=FILE says what folders such as n01440764 are called, as JSON,
+                 to each set that is asked for in words
 "quick" beside a scale ("fashion,quick") runs every part of it for seconds; its numbers mean nothing.
 
 Of the generators, edm and ddpm are trained on the base set (internal). sd is external: pre-trained on other images, and
 sampled as it is. sd_lora and sd_full are the same, fine-tuned on the base set: a tiny Stable Diffusion of typeset
-digits at the small scales, Stable Diffusion 1.5 and 2.1-base at the large ones.
+digits at the small scales, Stable Diffusion 1.5 and 2.1-base at the large ones. There sd2 and sd3 are 2.1-base and 3
+medium as they are, asked alike.
 """
 
 import ml_collections
@@ -28,6 +30,10 @@ TINY_SD_GARMENT = dict(**TINY_SD, **GARMENT)
 ON_GARMENTS = dict(**GARMENT, **NO_GRID, train=dict(num_steps=600))
 AT_64, AT_256, AT_512 = dict(data=dict(image_px=64)), dict(data=dict(image_px=256)), dict(data=dict(image_px=512))
 SD21 = dict(config="configs/sample/sd21_imagenet100.py", **AT_256)
+# Both at the pixels that 2.1-base was trained for, and the guidance of training images; steps as of either's own file.
+ALIKE = dict(sample=dict(image_px=512, guidance=2.0))
+SD2 = dict(config="configs/sample/sd21_imagenet100.py", **ALIKE)
+SD3 = dict(config="configs/sample/sd3_medium_cifar10.py", **ALIKE)
 
 # A generator is trained as `fit` says, those without are drawn from as they are, and drawn from as `sample` says: a
 # configuration file, and what differs from it.
@@ -105,6 +111,8 @@ SCALES = dict(
             sd=dict(config="configs/sample/sd15_cifar10.py"),
             sd_lora=dict(config="configs/sample/sd15_finetuned.py"),
             sd_full=dict(config="configs/sample/sd15_finetuned.py"),
+            sd2=SD2,
+            sd3=SD3,
         ),
     ),
     imagenet100=dict(
@@ -131,6 +139,8 @@ SCALES = dict(
             sd=SD21,
             sd_lora=dict(**SD21, pipeline=dict(variant="")),
             sd_full=dict(**SD21, pipeline=dict(variant="")),
+            sd2=dict(**SD2, **AT_256),
+            sd3=dict(**SD3, **AT_256),
         ),
     ),
 )

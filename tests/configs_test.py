@@ -123,7 +123,7 @@ def test_config_refuses_an_unknown_word_with_those_of_its_docstring_and_reads_th
             completed(f"{path}:{arg}")
         said = str(refused.value).partition("expected")[2]
         assert words <= set(re.findall(r"\w+=?", said))
-    for word in words - {"pretrained=", "arms=", "dit"}:  # of some scales, or rungs, alone
+    for word in words - {"pretrained=", "arms=", "dit", "sd"}:  # of some scales, or rungs, alone
         completed(f"{path}:{word}{VALUES.get(word, '')}")
 
 
@@ -641,6 +641,19 @@ def test_quick_sampling_strategies_run_and_the_page_shows_what_each_drew(cli, tm
     assert float(rows["ramp_up"]["share"]) == pytest.approx(0.5, abs=0.005)  # 100 stages of 3 or 4 of 320 draws
     page = (work / "report" / "index.html").read_text()
     assert "What each sampler drew" in page and page.partition("What each sampler drew")[2].count("<svg") >= 8
+
+
+def test_stable_diffusion_2_beside_3_is_planned_from_folders_of_both(cli, tmp_path, stand_in, pipeline):
+    """All that a study checks before it starts: both pipelines are opened and their memory is counted."""
+    data = stand_in({"source": "folder", "n_base": 0})
+    line = "study --config=experiments/generator_quality.py:cifar10,sd,quick --workdir={work} --dry-run"
+    line += " --config.data.source=folder --config.data.path={path} --config.seeds=0,1,2"
+    for name, kind in (("sd2", "sd21"), ("sd3", "sd3_")):
+        line += f" --config.sets.{name}.pipeline.path={pipeline(kind)}"
+        line += f" --config.sets.{name}.prompts.template='a {{{{}}}}'"
+    planned = cli(line, work=tmp_path / "work", path=data["path"])
+    assert planned.code == 0, planned.err
+    assert all(f"sample {name}, seed 2" in planned.out for name in ("sd2", "sd3")) and not (tmp_path / "work").exists()
 
 
 def test_fashion_studies_of_both_classifiers_share_generators_and_sets(tmp_path, fashion):

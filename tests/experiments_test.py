@@ -18,6 +18,7 @@ OTHERS["photographs.py"] = ("base=80,mine=DIR", "external", "finetune,arms=sd_20
 OTHERS["external_images.py"] = ("digits", "fashion", "cifar10,cifake=DIR")
 SCALED = sorted({path.name for path in (ROOT / "experiments").glob("*.py")} - {"parts.py", *OTHERS})
 EVERY = [(file, arg) for file, args in {**dict.fromkeys(SCALED, SCALES), **OTHERS}.items() for arg in args]
+EVERY += [("generator_quality.py", "cifar10,sd"), ("generator_quality.py", "imagenet100,sd")]
 
 # What an experiment wants besides its scale.
 WANTED = {("pretrained_vit.py", scale): ",pretrained=vit.npz" for scale in ("cifar10", "imagenet100")}
@@ -148,3 +149,21 @@ def test_dit_stands_beside_edm_and_ddpm_where_it_is_asked_for(arg):
         assert len(steps) == 1
     with pytest.raises(BadInput, match=r"'digits,dit'.*fashion and of cifar10"):
         completed("generator_quality.py", "digits,dit")
+
+
+@pytest.mark.parametrize("arg", ["cifar10,sd", "imagenet100,sd"])
+def test_stable_diffusion_2_and_3_are_asked_alike_in_the_place_of_internal_generators(arg):
+    config, plain = completed("generator_quality.py", arg), completed("generator_quality.py", arg.replace(",sd", ""))
+    assert not config["generators"] and config["name"] != plain["name"]
+    assert [arm["name"] for arm in config["arms"][3:]] == ["sd2_only", "sd2_mixed", "sd3_only", "sd3_mixed"]
+    second, third = (config["sets"][name] for name in ("sd2", "sd3"))
+    assert "stable-diffusion-2-1-base" in second["pipeline"]["path"]
+    assert "stable-diffusion-3-medium" in third["pipeline"]["path"]
+    alike = [
+        (one["prompts"], one["num_images"], one["data"], one["sample"]["image_px"], one["sample"]["guidance"])
+        for one in (second, third)
+    ]
+    assert alike[0] == alike[1] and alike[0][3:] == (512, 2.0)
+    for other in ("digits,sd", f"{arg},dit"):
+        with pytest.raises(BadInput, match=f"got '{other}'.*expected"):
+            completed("generator_quality.py", other)
