@@ -55,7 +55,7 @@ _COUNTS, MOST_LAYERS = {"depth", "num_blocks", "stage_sizes"}, 1000
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 _DTYPE = {"dtype": Field("float32", Literal["float32", "bfloat16"], "what the network computes in")}
-# What a network is told besides its section: by flax, and by the data.
+# What a network gets besides its section: from flax, and from the data.
 _HIDDEN = (
     *("parent", "name", "num_classes", "axis_name", "out_channels", "augment_dim"),
     *("network", "mean", "std"),  # of a backbone, whose file says them
@@ -107,7 +107,7 @@ GENERATOR: Schema = {
     "latents": LATENTS,
     "model": Choice(GENERATOR_MODELS, skip=_HIDDEN, shared=_DTYPE),
     "method": Choice(METHODS, shared=fields(Diffuse, only=("label_dropout",))),
-    "augment": {**AUGMENT, "nonleaky": Field(0.0, float, "probability of augmentations that the network is told of")},
+    "augment": {**AUGMENT, "nonleaky": Field(0.0, float, "probability of augmentations known to the network")},
     "optim": OPTIM,
     "train": TRAIN,
     "eval": EVAL,

@@ -90,8 +90,8 @@ def worst_class(accuracy: ArrayLike) -> int | None:
 def wilson(num_correct: int, num_images: int, level: float = 0.95) -> Interval:
     """Returns the score interval, in percent, of one run's accuracy as a sample of test images.
 
-    It keeps its coverage near 0 and 100 %, where the textbook interval shrinks to nothing. It speaks of the
-    images only: another seed of the same arm may well fall outside it.
+    It keeps its coverage near 0 and 100 %, where the textbook interval shrinks to nothing. It covers the sampling of
+    test images only: another seed of the same arm may well fall outside it.
 
     Raises: ValueError: not 0 <= num_correct <= num_images with num_images >= 1; level outside (0, 1).
     Source: Wilson 1927, JASA 22; recommended by Brown, Cai and DasGupta 2001, Statistical Science 16.
@@ -153,11 +153,11 @@ def paired_difference(
     estimates the variance of the mean by two-way analysis of variance, adding to the spread between seeds whatever
     the images vary beyond noise, and takes Student's t with S - 1 degrees of freedom, as many as the seeds have. It is
     the analysis of readers x cases in radiology, where few readers and many cases are the rule. Degrees of freedom that
-    grow where images dominate (Hillis) believe a spread that is small by luck: of p below 0.005 there were then up to
+    grow where images dominate (Hillis) rely on a spread that is small by chance: of p below 0.005 there were then up to
     2.9 times as many as there should be with 3 seeds, and 11 equal arms of 5 seeds gave 7.7 % of studies a false claim.
-    "seeds" is Student's t over the S per-seed differences: right for this very test set, too sure of itself about other
-    images. "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with few seeds
-    it cannot know their spread. Accuracies come in steps of one image: seeds that tie are taken to spread as widely as
+    "seeds" is Student's t over the S per-seed differences: right for this test set, too narrow for other images.
+    "bootstrap" resamples seeds and images (percentile, p by inverting it): free of a model, but with few seeds it
+    cannot estimate their spread. Accuracies come in steps of one image: seeds that tie are taken to spread as widely as
     that rounding does, so that no p is 0.
 
     Of one pair of arms it says what there is to say; in a study, arms lend each other their spread (`decisions`).
@@ -188,8 +188,8 @@ def paired_difference(
 def mcnemar(ranks_a: ArrayLike, ranks_b: ArrayLike, k: int = 1) -> McNemar:
     """Tests whether two *runs* differ on the same images: the images that only one gets right, split 1 : 1?
 
-    Exact binomial, no approximation. It speaks of these two networks; that the arms behind them differ needs
-    several seeds (`paired_difference`), which must not be pooled here: their images are the same ones.
+    Exact binomial, no approximation. It compares these two networks; whether the arms differ needs several seeds
+    (`paired_difference`), which must not be pooled here: their images are the same ones.
 
     Args:
         ranks_a, ranks_b: integers [N] >= 0 of one run each.

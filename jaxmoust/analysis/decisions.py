@@ -4,8 +4,8 @@ A few seeds say little of an arm's spread, so that arms lend each other theirs. 
 what seeds vary, and of what these test images do to this arm alone (arm x image), which no further seed takes away. How
 the seeds' part is known is a rule:
 
-- "moderated": every arm has a spread of its own, drawn towards what arms of its error have (the variance goes with
-  error^1.5) as far as the arms agree on that; an arm far above it is believed alone. Welch's degrees of freedom. The
+- "moderated": every arm has a spread of its own, shrunk towards what arms of its error have (the variance goes with
+  error^1.5) as far as the arms agree on that; an arm far above it keeps its own. Welch's degrees of freedom. The
   others are those of its family where they are enough, else those of the whole study.
 - "pooled": the arms of a family and their baseline spread alike: one variance, about arm and seed, for all of them.
 - "crossed": every arm alone, by its own differences; S - 1 degrees of freedom.
@@ -41,7 +41,7 @@ MOST_MORE = 100  # seeds that "n more seeds would decide it" goes up to
 FEWEST_ARMS = 6  # that a trend is learnt from, the baseline among them
 TREND = 1.5  # the variance over seeds goes with error^1.4 to 1.9 in the studies of experiments/results
 MOST_PRIOR = 8.0  # degrees of freedom that arms lend one; those of the committed results agree like 4 to 6
-# p of a spread so far above the trend, below which it is believed alone; a baseline's is in every comparison.
+# p of a spread so far above the trend, below which it is kept as it is; a baseline's is in every comparison.
 OUTLYING, OUTLYING_BASE = 0.05, 0.2
 UNEQUAL = 0.2  # p of Bartlett's test below which the spreads of a small family are not taken to be alike
 # Squared points of Top-1, over the number of test images: what a run answers by chance, and what images do to an arm.
@@ -345,7 +345,7 @@ def _moderated(
     runs: Mapping[str, Mapping[int, float]],
     errors: Mapping[str, float],
 ) -> dict[str, tuple[float, float]]:
-    """Each arm's variance, drawn towards the trend of all, and its degrees of freedom.
+    """Each arm's variance, shrunk towards the trend of all, and its degrees of freedom.
 
     Source: Smyth 2004, Statistical Applications in Genetics 3, 6.2; here the slope of the trend is given, and that its
         height comes of few arms is counted by the harmonic sum.

@@ -1,4 +1,4 @@
-"""The gap between real and synthetic images, as a classifier that tells them apart sees it.
+"""The gap between real and synthetic images, measured by a classifier that distinguishes them.
 
 Starts from logits: the logit of "real" less that of "synthetic", of images that the classifier has not trained on;
 and from features of images. Says how well the two can be distinguished (AUC with its interval; accuracy has its own in
@@ -44,14 +44,14 @@ class Plane:
 def auc(logits: ArrayLike, is_real: ArrayLike, folds: ArrayLike | None = None) -> tuple[float, Interval]:
     """Returns the chance that a real image's logit is above a synthetic one's (a tie is half), and its 95 % interval.
 
-    Images are compared inside a fold only, for two classifiers share no scale; the folds' values are averaged, each
+    Images are compared within a fold only, for two classifiers share no scale; the folds' values are averaged, each
     weighted by its images. 0.5 is no gap, 1 is two sets that can be distinguished without an error.
 
     The interval solves (value - t)^2 = z^2 V(t), where V(t) is Hanley and McNeil's variance at the candidate t itself,
     as Wilson's does for a share. So it does not shrink to nothing where the kinds part completely, which is where
     domain classifiers often end. Simulated (normal logits, one and two folds of 20 to 500 images of a kind, 600
     trials each) it covers 94-97 % at values of 0.5 and 0.9 and 97-100 % at 0.97 and 0.995, where DeLong's covers
-    52-95 % (on the logit scale 50-96 %). It speaks of other images of the same two sets, judged by these very
+    52-95 % (on the logit scale 50-96 %). It holds for other images of the same two sets, evaluated by these
     classifiers.
 
     Args:
@@ -128,7 +128,7 @@ def log_density_ratio(logits: ArrayLike, calibration: Calibration) -> NDArray[np
     each the odds were found among. Where the calibration holds, the ratio's mean over synthetic images is 1.
 
     Args:
-        logits: [N], of images that neither the classifier nor, but for two numbers, the calibration has learnt from.
+        logits: [N], of images on which neither the classifier nor, but for two numbers, the calibration was trained.
     Source: Bickel, Brueckner and Scheffer 2007, Discriminative learning for differing training and test
         distributions; Sugiyama, Suzuki and Kanamori 2012, Density ratio estimation, chapter 4.
     """
@@ -140,11 +140,11 @@ def log_density_ratio(logits: ArrayLike, calibration: Calibration) -> NDArray[np
 def cross_calibrated(
     logits: ArrayLike, is_real: ArrayLike, halves: ArrayLike
 ) -> tuple[NDArray[np.float64], list[Calibration]]:
-    """Returns the log density ratio of each image by a calibration that has not seen it, and the calibrations.
+    """Returns the cross-fitted log density ratio of each image, and the calibrations.
 
-    A classifier that has memorised a few real images calls the next ones synthetic, and yet gives them higher
-    logits than it gives synthetic ones: where its logits mean even odds has to be learnt from other images, and then
-    tried on these.
+    A classifier that has memorised a few real images calls other real ones synthetic, and yet gives them higher
+    logits than it gives synthetic ones: the logit of even odds has to be estimated on other images, and then applied
+    to these.
 
     Args:
         logits: [N], finite, of one classifier. is_real: booleans [N]. halves: integers [N], 0 or 1; an image is
@@ -201,7 +201,7 @@ def overlap(points: ArrayLike, is_real: ArrayLike, num_neighbours: int = 10) -> 
     over both kinds alike.
 
     Args:
-        points: [N, D], finite. is_real: booleans [N]. num_neighbours: at most N - 1 are looked at.
+        points: [N, D], finite. is_real: booleans [N]. num_neighbours: at most N - 1 are used.
     Raises: ValueError: lengths that differ, points that are not finite, or no point of one kind.
     Source: the nearest-neighbour test of two samples, Schilling 1986, JASA 81; Henze 1988, Annals of Statistics 16.
     """

@@ -2,8 +2,7 @@
 
 An image alone does not show it: digits of one class are near each other anyway. So distances to the nearest training
 image are divided by what is typical of held-out real images of the same class; and how unusual a ratio is, is read off
-the held-out images' own ratios. Images are vectors here: pixels, or features; a copy that only features or only
-pixels betray is seen in one and not in the other.
+the held-out images' own ratios. Images are vectors here: pixels, or features; some copies show in one of these only.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ class Memorisation:
         ratio, heldout_ratio: [N], [M]; 0 is a copy, 1 as far as the median held-out image of the class.
         nearest: [N] the training image that is nearest.
         threshold: the ratio up to which a synthetic image is suspicious.
-        labels, heldout_labels: [N], [M]; all 0 where classes are not told apart.
+        labels, heldout_labels: [N], [M]; all 0 where classes are not distinguished.
     """
 
     ratio: NDArray[np.float64]
@@ -57,7 +56,7 @@ class Memorisation:
     def summary(self, class_names: Sequence[str] = ()) -> dict:
         """Says it in numbers, and of each class where the classes' names are given.
 
-        `share_suspicious` is to be held against `share_expected`, what a generator that does not copy would have;
+        `share_suspicious` is compared with `share_expected`, what a generator that does not copy would have;
         `closer` is the probability that a synthetic image lies nearer to the training set than a held-out one, 0.5
         for a generator whose samples are distributed like held-out data, with the two-sided p of
         Mann and Whitney's test.
@@ -107,9 +106,9 @@ def memorisation(
 
     Args:
         train [T, F], synthetic [N, F], heldout [M, F]: vectors of one kind; the training images are those that the
-            generator learnt from, and no held-out image is among them.
-        labels: classes of the synthetic and of the held-out images, each to be held against the typical distance of
-            its class; any class of training image may be the nearest.
+            generator was trained on, and no held-out image is among them.
+        labels: classes of the synthetic and of the held-out images, each compared with the typical distance of its
+            class; any class of training image may be the nearest.
         mirrored: the synthetic and the held-out images flipped, to find flipped copies too; both, so that the
             held-out images have the same two chances.
     Raises: ValueError: no image, NaN, another F or number of labels; held-out images that are training images.

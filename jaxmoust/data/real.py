@@ -24,10 +24,10 @@ class RealData:
     """The real images of one job.
 
     Args:
-        base: the base set, which it learns from.
+        base: the base set, which it trains on.
         unused: the rest of the training split, if any.
         test: the test set.
-        validation: what checkpoints and strengths are selected on, if any: neither learnt from nor tested on.
+        validation: what checkpoints and strengths are selected on, if any: neither trained nor tested on.
         num_skipped: files and classes of the data set that were left out because they cannot be used.
         shape: (H, W, C) that every image is brought to.
         copies: how often `base` repeats each of its images.
@@ -92,7 +92,7 @@ def real_data(
         decoded: where decoded images are held: "auto", "memory", "map" or "none"; see `image_store.open_images`.
         map_dir: the folder of maps of decoded images, for "map" and "auto"; "" is none.
         random_crop: the smallest part of the area that a random resized crop of a training image takes; 0 is off.
-        test_crop: the side of the central square of a test image that is judged, over its shorter side: 1.0 is all,
+        test_crop: the side of the central square of a test image that is evaluated, over its shorter side: 1.0 is all,
             0.875 is 224 out of 256, as usual for networks trained with random_crop.
         validation: the part of each class of the training split that is cut off to select on, before the base set is
             taken, or the name of a split of the source's own, such as "validation"; 0.0 is none.

@@ -33,7 +33,7 @@ class Generator:
 
     Args:
         model: `model(x [B, H, W, C], c [B], label [B]) -> [B, H, W, C]`; label K means "no class".
-        method: EDM or DDPM, as in training.
+        method: EDM, DDPM or Flow, as in training.
         params: the (averaged) parameters.
         num_classes: K.
         image_shape: (H, W, C).
@@ -75,7 +75,7 @@ class Sampling:
 
     Args:
         sampler: the solver: "euler" (= DDIM), "heun" (= EDM Alg. 2), "ancestral" (= DDPM) or "dpmpp_2m".
-        num_steps: N, how many of the method's noise levels are walked.
+        num_steps: N, the number of the method's noise levels.
         guidance: uncond + g (cond - uncond), or so from a weaker generator; 1.0 is off and costs nothing.
         clip: keeps every estimate of x0 in [-1, 1], as Ho et al. do.
         per_device_batch: images one device samples at a time; part of the record, see the module's docstring.

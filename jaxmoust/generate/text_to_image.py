@@ -33,7 +33,7 @@ from jaxmoust.runtime import parallel
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a pipeline, and how it is sampled.
+    """The prompts of a set, and how a pipeline is sampled.
 
     Args:
         prompts: of each class, at least one.
@@ -41,10 +41,10 @@ class Request:
         negative: what guidance moves away from; "" is any image.
         resize_filter: of the resize to the set's size, as in `transforms.Resize`.
         sampler: the solver: "euler" (= DDIM), "heun", "ancestral" (= DDPM) or "dpmpp_2m".
-        num_steps: N, how many of the checkpoint's noise levels are walked.
-        guidance: uncond + g (cond - uncond); 1.0 is off and asks the network once an image, not twice.
-        strength: with real images to start from, how far back to noise they go: the last int(strength * N) steps are
-            walked, as in torch's pipelines. 1.0 starts from (almost) nothing but noise.
+        num_steps: N, the number of the checkpoint's noise levels.
+        guidance: uncond + g (cond - uncond); 1.0 is off and runs the network once an image and step, not twice.
+        strength: with real images to start from, how much noise they get: the last int(strength * N) steps are
+            taken, as in torch's pipelines. 1.0 starts from (almost) nothing but noise.
         per_device_batch: images one device samples at a time; part of the record, as rounding depends on it.
     Raises: ValueError: what cannot be sampled.
     """
@@ -64,7 +64,7 @@ class Request:
         check_sampling(self.sampler, self.num_steps, self.per_device_batch)
         require(self.guidance >= 1, "sample.guidance", self.guidance, "1.0 (off) and up")
         require(0 < self.strength <= 1, "sample.strength", self.strength, "numbers above 0, up to 1")
-        least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be walked"
+        least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be taken"
         require(self.num_kept >= 1, "sample.strength", self.strength, least)
         if self.negative and self.guidance == 1:
             raise ValueError(
@@ -76,7 +76,7 @@ class Request:
 
     @property
     def num_kept(self) -> int:
-        """The steps that are walked."""
+        """The steps that are taken."""
         return int(self.num_steps * self.strength)
 
     def check(self, pipeline: StableDiffusion) -> None:

@@ -1,9 +1,9 @@
 r"""Verb `domain`, task `domain`: measures how well real and synthetic images can be distinguished
 
-Trains classifiers of real against synthetic, each evaluated on images that it has not seen, and scores the set by what
-they say. Leaves result.json (accuracy, auc, their intervals), features.npz (the images in the plane of the classifier's
-features) and scores.npy in --workdir: the ratio p(image | real) / p(image | synthetic) of each synthetic image, which
-samplers and filters read.
+Trains classifiers of real against synthetic, each evaluated on held-out images, and scores the set by their answers.
+Leaves result.json (accuracy, auc, their intervals), features.npz (the images in the plane of the classifier's features)
+and scores.npy in --workdir: the ratio p(image | real) / p(image | synthetic) of each synthetic image, which samplers
+and filters read.
 
   jaxmoust domain --config=configs/domain/digits.py --workdir=runs/edm_set/scores/density_ratio \
     --config.set=runs/edm_set --config.classifier=runs/real
@@ -59,7 +59,7 @@ Logits = Mapping[str, np.ndarray]
 class Domain(Job):
     """Trains classifiers of real against synthetic, cross-fitted: the domain gap.
 
-    The images of each kind are dealt out to folds, one classifier a fold is trained on the others by the same trainer
+    The images of each kind are split into folds, one classifier a fold is trained on the others by the same trainer
     as every other, and every image is evaluated once, by the one that has not seen it. So the folder also holds a score
     of every synthetic image, and is read by `train` as one that `score` left.
     """

@@ -1,4 +1,4 @@
-"""Verb `fit`, task `diffuse`: trains a generator inside a data set (DDPM, EDM), or fine-tunes Stable Diffusion on it
+"""Verb `fit`, task `diffuse`: trains an internal generator (DDPM, EDM, flow), or fine-tunes Stable Diffusion
 
 Leaves checkpoints/, metrics.jsonl, tensorboard/ and result.json in --workdir.
 
@@ -95,7 +95,7 @@ JOB = Fit
 
 
 def generator_config(output: Output) -> Config:
-    """The configuration of a generator that `fit` or `import` left: an imported network says it in its result."""
+    """The configuration of a generator that `fit` or `import` wrote: an imported network has it in its result."""
     return plain(output.result.get("sections", output.config))
 
 

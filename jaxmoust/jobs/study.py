@@ -208,7 +208,7 @@ class Study:
         return self._plan(stage).calibrate()
 
     def memory_words(self) -> list[str]:
-        """What fine-tuning a pipeline needs of a device, and whether those that are lent for nothing have it."""
+        """The memory that fine-tuning a pipeline needs, and whether GPUs that are free to use have it."""
         words: dict[str, str] = {}
         for stage in self.experiment.stages:
             what = self.experiment.describe(stage).partition(",")[0]  # of whatever base set and seed

@@ -25,7 +25,7 @@ MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
 BOOTSTRAP = (
     "low and high are the 95 % intervals of the table above. Those called bootstrap are percentiles of resampled "
     "seeds, of the difference also of resampled test images. Of three or so seeds those of a mean are too short, as "
-    "three hardly show how far seeds stray."
+    "three say little about how much seeds vary."
 )
 MEASURED = (
     "Means over seeds with their 95 % intervals. Balanced accuracy and macro-F1 count every class alike, however few "

@@ -19,7 +19,7 @@ from jaxmoust.runtime.paths import atomic_write, read_json, sweep
 
 SUMMARY, FORMAT = "summary.json", 2
 _DEAD_SECS = 3600.0  # after which nobody is still writing an index: studies of one folder may end together
-MARK = '<meta name="generator" content="jaxmoust">'  # what tells our index.html from somebody else's
+MARK = '<meta name="generator" content="jaxmoust">'  # distinguishes our index.html from any other
 
 
 def summarise(page: Page) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What an experiment's page is made of: arms, runs, answers to single images, curves, pictures, records, draws.
 
-Checked at birth, so that the page cannot contradict itself. Knows nothing of HTML, and reads no run's folder.
+Checked on construction, so that the page cannot contradict itself. Knows nothing of HTML, and reads no run's folder.
 """
 
 import math

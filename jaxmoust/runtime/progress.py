@@ -153,7 +153,7 @@ def progress(
 
 
 class _Output:
-    """The stream of a `tqdm`, whose states are lines where it is no terminal, and whose errors nobody hears of."""
+    """The stream of a `tqdm`, as lines where it is no terminal; its errors are ignored."""
 
     def __init__(self, stream: TextIO):
         self._stream, self.encoding, self._terminal = stream, getattr(stream, "encoding", None), False

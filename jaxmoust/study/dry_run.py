@@ -1,4 +1,4 @@
-"""What a study would do and how long it should take, told before anything runs and without writing anything.
+"""What a study would do and how long it should take, before anything runs and without writing anything.
 
 Times are those that stages of the same kind took in the same store on the same device, scaled by how much there is to
 do. Where nothing comparable was measured, the time is unknown, and said to be.

@@ -1,4 +1,4 @@
-"""The task of naming what an image shows: cross-entropy on real and synthetic images, evaluated exactly."""
+"""The task of classification: cross-entropy on real and synthetic images, evaluated exactly."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Classify:
 
     The options about synthetic images are the peers' for two kinds of image in one batch; at their defaults both
     kinds count alike. An image is synthetic where batch["source"], its place in the pool, is above 0. Where mixup or
-    cutmix blend the two, the weight is blended with the label. A network with `separate_stats` is told which images
+    cutmix blend the two, the weight is blended with the label. A network with `separate_stats` also gets which images
     are synthetic: those more than half of whose label is.
 
     Args:

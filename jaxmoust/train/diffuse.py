@@ -1,4 +1,4 @@
-"""The task of learning to denoise images: a generator trained from nothing inside the data set (DDPM, EDM)."""
+"""The task of learning to denoise images: an internal generator, trained from scratch on the data set (DDPM, EDM)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,14 +30,14 @@ class Diffuse:
 
     Args:
         model: `model(x [B, H, W, C], c [B], label [B], keys [B], train) -> [B, H, W, C]`; label K is "no class".
-        method: EDM or DDPM.
+        method: EDM, DDPM or Flow.
         num_classes: K >= 1. A model of one class is an unconditional one.
         image_shape: (H, W, C).
         augment: what training images go through; it must not mix labels.
         label_dropout: the share of examples trained as "no class", for classifier-free guidance
             (Ho & Salimans 2022, 2207.12598); 0 is off.
-        nonleaky: what training images go through after `augment`; the model is told, as `augment_label` [B, 9]
-            (zeros when it is asked for none), so it must have `augment_dim` 9.
+        nonleaky: what training images go through after `augment`; the model is conditioned on it by `augment_label` [B,
+            9] (zeros when it is asked for none), so it must have `augment_dim` 9.
         latents: of a VAE, in whose place the model works: a batch's images are then their rows (`Latents.row`), and
             `augment` may flip and nothing else.
     """

@@ -33,7 +33,8 @@ class Probe:
             is; draws of an image go round these. Without an augmentation there are none.
         l2: strength of the penalty l2 / 2 |W|^2 on the mean cross-entropy, of features centred and scaled to a mean
             squared norm of 1; 0 chooses among 1e-1, 1e-2, ... 1e-7.
-        folds: in how many parts the real training images are dealt out to choose it, each judged by a fit on the rest.
+        folds: the number of parts that the real training images are split into to choose it; each is predicted by a fit
+            on the rest.
         features: what `jaxmoust features` left: of the training images, of the test images, then of each synthetic
             set; () computes them in the run.
     Raises: ValueError: numbers that make no sense.
@@ -58,7 +59,7 @@ class Rows:
     Args:
         features: [n, F]. label: [n]. weight: what each row counts, [n], above 0. smoothing: [n], in [0, 1).
         image: which image a row shows, [n]: views of one image are held out together.
-        real: whether it is real, [n]: strengths are judged by real images, where there are any.
+        real: whether it is real, [n]: strengths are chosen on real images, where there are any.
         plain: whether it is an image as it is, and no augmented view, [n].
     """
 
@@ -153,7 +154,7 @@ def _single(number: Any) -> np.ndarray:
 
 
 def _parts(fold: np.ndarray, judged: np.ndarray) -> list[np.ndarray]:
-    """The judged rows of each fold."""
+    """The held-out rows of each fold."""
     return [judged[fold[judged] == k] for k in range(fold.max() + 1)]
 
 
@@ -164,7 +165,7 @@ def _room(count: int) -> int:
 
 
 def _dealt(rows: Rows, num_classes: int, num_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deals images out to folds: (the fold of each row [n], the rows by which strengths are judged).
+    """Splits images into folds: (the fold of each row [n], the rows on which strengths are compared).
 
     These show images as they are, real ones where there are any, of classes that have another image to learn from.
     """

@@ -200,7 +200,7 @@ def test_set_of_something_else_is_refused_before_any_work(loaded, tmp_path, othe
         ({"guidance": 0.5}, "guidance 0.5: expected 1.0"),
         ({"strength": 0.0}, "strength 0.0: expected numbers above 0"),
         ({"strength": 1.5}, r"strength 1\.5"),
-        ({"strength": 0.05}, "less than one of .* would be walked"),
+        ({"strength": 0.05}, "less than one of .* would be taken"),
         ({"prompts": (("a",), ())}, "without a prompt"),
         ({"guidance": 1.0, "negative": "a dog"}, "which is off and asks for no negative"),
     ],

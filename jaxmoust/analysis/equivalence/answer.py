@@ -61,7 +61,7 @@ def format_estimate(answer: Answer) -> str:
 
 
 def rate_sentence(fit: Equivalence) -> str:
-    """Returns what one more real image is worth by the study's law, at up to MOST_LISTED of the n_base that tell it."""
+    """Returns what one more real image is worth by the study's law, at up to MOST_LISTED n_base that have a rate."""
     rates = {f"{n:,}": fit.marginal_rate(n) for n in fit.sizes}
     known = [(n, rate) for n, rate in rates.items() if rate.value is not None]
     reasons = _by_reason(rates)

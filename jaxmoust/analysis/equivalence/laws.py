@@ -134,7 +134,7 @@ def fit_law(
         left[beyond] = np.sqrt(-2 * log_ndtr(sign * (limit - error[beyond]) / sd))
         return left * some[:, None]
 
-    # One cell cannot tell two parameters: the study's a is then 0, and eta is 1.
+    # One cell cannot determine two parameters: the study's a is then 0, and eta is 1.
     alone = np.array([0.0 if law is STUDY else 1.0])
     w_grid = np.linspace(law.searched[0], law.searched[1], COARSE[0]) if num_cells > 1 else alone
     deviance, w, u = least_squares(residuals, w_grid, np.linspace(lowest, highest, COARSE[1]), len(means)).T

@@ -20,7 +20,7 @@ BETAS = np.geomspace(0.02, 3.0, 160)  # exponents tried; published curves lie be
 # What the spread's slope is taken for until many cells say otherwise: 1 is a count of errors, var ∝ error.
 SLOPE, SLOPE_SD = 1.0, 0.5
 RISING = 0.001  # p, over all neighbours, of a rise that is no accident of the seeds
-FINEST = 0.01  # points: no test set of 10,000 images tells errors apart more finely
+FINEST = 0.01  # points: the resolution of a test set of 10,000 images
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +75,13 @@ class Cells:
 class Noise:
     """How far one run deviates from its cell's mean, estimated from all cells together.
 
-    A spread of 3 to 5 seeds is hardly known, that of a few hundred is. The spread is taken to follow a power of the
+    The spread of 3 to 5 seeds is hardly known, that of a few hundred is. The spread is taken to follow a power of the
     error, var = level · error^slope with the slope between 0 and 2 (weak classifiers differ more between seeds), near 1
-    where few cells tell it.
+    where few cells determine it.
 
     Args:
         level, slope: of that law. residuals: of all runs, in units of their cell's spread, corrected for the mean that
-        was taken from the same seeds; empty where no cell has two seeds. dof: what the level was told from.
+        was taken from the same seeds; empty where no cell has two seeds. dof: degrees of freedom of the level.
     """
 
     level: float
@@ -215,7 +215,7 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     """Fits alpha, gamma >= 0 and beta by weighted least squares, and again to every resample of the seeds.
 
     For a given beta the law is linear in (alpha, gamma), which have a closed form; beta is searched on a grid and
-    refined by a parabola. Two sizes cannot tell an asymptote: gamma is then 0, the pure power law.
+    refined by a parabola. Two sizes cannot determine an asymptote: gamma is then 0, the pure power law.
 
     Raises: ValueError: fewer than two sizes, or errors that do not surely fall with n or surely rise somewhere, on
         which no error can be turned into a number of images.
@@ -242,7 +242,7 @@ def fit_curve(cells: Cells, noise: Noise, num_resamples: int = 1000, seed: int =
     alpha, gamma, _ = _line(np.exp(-beta[:, None] * scaled), means, weight, offset)
     curve = Curve(alpha * np.exp(beta * np.log(sizes).mean()), beta, gamma, cells, means)
     drop = alpha * (np.exp(-beta * scaled.min()) - np.exp(-beta * scaled.max()))
-    # One run a size has no spread to judge by: then every fall counts.
+    # One run a size has no spread: then every fall counts.
     if np.quantile(drop, (1 - LEVEL) / 2) <= FINEST or means[0, sizes.argmax()] >= means[0, sizes.argmin()]:
         got = f"got errors {np.round(cells.mean, 2).tolist()} % at n_base {sizes.tolist()}"
         raise _no_curve(f"{got}, which do not surely fall with n", "Add real sizes further apart, or seeds")

@@ -16,7 +16,7 @@ def least_squares(
     """Returns the sum of squares and where it is smallest, [D, 3]: (sum, w, u), inside the grids' ends.
 
     The grid finds the right valley; 5 x 5 grids around its best point, of half the pitch each time, its floor; and
-    Gauss-Newton steps follow the floor where it is narrow and aslant, which grids do badly.
+    Gauss-Newton steps follow the floor where it is narrow and oblique, which grids do badly.
 
     Args:
         residuals: of data set d at its own points, (w [D, P], u [D, P]) -> [D, P, C].

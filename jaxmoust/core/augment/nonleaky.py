@@ -1,8 +1,8 @@
-"""EDM's non-leaky augmentation: geometric transformations of images, with labels that tell the network of them.
+"""EDM's non-leaky augmentation: geometric transformations of images, with labels that condition the network on them.
 
-A generator trained on transformed images would draw transformed images. Told which transformation each image went
-through, and asked for none when it samples, it does not: the augmentation does not leak (Karras et al. 2022,
-2206.00364, appendix F.2; the warp after Karras et al. 2020, 2006.06676, appendix B).
+A generator trained on transformed images would generate transformed images. Conditioned on the transformation of each
+image, and on none when it samples, it does not: the augmentation does not leak (Karras et al. 2022, 2206.00364,
+appendix F.2; the warp after Karras et al. 2020, 2006.06676, appendix B).
 """
 
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ class Method(Protocol):
         """The loss weight of |denoise(x, sigma) - x0|^2 at each noise level."""
 
     def sigmas(self, num_steps: int) -> np.ndarray:
-        """The descending noise levels [N + 1] that sampling walks, ending with 0."""
+        """The descending noise levels [N + 1] of sampling, ending with 0."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Flow:
         log_std: standard deviation of ln sigma of the training noise, so that s = sigma / (1 + sigma) is logit-normal
             (Esser et al. 2024, 2403.03206, Eq. 19: 1.0); 0 draws s evenly, as SiT does.
         shift: what the noise levels of training and sampling are multiplied with: above 1 for large images (Eq. 23).
-        num_timesteps: what the network is told is s times this.
+        num_timesteps: the network's time input is s times this.
     """
 
     log_std: float = 0.0

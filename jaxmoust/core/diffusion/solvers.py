@@ -88,7 +88,7 @@ def heun(
 
 
 def ancestral(denoise: Denoiser, x: Image, sigmas: Sigmas, keys: Keys) -> Image:
-    """Walks DDPM's reverse chain: draws x' from q(x' | x, x0 = denoise(x, sigma)) at each step.
+    """Follows DDPM's reverse chain: draws x' from q(x' | x, x0 = denoise(x, sigma)) at each step.
 
     x' = x0 + (sigma'^2 / sigma^2) * (x - x0) + sigma' * sqrt(1 - sigma'^2 / sigma^2) * noise.
 
@@ -110,7 +110,7 @@ def dpmpp_2m(denoise: Denoiser, x: Image, sigmas: Sigmas, keys: Keys | None = No
     With lambda = -log sigma it is linear in x and exact but for denoise(x, sigma), which is extrapolated to the middle
     of the step: x' = (sigma' / sigma) x + (1 - sigma' / sigma) ((1 + r) x0 - r x0_before), r = h / (2 h_before), h the
     step in lambda. The first step, and one to sigma' = 0, take x0 as it is. r is at most 1/2, its value where steps are
-    even: a flow's last steps grow fourfold, and extrapolate farther than two answers tell. `keys` is unused.
+    even: a flow's last steps grow fourfold, too far to extrapolate from two estimates. `keys` is unused.
 
     Source: Lu et al. 2022 (2211.01095), Algorithm 2, for data prediction, in sigma coordinates.
     """

@@ -1,7 +1,7 @@
 """Batches: sampler + pool + transforms as one Grain stream, and the exact stream of an evaluation.
 
 One Grain element is one step's batch, made by a pure function of the step number: the state of a stream is
-that number. Draws are computed for many small steps at once; where images come from is in images.py. Nothing
+that number. Draws are computed for many small steps at once; where images come from is in image_store.py. Nothing
 here knows a device; a process gives its index and takes its slice of the global batch.
 
 Whoever has a Grain pipeline of their own needs none of this: a pool is a data source and a sampler a sampler of
@@ -205,7 +205,7 @@ def eval_stream(
 
 
 class EvalStream(Sequence[Batch]):
-    """The batches of one evaluation: a list that can be walked any number of times, with Grain's prefetch."""
+    """The batches of one evaluation: a list that can be iterated any number of times, with Grain's prefetch."""
 
     def __init__(self, batches: grain.MapDataset, options: grain.ReadOptions) -> None:
         """Made by `eval_stream`."""
@@ -223,5 +223,5 @@ class EvalStream(Sequence[Batch]):
         return self._batches[i]
 
     def __iter__(self) -> Iterator[Batch]:
-        """Walks through the batches; a few are prefetched (Grain's default would be 500)."""
+        """Iterates over the batches; a few are prefetched (Grain's default would be 500)."""
         return iter(self._batches.to_iter_dataset(self._options))

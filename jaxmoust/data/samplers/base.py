@@ -1,4 +1,4 @@
-"""What every sampler is: the face that Grain and the loader see, and the walk that most samplers share.
+"""What every sampler is: the interface for Grain and the loader, and the sequence of permutations that most share.
 
 A sampler answers "which image is the i-th draw?" for any i >= 0 at the same cost, so that seeking and resuming
 take no time and no state but the position itself. Starting takes none either, but where a sampler must know the
@@ -80,7 +80,7 @@ class Sampler(ABC):
     def __getitem__(self, i: int) -> grain.RecordMetadata:
         """The i-th draw: its key in the pool and a generator of its own, keyed by (seed, i).
 
-        The block of draws around the last one asked for is kept, so that a walk through the draws (by Grain's
+        The block of draws around the last one asked for is kept, so that iterating over the draws (by Grain's
         DataLoader, say) pays for numpy's overhead once a block. It is a cache: it changes no answer.
         """
         i = operator.index(i)
@@ -117,7 +117,7 @@ class QuotaSampler(Sampler):
     """Samplers that first choose a group, evenly spread, and then an image of it.
 
     A quota says which group takes a draw and how many it had before; that rank is the position in the group's own
-    endless walk through permutations, so that images are drawn without replacement. A group is a source of the pool
+    endless sequence of permutations, so that images are drawn without replacement. A group is a source of the pool
     or, where no shares are given, all of them together (group 0).
     """
 

@@ -148,8 +148,8 @@ class EffectiveNumber(_ByClass):
 class Progressive(_ByClass):
     """Goes from images drawn alike to classes drawn alike: (1 - t) p_instance + t p_balanced at progress t.
 
-    The two kinds of draws are interleaved, and share one walk through each class. After `num_draws` classes are
-    drawn alike.
+    The two kinds of draws are interleaved, and share one sequence of permutations of each class. After `num_draws`
+    classes are drawn alike.
 
     Args:
         pool: the images.

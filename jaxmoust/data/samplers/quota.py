@@ -1,8 +1,8 @@
 """Proportional allocation: draws shared out between groups in exact proportion, evenly spread, at any position.
 
 A quota answers two questions in closed form: which group takes the m-th draw, and how many draws that group had
-before it. The second is what lets each group walk through its own images without replacement and without a
-memory. All is exact integer arithmetic: no drift at any position, the same on every machine. Knows no images.
+before it. The second lets each group go through its own images without replacement and without a memory. All is exact
+integer arithmetic: no drift at any position, the same on every machine. Knows no images.
 """
 
 import math
@@ -92,7 +92,7 @@ class StagedQuota:
     def __init__(
         self, starts: Sequence[int] | np.ndarray, weights: Sequence[Sequence[float | Fraction]], *words: int
     ) -> None:
-        """Plants a tree for each stage.
+        """Builds a tree for each stage.
 
         Args:
             starts: the first position of each stage, ascending from 0.

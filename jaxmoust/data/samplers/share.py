@@ -12,7 +12,7 @@ class Share(ShareSampler):
     """Draws a fixed share from each source, evenly spread, whatever the sources' sizes.
 
     In every prefix of n draws the count of each of the S sources is within S of n times its share. Each
-    source walks through permutations of its own, so that its images come equally often, up to one.
+    source goes through permutations of its own, so that its images come equally often, up to one.
 
     Args:
         pool: the images.

@@ -1,6 +1,6 @@
-"""The files of a folder or of a zip archive that somebody else made: named, and read into memory one at a time.
+"""The files of a folder or of a zip archive of unknown origin: named, and read into memory one at a time.
 
-Nothing is unpacked to disk and no link is followed. An archive is judged by its directory before any member is
+Nothing is unpacked to disk and no link is followed. An archive is checked by its directory before any member is
 read: names that lead out of it, links, encrypted members and zip bombs are refused.
 """
 

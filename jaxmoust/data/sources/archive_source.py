@@ -35,7 +35,7 @@ def cifake(split: str, path: str, part: str = "REAL") -> Source:
         split: "train" or "test".
         path: the folder or the zip archive as it was published.
         part: "REAL" (CIFAR-10's own images, as JPEG) or "FAKE" (made by Stable Diffusion 1.4).
-    Raises: ValueError: another folder or archive, a name that does not tell its class, an unreadable image.
+    Raises: ValueError: another folder or archive, a name that does not contain its class, an unreadable image.
     Source: Bird and Lotfi 2023 (2303.14126).
     """
     check_choice("split", split, ("train", "test"), " of cifake")

@@ -1,4 +1,4 @@
-"""Folders of images, a subfolder a class or labelled by a table: one's own pictures, or ImageNet with its 1.28 million.
+"""Folders of images, a subfolder a class or labelled by a table: your own images, or ImageNet with its 1.28 million.
 
 Every file is decoded before any work starts (see scan.py): what is wrong is found at once, and all of it. What is
 passed over is counted and named.
@@ -59,7 +59,7 @@ class Rules:
             highest of each file, or "" for the range of 16 bits (floats are then refused).
         on_bad: "refuse": what cannot be read stops everything, named; "skip": goes on without it, counted.
         labels: a table that says of which class each file is, wherever it lies in the folder, in the place of class
-            folders: CSV or JSON lines with columns such as file and label; a column split tells train from test.
+            folders: CSV or JSON lines with columns such as file and label; a column split says train or test.
         group: a column of that table, such as patient or camera, that no split divides.
         near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side.
     """
@@ -88,7 +88,7 @@ AS_THEY_ARE = Rules()
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder whose images have been looked at.
+    """A folder whose images have been scanned.
 
     Attributes:
         root: the folder.
@@ -99,11 +99,11 @@ class Folder:
         rules: how they are read and divided.
         scan: what they hold.
         rows: int64 [n, 3], what the file system says of them.
-        since_ns: when they were looked at.
+        since_ns: when they were scanned.
         groups: int64 [n], images that no split may divide; None: each is by itself.
-        by_list: whether a list, and not their folders, tells the labels.
+        by_list: whether the labels come from a list, and not from their folders.
         skipped: what was left out because it cannot be read, or is too little, with the reason.
-        notes: what is to be said aloud.
+        notes: sentences for the user.
     """
 
     root: Path
@@ -339,7 +339,7 @@ class _Listing:
         return found
 
     def parts_of(self, table: Labelled) -> list[str]:
-        """The split of each image of a table, in the words used here; [] where it tells none."""
+        """The split of each image of a table, in the words used here; [] where the table has none."""
         usual = {name: split for split, names in SPLITS.items() for name in names}
         said = [usual.get(value.strip().lower(), "") for value in table.columns.get("split", ())]
         return said if all(said) and {"train", "test"} <= set(said) else []
@@ -519,7 +519,7 @@ def _apart(folder: Folder) -> Folder:
 
 
 def _said(folder: Folder, listing: _Listing) -> Folder:
-    """Says aloud what was passed over, skipped, or read in another way than it lies there."""
+    """Logs what was passed over, skipped, or changed when it was read."""
     notes = [*listing.notes(), *folder.scan.notes(folder.rules.reading), *folder.notes]
     alike: dict[str, list[str]] = defaultdict(list)
     for name in folder.class_names:

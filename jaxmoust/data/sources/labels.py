@@ -1,4 +1,4 @@
-"""Which of somebody else's files are images, and of which class: by folder, by a table, or by NVlabs' or CIFAKE's way.
+"""Which files of a user are images, and of which class: by folder, by a table, or by NVlabs' or CIFAKE's way.
 
 Works on names alone (and the table's text): nothing is opened here. An image that no rule gives a class is refused
 by name; what is no image, or not asked for, is listed.
@@ -203,7 +203,7 @@ def by_cifake_name(names: Sequence[str], where: str, split: str, part: str) -> L
         where: what errors call the folder or archive.
         split: "train" or "test".
         part: "REAL" (CIFAR-10's own images) or "FAKE" (Stable Diffusion 1.4's).
-    Raises: ValueError: no such image, or one whose name does not tell its class.
+    Raises: ValueError: no such image, or one whose name does not contain its class.
     Source: Bird and Lotfi 2023 (2303.14126); the numbers 1 to 10 are CIFAR-10's classes in their order.
     """
     images = [name for name in names if is_image(name) and PurePosixPath(name).parts[-3:-1] == (split, part)]

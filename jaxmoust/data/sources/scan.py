@@ -1,7 +1,7 @@
 """What decoding says of image files: which cannot be read and why, of what shape they are, and what they look like.
 
-Every file is read and decoded once, so that all that is wrong is known before any work starts. Of a folder what that
-gave is remembered: the next time its files are listed and none is opened, unless one of them has changed.
+Every file is read and decoded once, so that all errors are known before any work starts. The result for a folder is
+cached: the next time its files are listed and none is opened, unless one of them has changed.
 """
 
 import contextlib
@@ -73,13 +73,13 @@ class Scan:
         return (int(sizes[0, 0]), int(sizes[0, 1]), self.channels) if len(sizes) == 1 else None
 
     def applied(self, reading: Reading) -> bytes:
-        """What of the rules told on these files, for their address; b"" where they are read as they always were."""
+        """The rules that changed these files, for their digest; b"" where no rule changed one."""
         rules = (TURNED, reading.background, f"scaled {reading.value_range}")
-        told = [rule for rule, is_used in zip(rules, np.any(self.changes, axis=0), strict=True) if is_used]
-        return repr(told).encode() if told else b""
+        used = [rule for rule, is_used in zip(rules, np.any(self.changes, axis=0), strict=True) if is_used]
+        return repr(used).encode() if used else b""
 
     def notes(self, reading: Reading) -> list[str]:
-        """What is to be said aloud of how these files are read."""
+        """Sentences for the user about how these files are read."""
         _, laid, scaled = self.changes.sum(axis=0)
         by = {"": "the range of 16 bits", "file": "the range of each file"}.get(
             reading.value_range, reading.value_range
@@ -147,13 +147,13 @@ def scan_once(
     what: str,
     header: bytes = b"",
 ) -> Scan:
-    """Scans files and compares them, or remembers it, until a file changes.
+    """Scans files and compares them, or takes the result from the cache, until a file changes.
 
     Args:
         rows: int64 [n, 3], what the file system says of them; see `stat_row`.
-        since_ns: when they were looked at, `time.time_ns()` before the first.
-        what: names what is remembered.
-        header: what else tells that it has changed.
+        since_ns: when they were scanned, `time.time_ns()` before the first.
+        what: the name of the cache entry.
+        header: what else invalidates the entry when it changes.
     """
 
     def look() -> bytes:

@@ -1,7 +1,7 @@
-"""What was learnt about a large data set once, kept in the user's cache so that it opens fast the next time.
+"""What was measured of a large data set once, kept in the user's cache so that it opens fast the next time.
 
 An entry saves time and is never relied on: one that is lost, damaged, or of files that have changed since is not
-given back, and whoever asked learns it anew. Nothing is written beside the data, which may be read-only; a cache
+returned, and the caller computes it again. Nothing is written beside the data, which may be read-only; a cache
 that cannot be written costs time and no more.
 """
 
@@ -25,7 +25,7 @@ _TICK_NS = 2_000_000_000
 def remembered(
     what: str, names: Sequence[str], rows: np.ndarray, since_ns: int, learn: Callable[[], bytes], header: bytes = b""
 ) -> bytes:
-    """What `learn` gives of files: learnt once of many of them, and again when one of them has changed.
+    """Returns what `learn` gives for files: computed once, and again when one of them has changed.
 
     Args:
         what: names the entry.

@@ -1,1 +1,1 @@
-"""Who is in which set: base sets, folds, and real against synthetic images."""
+"""Which image is in which set: base sets, folds, and real against synthetic images."""

@@ -9,7 +9,7 @@ from jaxmoust.data.samplers.permutation import make_key, shuffled
 
 
 def fold_of(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """Deals the images of each class out to folds at random: each fold gets as many of each class, up to one.
+    """Splits the images of each class into folds at random: each fold gets as many of each class, up to one.
 
     Args:
         labels: integers [N].

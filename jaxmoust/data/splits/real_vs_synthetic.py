@@ -1,7 +1,7 @@
-"""Real and synthetic images as the two classes of one question, dealt out to folds for cross-fitting.
+"""Real and synthetic images as the two classes of a classifier, split into folds for cross-fitting.
 
-Whoever asks "real or synthetic?" must not have seen the image before, and must not be able to answer by what it shows:
-so every image is held out once, and as many of each kind from every class are counted. Knows nothing of who asks.
+A classifier that answers "real or synthetic?" must not have trained on the image, and must not be able to answer by its
+class: so every image is held out once, and as many of each kind from every class are counted. Knows no classifier.
 """
 
 from collections.abc import Mapping
@@ -47,13 +47,13 @@ class RealVsSynthetic:
 
 
 def split_folds(real: Source, synthetic: Source, num_folds: int, seed: int) -> RealVsSynthetic:
-    """Deals the images of both kinds out to folds, each class alike.
+    """Splits the images of both kinds into folds, each class alike.
 
     Args:
         real: the real images.
         synthetic: the synthetic ones, of the same classes.
         num_folds: 2 and up.
-        seed: 0 and up, of the dealing.
+        seed: 0 and up, of the split.
     Raises: ValueError: sources of other classes, fewer than two images of a kind in a fold, or a fold in which no
         class has an image of both kinds.
     """

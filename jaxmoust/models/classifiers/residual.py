@@ -79,6 +79,6 @@ class Residual(nn.Module):
             x: images in [-1, 1].
             keys: one per example; required for train=True where something is dropped.
             synthetic, batch_mean: as in `SplitBatchNorm`; for separate_stats.
-        Raises: ValueError: no keys, or told which examples are synthetic without separate statistics to use that for.
+        Raises: ValueError: no keys, or `synthetic` is given to a network without separate statistics.
         """
         return self.head(self.features(x, train, keys, synthetic, batch_mean))

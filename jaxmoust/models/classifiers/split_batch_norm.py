@@ -1,4 +1,4 @@
-"""Batch norm that tells real from synthetic images, in place of `nn.BatchNorm`, which does not."""
+"""Batch norm with separate statistics of real and synthetic images, in place of `nn.BatchNorm`, which has one set."""
 
 from collections.abc import Callable
 from typing import Any

@@ -134,8 +134,8 @@ class ViT(nn.Module):
         dropout: rate after the embedding and in every block, drawn from one key per example.
         stochastic_depth: rate at which the last block's branches are dropped for an example; it rises linearly
             from 0 in the first block (Huang et al. 2016, 1603.09382).
-        activation: "gelu", or its approximation by tanh, "gelu_tanh", which public augreg weights grew up with, or by a
-            sigmoid, "quick_gelu"; "swiglu" gates one half of a layer by the other.
+        activation: "gelu", or its approximation by tanh, "gelu_tanh", which public augreg weights were trained with, or
+            by a sigmoid, "quick_gelu"; "swiglu" gates one half of a layer by the other.
         epsilon: what norms add to the variance.
         num_tokens: learnt tokens before the patches, the class's and registers; None: 1 for "token", 0 for "gap".
         mlp_width: of the two layers' inside; 0: 4 * width.

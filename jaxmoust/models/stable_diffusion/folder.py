@@ -1,4 +1,4 @@
-"""A Stable Diffusion pipeline as a folder in diffusers' layout: found, told from others, its settings read and checked.
+"""A Stable Diffusion pipeline as a folder in diffusers' layout: found, recognised, its settings read and checked.
 
 Our networks know fewer settings than torch's. One they do not know is allowed at the value that they have built in, and
 refused at any other, so that no pipeline loads and draws something else.

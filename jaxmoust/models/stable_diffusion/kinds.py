@@ -180,7 +180,7 @@ class StableDiffusion:
         return self.factor * 2 ** (len(self.net.block_out_channels) - 1), math.inf
 
     def sigmas(self, num_steps: int) -> Float[np.ndarray, " {num_steps}+1"]:
-        """The descending noise levels that sampling walks: those of the checkpoint's scheduler, then 0."""
+        """The descending noise levels of sampling: those of the checkpoint's scheduler, then 0."""
         return schedule.levels(self.configs["scheduler"], self.table, num_steps)
 
     def sample_sigma(self, keys: Key[Array, " B"]) -> Sigmas:
@@ -374,7 +374,7 @@ class StableDiffusion3(StableDiffusionXL):
         return step, step * self.net.pos_embed_max_size
 
     def sigmas(self, num_steps: int) -> Float[np.ndarray, " {num_steps}+1"]:
-        """The descending noise levels that sampling walks, then 0."""
+        """The descending noise levels of sampling, then 0."""
         return noise.flow_sigmas(num_steps, *flow_schedule(self.configs["scheduler"]))
 
     def sample_sigma(self, keys: Key[Array, " B"]) -> Sigmas:

@@ -1,7 +1,7 @@
-"""The noise levels that a pipeline's scheduler walks, by the class and the settings of its scheduler_config.json.
+"""The noise levels of a pipeline's scheduler, by the class and the settings of its scheduler_config.json.
 
 The class says how timesteps are spaced, and where a setting respaces the levels between the first and the last of them.
-The solver is ours to choose. A class or a setting that no walk here has is refused by its name.
+The solver is chosen apart from them. A class or a setting that is not known here is refused by its name.
 """
 
 import math
@@ -61,11 +61,11 @@ _ALLOWED = {
 
 
 def check(scheduler: Mapping[str, Any], table: Levels) -> None:
-    """Refuses a scheduler whose walk is not known here. Raises: ValueError."""
+    """Refuses a scheduler whose noise levels are not known here. Raises: ValueError."""
     kind = _kind(scheduler)
     if kind not in _KNOWN:
         raise ValueError(
-            f"scheduler: {kind!r:.80} walks noise levels of its own. Allowed are {', '.join(_KNOWN)}: give the "
+            f"scheduler: {kind!r:.80} has noise levels of its own. Allowed are {', '.join(_KNOWN)}: give the "
             "pipeline's scheduler_config.json the class and the settings of the one that it was trained with."
         )
     for name, allowed in _ALLOWED.items():
@@ -82,10 +82,10 @@ def check(scheduler: Mapping[str, Any], table: Levels) -> None:
 
 
 def levels(scheduler: Mapping[str, Any], table: Levels, num_steps: int) -> Float[np.ndarray, " N+1"]:
-    """The descending noise levels that sampling in N steps walks, float32, and then 0.
+    """The descending noise levels of sampling in N steps, float32, and then 0.
 
-    Every walk ends at 0. Torch's DEIS and SA-Solver, and with some settings others, end at the level of timestep 0
-    (0.03 of Stable Diffusion's), which leaves that much noise in the latents.
+    The last level is always 0. Torch's DEIS and SA-Solver, and with some settings others, end at the level of timestep
+    0 (0.03 of Stable Diffusion's), which leaves that much noise in the latents.
 
     Args:
         table: of each timestep, ascending.

@@ -3,7 +3,7 @@
 A chart function returns a chart; `picture` draws it, once, as static SVG inside the page: text stays text, colours
 follow the page's style (so that dark mode and print work), and nothing is loaded. Beside it stands its specification,
 from which the page's scripts, where they run, draw the same chart again, so that it answers: values on hover, zoom,
-arms switched on and off, a menu that saves it. Nothing is told by colour alone: the verdict on an arm is a shape, and
+arms switched on and off, a menu that saves it. Nothing is shown by colour alone: the verdict on an arm is a shape, and
 the baseline is dashed. This file knows neither arms nor statistics. Altair is imported where a chart is made, so that
 who draws nothing does not wait for it.
 """

@@ -1,7 +1,7 @@
 """Lines over numbers of images: the learning curve, the exchange of synthetic for real images, accuracy by ratio.
 
-Series are told apart by the shapes of their marks, bounds by arrows, never by colour. Rows
-are plain dicts, so that a section that computes them can put them into a table as well.
+Series differ in the shapes of their marks, bounds are arrows, never colours alone. Rows are plain dicts, so that a
+section that computes them can put them into a table as well.
 """
 
 from collections.abc import Sequence

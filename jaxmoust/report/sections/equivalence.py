@@ -142,7 +142,7 @@ def by_ratio(real: Cells, mixed: Cells) -> Figure:
 def ratio_series(real: Cells, mixed: Cells) -> list[lines.Series]:
     """Returns accuracy by ratio for each of up to six n_base.
 
-    The bands are Student's t with the spread of seeds told from all cells together, which needs no fit of a curve.
+    The bands are Student's t with the spread of seeds estimated from all cells together, which needs no fit of a curve.
     """
     noise = noise_of([real, mixed])
     series = []

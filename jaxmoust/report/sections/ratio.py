@@ -50,7 +50,7 @@ def _series(name: str, by_ratio: ByRatio) -> lines.Series:
 
 
 def _names(kinds: Sequence[tuple[str, ...]]) -> list[str]:
-    """What tells the kinds apart: the generator, and what differs besides."""
+    """What distinguishes the kinds: the generator, and what differs besides."""
     if len({kind[0] for kind in kinds}) == len(kinds):
         return [kind[0] for kind in kinds]
     differing = [i for i in range(len(kinds[0])) if i == 0 or len({kind[i] for kind in kinds}) > 1]

@@ -37,7 +37,7 @@ def test_levels_are_those_that_torch_walks(case):
     [
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "'FlowMatchEulerDiscreteScheduler' walks noise levels of"),
         ({"_class_name": "EDMEulerScheduler"}, "'EDMEulerScheduler' walks"),
-        ({"_class_name": ["x"]}, "walks noise levels of its own"),
+        ({"_class_name": ["x"]}, "has noise levels of its own"),
         ({"use_flow_sigmas": True}, "use_flow_sigmas is True, expected False"),
         ({"interpolation_type": "log_linear"}, "interpolation_type is 'log_linear', expected 'linear'"),
         ({"timestep_type": "continuous"}, "timestep_type is 'continuous'"),
