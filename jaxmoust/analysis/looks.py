@@ -1,7 +1,7 @@
-"""When a study may look at its results: the error that each look may spend, and what is decided at each.
+"""Interim analyses ("looks") of a study: the error that each look may spend, and what is decided at each.
 
-A study that looks again and again, and claims at 5 % each time, claims something false far more often than that. Of a
-spending function each look gets its part of the error beforehand, so that all of them together hold the level.
+A study that is tested again and again, at 5 % each time, makes false claims far more often than that. By a spending
+function each look gets its part of the error beforehand, so that all of them together hold the level.
 """
 
 import math
@@ -27,16 +27,16 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(128)
 
 @dataclass(frozen=True)
 class Rule:
-    """How a study comes to its verdicts.
+    """How a study decides its verdicts.
 
     Args:
         metric: what is decided on, a number of each run's record: top1, balanced_accuracy, nll, ...
         margin: two arms that differ by less are equivalent, in the metric's unit: points of Top-1; above 0.
         level: the chance that the study claims any difference falsely.
         until_decided: whether arms get seeds, look by look, until they are decided; else those of config.seeds.
-        looks: numbers of seeds after which is looked; the last is most_seeds.
+        looks: the numbers of seeds after which arms are evaluated; the last is most_seeds.
         spending: how the level is spent over the looks: "obrien_fleming" hardly any early, "pocock" about evenly.
-        most_seeds: of an arm, undecided or not.
+        most_seeds: the most seeds that an arm may get, undecided or not.
     Raises: ValueError: no such metric, a margin or a level out of range, looks that do not rise, or fewer seeds than
         the first has.
     """
@@ -112,7 +112,7 @@ class Path:
 
     @property
     def decisions(self) -> dict[str, Decision]:
-        """The last word on each arm that was looked at."""
+        """The last decision on each arm that was evaluated."""
         return {arm: decision for look in self.looks for arm, decision in look.decisions.items()}
 
     @property
@@ -138,11 +138,11 @@ def follow(
     higher_is_better: bool = True,
     decide: Callable[..., Mapping[str, Decision]] = decide,
 ) -> list[Path]:
-    """Makes the looks for which all runs are there: of each family beside its baseline, a function of these runs alone.
+    """Makes the looks for which all runs are there: of each family with its baseline, a function of these runs alone.
 
-    The first look is one of all arms. After it a family is looked at once its baseline and each of its open arms have
-    the seeds. An arm that is decided is in no later look, but for the spread that its seeds lend the others; so are the
-    arms of other families, with the seeds of the first look.
+    The first look is one of all arms. After it a family has a look once its baseline and each of its open arms have
+    the seeds. An arm that is decided takes part in later looks only by the spread of its seeds; so do the arms of other
+    families, with the seeds of the first look.
 
     Args:
         seeds: of the study, at least rule.most_seeds of them, in their order.

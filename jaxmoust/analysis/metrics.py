@@ -1,4 +1,4 @@
-"""What a run's answers are worth: Top-k, balanced accuracy, macro-F1, worst class, likelihood, calibration, ROC and PR.
+"""Metrics of a run's predictions: Top-k, balanced accuracy, macro-F1, worst class, likelihood, calibration, ROC and PR.
 
 Every metric is a number of a run and, by `contributions`, an array over its test images whose mean is that number, so
 that one comparison of arms serves them all. Units are percent, and nats of the likelihood. Classes without a test image
@@ -24,7 +24,7 @@ Jackknife = tuple[float, Floats]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called and asks for.
+    """A metric's name, unit and needs.
 
     Args:
         title: for people. needs: the file that a run keeps of it: "ranks", "losses" or "probabilities" (.npy).
@@ -52,7 +52,7 @@ METRICS = {
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a run said of N test images. None is what was not kept; the metrics that need it are then not there.
+    """A run's predictions for N test images. None is what was not kept; the metrics that need it are then missing.
 
     Args:
         labels: integers [N] in [0, K). num_classes: K.

@@ -1,4 +1,4 @@
-"""Scores of images: how sure a classifier is of what an image is said to show. Higher is surer, hence easier.
+"""Scores of images: a classifier's confidence in the label of an image. Higher is more confident, hence easier.
 
 A score is a number for each image of a set. Weighted and paced samplers and filters read them.
 """

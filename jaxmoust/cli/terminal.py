@@ -1,4 +1,4 @@
-r"""What reaches the terminal: text, in which nothing of a user's files steers it.
+r"""Output to the terminal: plain text, in which nothing of a user's files acts as a control.
 
 A class or a file may be called by any bytes. Those that move a cursor, set a title, turn the direction of writing or
 are no character are written as Python writes them, \x1b or \udcff. The one place for it is the streams themselves.
@@ -13,7 +13,7 @@ from jaxmoust.runtime.paths import visible
 
 
 class _Plain:
-    """A stream that writes controls as what they are called; for the rest, the stream that it is given."""
+    """A stream that writes control characters escaped; for the rest, the stream that it is given."""
 
     def __init__(self, stream: Any):
         self._stream = stream

@@ -1,4 +1,4 @@
-"""What is said once for each example of a batch: its key, and numbers that hold for all of it."""
+"""Values for each example of a batch: its key, and numbers that hold for all of it."""
 
 import jax
 from jaxtyping import Array, Int, Key, Shaped

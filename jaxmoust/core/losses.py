@@ -40,7 +40,7 @@ def smooth(
 def label_rank(logits: Float[Array, "B K"], label: Int[Array, " B"]) -> Int32[Array, " B"]:
     """Counts the classes not scored below the true one; an example is Top-k correct when its rank < k.
 
-    Ties count against the model, and so does a NaN, so that constant or broken logits never look right.
+    Ties count against the model, and so does a NaN, so that constant or broken logits never count as right.
     """
     true = jnp.take_along_axis(logits, label[:, None], axis=-1)
     return jnp.sum(~(logits < true), axis=-1, dtype=jnp.int32) - 1  # the true class is not below itself

@@ -1,4 +1,4 @@
-"""What every constructor of this room asks of its arguments, refused in one form: got, allowed, remedy."""
+"""The checks of arguments in this folder, with errors of one form: got, allowed, remedy."""
 
 import difflib
 import math

@@ -1,4 +1,4 @@
-"""What joins the real images in one pool: synthetic sets, filtered by their scores, weighted by them."""
+"""The synthetic sets that join the real images in one pool: filtered by their scores, weighted by them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

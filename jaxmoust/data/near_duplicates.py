@@ -1,4 +1,4 @@
-"""The same photograph twice, exactly or nearly: by what is left of each at 9 x 8 grey pixels.
+"""Duplicates and near duplicates of photographs, compared at 9 x 8 grey pixels.
 
 Copies that were scaled, compressed again or made brighter are found; cut or mirrored ones are not. Of the very small
 picture its shape counts: 72 pixels as a vector of mean 0 and length 1, compared by correlation. Its lowest frequencies

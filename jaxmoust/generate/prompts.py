@@ -1,6 +1,6 @@
-"""What a text-to-image generator is asked for: each class's prompts, from templates and names, or from captions.
+"""The prompts of each class for a text-to-image generator, from templates and names, or from captions.
 
-Image i of a class is asked for with prompt i mod n of the class's n prompts, so that it is a function of (class, i).
+Image i of a class has prompt i mod n of the class's n prompts, so that it is a function of (class, i).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +62,7 @@ def read(
     captions_file: str = "",
     words: Mapping[str, str] | None = None,
 ) -> Prompts:
-    """Makes the prompts that a configuration asks for; exactly one of the first three sources is given.
+    """Makes the prompts of a configuration; exactly one of the first three sources is given.
 
     Args:
         class_names: K names.

@@ -1,6 +1,6 @@
 r"""Verb `score`, task `clip_score`: scores a synthetic set by CLIP
 
-Asks CLIP, of a local folder, for p(class | image) among the classes' names, without any training.
+The score is p(class | image) among the classes' names by CLIP, from a local folder, without any training.
 
   jaxmoust score --config=configs/score/clip.py --workdir=runs/edm_set/scores/clip --config.set=runs/edm_set \
     --config.clip=clip-vit-base-patch32
@@ -26,7 +26,7 @@ from jaxmoust.train import features
 
 
 class ClipScore(Job):
-    """Scores every image of a synthetic set by how sure CLIP is of its class.
+    """Scores every image of a synthetic set by CLIP's probability of its class.
 
     The score is the softmax over the classes of the scaled cosine between the image's features and those of the
     class's prompts; He et al. 2023 (2210.07574) keep what is above 1 / K. Several prompts of a class are averaged, as

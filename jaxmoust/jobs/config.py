@@ -1,4 +1,4 @@
-"""Verb `config`: prints a configuration with every field, each beside what it is
+"""Verb `config`: prints a configuration with every field, each with its description
 
 What is printed is a configuration file: saved, it runs. Fields that are set on the command line are in it.
 

@@ -1,8 +1,9 @@
 """Verb `data export`: writes a data set or a synthetic set as plain files: class folders with metadata.csv, or Parquet
 
-For torch, Hugging Face's `datasets`, or eyes. Folders are CLASS/IMAGE below --workdir, with a metadata.csv beside them:
-file_name, label, and of a synthetic set what made each image (index, seed, guidance, steps, generator, prompt, file).
-Images leave byte for byte as their files hold them. --format=parquet writes one file instead (extra `parquet`).
+For torch, Hugging Face's `datasets`, or to look at. Folders are CLASS/IMAGE below --workdir, with a metadata.csv beside
+them: file_name, label, and for a synthetic set how each image was sampled (index, seed, guidance, steps, generator,
+prompt, file). Images are written byte for byte as in their files. --format=parquet writes one file instead (extra
+`parquet`).
 
   jaxmoust data export --path=runs/edm_set --workdir=plain
   jaxmoust data export --source=folder --path=my_images --split=test --workdir=plain/test

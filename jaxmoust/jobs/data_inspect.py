@@ -1,8 +1,8 @@
 """Verb `data inspect`: counts and shows the images of a data set or a synthetic set
 
-Prints how many images each class has, and with --picture draws some of each. With --check decodes every image and says
-all that is to be said: how many are to learn from and held out, what is passed over, what is in train and in test, and
-what a study would refuse. The fields of a configuration's data section that say how files are read are options, too.
+Prints how many images each class has, and with --picture draws some of each. With --check it decodes every image and
+reports how many are for training and held out, which files are passed over, which are in train and in test, and what a
+study would refuse. The fields of a configuration's data section that say how files are read are options, too.
 
   jaxmoust data inspect --source=digits
   jaxmoust data inspect --source=folder --path=my_images --split=test --picture=sheet.png

@@ -60,7 +60,7 @@ class Domain(Job):
     """Trains classifiers of real against synthetic, cross-fitted: the domain gap.
 
     The images of each kind are split into folds, one classifier a fold is trained on the others by the same trainer
-    as every other, and every image is evaluated once, by the one that has not seen it. So the folder also holds a score
+    as every other, and every image is evaluated once, held out. So the folder also holds a score
     of every synthetic image, and is read by `train` as one that `score` left.
     """
 

@@ -1,9 +1,9 @@
 """Verb `export`: writes a trained classifier as safetensors for other libraries, with a config.json and a model card
 
-A classifier that began as a public file leaves in that file's layout: timm's `create_model(..., checkpoint_path=...)`,
-Hugging Face's `from_pretrained(DIR)` and torchvision's `load_state_dict` read it; --like=PATH names the file where it
-has moved. One that began as none leaves under this package's own names. README.md says what it was trained on, and how
-sure its accuracy is.
+A classifier that started from a public file is written in that file's layout: timm's `create_model(...,
+checkpoint_path=...)`, Hugging Face's `from_pretrained(DIR)` and torchvision's `load_state_dict` read it; --like=PATH
+names the file where it has moved. Others are written under this package's own names. README.md says what the classifier
+was trained on, and its accuracy with its uncertainty.
 
   jaxmoust export --checkpoint=runs/mixed --workdir=out
 """
@@ -132,7 +132,7 @@ def _config(
 
 
 def model_card(output: "Output", family: str) -> str:
-    """What the classifier was trained on, and how sure its accuracy is, as Markdown with Hugging Face's header."""
+    """The classifier's training data, and its accuracy with its uncertainty, as Markdown with Hugging Face's header."""
     config, result = output.config, output.result
     library = {"Hugging Face": "transformers", "timm": "timm"}.get(family)
     data, (low, high) = config["data"], result["top1_interval"]

@@ -43,7 +43,7 @@ class Features(Job):
     refers = ("set", "model.weights", "method.pretrained")
 
     def contents(self) -> dict[str, str]:
-        """The images that are looked at, and the network."""
+        """The images and the network."""
         real, config = self.inputs.real(self.config["data"]), self.config
         seen = {
             "images": "" if config["set"] else self.images_of().digest,
@@ -53,7 +53,7 @@ class Features(Job):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Which images these are, and how they are seen, their content says."""
+        """Fields whose content says which images these are, and how they are preprocessed."""
         return (*PLACES, *(f"data.{name}" for name in self.config["data"]))
 
     def images_of(self) -> Source:

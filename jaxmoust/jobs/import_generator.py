@@ -1,7 +1,7 @@
-r"""Verb `import`, task `import`: takes a public diffusion network over as a generator
+r"""Verb `import`, task `import`: converts a public diffusion network into a generator of this package
 
 Reads a diffusers UNet2DModel or DiT folder, the state dict of one of EDM's networks as .npz or .safetensors, or that of
-a DiT as .safetensors, and leaves in --workdir what `fit` leaves: a generator that `sample` samples from.
+a DiT as .safetensors, and writes to --workdir what `fit` writes: a generator for `sample`.
 
   jaxmoust import --config=configs/import.py --workdir=runs/public --config.path=ddpm-cifar10-32
   jaxmoust import --config=configs/import.py:cat,dog --workdir=runs/public --config.path=edm.npz \

@@ -1,7 +1,7 @@
-"""Verb `sample`, task `imported`: writes a set of images that something else made, at the size and classes of real ones
+"""Verb `sample`, task `imported`: writes a set of images from another program, at the size and classes of real ones
 
-What lies in a folder or an archive (of class folders, or with a table), in a set that `data import` or `sample` wrote,
-or in another source: images of another generator, or photographs that were retrieved. In a study,
+The images are in a folder or an archive (of class folders, or with a table), in a set that `data import` or `sample`
+wrote, or in another source: images of another generator, or photographs that were retrieved. In a study,
 `config.sets.mine = dict(path=...)` is such a set. It may hold some of the real images' classes only; images of other
 sizes are brought to data.image_px as test images are. An image that is one of the test images is refused.
 
@@ -31,7 +31,7 @@ from jaxmoust.runtime.folder import RunFolder, digest
 
 
 class Imported(Job):
-    """Brings images that something else made to the classes and the size of real ones."""
+    """Brings images from another program to the classes and the size of real ones."""
 
     sections = {
         "path": Field("", str, "a folder or zip archive of images, or a set that `data import` or `sample` wrote"),
@@ -126,7 +126,7 @@ class Imported(Job):
         if leaked := [name for name, of_image in zip(names, digests(self.placed), strict=True) if of_image in tested]:
             raise ValueError(
                 f"{len(leaked):,} of the {len(self.placed):,} images of {self.config['path']} are test images "
-                f"({listed(leaked)}): a classifier that learns from them has seen what it is evaluated on. Remove them."
+                f"({listed(leaked)}): a classifier would be trained on images that it is evaluated on. Remove them."
             )
 
     def run(self, folder: RunFolder) -> dict[str, Any]:

@@ -10,8 +10,8 @@ pairs.png, the synthetic images that come closest to a training image; shown.npz
     --config.extractor.path=clip-vit-large-patch14-336
 
 The extractor is a classifier that `train` left, a pre-trained ViT's file, the folder of a CLIP, or the weights of FID's
-Inception as .safetensors or .npz. The data are those that the generator learnt from: whether it copied can be told of
-these alone, and where the set says that they were others, only fidelity is measured. (The accuracy of a classifier
+Inception as .safetensors or .npz. The data are those that the generator was trained on: copies can be found among these
+only, and where the set says that it was trained on others, only fidelity is measured. (The accuracy of a classifier
 trained on synthetic images alone, CAS, is the Top-1 of an arm with share 1 in a study.)
 """
 
@@ -202,7 +202,7 @@ class Measure(Job):
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:
-        """Images of the set that are looked at."""
+        """Images of the set that are measured."""
         return float(config["num_images"] or size_of(config["set"]))
 
 
@@ -263,7 +263,7 @@ def _read_pixels(data: loader.EvalStream, mirrored: bool = False) -> np.ndarray:
 
 
 def _copying(of: str, summary: dict) -> Iterator[tuple[str, float]]:
-    """What a page shows of memorisation, and what it would be of a generator that does not copy."""
+    """Memorisation as a page shows it, and what it would be for a generator that does not copy."""
     yield f"suspicious[{of}]", summary["share_suspicious"]
     yield f"suspicious_floor[{of}]", summary["share_expected"]
     yield f"closer[{of}]", summary["closer"]

@@ -22,7 +22,7 @@ from jaxmoust.runtime.folder import RunFolder
 
 
 class Merge(Job):
-    """Writes a pipeline with everything that was learnt in it."""
+    """Writes a pipeline with everything that was trained merged into it."""
 
     sections = {
         "pipeline": pipelines.PIPELINE_SECTION,
@@ -41,7 +41,7 @@ class Merge(Job):
             raise ValueError(f"config.leave is {self.config['leave']!r}, and this pipeline has no adapters.")
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
-        """Writes pipeline/ or lora.safetensors, and what its fine-tuning learnt from."""
+        """Writes pipeline/ or lora.safetensors, and the digest of the images of its fine-tuning."""
         started, target, form = time.monotonic(), folder.path / pipelines.PIPELINE, self.config["leave"]
         left = self.loaded
         if form == "pipeline":

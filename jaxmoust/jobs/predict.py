@@ -1,4 +1,4 @@
-"""Verb `predict`: names what new images show, by a trained classifier
+"""Verb `predict`: predicts the classes of new images by a trained classifier
 
 Every image below --path, in sub-folders or a zip archive too, at any size, grey or colour. Writes a CSV file with a row
 for each: file, label, probability, and of --top=K also the next ones, label_2, probability_2, ... Files that cannot be
@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Predicts, writes the file, and says how often each class was named."""
+    """Predicts, writes the file, and says how often each class was predicted."""
     from jaxmoust.jobs.parts.job import refusals
 
     with refusals():
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages]":
-    """The classifier, and the images that it is asked about. Raises: ValueError: there is none, or no image."""
+    """The classifier and the images to classify. Raises: ValueError: there is none, or no image."""
     from jaxmoust.data.sources.archive import FileImages, Members, open_members
     from jaxmoust.data.sources.labels import is_image, suffixes
     from jaxmoust.jobs.parts.classifier import open_trained

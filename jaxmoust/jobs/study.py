@@ -2,13 +2,13 @@
 
 Leaves results.csv (the runs), report/index.html and report/summary.csv (the arms) in --workdir; finished stages go to
 --store (default: stages/ beside --workdir), are named by what they depend on, and are found again by this study and the
-next. Several studies may run on one store, each in a --workdir of its own: each stage is computed by one of them. A
-stage that fails costs what needs it and no more; the same command tries it again. --dry-run says what would be run, how
-long that takes where the like was measured, and which differences it can show.
+next. Several studies may run on one store, each in a --workdir of its own: each stage is computed by one of them. If a
+stage fails, only stages that need it are left out; the same command tries it again. --dry-run says what would be run,
+how long that takes, and which differences it can show.
 
---until-decided looks at the arms after 3, 5, 7, ... seeds (config.decide). Those that are better, worse or equivalent
-within the margin get no more; the others go on, up to --most_seeds. --budget=2h ends it in time, and what is undecided
-then is said to be; the same command goes on.
+--until-decided evaluates the arms after 3, 5, 7, ... seeds (config.decide). Those that are better, worse or equivalent
+within the margin get no more; the others go on, up to --most_seeds. --budget=2h ends it in time; arms that are left are
+undecided, and the same command goes on.
 
 --index=FOLDER lists the studies below a folder on one page, each with its answer; a study writes that of the folder it
 lies in by itself. --compare FIRST SECOND writes a page of two studies side by side, in the first one's report/.
@@ -50,7 +50,7 @@ _TOO_LITTLE = (
 
 
 class StudyFailed(RuntimeError):
-    """Some stages could not be computed; everything that does not need them was, and the page says what it lacks."""
+    """Some stages could not be computed; everything that does not need them was, and the page says what is missing."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -201,7 +201,8 @@ def _resolve_warm_start(
 def open_pool(mixture: Mixture, base: Source, test: Source, inputs: Inputs) -> tuple[Pool, Mapping[str, np.ndarray]]:
     """Joins the real images and the synthetic sets, filtered, and reads the sets' scores.
 
-    Raises: ValueError: what does not fit together; scores of other sets or images, or by who may know the test images.
+    Raises: ValueError: what does not fit together; scores of other sets or images, or by a classifier that may have
+    seen the test images.
     """
     sets = [inputs.synthetic(ref, base, mixture.n_synthetic) for ref in mixture.set_refs]
     pool, scores = Pool.from_sources([base, *sets]), {}
@@ -226,8 +227,8 @@ def _scores_of(ref: str, set_ref: str, inputs: Inputs) -> str:
 def _read_scores(ref: str, set_ref: str, test: Source, inputs: Inputs, size: int, level: float | None) -> np.ndarray:
     """Opens what `score` or `domain` left: a folder, or the name of one in the set's own folder scores/.
 
-    A scorer that learnt from a data set's training images is known not to have seen its test images: the test set must
-    be that one. Of CLIP, and of scores that are older than this record, nothing is known.
+    A scorer that was trained on a data set's training images has not seen that data set's test images: the test set
+    must be that one. Of CLIP, and of scores that are older than this record, nothing is known.
     """
     if ref in inputs.planned:
         # Margins may be negative, the others lie in 0..1; density ratios are positive. A filter leaves something: how

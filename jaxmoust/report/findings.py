@@ -1,4 +1,4 @@
-"""What an experiment found, in sentences: every claim in words is computed from the numbers of the arms.
+"""The findings of an experiment in sentences: every claim in words is computed from the numbers of the arms.
 
 Knows nothing of HTML, and reads no run's folder.
 """
@@ -123,7 +123,7 @@ def headline(page: Page) -> str:
     if not tested:
         return (
             f"Nothing can be claimed from one seed. The largest difference from {base_words(page, first)} is that of "
-            f"{gain}; only more seeds can tell how much of it is chance."
+            f"{gain}; it takes more seeds to know how much of it is chance."
         )
     numbers, of_first = f"{_gain(page, first)} {_evidence(first, page)}", base_words(page, first)
     if first.verdict == "better":
@@ -180,7 +180,7 @@ def _evidence(arm: ArmSummary, page: Page) -> str:
 def _more(arm: ArmSummary, page: Page) -> str:
     """What it would take to decide an arm."""
     if arm.decision is None or not (more := arm.decision.more_seeds):
-        return "more seeds alone would hardly decide it"
+        return "more seeds are unlikely to decide it"
     base = page.summary_of(arm.base.name if arm.base else page.baseline)
     time = f", {seconds_text(more * (arm.seconds + base.seconds))} here," if arm.seconds else ""
     return f"about {more} more seed{'s' if more > 1 else ''}{time} would decide it"
@@ -194,7 +194,7 @@ def to_decide(page: Page) -> str:
         return ""
     base = page.summary_of(page.baseline).seconds * max(more.values())
     seconds = base + sum(number * page.summary_of(name).seconds for name, number in more.items())
-    return f"{len(more)} of {len(undecided)} undecided arms by more seeds, about {seconds_text(seconds)} of runs here"
+    return f"{len(more)} of {len(undecided)} undecided arms, about {seconds_text(seconds)} of runs here"
 
 
 def verdict_words(arm: ArmSummary, page: Page) -> str:
@@ -227,7 +227,7 @@ def _and(items: Sequence[str]) -> str:
 def method(page: Page) -> str:
     """Says how the spreads over seeds were estimated, family by family, and what they were."""
     rules = {
-        "moderated": "of each arm, drawn towards those of the others",
+        "moderated": "of each arm, shrunk towards those of the others",
         "pooled": "pooled over the family and its baseline",
         "crossed": "of each arm alone, by its own differences",
     }
@@ -257,8 +257,8 @@ def gaps(page: Page) -> list[str]:
             of_arm.append(f"seed {_numbers(blank)} has no Top-1.")
         if no_ranks := have - set(page.ranks.get(arm.info.name, ())):
             of_arm.append(
-                f"the answers to single images were not kept for seed {_numbers(no_ranks)}; what these "
-                "images add to the uncertainty is taken from the other arms, and it has no accuracy per class."
+                f"the predictions for single images were not kept for seed {_numbers(no_ranks)}; their part of the "
+                "uncertainty is taken from the other arms, and the arm has no accuracy per class."
             )
         steps, base = arm.setting("steps"), page.summary_of(page.baseline_of[arm.info.name])
         if base.runs and steps != base.setting("steps"):

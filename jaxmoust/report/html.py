@@ -23,13 +23,12 @@ from jaxmoust.runtime.paths import atomic_write, visible
 
 MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
 BOOTSTRAP = (
-    "low and high are the 95 % intervals of the table above. Those called bootstrap are percentiles of resampled "
-    "seeds, of the difference also of resampled test images. Of three or so seeds those of a mean are too short, as "
-    "three say little about how much seeds vary."
+    "low and high are the 95 % intervals of the table of results. Those called bootstrap are percentiles of resampled "
+    "seeds, and for the difference of resampled test images, too. With about three seeds those of a mean are too short."
 )
 MEASURED = (
     "Means over seeds with their 95 % intervals. Balanced accuracy and macro-F1 count every class alike, however few "
-    f"its images. The calibration error has {NUM_BINS} bins of equal width; of it and of the likelihood less is better."
+    f"its images. The calibration error has {NUM_BINS} bins of equal width; it and the likelihood are better if lower."
 )
 
 
@@ -153,7 +152,7 @@ def _wilson_margin(page: Page) -> tuple[float, float] | None:
 
 
 def _figures(page: Page) -> dict[str, Figure]:
-    """The figures of the answer, by name: the difference of each arm to its baseline, and the accuracy of each."""
+    """The figures of the answer, by name: the difference of each arm from its baseline, and the accuracy of each."""
     against, figures = findings.base_words(page), {}
     gains = [
         intervals.Interval(arm.info.name, arm.title, list(arm.gains.values()), d.difference, d.interval, arm.verdict)
@@ -162,7 +161,7 @@ def _figures(page: Page) -> dict[str, Figure]:
     ]
     if gains:
         picture = intervals.figure(gains, 0.0, f"{page.terms.unit} above {against}", signed=True)
-        figures["difference"] = Figure(f"Difference to {against}", "", picture)
+        figures["difference"] = Figure(f"Difference from {against}", "", picture)
     shown = []
     for arm in page.summaries:
         if top := arm.over_seeds("top1"):
@@ -229,7 +228,7 @@ def _pairs(page: Page) -> list[Table]:
                 rows.append((arm.title, seed, test.only_a, test.only_b, (test.p, numbers.p_text(test.p))))
     note = (
         "The test images that only one of two runs of the same seed got right, and McNemar's exact p: whether these "
-        "two networks differ. Whether the arms do needs all the seeds, and is in the table above."
+        "two networks differ. Whether the arms differ is said by the table of results, over all seeds."
     )
     columns = ("Arm", "Seed", "Only this right", f"Only {findings.base_words(page)} right", "p (McNemar)")
     title = f"Run against run, image by image ({_count(len(rows), 'pair')})"

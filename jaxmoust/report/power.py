@@ -1,4 +1,4 @@
-"""What so many seeds and test images can show, in words: of spreads assumed before a study, and found after it."""
+"""The differences that the seeds and test images can show, in words: by spreads assumed before or found in a study."""
 
 import math
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def family_words(
     least = smallest_difference(spread, num_seeds, num_compared, image_error, level, POWER)
     needed = seeds_needed(margin, spread, num_compared, image_error, level, POWER)
     arms = f"{num_arms} arm{'s' if num_arms > 1 else ''}"
-    who = f"{NAMES.get(family, family)} ({arms}, which spread by {spread:.1f} {unit} over seeds)"
-    seen = f"{num_seeds} seeds find differences from {least:.1f} {unit} on with probability {POWER:g}"
+    who = f"{NAMES.get(family, family)} ({arms}, standard deviation over seeds {spread:.1f} {unit})"
+    seen = f"{num_seeds} seeds find differences of {least:.1f} {unit} and more with probability {POWER:g}"
     if needed is None:
         return f"{who}: {seen}; for {margin:g} there are too few test images, whatever the seeds."
     time = f", about {seconds_text(needed * seed_seconds)} of runs" if seed_seconds else ""

@@ -1,4 +1,4 @@
-"""What a run says while it runs: metrics to a file and to TensorBoard, progress to a terminal or a log.
+"""The output of a run while it runs: metrics to a file and to TensorBoard, progress to a terminal or a log.
 
 Knows nothing of what is measured, except that a number that is not finite is never written.
 """

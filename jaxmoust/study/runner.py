@@ -1,4 +1,4 @@
-"""Conducts an experiment: finds or computes every stage, writes results.csv, draws the page."""
+"""Runs an experiment: finds or computes every stage, writes results.csv and the page."""
 
 import statistics
 import time
@@ -101,7 +101,7 @@ def conduct(
 
 
 class Seldom:
-    """Draws the page of a study that runs, so rarely that this takes no more than PAGE_SHARE of the time."""
+    """Writes the page of a study that runs, so rarely that this takes no more than PAGE_SHARE of the time."""
 
     def __init__(self, draw: Callable[[Sequence[Stage]], object], say: Callable[[str], object]):
         self._draw, self._say = draw, say
@@ -297,7 +297,7 @@ def make_page(
     sections = [
         *looks_section.sections(titles, paths, rule.margin, len(rows), len(arms) * rule.most_seeds),
         *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store, set_titles), reader),
-        *predictions.sections(_told_apart(titles, experiment.baseline, rows), said, *tested),
+        *predictions.sections(_mistaken_arms(titles, experiment.baseline, rows), said, *tested),
     ]
     return Page(
         title=experiment.name,
@@ -332,7 +332,7 @@ def make_page(
 
 
 class Reader:
-    """Reads files of finished stages, and remembers which could not be read."""
+    """Reads files of finished stages, and records which could not be read."""
 
     def __init__(self, store: Store):
         self.store = store
@@ -350,7 +350,7 @@ class Reader:
             return None
 
     def miss(self, folder: str, file: str = "") -> None:
-        """Remembers that a file of a stage's folder ("": one of them) is missing or damaged."""
+        """Records that a file of a stage's folder ("": one of them) is missing or damaged."""
         self._lost.setdefault(file, []).append(folder)
 
     @property
@@ -403,7 +403,7 @@ def _sections(
         return diagnostics.collect(arms, baseline, rows, whole)
 
 
-def _told_apart(titles: Mapping[str, str], baseline: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _mistaken_arms(titles: Mapping[str, str], baseline: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The arms whose mistakes are shown, with their titles: the baseline, and the best of the others by Top-1."""
     top1: dict[str, list[float]] = {}
     for row in rows:

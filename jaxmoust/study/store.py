@@ -1,7 +1,7 @@
 """Content-addressed results: a stage is a job and its configuration, its name is the digest of both.
 
 A configuration refers to the stages it builds on by their names, so a name covers everything that a result depends
-on. What a store already holds is found again, by this study and the next; change one field, and only what depends on
+on. What a store already holds is reused, by this study and the next; change one field, and only what depends on
 it has another name and is computed. Several processes may work in one store: a stage is computed by one of them.
 """
 
@@ -80,7 +80,7 @@ class Store:
     """A folder of results.
 
     Args:
-        path: where they lie; shared by as many studies as one likes.
+        path: where they lie; shared by any number of studies.
         run: `run(stage, workdir) -> result` does the job of a stage.
         primary: whether this process takes leases; where several make one run, one of them does for all.
         agree: tells every process of a run the answer of its primary one.

@@ -1,7 +1,7 @@
-"""Looks at a study's arms until they are decided: which runs each look takes, and which look comes next.
+"""Evaluates a study's arms until they are decided: which runs each look takes, and which look comes next.
 
-What is looked at, and what it says, is a function of the configuration and of the runs in the store alone, so that a
-study that was killed looks where it would have. The budget decides only how far it comes.
+The looks and their results are a function of the configuration and of the runs in the store alone, so that a study that
+was killed has the same looks. The budget decides only how far it comes.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The only training loop. A task says what is learnt; `fit` says when, how far, and what is kept.
+"""The only training loop. A task says what is trained; `fit` says for how long, and what is kept.
 
 `state.step` counts completed updates and is the only clock: the randomness of step n is keyed by (seed, n), its
 batch is a function of (seed, n), so to resume is to run the same command again.
@@ -33,7 +33,7 @@ Images = Iterable[HostBatch]
 """All images of an evaluation in padded batches with label, mask and index, as many on every process."""
 Sets = Mapping[str, Images]
 Start = Callable[[TrainState], TrainState]
-"""Puts what was learnt elsewhere into a fresh state."""
+"""Puts pre-trained weights into a fresh state."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 class Task(Protocol):
-    """What is learnt. Frozen and hashable: two runs of equal tasks share one compiled program."""
+    """What is trained. Frozen and hashable: two runs of equal tasks share one compiled program."""
 
     def __hash__(self) -> int:
         """Tasks key the caches of compiled programs."""

@@ -70,7 +70,7 @@ def test_study_of_a_folder_of_other_sizes_and_of_some_classes_is_an_arm_without_
     (row,) = [row for row in csv.DictReader((tmp_path / "study" / "results.csv").open()) if row["arm"] == "mixed"]
     assert (row["generator"], row["n_synthetic"], row["share"], row["fine_tuning"]) == ("mine", "12", "0.5", "none")
     page = (tmp_path / "study" / "report" / "index.html").read_text()
-    assert "12 images, imported" in page and "Surest mistakes: Mixed" in page
+    assert "12 images, imported" in page and "Most confident mistakes: Mixed" in page
     files = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("sample-*/config.json")]
     assert [one["task"] for one in files] == ["imported"]  # no stage of a generator
 

@@ -74,7 +74,7 @@ def test_arms_are_compared_with_their_own_baseline_alone(of_two_baselines, tmp_p
     assert "Significantly worse than its baseline: Arm 3" in words
     assert index.summarise(page)["baseline"]["arm"] == "Arm 0"
     html = written(page, tmp_path)
-    assert "Difference to its baseline" in html and html.count("<small>baseline</small>") == 2
+    assert "Difference from its baseline" in html and html.count("<small>baseline</small>") == 2
     assert (
         len(re.findall(r'<tr><td data-value="Arm [13]">Arm [13]</td>', html)) == 10
     )  # run against run: five seeds of each pair

@@ -15,8 +15,10 @@ def words(num_seeds=5, spread=0.8, image_error=0.1, seed_seconds=None, num_compa
 
 def test_words_say_the_smallest_difference_and_the_seeds_for_the_margin():
     least, needed = smallest_difference(0.8, 5, 4, 0.1, 0.05, 0.8), seeds_needed(1.0, 0.8, 4, 0.1, 0.05, 0.8)
-    said = f"5 seeds find differences from {least:.1f} points on with probability 0.8; for 1 it takes {needed} seeds."
-    assert words() == f"Mixtures (4 arms, which spread by 0.8 points over seeds): {said}"
+    said = (
+        f"5 seeds find differences of {least:.1f} points and more with probability 0.8; for 1 it takes {needed} seeds."
+    )
+    assert words() == f"Mixtures (4 arms, standard deviation over seeds 0.8 points): {said}seeds."
     assert f"{needed} seeds, about {needed} min 00 s of runs." in words(seed_seconds=60.0)
 
 

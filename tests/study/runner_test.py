@@ -129,7 +129,9 @@ def test_study_dry_says_what_it_would_run_and_writes_nothing(cli, quick_study, t
     assert len(re.findall(r"seed 2 .* s  as [2-9] stages of the same settings", outcome.out)) == 17
     assert re.search(r"expected: [\d.]+ s in one process for 17 of them\n", outcome.out)
     assert "A claim holds for these generators and this base set." in outcome.out
-    of_family = r"\(%d arms?, which spread by .*: 3 seeds find differences from [\d.]+ points on .*; for 1 "
+    of_family = (
+        r"\(%d arms?, standard deviation over seeds .*: 3 seeds find differences of [\d.]+ points and more .*; for 1 "
+    )
     for name, num_arms in (("Mixtures", 5), ("Synthetic images alone", 4), ("Controls", 2)):
         assert re.search(f"{name} {of_family % num_arms}", outcome.out), name
     assert list(tmp_path.iterdir()) == [] and times(quick_study.store) == before

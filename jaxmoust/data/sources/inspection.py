@@ -1,4 +1,4 @@
-"""All that is to be said of a data set before anything learns from it, and what a study would refuse of it."""
+"""The report on a data set before training: its splits, notes for the user, and what a study would refuse."""
 
 import logging
 from collections.abc import Mapping

@@ -115,7 +115,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
 def open_splits(
     name: str, splits: Sequence[str], path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE
 ) -> list[Source]:
-    """Opens several splits of a source, each file looked at once; see `open_source`."""
+    """Opens several splits of a source, each file scanned once; see `open_source`."""
     if name == "folder" and path:
         folder = open_folder(path, splits, classes=classes, rules=rules)
         return [folder.source(split) for split in splits]

@@ -1,8 +1,8 @@
 """Synthetic sets out of images made elsewhere: a folder, a zip archive, CIFAKE, another set, or any other source.
 
 Every image is decoded once before anything is written, so that a bad one leaves no half of a set behind. What is not
-known of an imported set (its seed, its guidance, its sampling steps) is named as unknown in its provenance. What the
-images were called stays with them.
+known of an imported set (its seed, its guidance, its sampling steps) is unknown in its provenance. Images keep the
+names of their files.
 """
 
 import os
@@ -38,7 +38,7 @@ _GENERATORS = {"cifake_fake": "stable-diffusion-v1-4 (CIFAKE)"}
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import wrote, and what it left aside.
+    """What an import wrote, and what it left out.
 
     Attributes:
         num_images: in the set.

@@ -1,4 +1,4 @@
-"""Classifiers as other jobs see them: built, evaluated, opened again, and asked what they have learnt from."""
+"""Classifiers as other jobs need them: built, evaluated, opened again, with the data that they were trained on."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -74,16 +74,16 @@ def how_held(config: Config) -> tuple[str, str, float]:
 
 
 def learnt_from_synthetic(result: dict[str, Any]) -> bool:
-    """Whether a classifier, or what it started from, has learnt from synthetic images."""
+    """Whether a classifier, or the one it started from, was trained on synthetic images."""
     return bool(result["n_synthetic"] or result.get("synthetic_digests"))
 
 
 def seen_by(classifier: Output, images: Source) -> bool:
-    """Whether a classifier, or what it started from, has learnt from a synthetic set, a part of it, or a longer one.
+    """Whether a classifier, or the one it started from, was trained on a synthetic set, a part of it, or a longer one.
 
-    Sets that were drawn alike hold the same images, as far as the shorter one goes. A result of before digests were
-    recorded says of synthetic images only how many there were; any count then. One of before sizes were recorded
-    leaves the part that its configuration takes.
+    Sets that were sampled in the same way hold the same images, as far as the shorter one goes. Results of earlier
+    versions, without digests, have the number of synthetic images only; any number counts then. Without sizes, the part
+    that the configuration takes counts.
     """
     trained, done = classifier.config, classifier.result
     parts = {trained["data"]["n_synthetic"], *done.get("synthetic_sizes", ())}

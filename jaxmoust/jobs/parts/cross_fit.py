@@ -1,7 +1,7 @@
-"""Scores of a set by classifiers of one recipe, none of which has seen the images that it scores.
+"""Cross-fitted scores of a set, by classifiers of one recipe.
 
 A classifier that trained on a set remembers its images. So it is trained anew, once for each of a few folds of the set,
-on everything that it had learnt from but that fold, and each image is scored by the one that has not seen it.
+on everything that it was trained on but that fold, and each image is scored by the one that it was held out from.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from jaxmoust.train import predict
 
 
 def check_trained(trained: Config) -> None:
-    """Refuses the configuration of a classifier that cannot be trained anew without a part of a set.
+    """Refuses the configuration of a classifier that cannot be trained again without a part of a set.
 
     Raises: ValueError: its batches depend on scores, or it began as another classifier.
     """

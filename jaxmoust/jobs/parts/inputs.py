@@ -130,7 +130,7 @@ class Inputs:
         return open_set(source, real, num_images) if real else source
 
     def learnt_from(self, ref: str) -> str:
-        """The digest of the real images that a set's generator learnt from; "" where nothing says."""
+        """The digest of the real images that a set's generator was trained on; "" where nothing says."""
         refuse_damaged(self.path(ref), deep=False)
         return (read_object(self.path(ref) / "result.json") or {}).get("data_digest", "")
 
@@ -154,7 +154,7 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True)
 class _Unread(EncodedImages):
-    """The images of a set that is yet to be sampled: so many of them, and none to read."""
+    """The images of a set that is yet to be sampled: their number, and none to read."""
 
     size: int
 
@@ -168,8 +168,8 @@ class _Unread(EncodedImages):
 def content_digest(here: Path) -> str:
     """The content address of a synthetic set, a finished run, a file, or a folder's files; "" where nothing lies.
 
-    Of a set its images count, and not what lies beside them, as scores do; of a run, what it was made of and what it
-    found, and not how long it took; of another folder, no hidden files.
+    Of a set its images count, and not the files beside them, such as scores; of a run, its configuration, its data and
+    its result, and not how long it took; of another folder, no hidden files.
 
     Raises: ValueError: a finished run that is damaged.
     """

@@ -106,7 +106,7 @@ def refusals() -> Iterator[None]:
 
 
 def check_free(workdir: Path, machine: parallel.Machine) -> None:
-    """Refuses a folder in which another process works. Raises: ValueError: who that is.
+    """Refuses a folder in which another process works. Raises: ValueError: with that process.
 
     Of the processes of one run the first looks: the others must not take its own lock for somebody else's.
     """
@@ -168,7 +168,7 @@ def _at(config: Config, field: str) -> Any:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: its result, and when it was finished, if that was before ("" if it was now)."""
+    """The outcome of a job: its result, and when it was finished, if that was before ("" if it was now)."""
 
     result: dict[str, Any]
     found: str = ""

@@ -1,4 +1,4 @@
-"""What files say of the network they are of: the sizes of their arrays, and Hugging Face's or timm's config.json."""
+"""The network that files describe: by the sizes of their arrays, and by Hugging Face's or timm's config.json."""
 
 import itertools
 import re

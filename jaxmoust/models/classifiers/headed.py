@@ -15,7 +15,7 @@ from jaxmoust.models.classifiers.backbone import Backbone, load_backbone
 
 
 class Headed(nn.Module):
-    """A backbone, which sees images as its publisher prepared them, and a linear head.
+    """A backbone, whose images are preprocessed as its publisher did, and a linear head.
 
     Images of another side than the backbone's are resampled to that; grey ones become three equal channels.
 

@@ -1,4 +1,4 @@
-"""A classifier as the file of another library: our tree back into the layout of the public checkpoint it began as.
+"""A classifier as the file of another library: our tree in the layout of the public checkpoint it started from.
 
 The rules that read a layout (pretrained.py) are followed backwards: each is asked where every number of a tensor goes,
 so that there is one table of names and no second one to disagree with it.

@@ -1,4 +1,4 @@
-"""What becomes of an image before a public network reads it: as its publisher says, or its family's papers."""
+"""The preprocessing of images for a public network: as its publisher says, or its family's papers."""
 
 import dataclasses
 from dataclasses import dataclass

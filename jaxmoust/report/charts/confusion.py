@@ -1,4 +1,4 @@
-"""Which classes are taken for which, as a matrix."""
+"""The confusion matrix."""
 
 import json
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ MOST_LABEL = 14
 
 
 def confusion_matrix(shares: ArrayLike, class_names: Sequence[str]) -> Chart:
-    """Returns the chart: a row for each true class, a column for each that was named; the diagonal is right.
+    """Returns the chart: a row for each true class, a column for each predicted one; the diagonal is right.
 
-    Args: shares: [K, K], of the images of a class (row) the part that was named so (column); NaN: it has no images.
+    Args: shares: [K, K], of the images of a class (row) the part that got each label (column); NaN: it has no images.
     """
     import altair as alt
 
     rows = [
-        {"true": i, "named": j, "share": share, "right": i == j}
+        {"true": i, "predicted": j, "share": share, "right": i == j}
         for i, of_class in enumerate(np.nan_to_num(np.asarray(shares, np.float64)).tolist())
         for j, share in enumerate(of_class)
         if share > 0
@@ -29,8 +29,8 @@ def confusion_matrix(shares: ArrayLike, class_names: Sequence[str]) -> Chart:
     words = f"{json.dumps(names)}[datum.value]"
     domain = list(range(len(names)))
     x = alt.X(
-        "named:O",
-        title="named",
+        "predicted:O",
+        title="predicted",
         scale=alt.Scale(domain=domain),
         axis=alt.Axis(labelExpr=words, grid=False, labelAngle=-60),
     )

@@ -1,6 +1,7 @@
 """The figure of the answer: arms one below the other, each with its mean, its interval and its seeds."""
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 from jaxmoust.report.charts import base
 from jaxmoust.report.numbers import interval_text
 
-ROW_PX = 45
+ROW_PX, LINE_PX = 45, 15
+MOST_CHARS = 46  # of a title in one line
 # Arms that reach more than CUT times as far as the middle one are cut, to where REACH times as far is.
 CUT, REACH = 5.0, 3.0
 # Shape, fill, stroke and arrow by verdict: they differ in grey as much as in colour.
@@ -42,7 +44,8 @@ def figure(arms: Sequence[Interval], reference: float | None, axis: str, signed:
 def intervals(arms: Sequence[Interval], reference: float | None, axis: str, signed: bool = False) -> base.Chart:
     """Returns a chart with a line an arm: the mean as a shape, its interval as a bar, each seed as a dot below it.
 
-    The axis is that of most arms (see `domain`): of one far away there is an arrow at the edge, and its number.
+    The axis is that of most arms (see `domain`): of one far away there is an arrow at the edge, and its number. Where a
+    title has no room beside its numbers, all titles stand above them, in as many lines as it takes.
 
     Args:
         arms: at least one, top to bottom.
@@ -52,9 +55,13 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
     """
     import altair as alt
 
-    def row(arm: Interval) -> dict[str, Any]:
-        text = interval_text(arm.mean, arm.interval, signed)
-        title = base.shortened(arm.title, max(8, int((base.WIDTH - 6.6 * len(text) - 10) / 7.5)))
+    texts = [interval_text(arm.mean, arm.interval, signed) for arm in arms]
+    lines = [textwrap.wrap(arm.title, MOST_CHARS) for arm in arms]
+    fit = all(7.5 * len(arm.title) + 6.6 * len(text) < base.WIDTH - 10 for arm, text in zip(arms, texts, strict=True))
+    above = 0 if fit else LINE_PX * max(map(len, lines))
+    row_px = ROW_PX + above
+
+    def row(arm: Interval, text: str, title: list[str]) -> dict[str, Any]:
         low, high = arm.interval or (None, None)
         if not signed and low is not None and high is not None:
             low, high = max(low, 0.0), min(high, 100.0)
@@ -65,16 +72,22 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
         scale = alt.Scale(domain=list(MARKS), range=[mark[place] for mark in MARKS.values()])
         return {"field": "verdict", "type": "nominal", "scale": scale, "legend": None}
 
-    rows, ends = alt.InlineData([row(arm) for arm in arms]), domain(arms, reference)
-    chart = alt.Chart(rows, width=base.WIDTH - 8, height=alt.Step(ROW_PX))
-    scale = alt.Scale(zero=False, nice=False, padding=10, domain=ends or alt.Undefined)
+    rows, limits = alt.InlineData(list(map(row, arms, texts, lines))), domain(arms, reference)
+    chart = alt.Chart(rows, width=base.WIDTH - 8, height=alt.Step(row_px))
+    scale = alt.Scale(zero=False, nice=False, padding=10, domain=limits or alt.Undefined)
     x = alt.X("mean:Q", title=axis, axis=alt.Axis(tickCount=4), scale=scale)
-    y = alt.Y("arm:N", axis=None, sort=None, scale=alt.Scale(padding=0))
-    # Beside the marks only: a line through the numbers above them would be read as part of them.
-    beside = {"y": alt.Y("arm:N", axis=None, sort=None, bandPosition=0.36), "y2": alt.Y2("arm:N", bandPosition=0.92)}
+    title_dy = alt.expr(f"-15 - {LINE_PX} * datum.title.length") if above else -15  # the last line above the numbers
+    place = {"axis": None, "sort": None, "scale": alt.Scale(padding=0)}
+    y = alt.Y("arm:N", bandPosition=(above + 22.5) / row_px, **place)
+
+    def between(top_px: float, bottom_px: float) -> dict[str, Any]:
+        start, end = ((above + px) / row_px for px in (top_px, bottom_px))
+        return {"y": alt.Y("arm:N", bandPosition=start, **place), "y2": alt.Y2("arm:N", bandPosition=end)}
+
     means = chart.mark_point(size=130, strokeWidth=1.6, opacity=1, clip=True).encode(
         x=x, y=y, shape=alt.Shape(**by_verdict(0)), fill=alt.Fill(**by_verdict(1)), stroke=alt.Stroke(**by_verdict(2))
     )
+    bars = chart.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6, clip=True)
     dots = chart.transform_flatten(["seeds"]).mark_circle(yOffset=11, size=18, color=base.SEED, opacity=1, clip=True)
     seeds = dots.encode(x="seeds:Q", y=y)
     left, right = "datum.mean < domain('x')[0]", "datum.mean > domain('x')[1]"
@@ -84,21 +97,23 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
     return base.switched(
         alt.layer(
             *(
-                [chart.mark_rule(strokeDash=base.DASHES).encode(x="reference:Q", **beside)]
+                # Beside the marks only: a line through the numbers above them would be read as part of them.
+                [chart.mark_rule(strokeDash=base.DASHES).encode(x="reference:Q", **between(16, 41))]
                 if reference is not None
                 else []
             ),
-            chart.transform_filter("isValid(datum.low)")
-            .mark_errorbar(ticks={"size": 9}, clip=True)
-            .encode(x=alt.X("low:Q", title=axis), x2="high:Q", y=y),
+            bars.encode(x=alt.X("low:Q", title=axis), x2="high:Q", y=y),
+            *(bars.encode(x=alt.X(f"{end}:Q", title=axis), **between(18, 27)) for end in ("low", "high")),
             *([seeds] if any(arm.values for arm in arms) else []),
             base.zoomed(means, "x"),
             away.encode(y=y, color=alt.Color(**by_verdict(3))),
-            chart.mark_text(align="left", dy=-15, fontWeight=600).encode(x=alt.value(0), y=y, text="title:N"),
+            chart.mark_text(align="left", dy=title_dy, fontWeight=600, lineHeight=LINE_PX).encode(
+                x=alt.value(0), y=y, text="title:N"
+            ),
             chart.mark_text(align="right", dy=-15, color=base.SOFT).encode(
                 x=alt.value(base.WIDTH - 8), y=y, text="text:N"
             ),
-            chart.mark_rect(opacity=0).encode(y=y, tooltip=tips),  # the whole line answers to the pointer
+            chart.mark_rect(opacity=0).encode(y=alt.Y("arm:N", **place), tooltip=tips),  # the whole line has them
         )
     )
 

@@ -16,11 +16,12 @@ OVERLAPS = {"domain": "Overlap: real?", "classifier": "Overlap: class?"}
 LEGEND = (
     "Discs are real images, triangles synthetic ones, in the first two principal components of a classifier's "
     "features: one that was trained to distinguish real from synthetic, and, where there is one, one that was trained "
-    "on real images to name their class. Overlap 0: apart; 1: mixed as by chance."
+    "on real images to predict their class. Overlap 0: separate; 1: mixed as by chance."
 )
 NOTE = (
-    "50 % correct and an AUC of 0.5 are chance; worse than chance is where synthetic images are near copies of single "
-    "real ones. 95 % intervals. Where own sizes differ, traces of resizing can be part of what the classifier sees."
+    "Distinguished: the held-out images that a classifier of real against synthetic images gets right; 50 % and an AUC "
+    "of 0.5 are chance, and less than that is where synthetic images are near copies of single real ones. 95 % "
+    "intervals. Where the files' sizes differ, traces of resizing can be part of what the classifier sees."
 )
 
 
@@ -59,7 +60,7 @@ def overview(found: Sequence[Diagnostic]) -> dict[str, Cell]:
             for of, name in ((correct, "accuracy"), (auc, "auc"))
         )
     cells: dict[str, Cell] = {
-        "Told from real, %": (correct.mean, _with_ends(correct, 1, 100.0)),
+        "Distinguished, %": (correct.mean, _with_ends(correct, 1, 100.0)),
         "AUC": (auc.mean, _with_ends(auc, 2, 1.0)),
     }
     for name, column in OVERLAPS.items():
@@ -69,12 +70,12 @@ def overview(found: Sequence[Diagnostic]) -> dict[str, Cell]:
 
 
 def _sizes(one: Diagnostic) -> str:
-    """Says of which sizes the images were, where these differ."""
+    """Says which sizes the images had, where these differ."""
     real, synthetic = one.result["own_shapes"]["real"], one.result["own_shapes"]["synthetic"]
     if real == synthetic:
         return ""
     sizes = ["several sizes" if shape is None else "x".join(map(str, shape)) for shape in (real, synthetic)]
-    return f"{one.title}: the real images were of {sizes[0]}, the synthetic ones of {sizes[1]}."
+    return f"{one.title}: the real images had {sizes[0]}, the synthetic ones {sizes[1]}."
 
 
 def _with_ends(of: Summary, digits: int, most: float) -> str:

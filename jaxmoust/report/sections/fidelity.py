@@ -1,4 +1,4 @@
-"""How close each set is to the real images, whether it copies them, and what a classifier learns from it alone."""
+"""How close each set is to the real images, whether it copies them, and the accuracy of classifiers trained on it."""
 
 import json
 import re
@@ -48,7 +48,7 @@ ABOVE = (
 )
 LEGEND = (
     "Distances to the nearest training image, over that of a typical held-out one: synthetic images filled, held-out "
-    "real ones dashed, 1 is their median. Left of the bar lie what may be copies."
+    "real ones dashed, 1 is their median. Images left of the bar may be copies."
 )
 
 
@@ -76,7 +76,7 @@ def sections(found: Sequence[Diagnostic]) -> list[Section]:
 
 
 def overview(found: Sequence[Diagnostic]) -> dict[str, dict[str, Cell]]:
-    """Returns what `jaxmoust measure` left of each set, by column.
+    """Returns the results of `jaxmoust measure` for each set, by column.
 
     Every metric stands beside its floor, the same of test images: of as many synthetic images as there are test images,
     where there are more. A column says in which space it is, where there are several. Metrics that are not known here
@@ -101,7 +101,7 @@ def overview(found: Sequence[Diagnostic]) -> dict[str, dict[str, Cell]]:
 
 
 def space_words(space: str, others: Sequence[str] = ()) -> str:
-    """What a space of features is called: without the digest of the checkpoint that has them, if others differ."""
+    """Names a space of features for people: without the digest of its checkpoint, if the rest of the name differs."""
     name = re.sub(r"-[0-9a-f]{8}$", "", space)
     if sum(other.startswith(name) for other in others) > 1:
         return space

@@ -1,4 +1,4 @@
-"""The looks of a study until it is decided: what each arm's interval was at each, and the runs that were not needed."""
+"""The looks (interim analyses) of a study until it is decided: each arm's interval, and the runs that were saved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,13 +26,14 @@ def sections(
     figures = [Figure(titles[arm], captions[arm], markup, arm) for arm, markup in zip(rows, drawn, strict=True)]
     verdicts = [decision.verdict for path in paths for decision in path.decisions.values()]
     num_open = verdicts.count("undecided")
-    words = f"{len(verdicts) - num_open} of {len(verdicts)} arms are decided, and {num_runs} runs were made"
-    saved = f"{words}, of {most_runs} that every arm at all its seeds would have been: {most_runs - num_runs} saved."
+    words = f"{len(verdicts) - num_open} of {len(verdicts)} arms are decided after {num_runs} runs"
+    saved = f"{words}; every arm at all its seeds would have been {most_runs}, so {most_runs - num_runs} were saved."
     legend = (
-        "Each panel is an arm beside its baseline: its difference and simultaneous interval at each look, at the level "
-        f"that the look may spend; dashed, the margin of {margin:g}. Wider intervals are cut."
+        "A look evaluates an arm before all its seeds have run. Each panel is an arm: its difference from its baseline "
+        f"with the simultaneous interval at each look, at that look's part of the level; dashed, the margin of {margin:g}. "
+        "Wider intervals are cut."
     )
-    return [Section("The looks", [saved], figures, legend=legend, columns=3, small=True)]
+    return [Section("Looks at the results", [saved], figures, legend=legend, columns=3, small=True)]
 
 
 def _rows(path: Path, arm: str) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from jaxmoust.report.page import Cell, Figure, Page, Section, Table
 MOMENTS = {"Start": 0.0, "Half": 0.5, "End": 1.0}  # of the steps
 LEGEND = (
     "Counted from every run's sampler, all seeds together, in windows of steps: the share of each source among the "
-    "draws, real images at the bottom; below it the share of each class, where some were preferred. Arms that drew one "
-    "source throughout are in the table alone."
+    "draws, real images at the bottom; below it the share of each class, where some were preferred. Arms that drew "
+    "from one source only are in the table alone."
 )
 
 

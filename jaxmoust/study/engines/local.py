@@ -34,9 +34,8 @@ def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], obje
     """Computes stages, each in one process however many work in the store, and yields each as it is over.
 
     A stage that another process computes is left to it: whatever else can be done is done first, then this process
-    waits. Should the other one be killed, its lease is free, and the stage is continued here; should the stage fail
-    there meanwhile, it has failed here, too. A stage that fails is recorded in the store, and costs those that need it,
-    never the rest.
+    waits. If the other one is killed, its lease is free, and the stage is continued here; if the stage fails there
+    meanwhile, it has failed here, too. A failed stage is recorded in the store; only stages that need it are left out.
 
     Args:
         stages: each after what it needs, as `in_order` gives them.

@@ -14,7 +14,7 @@ def test_confusion_matrix_has_a_cell_for_each_share_above_none_and_numbers_where
     chart = confusion.confusion_matrix(shares, [f'a very "long" name of <class {i}>' for i in range(num_classes)])
     spec = chart.to_dict()
     (_, *text), values = spec["layer"], spec["datasets"][spec["data"]["name"]]
-    assert {(row["true"], row["named"]): row["share"] for row in values if not row["right"]} == {(0, 1): 0.125}
+    assert {(row["true"], row["predicted"]): row["share"] for row in values if not row["right"]} == {(0, 1): 0.125}
     assert len(values) == num_classes and bool(text) == has_text
     drawn = base.picture(chart, "words").svg
     assert drawn.count('fill="var(--worse)"') == 1 and ("12%" in drawn or "13%" in drawn) == has_text

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from jaxmoust.report.charts import base, intervals
+from jaxmoust.report.charts import intervals
 from jaxmoust.report.charts.intervals import Interval
 
 REAL = Interval("real", "Real only", (79.0, 80.0, 81.0), 80.0, (77.5, 82.5), "baseline")
@@ -48,14 +48,17 @@ def test_interval_of_a_percentage_is_cut_at_what_is_possible():
     assert (rows[0]["low"], rows[0]["high"]) == (-500, 600)
 
 
-def test_names_too_long_are_cut_in_the_middle_and_whole_in_words():
-    names = [f"Real, stronger augmentation of every kind, {size}" for size in (250, 1000)]
-    markup = intervals.figure(
-        [Interval(name, name, (80.0, 82.0), 81.0, (79.5, 82.5)) for name in names], 80.0, "Top-1, %"
-    ).svg
-    drawn = re.findall(r">(Real[^<]*)</text>", markup)
-    assert [name[:5] + name[-4:] for name in drawn] == ["Real, 250", "Real,1000"] and all("…" in name for name in drawn)
-    assert all(name in markup for name in names) and base.WIDTH == 360
+def test_names_are_whole_above_their_numbers_where_they_do_not_fit_beside_them():
+    names = ["Real", "Real + external SD, fine-tuned", f"Real, stronger augmentation {'of every kind ' * 3}, 250"]
+    arms = [Interval(name, name, (80.0, 82.0), 81.0, (79.5, 82.5)) for name in names]
+    for num, lines in ((1, ["Real"]), (2, names[:2])):
+        markup = intervals.figure(arms[:num], 80.0, "Top-1, %").svg
+        assert re.findall(r">(Real[^<]*)</text>", markup) == lines
+    beside, above, high = (intervals.figure(arms[:n], 80.0, "x").svg for n in (1, 2, 3))
+    assert "".join(re.findall(r"<tspan[^>]*>([^<]*)", high)).replace(" ", "") in names[2].replace(" ", "")
+    heights = [places(markup, r'viewBox="0 0 [\d.]+ ([\d.]+)"')[0] for markup in (beside, above, high)]
+    assert heights[1] - heights[0] == intervals.ROW_PX + 2 * intervals.LINE_PX  # two rows of a line more
+    assert heights[2] - heights[1] > intervals.ROW_PX + intervals.LINE_PX
 
 
 def test_axis_is_that_of_most_arms_and_one_far_away_is_an_arrow_at_the_edge_with_its_number():

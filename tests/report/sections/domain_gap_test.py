@@ -54,13 +54,13 @@ def test_section_of_several_seeds_draws_the_first(gap):
 
 def test_overview_has_a_set_s_own_intervals_or_those_over_its_seeds(gap):
     assert domain_gap.overview([gap]) == {
-        "Told from real, %": (95.5, "95.5 [91.7, 97.6]"),
+        "Distinguished, %": (95.5, "95.5 [91.7, 97.6]"),
         "AUC": (0.9976, "1.00 [0.98, 1.00]"),
         "Overlap: real?": (0.05, "0.05"),
         "Overlap: class?": (1.04, "1.04"),
     }
     seeds = [dataclasses.replace(of_result(gap, accuracy=x), seed=seed) for seed, x in enumerate((90, 99, 99))]
-    assert domain_gap.overview(seeds)["Told from real, %"] == (96.0, "96.0 [83.1, 100.0]")
+    assert domain_gap.overview(seeds)["Distinguished, %"] == (96.0, "96.0 [83.1, 100.0]")
 
 
 def test_set_without_a_real_trained_classifier_has_one_plane(gap):
@@ -81,7 +81,7 @@ def test_sentence_follows_the_intervals_of_the_auc(gap):
 
 def test_section_says_which_sizes_the_images_had_where_they_differ(gap):
     found = domain_gap.section([of_result(gap, own_shapes={"real": None, "synthetic": [64, 64, 3]})])
-    assert found.words[1] == "EDM: the real images were of several sizes, the synthetic ones of 64x64x3."
+    assert found.words[1] == "EDM: the real images had several sizes, the synthetic ones 64x64x3."
     assert any("traces of resizing" in note for note in found.notes)
 
 

@@ -22,8 +22,8 @@ def path():
 
 def test_section_says_what_was_decided_and_the_runs_that_were_saved():
     (section,) = looks.sections({"edm": "Real + EDM", "ddpm": "Real + DDPM"}, [path()], 1.0, 13, 60)
-    said = "1 of 2 arms are decided, and 13 runs were made, of 60 that every arm at all its seeds would have been: "
-    assert section.words == [f"{said}47 saved."]
+    said = "1 of 2 arms are decided after 13 runs; every arm at all its seeds would have been 60, so 47 were saved."
+    assert section.words == [said]
     captions = {figure.title: figure.caption for figure in section.figures}
     assert captions == {
         "Real + EDM": f"worse after 3 seeds: {MINUS}4.00 [{MINUS}6.00, {MINUS}2.00]",
