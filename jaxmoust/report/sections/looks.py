@@ -30,8 +30,8 @@ def sections(
     saved = f"{words}; every arm at all its seeds would have been {most_runs}, so {most_runs - num_runs} were saved."
     legend = (
         "A look evaluates an arm before all its seeds have run. Each panel is an arm: its difference from its baseline "
-        f"with the simultaneous interval at each look, at that look's part of the level; dashed, the margin of {margin:g}. "
-        "Wider intervals are cut."
+        "with the simultaneous interval at each look, at that look's part of the level; dashed, the margin of "
+        f"{margin:g}. Wider intervals are cut."
     )
     return [Section("Looks at the results", [saved], figures, legend=legend, columns=3, small=True)]
 
