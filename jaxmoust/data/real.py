@@ -129,8 +129,8 @@ def real_data(
     base = distinct if copies == 1 else train.subset(np.tile(keys, copies), REAL)
     unused = train.subset(rest, "unused") if len(rest) else None
     shape = shape_of(train, image_px, channels)
-    held = (decoded, map_dir, random_crop, test_crop)
-    return RealData(base, unused, test, shape, copies, distinct, places[keys], *held, select, num_skipped)
+    loading = (decoded, map_dir, random_crop, test_crop)
+    return RealData(base, unused, test, shape, copies, distinct, places[keys], *loading, select, num_skipped)
 
 
 def _validation(wanted: float | str) -> tuple[float, str]:

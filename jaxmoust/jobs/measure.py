@@ -222,11 +222,11 @@ def _fidelity(
         yield from ((f"{name}{kind}[{of}]", figures[name]) for kind, figures in found.items())
 
 
-def _resampled(made: Source, base: Source, shape: tuple[int, int, int]) -> str:
+def _resampled(synthetic: Source, base: Source, shape: tuple[int, int, int]) -> str:
     """Says that synthetic images are brought to another size than they have, where real ones are not likewise."""
-    if made.shape == base.shape or made.shape == shape:
+    if synthetic.shape == base.shape or synthetic.shape == shape:
         return ""
-    own, seen = ("x".join(map(str, size)) if size else "of several sizes" for size in (made.shape, shape))
+    own, seen = ("x".join(map(str, size)) if size else "of several sizes" for size in (synthetic.shape, shape))
     return (
         f"The synthetic images are {own} and were brought to {seen}, as the extractor sees real ones: what resampling "
         "(and, of images that are not square, cropping) changes counts as a difference."

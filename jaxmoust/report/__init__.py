@@ -31,6 +31,6 @@ def figures(workdir: str | Path) -> dict[str, Any]:
     """
     from jaxmoust.report.charts import base
 
-    if not (found := base.load(Path(workdir) / "report" / "figures")):
+    if not (charts := base.load(Path(workdir) / "report" / "figures")):
         raise ValueError(f"{str(workdir)!r} holds no report/figures: give the folder of a study that has finished.")
-    return found
+    return charts

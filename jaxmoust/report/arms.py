@@ -154,8 +154,10 @@ def compare(
     by_name = {arm.info.name: arm for arm in summaries}
     families = {arm.info.name: arm.family for arm in summaries}
     higher = METRICS[metric].higher_is_better
-    found = {**decide(values, baseline_of, families, terms.margin, terms.level, higher), **decided}
-    return [_compared(arm, by_name[baseline_of[arm.info.name]], metric, found.get(arm.info.name)) for arm in summaries]
+    decisions = {**decide(values, baseline_of, families, terms.margin, terms.level, higher), **decided}
+    return [
+        _compared(arm, by_name[baseline_of[arm.info.name]], metric, decisions.get(arm.info.name)) for arm in summaries
+    ]
 
 
 TOP_K = {"top1": 1, "top5": 5}

@@ -29,7 +29,7 @@ def summary_rows(page: Page) -> list[dict[str, Any]]:
     NUM_RESAMPLES resamples, of seeds for the mean, too short for few seeds, and of seeds and images for the difference,
     which may be either.
     """
-    found = []
+    rows = []
     for arm in page.summaries:
         ours, d = arm.by_seed("top1"), arm.decision
         row: dict[str, Any] = {"arm": arm.info.name, "seeds": len(ours)}
@@ -40,16 +40,16 @@ def summary_rows(page: Page) -> list[dict[str, Any]]:
         row |= _ends("top1_bootstrap", resampled)
         row |= {"baseline": arm.base and arm.base.name, "paired_seeds": d and d.seeds}
         row |= {"difference": d and d.difference, **_ends("difference", d)}
-        known = d if d and d.interval else None
-        row |= {"p": known and known.p, "fewer_errors_percent": arm.fewer_errors}
+        estimate = d if d and d.interval else None
+        row |= {"p": estimate and estimate.p, "fewer_errors_percent": arm.fewer_errors}
         row |= {name: d and getattr(d, name) for name in ("verdict", "family", "rule", "more_seeds", "same_as")}
-        row |= {"spread": known and known.spread, "image_error": known and known.image_error}
+        row |= {"spread": estimate and estimate.spread, "image_error": estimate and estimate.image_error}
         paired = None
         if len(arm.gains) > 1 and (both := shared_ranks(arm, page.ranks)):
             paired = accuracy.paired_difference(*both, method="bootstrap", num_resamples=NUM_RESAMPLES)
         row |= {**_ends("difference_bootstrap", paired), "p_bootstrap": paired and paired.p}
-        found.append({name: _cell(x) for name, x in row.items()})
-    return found
+        rows.append({name: _cell(x) for name, x in row.items()})
+    return rows
 
 
 def _cell(x: Any) -> Any:
@@ -85,8 +85,8 @@ def _good(page: Page, difference: float) -> float:
 
 def section_answers(page: Page) -> list[str]:
     """Returns what the page's sections say to its question, with their titles where several do."""
-    known = [section for section in page.sections if section.answer]
-    return [section.answer if len(known) == 1 else f"{section.title}: {section.answer}" for section in known]
+    answers = [section for section in page.sections if section.answer]
+    return [section.answer if len(answers) == 1 else f"{section.title}: {section.answer}" for section in answers]
 
 
 def answer(page: Page) -> list[str]:
@@ -202,12 +202,12 @@ def verdict_words(arm: ArmSummary, page: Page) -> str:
     if arm.decision is None:
         return ""
     same = next((one.title for one in page.arms if one.name == arm.decision.same_as), "")
-    said = arm.verdict
-    if said == "equivalent":
-        said += f" within {page.terms.margin_words}"
-    elif said == "undecided":
-        said += f": {_more(arm, page)}" if arm.decision.interval else ": one seed"
-    return f"{said}; its runs are those of {same}" if same else said
+    words = arm.verdict
+    if words == "equivalent":
+        words += f" within {page.terms.margin_words}"
+    elif words == "undecided":
+        words += f": {_more(arm, page)}" if arm.decision.interval else ": one seed"
+    return f"{words}; its runs are those of {same}" if same else words
 
 
 def _listed(arms: Sequence[ArmSummary], page: Page) -> str:
@@ -235,21 +235,21 @@ def method(page: Page) -> str:
     for arm in _tested(page) + [arm for arm in page.summaries if arm not in contenders(page)]:
         if (d := arm.decision) and d.interval and d.rule in rules:
             families.setdefault((d.family.replace("_", " "), d.rule), []).append(d.spread)
-    said = [
+    spreads = [
         f"{family}: {min(of):.2f}" + (f" to {max(of):.2f}" if max(of) > min(of) else "") + f", {rules[rule]}"
         for (family, rule), of in families.items()
     ]
-    return f"Spreads over seeds (standard deviation): {'; '.join(said)}." if said else ""
+    return f"Spreads over seeds (standard deviation): {'; '.join(spreads)}." if spreads else ""
 
 
 def gaps(page: Page) -> list[str]:
     """Returns what is missing or unequal, in words: seeds, arms, ranks, work, files. Empty when nothing is."""
-    said = list(page.unread)
+    sentences = list(page.unread)
     every = set(page.seeds)
     for arm in page.summaries:
         have, of_arm = set(arm.runs), []
         if not have:
-            said.append(f"{arm.title}: no finished run.")
+            sentences.append(f"{arm.title}: no finished run.")
             continue
         if (absent := every - have) and not page.paths:
             of_arm.append(f"no run of seed {_numbers(absent)}; the seeds it has are compared.")
@@ -265,8 +265,8 @@ def gaps(page: Page) -> list[str]:
             of_arm.append(
                 f"{steps} steps beside {base.setting('steps')} of {base.title}; its difference is not at equal work."
             )
-        said += [f"{arm.title}: {words}" for words in of_arm]
-    return said
+        sentences += [f"{arm.title}: {words}" for words in of_arm]
+    return sentences
 
 
 def _numbers(seeds: set[int]) -> str:

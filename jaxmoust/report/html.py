@@ -62,16 +62,16 @@ def _specs(answer: Mapping[str, Figure], sections: Sequence[Section]) -> dict[st
     """What each figure of a page is called in a folder, and its specification; small multiples are one."""
     specs = {name: figure.markup.spec for name, figure in answer.items() if isinstance(figure.markup, charts.Picture)}
     for section in sections:
-        drawn = {
+        pictures = {
             " ".join(filter(None, (group, one.title))): one.markup
             for group, figures in section.groups.items()
             for one in figures
             if isinstance(one.markup, charts.Picture)
         }
-        multiples = {title: one for title, one in drawn.items() if charts.PANEL in one.spec.get("datasets", ())}
+        multiples = {title: one for title, one in pictures.items() if charts.PANEL in one.spec.get("datasets", ())}
         if multiples:
             specs[section.anchor] = charts.facets(multiples)
-        specs |= {f"{section.anchor}-{slug(t)}": one.spec for t, one in drawn.items() if t not in multiples}
+        specs |= {f"{section.anchor}-{slug(t)}": one.spec for t, one in pictures.items() if t not in multiples}
     return specs
 
 
@@ -198,7 +198,7 @@ def _csv_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[
 
 def _measured(page: Page) -> list[Table]:
     """What was measured besides Top-1 and Top-5, a row an arm; no table of runs that have none of it."""
-    known = [name for name in METRIC_COLUMNS if any(arm.by_seed(name) for arm in page.summaries)]
+    measured = [name for name in METRIC_COLUMNS if any(arm.by_seed(name) for arm in page.summaries)]
 
     def cell(arm: ArmSummary, name: str) -> Cell:
         if (mean := arm.over_seeds(name)) is None:
@@ -208,9 +208,9 @@ def _measured(page: Page) -> list[Table]:
         ends = f" [{mean.interval[0]:.3f}, {mean.interval[1]:.3f}]" if mean.interval else ""
         return mean.mean, f"{mean.mean:.3f}{ends}"
 
-    rows = [(arm.title, *(cell(arm, name) for name in known)) for arm in page.summaries]
-    columns = ("Arm", *(f"{METRICS[name].title}, {METRICS[name].unit}" for name in known))
-    return [Table("Other metrics", columns, rows, MEASURED, folded=True)] if known else []
+    rows = [(arm.title, *(cell(arm, name) for name in measured)) for arm in page.summaries]
+    columns = ("Arm", *(f"{METRICS[name].title}, {METRICS[name].unit}" for name in measured))
+    return [Table("Other metrics", columns, rows, MEASURED, folded=True)] if measured else []
 
 
 def _count(n: int, what: str) -> str:

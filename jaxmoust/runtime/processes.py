@@ -126,10 +126,10 @@ def supervise(work: Callable[[], int], failed: int = 1, stopped: int = 143) -> i
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
-    with open(reader, "rb") as told:
-        said = told.read(1)
-    if said:
-        return said[0]
+    with open(reader, "rb") as pipe:
+        code_byte = pipe.read(1)
+    if code_byte:
+        return code_byte[0]
     if (code := os.waitstatus_to_exitcode(status)) >= 0:
         return code
     if asked:

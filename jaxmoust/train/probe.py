@@ -125,16 +125,16 @@ def fit(
     start, losses = np.zeros((1, x.shape[1] + 1, num_classes), np.float32), dict[float, float]()
     if not probe.l2:
         if select is None:
-            fold, judged = _dealt(rows, num_classes, probe.folds, seed)
+            fold, scored = _dealt(rows, num_classes, probe.folds, seed)
             weights = [rows.weight * (fold != k) for k in range(probe.folds)]
-            judges = [(x[of], rows.label[of]) for of in _parts(fold, judged)]
+            held_out = [(x[of], rows.label[of]) for of in _parts(fold, scored)]
         else:
-            weights, judges = [rows.weight], [(_seen(select[0], basis, mean, scale), select[1])]
+            weights, held_out = [rows.weight], [(_seen(select[0], basis, mean, scale), select[1])]
         solutions = {0.0: np.repeat(start, len(weights), 0)}
         for l2 in STRENGTHS:
             solutions[l2] = solve([*solutions.values()][-1], weights, l2, ROUGH)[0]
-            held = [_losses(*judge, w) for judge, w in zip(judges, solutions[l2], strict=True)]
-            losses[l2] = float(np.concatenate(held).mean())
+            of_parts = [_losses(*part, w) for part, w in zip(held_out, solutions[l2], strict=True)]
+            losses[l2] = float(np.concatenate(of_parts).mean())
             if min([*losses.values()][-2:]) > min(losses.values()):  # twice worse
                 break
         best = min(losses, key=lambda l2: losses[l2])
@@ -153,9 +153,9 @@ def _single(number: Any) -> np.ndarray:
     return np.asarray(number, np.float32)
 
 
-def _parts(fold: np.ndarray, judged: np.ndarray) -> list[np.ndarray]:
+def _parts(fold: np.ndarray, scored: np.ndarray) -> list[np.ndarray]:
     """The held-out rows of each fold."""
-    return [judged[fold[judged] == k] for k in range(fold.max() + 1)]
+    return [scored[fold[scored] == k] for k in range(fold.max() + 1)]
 
 
 def _room(count: int) -> int:
@@ -171,14 +171,14 @@ def _dealt(rows: Rows, num_classes: int, num_folds: int, seed: int) -> tuple[np.
     """
     images, first, image = np.unique(rows.image, return_index=True, return_inverse=True)
     several = np.bincount(rows.label[first], minlength=num_classes) > 1
-    judged = rows.plain & several[rows.label]
-    judged &= rows.real if rows.real.any() else True
-    if len(images) < num_folds or judged.sum() < num_folds:
+    scored = rows.plain & several[rows.label]
+    scored &= rows.real if rows.real.any() else True
+    if len(images) < num_folds or scored.sum() < num_folds:
         raise ValueError(
-            f"probe.folds {num_folds}: of {len(images)} images {judged.sum()} can be held out, in classes of two and "
+            f"probe.folds {num_folds}: of {len(images)} images {scored.sum()} can be held out, in classes of two and "
             "more, expected at most a fold for each. Give more images, or the strength itself, probe.l2."
         )
-    return fold_of(rows.label[first], num_folds, seed)[image], np.flatnonzero(judged)
+    return fold_of(rows.label[first], num_folds, seed)[image], np.flatnonzero(scored)
 
 
 def _rotated(features: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:

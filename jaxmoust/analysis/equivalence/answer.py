@@ -63,12 +63,12 @@ def format_estimate(answer: Answer) -> str:
 def rate_sentence(fit: Equivalence) -> str:
     """Returns what one more real image is worth by the study's law, at up to MOST_LISTED n_base that have a rate."""
     rates = {f"{n:,}": fit.marginal_rate(n) for n in fit.sizes}
-    known = [(n, rate) for n, rate in rates.items() if rate.value is not None]
+    estimates = [(n, rate) for n, rate in rates.items() if rate.value is not None]
     reasons = _by_reason(rates)
-    if not known:
-        said = [reason if len(reasons) == 1 else f"at {_listed(of)}, {reason}" for reason, of in reasons.items()]
-        return f"No number of synthetic images can be named that is worth one more real image: {'; '.join(said)}."
-    (n, rate), *others = subsample(known, MOST_LISTED)
+    if not estimates:
+        sentences = [reason if len(reasons) == 1 else f"at {_listed(of)}, {reason}" for reason, of in reasons.items()]
+        return f"No number of synthetic images can be named that is worth one more real image: {'; '.join(sentences)}."
+    (n, rate), *others = subsample(estimates, MOST_LISTED)
     more = "".join(f"; {format_estimate(rate)} at {n}" for n, rate in others)
     none = [n for n, rate in rates.items() if rate.value is None]
     lacking = f"; no number that was tried at {_listed(none)}" if none else ""
@@ -90,8 +90,8 @@ def loss_sentence(points: Sequence[Point], curve: Curve, n_base: float | None = 
         if lost.at_least == 0:
             cost = f"an unknown number of real ones, for no real set of fewer than {curve.n_min:,} was run"
         else:
-            known = format_estimate(lost) if lost.at_least is None else f"at least {format_number(lost.at_least)}"
-            cost, form = form.format(known), "{}"
+            worth = format_estimate(lost) if lost.at_least is None else f"at least {format_number(lost.at_least)}"
+            cost, form = form.format(worth), "{}"
         costs.append(f"beside {p.n_base:,} real images, {p.n_synthetic:,} of them cost {cost}")
     return f"Worth fewer than none: {'; '.join(costs)}." if costs else ""
 
@@ -106,30 +106,30 @@ def subsample(sizes: Sequence[T], most: int) -> list[T]:
 def question_words(fit: Equivalence, n_base: float, n_real_plus: float, law: str = "study") -> list[str]:
     """Returns the answer to "how many synthetic images are n_real_plus more real ones worth?", or the refusal."""
     answer, rate = fit.n_syn(n_base, n_real_plus, law), fit.marginal_rate(n_base, law)
-    said = (
+    sentence = (
         f"Beside {format_number(n_base)} real images, {format_number(n_real_plus)} more would help as much as "
         f"{format_estimate(answer)} "
         f"synthetic ones: {format_estimate(fit.average_rate(n_base, n_real_plus, law))} for each."
     )
     first = [f"The first of them alone is worth {format_estimate(rate)}."] if rate.value is not None else []
-    return [f"No answer: {answer.refused}." if answer.refused else said, *first]
+    return [f"No answer: {answer.refused}." if answer.refused else sentence, *first]
 
 
 def words(fit: Equivalence, chosen: Chosen, question: Question) -> list[str]:
     """Returns the whole answer for a terminal, line by line: the question, the rates, the fit, the runs."""
     n_base, law = question.n_base, question.law
-    said = []
+    lines = []
     if n_base is not None and (question.n_real_plus is not None or law != "study"):
-        said = question_words(fit, n_base, question.n_real_plus or n_base, law)  # no slope at 0: as many again
+        lines = question_words(fit, n_base, question.n_real_plus or n_base, law)  # no slope at 0: as many again
     elif n_base is not None:
         rate = fit.marginal_rate(n_base, law)
         worth = f"One more real image is worth {format_estimate(rate)} synthetic ones at {n_base:,.0f} real images."
-        said = [f"No answer: {rate.refused}." if rate.refused else worth]
+        lines = [f"No answer: {rate.refused}." if rate.refused else worth]
     settings = ", ".join(f"{name} {value}" for name, value in chosen.settings.items() if value)
     rates = ("" if law == "study" else "By the study's law: ") + rate_sentence(fit)
     lost = loss_sentence(fit.points, fit.curve, n_base) or loss_sentence(fit.points, fit.curve)
     return [
-        *said,
+        *lines,
         rates,
         *filter(None, [lost]),
         "",
@@ -148,17 +148,17 @@ def comparison_words(fit: Equivalence) -> str:
     if not misses:
         return "Fewer than three mixed cells: the two laws cannot be compared."
     better, worse = sorted(misses, key=lambda law: misses[law])
-    said = (
+    sentence = (
         f"Predicting the error of a mixture left out of the fit, {names[better]} is off by {misses[better]:.2f} "
         f"points, {names[worse]} by {misses[worse]:.2f} (root mean square)."
     )
     lacking = [names[law] for law in LAWS if (p := fit.lack_of_fit(law)) is not None and p < LACKING]
     if lacking:
-        said += (
+        sentence += (
             f" The cells deviate from {' and from '.join(lacking)} by more than seeds explain (p < {LACKING:g}), so "
             "intervals from it are too short."
         )
-    return said
+    return sentence
 
 
 def fit_words(fit: Equivalence, k: float) -> list[str]:

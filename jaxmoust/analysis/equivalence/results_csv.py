@@ -234,8 +234,8 @@ def _notes(runs: pd.DataFrame, kind_words: Sequence[str]) -> list[str]:
     usual = {seed for seed in set().union(*seeds) if 2 * sum(seed in of_cell for of_cell in seeds) >= len(seeds)}
     lacking = {cell: sorted(usual - of_cell) for cell, of_cell in seeds.items() if usual - of_cell}
     if lacking:
-        said = _listed([f"{cell} has no {', '.join(map(str, missing))}" for cell, missing in lacking.items()], "; ")
-        notes.append(f"Seeds are missing: {said}. The cells count with the seeds that they have.")
+        gaps = _listed([f"{cell} has no {', '.join(map(str, missing))}" for cell, missing in lacking.items()], "; ")
+        notes.append(f"Seeds are missing: {gaps}. The cells count with the seeds that they have.")
     for column, words in (
         ("experiment", "The runs are of several experiments: {}."),
         ("steps", "The runs differ in their steps ({}), not in their data alone."),

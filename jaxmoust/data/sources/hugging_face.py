@@ -128,11 +128,11 @@ def _load(name: str, cache_dir: str) -> Any:
 
 
 def _column(name: str, features: Any, kind: str) -> str:
-    found = [column for column, feature in features.items() if type(feature).__name__ == kind]
-    if len(found) != 1 and "label" not in found[1:]:
-        held = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
-        raise ValueError(f"Got hf:{name} with the columns {held}, expected one {kind}. Choose another set.")
-    return found[0] if len(found) == 1 else "label"
+    of_kind = [column for column, feature in features.items() if type(feature).__name__ == kind]
+    if len(of_kind) != 1 and "label" not in of_kind[1:]:
+        columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
+        raise ValueError(f"Got hf:{name} with the columns {columns}, expected one {kind}. Choose another set.")
+    return of_kind[0] if len(of_kind) == 1 else "label"
 
 
 def _group(name: str, table: Any, rules: Rules) -> list:

@@ -219,12 +219,12 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
                 f"Process {others[0]} of this run reads other data than process 0, or has another configuration: start "
                 "the same command in each, where all find the same files."
             )
-        made = RunFolder.check(workdir, config, contents, job.places)
-        found = workdir / "result.json"
-        if machine.agree(made and found.exists() and not damaged(workdir) and job.inputs.is_whole(workdir)):
+        is_there = RunFolder.check(workdir, config, contents, job.places)
+        result_file = workdir / "result.json"
+        if machine.agree(is_there and result_file.exists() and not damaged(workdir) and job.inputs.is_whole(workdir)):
             check_shared(workdir, machine)
-            result: Any = read_json(found)
-            finished = found.stat().st_mtime
+            result: Any = read_json(result_file)
+            finished = result_file.stat().st_mtime
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
         job.check()
         job.open()

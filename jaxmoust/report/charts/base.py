@@ -31,7 +31,7 @@ else:
 
 Rows = Sequence[Mapping[str, Any]]
 
-WIDTH = 360  # a phone's width: text is drawn at its own size there, and slightly larger on a desk
+WIDTH = 360  # a phone's width: text is panels at its own size there, and slightly larger on a desk
 SMALL = 220  # of a small multiple
 PANEL = "panel"  # its data set
 
@@ -117,12 +117,12 @@ def small_multiples(chart: Chart, panels: Sequence[tuple[str, Rows]]) -> list[Pi
     spec = _spec(chart)
     compiled = vl_convert.vegalite_to_vega(spec)
     (panel,) = [data for data in compiled["data"] if data["name"] == PANEL]
-    drawn = []
+    pictures = []
     for words, rows in panels:
         shown = panel["values"] = _visible(rows)
         svg = _inline(vl_convert.vega_to_svg(json.dumps(compiled)), words)
-        drawn.append(Picture(words, svg, {**spec, "datasets": {PANEL: shown}}))
-    return drawn
+        pictures.append(Picture(words, svg, {**spec, "datasets": {PANEL: shown}}))
+    return pictures
 
 
 def facets(panels: Mapping[str, Picture], columns: int = 4) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _spec(chart: Chart) -> dict[str, Any]:
 
 
 def _visible(spec: Any) -> Any:
-    """A chart or its rows with controls in words and names made visible: the process ends where one is drawn."""
+    """A chart or its rows with controls in words and names made visible: the process ends where one is panels."""
     if isinstance(spec, Mapping):
         return {name: _visible(value) for name, value in spec.items()}
     if isinstance(spec, list | tuple):

@@ -33,12 +33,12 @@ def panels(arms: Sequence[tuple[str, Sequence[Curve], Curve]], metric: str) -> l
     """Draws a panel for each arm, all on the same axes, so that they can be compared.
 
     Args:
-        arms: (title, a curve a seed, the baseline's mean curve). metric: what is drawn, for the panels in words.
+        arms: (title, a curve a seed, the baseline's mean curve). metric: its name, for the panels in words.
     """
     curves = [curve for _, of_seeds, _ in arms for curve in of_seeds]
     heights = [y for curve in curves for _, y in curve if math.isfinite(y)]
     log = min(heights, default=0) > 0 and max(heights) > 20 * min(heights)
-    frame, drawn = curve_frame(curves, log), []
+    frame, rows_of = curve_frame(curves, log), []
     for title, of_seeds, baseline in arms:
         mean = mean_curve(of_seeds)
         lines = [("baseline", baseline), *(("seed", curve) for curve in of_seeds), ("mean", mean)]
@@ -47,8 +47,8 @@ def panels(arms: Sequence[tuple[str, Sequence[Curve], Curve]], metric: str) -> l
             for i, (kind, line) in enumerate(lines)
             if (points := [(x, y) for x, y in thin(line) if y > 0 or not log])
         ]
-        drawn.append((f"{metric} of {title} over {frame[0]:g} steps, at the end {last_value(of_seeds)}", rows))
-    return small_multiples(curve_panel(frame, log), drawn)
+        rows_of.append((f"{metric} of {title} over {frame[0]:g} steps, at the end {last_value(of_seeds)}", rows))
+    return small_multiples(curve_panel(frame, log), rows_of)
 
 
 def curve_panel(frame: tuple[float, float, float], log: bool) -> Chart:

@@ -25,13 +25,13 @@ NOTE = (
 )
 
 
-def section(found: Sequence[Diagnostic]) -> Section:
+def section(diagnostics: Sequence[Diagnostic]) -> Section:
     """Returns the section: a sentence, the planes of each set's first seed, and what sizes the images had."""
-    firsts = {one.name: one for one in reversed(found)}
-    names = list(dict.fromkeys(one.name for one in found))
+    firsts = {one.name: one for one in reversed(diagnostics)}
+    names = list(dict.fromkeys(one.name for one in diagnostics))
     figures = [figure for name in names for figure in _figures(firsts[name])]
     words = [_sentence([firsts[name] for name in names]), *filter(None, (_sizes(firsts[name]) for name in names))]
-    return Section("Domain gap", words, figures, (), [NOTE], _answer(found), LEGEND, small=True)
+    return Section("Domain gap", words, figures, (), [NOTE], _answer(diagnostics), LEGEND, small=True)
 
 
 def _figures(one: Diagnostic) -> list[Figure]:
@@ -51,12 +51,12 @@ def _figures(one: Diagnostic) -> list[Figure]:
     return figures
 
 
-def overview(found: Sequence[Diagnostic]) -> dict[str, Cell]:
+def overview(diagnostics: Sequence[Diagnostic]) -> dict[str, Cell]:
     """Returns what the seeds of one set say of it, by column: means over them, or of one its own intervals."""
-    correct, auc = (summary([one.result[name] for one in found]) for name in ("accuracy", "auc"))
-    if len(found) == 1:
+    correct, auc = (summary([one.result[name] for one in diagnostics]) for name in ("accuracy", "auc"))
+    if len(diagnostics) == 1:
         correct, auc = (
-            replace(of, interval=tuple(found[0].result[f"{name}_interval"]))
+            replace(of, interval=tuple(diagnostics[0].result[f"{name}_interval"]))
             for of, name in ((correct, "accuracy"), (auc, "auc"))
         )
     cells: dict[str, Cell] = {
@@ -64,7 +64,7 @@ def overview(found: Sequence[Diagnostic]) -> dict[str, Cell]:
         "AUC": (auc.mean, _with_ends(auc, 2, 1.0)),
     }
     for name, column in OVERLAPS.items():
-        if overlaps := [one.result["overlap"][name] for one in found if name in one.result["overlap"]]:
+        if overlaps := [one.result["overlap"][name] for one in diagnostics if name in one.result["overlap"]]:
             cells[column] = float(np.mean(overlaps)), f"{np.mean(overlaps):.2f}"
     return cells
 
@@ -83,10 +83,10 @@ def _with_ends(of: Summary, digits: int, most: float) -> str:
     return f"{of.mean:.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
-def _sentence(found: Sequence[Diagnostic]) -> str:
+def _sentence(diagnostics: Sequence[Diagnostic]) -> str:
     """Which sets a classifier distinguishes from real images: those whose interval of the AUC is above chance."""
     sides: dict[str, list[str]] = {}
-    for one in found:
+    for one in diagnostics:
         low, high = one.result["auc_interval"]
         side = "better than chance" if low > 0.5 else "worse than chance" if high < 0.5 else "no better than chance"
         sides.setdefault(side, []).append(one.title)
@@ -94,14 +94,14 @@ def _sentence(found: Sequence[Diagnostic]) -> str:
     return f"A classifier that was trained to distinguish synthetic from real images is, on held-out ones, {of_sides}."
 
 
-def _answer(found: Sequence[Diagnostic]) -> str:
+def _answer(diagnostics: Sequence[Diagnostic]) -> str:
     """How well each set is distinguished over seeds; "" of one seed, and of what serves as a score alone."""
     rates = []
-    for name in dict.fromkeys(one.set for one in found if one.name == one.set):
-        mean = summary([one.result["accuracy"] for one in found if one.name == one.set == name])
+    for name in dict.fromkeys(one.set for one in diagnostics if one.name == one.set):
+        mean = summary([one.result["accuracy"] for one in diagnostics if one.name == one.set == name])
         if mean.interval:
             low, high = (min(max(end, 0.0), 100.0) for end in mean.interval)
-            (title, *_) = [one.title for one in found if one.set == name]
+            (title, *_) = [one.title for one in diagnostics if one.set == name]
             rates.append(f"{mean.mean:.1f} % [{low:.1f}, {high:.1f}] ({title})")
     if not rates:
         return ""

@@ -98,7 +98,7 @@ def learning_curve(fit: Equivalence) -> Figure:
 def exchange(fit: Equivalence, law: str = "study") -> Figure:
     """Draws how many synthetic images are worth how many real ones, a panel for each of up to six n_base."""
     rows: list[dict[str, Any]] = []
-    said = {}
+    rates = {}
     for n_base in subsample(sorted(set(fit.mixed.n_base.tolist())), lines.MOST_SERIES):
         name, own = f"{n_base:,} real images", [p for p in fit.points if p.n_base == n_base]
         n_syn = np.geomspace(min(p.n_synthetic for p in own), max(p.n_synthetic for p in own), NUM_STEPS)
@@ -113,29 +113,29 @@ def exchange(fit: Equivalence, law: str = "study") -> Figure:
             mixture = {"worth": worth, "worst": worst, "best": best, "bound": p.censored}
             law_rows.append({"ratio": p.n_synthetic / n_base, **mixture})
         rows += [{"name": name, **row} for row in law_rows]
-        said[name] = f"{name}: {format_estimate(fit.marginal_rate(n_base, law))} for the first"
-    words = "Synthetic images worth one more real one. " + "; ".join(said.values())
+        rates[name] = f"{name}: {format_estimate(fit.marginal_rate(n_base, law))} for the first"
+    words = "Synthetic images worth one more real one. " + "; ".join(rates.values())
     caption = (
         "Marks: measured mixtures, with the 95 % interval of what they are worth on the fitted curve; line and band: "
         "the study's law. Left of the dashed line a mixture does worse than the curve says of its real images alone. "
         "A triangle is a bound: it lies past the largest or the smallest real set."
     )
     return Figure(
-        "What mixtures are worth, and the law", caption, base.picture(lines.exchange(rows, list(said)), words)
+        "What mixtures are worth, and the law", caption, base.picture(lines.exchange(rows, list(rates)), words)
     )
 
 
 def by_ratio(real: Cells, mixed: Cells) -> Figure:
     """Draws accuracy over the ratio of synthetic to real images, a line for each of up to six n_base."""
     series = ratio_series(real, mixed)
-    said = []
+    sentences = []
     for one in series:
         best = max(one.points, key=lambda point: point[1])
         alone = f"{one.points[0][1]:.1f} % alone, " if one.points[0][0] == 0 else ""
-        said.append(f"{one.name} real images: {alone}at best {best[1]:.1f} % at {best[0]:g}")
+        sentences.append(f"{one.name} real images: {alone}at best {best[1]:.1f} % at {best[0]:g}")
     bands = " with their 95 % bands" if any(point[2] is not None for one in series for point in one.points) else ""
     caption = f"Means over seeds{bands}, a line for each number of real images; 0 is real images alone."
-    words = "Accuracy by synthetic images for each real one. " + "; ".join(said)
+    words = "Accuracy by synthetic images for each real one. " + "; ".join(sentences)
     return Figure("Accuracy by ratio", caption, base.picture(lines.by_ratio(series), words))
 
 
@@ -169,10 +169,10 @@ def _band(line: Mapping[str, np.ndarray], draws: np.ndarray) -> list[dict[str, A
 
 
 def _kind(settings: Mapping[str, str]) -> str:
-    said = [settings.get("generator", "")]
-    said += [f"fine-tuned: {tuned}"] if (tuned := settings.get("fine_tuning", "")) not in ("", "none") else []
-    said += [f"sampler {sampler}"] if (sampler := settings.get("sampler", "")) else []
-    return f" ({', '.join(s for s in said if s)})" if any(said) else ""
+    parts = [settings.get("generator", "")]
+    parts += [f"fine-tuned: {tuned}"] if (tuned := settings.get("fine_tuning", "")) not in ("", "none") else []
+    parts += [f"sampler {sampler}"] if (sampler := settings.get("sampler", "")) else []
+    return f" ({', '.join(s for s in parts if s)})" if any(parts) else ""
 
 
 def _rates(fit: Equivalence) -> Table:

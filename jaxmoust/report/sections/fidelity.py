@@ -52,11 +52,11 @@ LEGEND = (
 )
 
 
-def sections(found: Sequence[Diagnostic]) -> list[Section]:
+def sections(diagnostics: Sequence[Diagnostic]) -> list[Section]:
     """Returns two sections of all sets that were measured: their distances, and the pairs that are the closest."""
     figures, pairs, shown = list[Figure](), list[Figure](), list[Figure]()
     by_class: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
-    for one in found:
+    for one in diagnostics:
         path = one.folder / "memorisation.json"
         spaces = json.loads(path.read_text()) if path.exists() else {}
         for space, memorised in spaces.items():
@@ -67,7 +67,7 @@ def sections(found: Sequence[Diagnostic]) -> list[Section]:
         if spaces and (one.folder / "shown.npz").exists():  # in features, the last; earlier versions wrote none
             shown.append(_pairs(one, "shown.npz", space, title))
     tables = [table for space, of_sets in by_class.items() if (table := copies_by_class(space, of_sets)).rows]
-    words = [f"{one.title}: {one.result['notes']}" for one in found if one.result.get("notes")]
+    words = [f"{one.title}: {one.result['notes']}" for one in diagnostics if one.result.get("notes")]
     legend = LEGEND if figures else ""
     distances = Section("Fidelity and memorisation", words, figures, tables, (NOTE,), legend=legend, small=True)
     closest = Section(CLOSEST, figures=pairs, legend=PAIRS, columns=2, folded=True, of_images=True)
@@ -75,25 +75,25 @@ def sections(found: Sequence[Diagnostic]) -> list[Section]:
     return [distances, *([above] if shown else ()), *([closest] if pairs else ())]
 
 
-def overview(found: Sequence[Diagnostic]) -> dict[str, dict[str, Cell]]:
+def overview(diagnostics: Sequence[Diagnostic]) -> dict[str, dict[str, Cell]]:
     """Returns the results of `jaxmoust measure` for each set, by column.
 
     Every metric stands beside its floor, the same of test images: of as many synthetic images as there are test images,
     where there are more. A column says in which space it is, where there are several. Metrics that are not known here
     (kid_std) are left out.
     """
-    keys = [match for one in found for key in one.result if (match := re.fullmatch(r"(\w+)\[(.+)\]", key))]
+    keys = [match for one in diagnostics for key in one.result if (match := re.fullmatch(r"(\w+)\[(.+)\]", key))]
     spaces = {name: list(dict.fromkeys(match[2] for match in keys if match[1] == name)) for name in METRICS}
-    cells: dict[str, dict[str, Cell]] = {one.title: {} for one in found}
+    cells: dict[str, dict[str, Cell]] = {one.title: {} for one in diagnostics}
     for name, (title, form, unit) in METRICS.items():
-        for one, space in ((one, space) for space in spaces[name] for one in found):
+        for one, space in ((one, space) for space in spaces[name] for one in diagnostics):
             value = one.result.get(f"{name}_alike[{space}]", one.result.get(f"{name}[{space}]"))
             floor = one.result.get(f"{name}_floor[{space}]")
             if value is not None and floor is not None:
                 text = f"{unit * float(value):{form}} ({unit * float(floor):{form}})".replace("-", MINUS)
                 column = f"{title} {space_words(space, spaces[name])}" if len(spaces[name]) > 1 else title
                 cells[one.title][column] = unit * float(value), text
-    for one in found:
+    for one in diagnostics:
         if one.top1_alone:
             alone = summary(one.top1_alone)
             cells[one.title]["CAS, %"] = alone.mean, interval_text(alone.mean, alone.interval)

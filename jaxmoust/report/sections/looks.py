@@ -22,8 +22,8 @@ def sections(
     if not rows:
         return []
     captions = {arm: _caption(path, arm) for path in paths for arm in path.decisions}
-    drawn = looks.panels([(f"{titles[arm]}: {captions[arm]}", of_arm) for arm, of_arm in rows.items()], margin)
-    figures = [Figure(titles[arm], captions[arm], markup, arm) for arm, markup in zip(rows, drawn, strict=True)]
+    panels = looks.panels([(f"{titles[arm]}: {captions[arm]}", of_arm) for arm, of_arm in rows.items()], margin)
+    figures = [Figure(titles[arm], captions[arm], markup, arm) for arm, markup in zip(rows, panels, strict=True)]
     verdicts = [decision.verdict for path in paths for decision in path.decisions.values()]
     num_open = verdicts.count("undecided")
     words = f"{len(verdicts) - num_open} of {len(verdicts)} arms are decided after {num_runs} runs"

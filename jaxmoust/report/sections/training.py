@@ -10,7 +10,7 @@ METRICS = {"top1": "Top-1", "loss": "Training loss"}
 
 def sections(page: Page) -> list[Section]:
     """Returns a section for each metric of which some run has a curve."""
-    found = []
+    of_metrics = []
     for metric, title in METRICS.items():
         of_arms = {
             arm: [[(step, values[metric]) for step, values in curve if metric in values] for curve in of_seeds.values()]
@@ -31,5 +31,6 @@ def sections(page: Page) -> list[Section]:
             f"The number is the mean at the last step. Long curves are drawn as {curves.MAX_POINTS} means of "
             "neighbouring points; the first tenth of the steps may leave the frame."
         )
-        found.append(Section(f"{title} over steps", (), figures, (), (note,), legend=legend, small=True, folded=True))
-    return found
+        title = f"{title} over steps"
+        of_metrics.append(Section(title, (), figures, (), (note,), legend=legend, small=True, folded=True))
+    return of_metrics
