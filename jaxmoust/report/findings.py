@@ -102,7 +102,7 @@ def answer(page: Page) -> list[str]:
         "Significantly better as well": [arm for arm in others[1:] if arm.verdict == "better"],
         f"Equivalent to {base} {within}": [arm for arm in others if arm.verdict == "equivalent"],
         f"Significantly worse than {base}": [arm for arm in reversed(others) if arm.verdict == "worse"],
-        "Undecided": [arm for arm in others if arm.verdict == "undecided"],
+        "Undecided, in brackets what would decide it": [arm for arm in others if arm.verdict == "undecided"],
     }
     for verdict in ("better", "worse"):
         of_controls = [arm for arm in controls if arm.verdict == verdict]
@@ -143,7 +143,7 @@ def headline(page: Page) -> str:
         every = f"Every arm{of_synthetic}" if of_synthetic else "Every other arm"
         return f"{every} is significantly worse than {base}; {first.title} the least: {numbers}."
     what = "largest gain" if first.decision and _good(page, first.decision.difference) > 0 else "smallest loss"
-    none = f"No arm{of_synthetic} is significantly better than {base}: of {len(tested)}, {_counts(page, tested)}"
+    none = f"No arm{of_synthetic} is significantly better than {base}: {_counts(page, tested)}"
     return f"{none}. The {what} is that of {first.title}: {numbers}."
 
 
@@ -154,7 +154,9 @@ def _counts(page: Page, arms: Sequence[ArmSummary]) -> str:
         "undecided": "undecided",
     }
     counts = {verdict: sum(arm.verdict == verdict for arm in arms) for verdict in words}
-    return _and([f"{'none' if n == 0 else n} {words[verdict]}" for verdict, n in counts.items() if n])
+    if len(arms) in counts.values():
+        return f"{'both' if len(arms) == 2 else f'all {len(arms)}'} are {words[arms[0].verdict]}"
+    return f"of {len(arms)}, {_and([f'{n} {words[verdict]}' for verdict, n in counts.items() if n])}"
 
 
 def _tested(page: Page) -> list[ArmSummary]:
@@ -183,7 +185,13 @@ def _more(arm: ArmSummary, page: Page) -> str:
         return "more seeds are unlikely to decide it"
     base = page.summary_of(arm.base.name if arm.base else page.baseline)
     time = f", {seconds_text(more * (arm.seconds + base.seconds))} here," if arm.seconds else ""
-    return f"about {more} more seed{'s' if more > 1 else ''}{time} would decide it"
+    return f"{_more_seeds(arm.decision)}{time} would decide it"
+
+
+def _more_seeds(decision: Decision) -> str:
+    """How many more seeds would decide an arm, as short as a list needs it."""
+    more = decision.more_seeds
+    return f"about {more} more seed{'s' if more > 1 else ''}" if more else "hardly by more seeds"
 
 
 def to_decide(page: Page) -> str:
@@ -213,7 +221,7 @@ def verdict_words(arm: ArmSummary, page: Page) -> str:
 def _listed(arms: Sequence[ArmSummary], page: Page) -> str:
     items = [
         f"{arm.title} ({interval_text(d.difference, d.interval, signed=True)}, "
-        f"{_more(arm, page) if arm.verdict == 'undecided' else p_equals(d.p)})"
+        f"{_more_seeds(d) if arm.verdict == 'undecided' else p_equals(d.p)})"
         for arm in arms[:MAX_LISTED]
         if (d := arm.decision)
     ]

@@ -99,7 +99,7 @@ def test_answer_lists_further_winners_by_size():
 def test_answer_claims_nothing_that_is_not_significant():
     page = make_page(gains=(0, 1, -1), seed_noise=8)
     text = said(page)
-    assert text.startswith("No arm is significantly better than Arm 0: of 2, 2 undecided. The largest gain")
+    assert text.startswith("No arm is significantly better than Arm 0: both are undecided. The largest gain")
     assert not re.search(r"Arm \d is significantly", text)
     assert re.search(r"Undecided: Arm 1 \(.*\], about \d+ more seeds?, \d.* here, would decide it\)", text)
 
@@ -175,7 +175,7 @@ def test_answer_of_arms_that_lose_to_real_images_does_not_speak_of_controls():
     page = with_controls(make_page(gains=(0, 5, 1, -1), seed_noise=12), "arm0", "arm1")
     assert max(page.summaries[1:], key=lambda arm: arm.decision.difference).info.name == "arm1"
     text = said(page)
-    assert text.startswith("No arm with synthetic images is significantly better than Arm 0: of 2, 2 undecided.")
+    assert text.startswith("No arm with synthetic images is significantly better than Arm 0: both are undecided.")
     assert "Arm 1" not in text
 
 

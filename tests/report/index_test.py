@@ -131,7 +131,7 @@ def test_headline_of_one_comparison_has_no_correction():
 
 def test_headline_claims_no_gain_that_is_not_significant():
     said, _ = headline(gains=(0, 1, -1), seed_noise=8)
-    assert said.startswith("No arm is significantly better than Arm 0: of 2, 2 undecided. The ")
+    assert said.startswith("No arm is significantly better than Arm 0: both are undecided. The ")
 
 
 def test_headline_says_when_every_arm_loses():
