@@ -77,7 +77,7 @@ def intervals(arms: Sequence[Interval], reference: float | None, axis: str, sign
     scale = alt.Scale(zero=False, nice=False, padding=10, domain=limits or alt.Undefined)
     x = alt.X("mean:Q", title=axis, axis=alt.Axis(tickCount=4), scale=scale)
     title_dy = alt.expr(f"-15 - {LINE_PX} * datum.title.length") if above else -15  # the last line above the numbers
-    place = {"axis": None, "sort": None, "scale": alt.Scale(padding=0)}
+    place: dict[str, Any] = {"axis": None, "sort": None, "scale": alt.Scale(padding=0)}
     y = alt.Y("arm:N", bandPosition=(above + 22.5) / row_px, **place)
 
     def between(top_px: float, bottom_px: float) -> dict[str, Any]:
