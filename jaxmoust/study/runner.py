@@ -266,7 +266,7 @@ def make_page(
     curves: dict[str, dict[int, list]] = {}
     contributions: dict[str, dict[int, np.ndarray]] = {}
     of_metric = (rule.metric, test.labels, len(test.class_names))
-    said: dict[str, dict[int, predictions.Said]] = {}
+    said: dict[str, dict[int, predictions.Predictions]] = {}
     for run, row in finished:
         of_tests = reader.read(run.stage, "", predictions.read, test.labels, len(test.class_names))
         if of_tests is not None:

@@ -221,7 +221,7 @@ def test_missing_ranks_leave_what_images_do_unknown_and_are_said():
     page = make_page(ranks={})
     lines = page.summaries
     assert lines[1].decision.image_error == 0 < make_page().summaries[1].decision.image_error
-    assert "what these images add to the uncertainty is taken from the other arms" in " ".join(findings.gaps(page))
+    assert "their part of the uncertainty is taken from the other arms" in " ".join(findings.gaps(page))
 
 
 def test_missing_accuracy_of_a_failed_run_is_said():

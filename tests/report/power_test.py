@@ -18,13 +18,13 @@ def test_words_say_the_smallest_difference_and_the_seeds_for_the_margin():
     said = (
         f"5 seeds find differences of {least:.1f} points and more with probability 0.8; for 1 it takes {needed} seeds."
     )
-    assert words() == f"Mixtures (4 arms, standard deviation over seeds 0.8 points): {said}seeds."
+    assert words() == f"Mixtures (4 arms, standard deviation over seeds 0.8 points): {said}"
     assert f"{needed} seeds, about {needed} min 00 s of runs." in words(seed_seconds=60.0)
 
 
 def test_more_seeds_see_smaller_differences_and_more_arms_larger_ones():
     def least(**of):
-        return float(words(**of).partition("differences from ")[2].partition(" points")[0])
+        return float(words(**of).partition("differences of ")[2].partition(" points")[0])
 
     assert least(num_seeds=20) < least() < least(spread=3.0) and least(num_compared=1) <= least() <= least(
         num_compared=30
@@ -42,7 +42,7 @@ def test_page_says_it_again_of_families_that_are_not_decided_with_the_spreads_th
     decisions = [arm.decision for arm in page.summaries if arm.decision]
     spread = np.sqrt(np.mean([one.spread**2 for one in decisions]))
     assert [one.verdict for one in decisions] == ["undecided", "better"]
-    assert "(2 arms, " in said and f"spread by {spread:.1f} points" in said and "3 seeds find" in said
+    assert "(2 arms, " in said and f"over seeds {spread:.1f} points" in said and "3 seeds find" in said
     assert section.title in html.write_report(page, tmp_path).read_text()
     assert power.sections(make_page((0, 40, -40))) == []
 
