@@ -230,10 +230,10 @@ def test_page_and_tables_show_controls_of_names_and_hold_none(tmp_path):
 
 def test_page_of_a_usual_study_is_small_and_quick(tmp_path):
     page = make_page(gains=(0, 10, 20, -10, 5, -30, 15))
-    started = time.perf_counter()
+    started = time.process_time()
     path = report.write_report(page, tmp_path)
     # 21 runs take about 0.2 s; the bound is for a busy machine.
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0
     assert path.stat().st_size < 2e6
 
 
