@@ -35,8 +35,8 @@ def test_levels_are_those_that_torch_walks(case):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "'FlowMatchEulerDiscreteScheduler' walks noise levels of"),
-        ({"_class_name": "EDMEulerScheduler"}, "'EDMEulerScheduler' walks"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "'FlowMatchEulerDiscreteScheduler' has noise levels of"),
+        ({"_class_name": "EDMEulerScheduler"}, "'EDMEulerScheduler' has"),
         ({"_class_name": ["x"]}, "has noise levels of its own"),
         ({"use_flow_sigmas": True}, "use_flow_sigmas is True, expected False"),
         ({"interpolation_type": "log_linear"}, "interpolation_type is 'log_linear', expected 'linear'"),
