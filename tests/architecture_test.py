@@ -39,6 +39,7 @@ KNOWN_IN = {
     "transformers": "",
     "tokenizers": "models/stable_diffusion/tokenizer.py",
     "ray": "study/engines/ray.py",
+    "submitit": "study/engines/slurm.py",
     "altair": "report/charts",
     "vl_convert": "report/charts",
     "ml_collections": "config.py",

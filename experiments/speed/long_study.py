@@ -27,7 +27,7 @@ import numpy as np
 
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
-from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.engines.loop import compute_all
 from jaxmoust.study.store import Stage, Store
 from jaxmoust.train.loop import Evaluation, Recipe, Training, fit
 

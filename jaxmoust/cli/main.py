@@ -193,8 +193,7 @@ def _machine(parsed: argparse.Namespace) -> None:
             parallel.initialize(*given, say=lambda line: print(f"jaxmoust: {line}", file=sys.stderr, flush=True))
         except ValueError as e:
             raise Usage(e) from e
-    cache = os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")
-    parallel.enable_compilation_cache(Path(cache) / "xla")
+    parallel.enable_compilation_cache()
 
 
 def _guarded(run: Callable[[], None], ends_process: bool = False) -> int:

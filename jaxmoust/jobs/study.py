@@ -10,6 +10,10 @@ how long that takes, and which differences it can show.
 within the margin get no more; the others go on, up to --most_seeds. --budget=2h ends it in time; arms that are left are
 undecided, and the same command goes on.
 
+--workers=N computes N stages at once, in processes that share out the devices: by default one for each GPU or chip of a
+TPU, and on other machines this process alone. --engine=ray and --engine=slurm compute stages on a cluster, with what
+--resources=FILE says for each kind; docs/cluster.md has examples.
+
 --index=FOLDER lists the studies below a folder on one page, each with its answer; a study writes that of the folder it
 lies in by itself. --compare FIRST SECOND writes a page of two studies side by side, in the first one's report/.
 
@@ -22,12 +26,14 @@ lies in by itself. --compare FIRST SECOND writes a page of two studies side by s
 """
 
 import argparse
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxmoust.analysis.metrics import check_decidable
 from jaxmoust.config import Config, Schema, read_config
+from jaxmoust.jobs.parts import engines
 from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.job import PLACES, Job, check_apart, check_free, do, open_alone, refusals
@@ -37,11 +43,13 @@ from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, identity
 from jaxmoust.study.dry_run import dry_run, expected
+from jaxmoust.study.engines.loop import Engine
 from jaxmoust.study.expand import STUDY, TABLES, complete_study, entry_schema, expand
 from jaxmoust.study.runner import conduct, make_row
 from jaxmoust.study.store import Stage, Store, in_order
 from jaxmoust.study.until import ENDLESS, Budget, read_budget
 
+HERE = engines.Place()
 SMALL_GPU_BYTES = 16e9  # of a T4, a V100, a core of a TPU v3
 _TOO_LITTLE = (
     "does not hold it; what needs less is a smaller train.batch_size, more optim.micro_batches, pipeline.remat=True or "
@@ -64,6 +72,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget", default="", help="such as 2h or 1h30m, with --until-decided: end in time, undecided"
     )
+    engines.arguments(parser)
     parser.add_argument("--index", default="", help="a folder of studies: write its index.html, run nothing")
     parser.add_argument(
         "--compare", nargs=2, metavar="FOLDER", help="two studies' folders: write a page of both, run nothing"
@@ -106,15 +115,17 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
         StudyFailed: some stages could not be computed.
     """
     workdir = Path(args.workdir)
-    study = Study(_until(config, args), Path(args.store or workdir.parent / "stages"))
-    study.check(workdir)
-    budget = study.budget(args.budget)
-    if args.dry_run:
-        num_images = len(study.real.test)
-        given = (study.experiment, study.store, study.machine.description, _work_of, num_images)
-        print(dry_run(*given, study.calibrate, study.memory_words()))
-    else:
-        study.run(workdir, command, budget)
+    with engines.chosen(args) as place:
+        study = Study(_until(config, args), Path(args.store or workdir.parent / "stages"), place)
+        study.check(workdir)
+        budget = study.budget(args.budget)
+        if args.dry_run:
+            num_images = len(study.real.test)
+            given = (study.experiment, study.store, place.device, _work_of, num_images)
+            print(dry_run(*given, study.calibrate, study.memory_words(), place.width))
+            return
+        with contextlib.closing(place.engine(study.store)) as engine:
+            study.run(workdir, command, budget, engine)
 
 
 def _until(config: Config, args: argparse.Namespace) -> Config:
@@ -129,12 +140,12 @@ class Study:
     """An experiment laid out over a store.
 
     Args:
-        config: complete. store: the folder of finished stages.
+        config: complete. store: the folder of finished stages. place: where stages are computed.
     Raises: BadInput: an experiment that cannot be laid out.
     """
 
-    def __init__(self, config: Config, store: Path):
-        self.config, self.machine = config, parallel.Machine.all()
+    def __init__(self, config: Config, store: Path, place: engines.Place = HERE):
+        self.config, self.machine, self.place = config, parallel.Machine.all(), place
         names: set[str] = set()  # of the stages
         self.store = Store(store, self._compute, self.machine.primary, self.machine.agree)
         self.inputs = Inputs(lambda ref: self.store.folder(ref) if ref in names else Path(ref), names.__contains__)
@@ -182,8 +193,9 @@ class Study:
         for need in stage.needs:
             if need.name not in self.inputs.planned and not self.store.has(need):
                 self._plan(need)
-        job = self._job(stage.config)
-        job.check()
+        with self.place.planning(stage.kind):
+            job = self._job(stage.config)
+            job.check()
         self.inputs.planned[stage.name] = Output(stage.config, job.promise(), None)
         self.inputs.shared[stage.name] = job.opened()
         return job
@@ -204,8 +216,8 @@ class Study:
         return budget
 
     def calibrate(self, stage: Stage) -> float | None:
-        """What a stage should take, by a little of it; None where that cannot be tried before others have run."""
-        return self._plan(stage).calibrate()
+        """What a stage should take, by a little of it; None where that cannot be tried yet, or not here."""
+        return None if parallel.stands_in() else self._plan(stage).calibrate()
 
     def memory_words(self) -> list[str]:
         """The memory that fine-tuning a pipeline needs, and whether GPUs that are free to use have it."""
@@ -221,14 +233,14 @@ class Study:
 
     def _seconds_of(self, stages: Sequence[Stage]) -> float:
         """What stages are expected to take, as far as that is known."""
-        plan = expected(stages, self.experiment, self.store, self.machine.description, _work_of)
+        plan = expected(stages, self.experiment, self.store, self.place.device, _work_of)
         return sum(one.seconds or 0.0 for one in plan)
 
-    def run(self, workdir: Path, command: str, budget: Budget = ENDLESS) -> findings.Page:
+    def run(self, workdir: Path, command: str, budget: Budget = ENDLESS, engine: Engine | None = None) -> findings.Page:
         """Computes what is not there, and writes the page. Raises: BadInput, StudyFailed: as `main`."""
         with open_alone(workdir, self.config, self.contents, self._places, self.machine):
-            given = (workdir, self.real, command, self.config)
-            page, failures = conduct(self.experiment, self.store, *given, budget=budget, seconds_of=self._seconds_of)
+            given = (workdir, self.real, command, self.config, print, budget, self._seconds_of, engine)
+            page, failures = conduct(self.experiment, self.store, *given)
         print(findings.table_text(page))
         print(workdir / "results.csv", workdir / "report" / "index.html", sep="\n")
         if failures:

@@ -30,7 +30,8 @@ between the two is not finished, and the same command goes on."""
 
 # What the digests cover besides the files of the folder itself; and files that change, or that no run can make again.
 _FOLDERS = ("checkpoints", "pipeline", "tokens")
-_CHANGING, CURVES = ("environment.json", DIGESTS), "metrics.jsonl"
+LOG = "log.txt"  # what a run said, where that is no terminal
+_CHANGING, CURVES = ("environment.json", DIGESTS, LOG), "metrics.jsonl"
 
 # The packages whose version can change a number that a run reports.
 _PACKAGES = [

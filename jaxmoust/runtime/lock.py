@@ -35,7 +35,7 @@ def lease(path: str | os.PathLike) -> Iterator[bool]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if kind := _own_locks(os.path.realpath(path.parent)):
+    if kind := own_locks(os.path.realpath(path.parent)):
         warnings.warn(
             f"The disk of {path.parent} ({kind}) keeps locks on this machine: let one machine at a time work there.",
             stacklevel=3,
@@ -99,7 +99,7 @@ def holder(path: str | os.PathLike) -> str:
 
 
 @functools.cache
-def _own_locks(folder: str, mounts: str = "/proc/self/mountinfo") -> str:
+def own_locks(folder: str, mounts: str = "/proc/self/mountinfo") -> str:
     """The type of a folder's disk where that answers locks on this machine alone; "" for others, or if not told."""
     try:
         lines = [line.split(" - ") for line in Path(mounts).read_text().splitlines()]

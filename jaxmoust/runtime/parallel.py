@@ -9,12 +9,16 @@ everywhere, or kept per device (`Machine.map`). Nothing else in the package name
 import contextlib
 import functools
 import gc
+import json
 import math
 import os
 import platform
+import re
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,13 +140,16 @@ class Pace:
         return bool(answers[:, 0].any())
 
 
-def enable_compilation_cache(folder: str | os.PathLike) -> None:
-    """Keeps compiled programs in `folder`, so that no process compiles again what an earlier one did.
+def enable_compilation_cache(folder: str | os.PathLike = "") -> None:
+    """Keeps compiled programs in a folder, so that no process compiles again what an earlier one did.
 
     A folder that JAX was already given (JAX_COMPILATION_CACHE_DIR) wins; one that cannot be made is no error.
+
+    Args: folder: by default xla/ in JAXMOUST_CACHE, or in ~/.cache/jaxmoust.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
+    folder = folder or Path(os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")) / "xla"
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -191,11 +198,148 @@ def use_all_cores() -> None:
     times faster. Call it before any other use of JAX: where that is in use already, as in a notebook, the devices that
     there are stay. So does what was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS.
     """
-    if getattr(jax.config, "jax_num_cpu_devices", 0) > 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
+    if not _cpu_devices_are_set():
+        with contextlib.suppress(RuntimeError):  # JAX is in use
+            jax.config.update("jax_num_cpu_devices", cpu_devices(len(cores())))
+
+
+def _cpu_devices_are_set() -> bool:
+    return getattr(jax.config, "jax_num_cpu_devices", 0) > 0 or "device_count" in os.environ.get("XLA_FLAGS", "")
+
+
+def cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def cpu_devices(num_cores: int) -> int:
+    """How many devices so many cores are: the largest power of two, at most 8."""
+    return 2 ** min(3, int(math.log2(num_cores)))
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices that processes of their own shall have, which this one has not opened.
+
+    Args:
+        platform: "gpu", "tpu" or "cpu". names: what tells one from another: of CPUs, the numbers of cores.
+        kind: of one, in words. memory_bytes: of one.
+    """
+
+    platform: str
+    names: tuple[str, ...]
+    kind: str = ""
+    memory_bytes: int = 0
+
+    def environment(self, names: tuple[str, ...]) -> dict[str, str]:
+        """What a process has in its environment that shall see some of them only.
+
+        Source: JAX's documentation of GPUs; of a TPU's chips, that of libtpu, which was not tried.
+        Raises: ValueError: so many chips of a TPU are no block.
+        """
+        if self.platform == "cpu":
+            return {} if _cpu_devices_are_set() else {"JAX_NUM_CPU_DEVICES": f"{cpu_devices(len(names))}"}
+        if self.platform == "gpu":
+            return {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+        blocks = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
+        if len(names) not in blocks:
+            raise ValueError(f"{len(names)} chips of a TPU are no block. Allowed: {', '.join(map(str, blocks))}.")
+        return {
+            "TPU_VISIBLE_CHIPS": ",".join(names),
+            "TPU_CHIPS_PER_PROCESS_BOUNDS": blocks[len(names)],
+            "TPU_PROCESS_BOUNDS": "1,1,1",
+        }
+
+
+def accelerators() -> int:
+    """How many GPUs or chips of a TPU this machine seems to have, without opening them; a user may hide some."""
+    if getattr(jax.config, "jax_platforms", None) == "cpu":
+        return 0
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len(_listed(visible))
+    names = [path.name for path in Path("/dev").glob("*")] + [
+        f"accel{path.name}" for path in Path("/dev/vfio").glob("*")
+    ]
+    return max(sum(bool(re.fullmatch(rf"{kind}\d+", name)) for name in names) for kind in ("nvidia", "accel"))
+
+
+def _listed(names: str) -> list[str]:
+    return [name for name in names.split(",") if name and name != "-1"]
+
+
+def survey() -> Devices:
+    """What devices a process of its own would have here; asks one, so that this one opens none.
+
+    Raises: ValueError: JAX finds none, and what it says.
+    """
+    if not accelerators():
+        return Devices("cpu", tuple(map(str, cores())))
+    command = [sys.executable, "-c", f"from {__name__} import tell_devices; tell_devices()"]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode:
+        raise ValueError(f"JAX cannot open the devices of this machine: {asked.stderr.strip()[-500:]}")
+    platform, kind, count, memory = json.loads(asked.stdout.splitlines()[-1])
+    if platform == "cpu":
+        return Devices("cpu", tuple(map(str, cores())))
+    visible = _listed(os.environ.get("CUDA_VISIBLE_DEVICES", "")) if platform == "gpu" else []
+    return Devices(platform, tuple(visible or map(str, range(count))), kind, memory)
+
+
+def tell_devices() -> None:
+    """Prints what devices this process has, for `survey`."""
+    machine = Machine.all()
+    first = machine.devices[0]
+    print(json.dumps([first.platform, first.device_kind, machine.num_devices, machine.memory_bytes]))
+
+
+def plan_for(devices: Devices | None, most: int = 0) -> None:
+    """Makes this process one that plans for others: it opens no accelerator, and checks what their devices hold.
+
+    Call it before any other use of JAX.
+
+    Args: devices: those that the others will have; None: it plans no more. most: how many one of them has at most.
+    Raises: ValueError: JAX is in use already, with fewer devices.
+    """
+    global _planned
+    _planned = None if devices is None else (devices, None)
+    if devices is None:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = _number(devices, most)
     with contextlib.suppress(RuntimeError):  # JAX is in use
-        jax.config.update("jax_num_cpu_devices", 2 ** min(3, int(math.log2(cores))))
+        jax.config.update("jax_platforms", "cpu")
+        if count:
+            jax.config.update("jax_num_cpu_devices", count)
+    if len(jax.devices()) < (count or 1):
+        _planned = None
+        raise ValueError(f"JAX is in use already, with fewer than {count} devices. {_FRESH}")
+
+
+@contextlib.contextmanager
+def planning(count: int | None) -> Iterator[None]:
+    """In a process that plans for others, has so many of their devices while a block lasts; None: all."""
+    global _planned
+    before = _planned
+    try:
+        if before and count:
+            _planned = before[0], _number(before[0], count)
+        yield
+    finally:
+        _planned = before
+
+
+def stands_in() -> bool:
+    """Whether this process plans for devices that it does not have itself."""
+    return _planned is not None and _planned[0].platform != "cpu"
+
+
+def _number(devices: Devices, count: int) -> int | None:
+    """How many devices of JAX so many are: fewer than cores; None: as many as were set."""
+    if devices.platform != "cpu":
+        return count
+    return None if _cpu_devices_are_set() else cpu_devices(count)
+
+
+_planned: tuple[Devices, int | None] | None = None
 
 
 def mean(tree: Any) -> Any:
@@ -220,8 +364,8 @@ class Machine:
 
     @classmethod
     def all(cls) -> "Machine":
-        """Every device of every process."""
-        return cls(tuple(jax.devices()))
+        """Every device of every process; in one that plans for others, as many as they will have."""
+        return cls(tuple(jax.devices()[: _planned[1] if _planned else None]))
 
     @classmethod
     def local(cls, num_devices: int = 0) -> "Machine":
@@ -260,6 +404,8 @@ class Machine:
     def description(self) -> str:
         """The devices in words, such as `4 x NVIDIA H200 (gpu)` or `1 x x86_64 (cpu, 2 cores)`."""
         first = self.devices[0]
+        if _planned and _planned[0].kind:
+            return f"{self.num_devices} x {_planned[0].kind} ({_planned[0].platform})"
         if first.platform == "cpu":
             return f"{self.num_devices} x {platform.machine()} (cpu, {os.cpu_count()} cores)"
         return f"{self.num_devices} x {first.device_kind} ({first.platform})"
@@ -267,6 +413,8 @@ class Machine:
     @property
     def memory_bytes(self) -> int:
         """The memory of the smallest device of this process that JAX may use; of CPUs, that of the whole machine."""
+        if _planned and _planned[0].memory_bytes:
+            return _planned[0].memory_bytes
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return min((device.memory_stats() or {}).get("bytes_limit", whole) for device in self.local_devices)
 

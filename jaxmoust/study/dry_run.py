@@ -5,11 +5,12 @@ do. Where nothing comparable was measured, the time is unknown, and said to be.
 """
 
 import functools
+import heapq
 import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jaxmoust.analysis.decisions import assumed_spread
@@ -80,6 +81,8 @@ class DryRun:
     found: Mapping[str, int]
     todo: tuple[Planned, ...]
     power: tuple[str, ...] = ()
+    devices: Mapping[str, str] = field(default_factory=dict)  # of a stage, by its kind
+    width: int = 1  # how many stages shall run at once
 
     def __str__(self) -> str:
         """For a terminal: a line for each stage to compute, and the sum."""
@@ -96,25 +99,71 @@ class DryRun:
         if known:
             unknown = f"; {len(self.todo) - len(known)} more of unknown time" if len(known) < len(self.todo) else ""
             most = "at most " if self.experiment.rule.until_decided else ""
-            lines.append(f"expected: {most}{seconds_text(sum(known))} in one process for {len(known)} of them{unknown}")
+            at_once = f", {seconds_text(at_width(self.todo, self.width)[0])} with {self.width} at once"
+            lines.append(
+                f"expected: {most}{seconds_text(sum(known))} in one process{at_once if self.width > 1 else ''} for "
+                f"{len(known)} of them{unknown}"
+            )
         elif self.todo:
             lines.append("expected: unknown, for nothing like them was computed on this device in this store")
+        if self.todo:
+            lines.append(f"at once: up to {at_width(self.todo, len(self.todo))[1]} of them; {self._by_device()}")
         lines += [self.experiment.claim, *self.power]
         return "\n".join([*lines, "Nothing was written: the same command without --dry-run does it."])
+
+    def _by_device(self) -> str:
+        """Which stages have which devices: "2 fit, 6 train on 1 x NVIDIA H200 (gpu)"."""
+        kinds: dict[str, Counter[str]] = {}
+        for planned in self.todo:
+            kind = planned.stage.kind
+            kinds.setdefault(self.devices.get(kind, ""), Counter())[kind] += 1
+        return "; ".join(
+            ", ".join(f"{count} {kind}" for kind, count in sorted(of.items()))
+            + (f", each on {device}" if device else "")
+            for device, of in kinds.items()
+        )
+
+
+def at_width(todo: Sequence[Planned], width: int) -> tuple[float, int]:
+    """How long stages take where so many may run at once, each once all that it needs is there.
+
+    Returns: (seconds, how many run at once at most). A stage of unknown time takes none.
+    """
+    names = {one.stage.name for one in todo}
+    missing = {one.stage.name: len({need.name for need in one.stage.needs} & names) for one in todo}
+    ready, now, most = deque(one for one in todo if not missing[one.stage.name]), 0.0, 0
+    running: list[tuple[float, str]] = []  # a heap of (when it ends, its name)
+    needed_by: dict[str, list[Planned]] = {}
+    for one in todo:
+        for name in {need.name for need in one.stage.needs} & names:
+            needed_by.setdefault(name, []).append(one)
+    while ready or running:
+        while ready and len(running) < width:
+            one = ready.popleft()
+            heapq.heappush(running, (now + (one.seconds or 0.0), one.stage.name))
+        most = max(most, len(running))
+        now, name = heapq.heappop(running)
+        for one in needed_by.get(name, ()):
+            missing[one.stage.name] -= 1
+            if not missing[one.stage.name]:
+                ready.append(one)
+    return now, most
 
 
 def dry_run(
     experiment: Experiment,
     store: Store,
-    device: str,
+    device: Callable[[str], str],
     work: Work,
     num_images: int,
     calibrate: Callable[[Stage], float | None] = lambda stage: None,
     memory: Sequence[str] = (),
+    width: int = 1,
 ) -> DryRun:
-    """Returns the stages that an experiment would compute, each with the time it should take on a device.
+    """Returns the stages that an experiment would compute, each with the time it should take on its devices.
 
     Args:
+        device: what a stage of a kind has, in words. width: how many stages shall run at once.
         num_images: of the test set, from which follows what differences the experiment can show.
         calibrate: the seconds of a stage by a little of it, for those whose like was never computed; it has a minute.
         memory: what stages need of a device, in words.
@@ -124,7 +173,8 @@ def dry_run(
     found = Counter(stage.kind for stage in stages)
     found.subtract(stage.kind for stage in todo)
     planned = tuple(expected(todo, experiment, store, device, work, calibrate))
-    return DryRun(experiment, +found, planned, (*memory, *_power(experiment, planned, num_images)))
+    power = (*memory, *_power(experiment, planned, num_images))
+    return DryRun(experiment, +found, planned, power, {kind: device(kind) for kind in {s.kind for s in todo}}, width)
 
 
 def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) -> Iterator[str]:
@@ -158,13 +208,13 @@ def expected(
     todo: Sequence[Stage],
     experiment: Experiment,
     store: Store,
-    device: str,
+    device: Callable[[str], str],
     work: Work,
     calibrate: Callable[[Stage], float | None] = lambda stage: None,
 ) -> Iterator[Planned]:
-    """The time that stages of an experiment should take, by those that the store holds of the same device.
+    """The time that stages of an experiment should take, by those that the store holds of the same devices.
 
-    Args: calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over.
+    Args: device, calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over.
     """
     tried: dict[tuple[str, Traits], float | None] = {}
     started = time.monotonic()
@@ -180,7 +230,7 @@ def expected(
     def traits_of(config: Config) -> Traits:
         return frozenset(_leaves(config, config_of))
 
-    rates = {kind: _measured(store, device, kind, traits_of, work_of) for kind in {stage.kind for stage in todo}}
+    rates = {kind: _measured(store, device(kind), kind, traits_of, work_of) for kind in {stage.kind for stage in todo}}
     for stage in todo:
         what, (alike, settings) = experiment.describe(stage), _most_alike(rates[stage.kind], traits_of(stage.config))
         if alike:

@@ -1,5 +1,6 @@
 """Runs an experiment: finds or computes every stage, writes results.csv and the page."""
 
+import contextlib
 import statistics
 import time
 import zipfile
@@ -28,7 +29,7 @@ from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import CURVES, curves_are_whole, environment
 from jaxmoust.runtime.paths import atomic_write, read_json
 from jaxmoust.runtime.progress import read_metrics
-from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.engines.loop import Engine, compute_all
 from jaxmoust.study.experiment import Experiment, Run
 from jaxmoust.study.store import BrokenResult, Stage, Store, in_order
 from jaxmoust.study.until import ENDLESS, Budget, follow_all, lost_arms, next_looks, path_words, reached
@@ -57,6 +58,7 @@ def conduct(
     say: Callable[[str], object] = print,
     budget: Budget = ENDLESS,
     seconds_of: Callable[[Sequence[Stage]], float] = len,
+    engine: Engine | None = None,
 ) -> tuple[Page, list[str]]:
     """Runs every arm at every seed, or each until it is decided, skipping what the store holds.
 
@@ -69,6 +71,7 @@ def conduct(
         command: how to run the study again. config: the experiment's whole configuration.
         say: receives a line of text for each stage.
         budget: after which a study until it is decided ends. seconds_of: what stages are expected to take.
+        engine: where stages are computed; by default in this process.
     Returns: (the page, of each stage that failed or needs one that did a line that says which and why).
     Raises:
         stop.Stopped: asked to stop; finished stages stay, the interrupted one left a checkpoint.
@@ -85,7 +88,7 @@ def conduct(
             index.write_summary(page, folder)
         return page
 
-    work = Work(experiment, store, folder, say, Seldom(draw, say))
+    work = Work(experiment, store, folder, say, Seldom(draw, say), engine)
     if experiment.rule.until_decided:
         work.until_decided(real.test, budget, seconds_of)
     else:
@@ -124,7 +127,7 @@ class Work:
     """The stages of an experiment as they are computed: which were, and why others were not.
 
     Args:
-        experiment, store, folder, say: as `conduct` has them.
+        experiment, store, folder, say, engine: as `conduct` has them.
         draw: called after each stage with those that are still to come.
     """
 
@@ -135,8 +138,10 @@ class Work:
         folder: Path,
         say: Callable[[str], object],
         draw: Callable[[Sequence[Stage]], object],
+        engine: Engine | None = None,
     ):
         self.experiment, self.store, self.folder, self.say, self._draw = experiment, store, folder, say, draw
+        self._engine, self._write_after = engine, 0.0
         self.paths: list[looks.Path] = []
         self.reached = experiment  # as far as its looks have come
         self.computed: set[str] = set()
@@ -148,22 +153,32 @@ class Work:
         experiment, store = self.experiment, self.store
         todo = store.unfinished(stages)
         self.say(f"{experiment.name}: {len(stages)} stages, {len(stages) - len(todo)} found, {len(todo)} to compute")
-        for i, done in enumerate(compute_all(todo, store, self.say), 1):
-            what, top1 = experiment.describe(done.stage), ""
-            if done.result is None:
-                self.failures[done.stage.name] = f"{what}: {done.error}"
-                how = f"failed: {done.error}" if done.here else f"not done: {done.error}"
-            else:
-                if done.here:
-                    self.computed.add(done.stage.name)
-                how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
-                top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
-            if store.primary:
-                write_results(self.reached, store, self.folder)
-            self.say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
-            self._draw(self._missing(todo))
-            if over():
-                return
+        left = {stage.name: stage for stage in todo}
+        with contextlib.closing(compute_all(todo, store, self.say, self._engine)) as computed:
+            for i, done in enumerate(computed, 1):
+                what, top1 = experiment.describe(done.stage), ""
+                del left[done.stage.name]
+                if done.result is None:
+                    self.failures[done.stage.name] = f"{what}: {done.error}"
+                    how = f"failed: {done.error}" if done.here else f"not done: {done.error}"
+                else:
+                    if done.here:
+                        self.computed.add(done.stage.name)
+                    how = f"{done.seconds:.1f} s" if done.here else "found, another process computed it"
+                    top1 = f"  top1 {done.result['top1']:.2f}" if "top1" in done.result else ""
+                self._write_results()
+                self.say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
+                self._draw([*left.values()])
+                if over():
+                    return
+
+    def _write_results(self) -> None:
+        """Writes results.csv of what has been read, so rarely that this takes no more than PAGE_SHARE of the time."""
+        started = time.monotonic()
+        if self.store.primary and started >= self._write_after:
+            write_results(self.reached, self.store, self.folder, self.store.knows)
+            ended = time.monotonic()
+            self._write_after = ended + (ended - started) / PAGE_SHARE
 
     def until_decided(self, test: Source, budget: Budget, seconds_of: Callable[[Sequence[Stage]], float]) -> None:
         """Computes look after look, until each arm is decided or has all seeds it may have, or the budget is spent."""
@@ -209,9 +224,11 @@ class Work:
         return values, unread
 
 
-def write_results(experiment: Experiment, store: Store, folder: Path) -> None:
-    """Writes results.csv: one row for each finished run, in the experiment's order."""
-    rows = [row for run in experiment.runs if (row := make_row(experiment, run, store))]
+def write_results(
+    experiment: Experiment, store: Store, folder: Path, wanted: Callable[[Stage], bool] = lambda stage: True
+) -> None:
+    """Writes results.csv: one row for each finished run, in the experiment's order; of stages that are wanted."""
+    rows = [row for run in experiment.runs if wanted(run.stage) and (row := make_row(experiment, run, store))]
     atomic_write(folder / "results.csv", findings.csv_text(rows, (*COLUMNS, *METRIC_COLUMNS)))
 
 

@@ -133,7 +133,7 @@ class Store:
             for need in stage.needs:
                 if need.name not in names and self._agree(bool(damaged(self.folder(need)))):
                     self._results.pop(need.name, None)
-                    self._broken.add(need.name)
+                    self.distrust(need)
                     names.add(need.name)
                     todo.append(need)
         return [stage for stage in in_order([*stages]) if stage.name in names]
@@ -141,6 +141,24 @@ class Store:
     def has(self, stage: Stage) -> bool:
         """Whether the stage was finished: the primary process's answer, in every process of a run."""
         return self._agree(self.find(stage) is not None)
+
+    def take(self, stage: Stage, result: Mapping[str, Any] | None) -> None:
+        """Learns what another process has found, so that it is not read again; None: nothing."""
+        if result is not None:
+            self._broken.discard(stage.name)
+            self._results[stage.name] = dict(result)
+
+    def knows(self, stage: Stage) -> bool:
+        """Whether the stage's result was read already, or heard of."""
+        return stage.name in self._results
+
+    def is_broken(self, stage: Stage) -> bool:
+        """Whether what lies there of a stage is known to be damaged, so that its job is to mend it."""
+        return stage.name in self._broken
+
+    def distrust(self, stage: Stage) -> None:
+        """Takes what lies there of a stage for damaged until it is computed."""
+        self._broken.add(stage.name)
 
     def environment(self, stage: Stage) -> dict:
         """The machine and the versions that computed a finished stage; empty where their record is lost."""
@@ -205,7 +223,12 @@ class Store:
         with lease(self._lease_path(stage)) if self.primary else contextlib.nullcontext(False) as ours:
             yield self._agree(ours)
 
-    def holder(self, stage: Stage) -> str:
+    def is_taken(self, stage: Stage) -> bool:
+        """Whether another process computes a stage now."""
+        with self.lease(stage) as free:
+            return not free
+
+    def holder(self, stage: Stage | str) -> str:
         """Who computes a stage now, in words; "" when that cannot be told."""
         return holder(self._lease_path(stage))
 
@@ -213,5 +236,5 @@ class Store:
     def _error_path(self, stage: Stage) -> Path:
         return self.path / f"{stage.name}.error.json"
 
-    def _lease_path(self, stage: Stage) -> Path:
-        return self.path / f".{stage.name}.lease"
+    def _lease_path(self, stage: Stage | str) -> Path:
+        return self.path / f".{self.folder(stage).name}.lease"

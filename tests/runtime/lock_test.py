@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jaxmoust.runtime.lock import _own_locks, alone, holder, lease
+from jaxmoust.runtime.lock import alone, holder, lease, own_locks
 
 
 def test_lease_is_given_once_and_again_when_it_is_free(tmp_path):
@@ -138,12 +138,12 @@ MOUNTS = """
 )
 def test_disks_whose_locks_stay_on_one_machine_are_known(tmp_path, folder, kind):
     (tmp_path / "mountinfo").write_text(MOUNTS.lstrip())
-    assert _own_locks(folder, str(tmp_path / "mountinfo")) == kind
-    assert _own_locks(folder, str(tmp_path / "absent")) == ""
+    assert own_locks(folder, str(tmp_path / "mountinfo")) == kind
+    assert own_locks(folder, str(tmp_path / "absent")) == ""
 
 
 def test_a_lease_on_such_a_disk_is_given_with_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxmoust.runtime.lock._own_locks", lambda folder: "fuse.gcsfuse")
+    monkeypatch.setattr("jaxmoust.runtime.lock.own_locks", lambda folder: "fuse.gcsfuse")
     with (
         pytest.warns(UserWarning, match=r"\(fuse.gcsfuse\) keeps locks on this machine"),
         lease(tmp_path / "l") as ours,

@@ -56,7 +56,7 @@ def work(config, size_of):
 
 
 def plan(store, *stages):
-    return dry_run(experiment(stages), store, DEVICE, work, 797)
+    return dry_run(experiment(stages), store, lambda kind: DEVICE, work, 797)
 
 
 def times(store, *stages):
@@ -225,7 +225,7 @@ def test_what_was_never_computed_is_tried_once_for_all_that_are_alike(store, mon
         return 10.0
 
     longer = fit(seed=1, train={"num_steps": 200, "batch_size": 10})
-    given = (experiment([fit(), longer]), store, DEVICE, work, 797)
+    given = (experiment([fit(), longer]), store, lambda kind: DEVICE, work, 797)
     shown = str(dry_run(*given, calibrate, ["fit: 6.9 GiB a device"]))
     assert asked == [0] and shown.count("by a trial of a moment") == 2 and " 20 s " in shown
     assert "expected: 30 s in one process for 2 of them" in shown and "fit: 6.9 GiB a device" in shown

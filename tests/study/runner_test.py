@@ -25,7 +25,7 @@ from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.lock import lease
 from jaxmoust.study import runner
-from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.engines.loop import compute_all
 from jaxmoust.study.experiment import Arm, DiagnosticRun, Experiment, Run
 from jaxmoust.study.store import Stage, Store
 

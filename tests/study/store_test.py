@@ -12,7 +12,7 @@ from jaxmoust.jobs import study
 from jaxmoust.jobs.parts.configure import configuration
 from jaxmoust.jobs.parts.registry import schema_of
 from jaxmoust.runtime.folder import identity
-from jaxmoust.study.engines.local import compute_all
+from jaxmoust.study.engines.loop import compute_all
 from jaxmoust.study.expand import expand
 from jaxmoust.study.store import BrokenResult, Stage, Store, in_order
 

@@ -1,94 +1,154 @@
-"""Computes a study in this process, stage after stage, beside whoever else works in the same store."""
+"""Computes a study in worker processes of this machine, each with devices of its own.
 
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+A worker lives as long as its devices are wanted by the same number, so stages that are alike compile once. It stops at
+a checkpoint when it is asked to, by SIGTERM, and when this process is gone: the pipe that its tasks come by is closed.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import IO, Any
 
 from jaxmoust.runtime import parallel, stop
+from jaxmoust.study.engines.loop import Reply, Task
 from jaxmoust.study.store import Stage, Store
 
-POLL_SECS = 1.0  # between two looks at what other processes have finished
-SAY_SECS = 600.0  # between two lines that say what is waited for
+Work = Callable[[Task], Reply]
 
 
-@dataclass(frozen=True)
-class Done:
-    """A stage that is over.
+class Local:
+    """Worker processes on devices of this machine.
 
     Args:
-        result: what it found; None where it failed, or could not be tried.
-        here: whether it was computed here. seconds: how long that took.
-        error: why there is no result.
+        work: what a worker does with a task; of a module, so that it can be imported there.
+        devices: all that are shared out. count_of: how many of them a stage of a kind takes.
     """
 
-    stage: Stage
-    result: Mapping[str, Any] | None
-    here: bool
-    seconds: float = 0.0
-    error: str = ""
+    tries = 3.0  # one that ends the process each time is not begun for ever
+
+    def __init__(self, store: Store, work: Work, devices: parallel.Devices, count_of: Callable[[str], int]):
+        self._store, self._work, self._devices, self._count_of = store, work, devices, count_of
+        self._free, self._workers = [*devices.names], list[_Worker]()
+        self._inbox: queue.SimpleQueue[tuple[_Worker, Reply | None]] = queue.SimpleQueue()
+
+    @contextlib.contextmanager
+    def at_work(self) -> Any:
+        """Signals are noted, for the loop to pass on; workers stay for the next block."""
+        with stop.deferred():
+            yield
+
+    def start(self, stage: Stage, since: int | None) -> bool:
+        """Gives a stage to an idle worker of as many devices, or to a new one; False where these are not free."""
+        count = self._count_of(stage.kind)
+        worker = next((one for one in self._workers if not one.task and len(one.names) == count), None)
+        if worker is None:
+            idle = [one for one in self._workers if not one.task]
+            if len(self._free) + sum(len(one.names) for one in idle) < count:
+                return False
+            while len(self._free) < count:
+                self._dismiss(idle.pop())
+            names, self._free = tuple(self._free[:count]), self._free[count:]
+            worker = _Worker(self._work, self._devices, names, self._inbox)
+            self._workers.append(worker)
+        worker.give(Task.of(stage, self._store, since))
+        return True
+
+    def finished(self, secs: float) -> list[tuple[str, Reply]]:
+        """What workers have answered; of one that is gone, that its stage is lost."""
+        replies = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                worker, reply = self._inbox.get(timeout=secs) if secs else self._inbox.get_nowait()
+                task, worker.task, secs = worker.task, None, 0.0
+                if reply is None and worker in self._workers:
+                    self._dismiss(worker)
+                if task:
+                    replies.append((task.name, reply or Reply("lost")))
+        return replies
+
+    def stop(self) -> None:
+        """Asks every worker that has a stage to stop."""
+        for worker in self._workers:
+            if worker.task:
+                worker.process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for worker in [*self._workers]:
+            self._dismiss(worker)
+
+    def _dismiss(self, worker: "_Worker") -> None:
+        self._workers.remove(worker)
+        worker.end()
+        self._free += worker.names
 
 
-def compute_all(stages: Sequence[Stage], store: Store, say: Callable[[str], object] = print) -> Iterator[Done]:
-    """Computes stages, each in one process however many work in the store, and yields each as it is over.
+class _Worker:
+    """A process that sees some devices, and what it does now."""
 
-    A stage that another process computes is left to it: whatever else can be done is done first, then this process
-    waits. If the other one is killed, its lease is free, and the stage is continued here; if the stage fails there
-    meanwhile, it has failed here, too. A failed stage is recorded in the store; only stages that need it are left out.
+    def __init__(self, work: Work, devices: parallel.Devices, names: tuple[str, ...], inbox: queue.SimpleQueue):
+        self.names = names
+        self.task: Task | None = None
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **devices.environment(names)},
+            start_new_session=True,  # a terminal's Ctrl-C is this process's, which passes on that it was asked
+        )
+        if devices.platform == "cpu" and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self.process.pid, map(int, names))
+        assert self.process.stdin and self.process.stdout
+        self._tasks: IO[bytes] = self.process.stdin
+        threading.Thread(target=self._read, args=(self.process.stdout, inbox), daemon=True).start()
+        self._send(work)
 
-    Args:
-        stages: each after what it needs, as `in_order` gives them.
-        say: receives a line of text when there is nothing to do but wait.
-    Raises: stop.Stopped: asked to stop between two stages, or inside one.
-    """
-    left, failed = list(stages), set[str]()
-    elsewhere: dict[str, int] = {}  # the stages that others compute, and when their last failure before that was
-    said = -math.inf
-    while left:
-        if parallel.Machine.all().any(stop.requested()):
-            raise stop.Stopped(
-                f"Stopped on request before stage {len(stages) - len(left) + 1} of {len(stages)}; the same command "
-                "continues."
-            )
-        if (done := _first_possible(left, store, failed, elsewhere)) is not None:
-            left = [stage for stage in left if stage is not done.stage]
-            said = -math.inf
-            if done.here:
-                parallel.forget_programs()
-            if done.error:
-                failed.add(done.stage.name)
-            yield done
-        else:
-            if time.monotonic() - said >= SAY_SECS:
-                who = store.holder(left[0]) or "another process"
-                say(f"waiting for {left[0].name}, which {who} computes")
-                said = time.monotonic()
-            time.sleep(POLL_SECS)
+    def give(self, task: Task) -> None:
+        """Begins a stage; one that is gone meanwhile says so by the inbox."""
+        self.task = task
+        self._send(task)
+
+    def end(self) -> None:
+        """Ends it, and waits until it is gone: its devices are free then."""
+        with contextlib.suppress(OSError):
+            self._tasks.close()
+        self.process.wait()
+
+    def _send(self, value: object) -> None:
+        with contextlib.suppress(OSError):
+            pickle.dump(value, self._tasks)
+            self._tasks.flush()
+
+    def _read(self, answers: IO[bytes], inbox: queue.SimpleQueue) -> None:
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+            while True:
+                inbox.put((self, pickle.load(answers)))
+        inbox.put((self, None))
 
 
-def _first_possible(stages: Sequence[Stage], store: Store, failed: set[str], elsewhere: dict[str, int]) -> Done | None:
-    """The first stage that is over, or that can be computed here and now, and then is; None when all must wait."""
-    for stage in stages:
-        if store.has(stage):
-            return Done(stage, store.find(stage), here=False)
-        if lost := [need.name for need in stage.needs if need.name in failed]:
-            return Done(stage, None, here=False, error=f"it needs {lost[0]}, which failed")
-        if not all(store.has(need) for need in stage.needs):
-            continue
-        with store.lease(stage) as ours:
-            if not ours:
-                elsewhere.setdefault(stage.name, store.failure(stage)[0])
-                continue
-            if store.has(stage):  # by a process that finished it just before the lease was ours
-                return Done(stage, store.find(stage), here=False)
-            if stage.name in elsewhere and store.has_failed_since(stage, elsewhere[stage.name]):
-                return Done(stage, None, False, error=f"in another process: {store.failure(stage)[1]}")
-            started = time.monotonic()
-            try:
-                result = store.compute(stage)
-            except Exception as e:  # whatever a stage's job does: the others go on
-                store.fail(stage, e)
-                return Done(stage, None, True, time.monotonic() - started, error=f"{e}" or type(e).__name__)
-            return Done(stage, result, True, time.monotonic() - started)
-    return None
+def serve() -> None:
+    """What a worker runs: tasks from standard input, replies to standard output, until that is closed."""
+    tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # what a stage prints is no reply
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def read() -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                inbox.put(pickle.load(tasks))
+        os.kill(os.getpid(), signal.SIGTERM)  # no more: a stage leaves a checkpoint, and an idle worker ends
+
+    threading.Thread(target=read, daemon=True).start()
+    work = inbox.get()
+    while True:
+        reply = work(inbox.get())
+        pickle.dump(reply, answers)
+        answers.flush()

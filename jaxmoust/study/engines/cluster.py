@@ -1,0 +1,82 @@
+"""What Ray and SLURM have in common as places to compute a study: a store that all machines see, and a file that stops.
+
+A stage is asked to stop by a file in the store, for a signal of the driver reaches no other machine.
+"""
+
+import contextlib
+import os
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxmoust.runtime import stop
+from jaxmoust.study.engines.loop import Reply, Task
+from jaxmoust.study.store import Stage, Store
+
+
+class Cluster(ABC):
+    """Machines that compute stages, each in a process of its own.
+
+    Args:
+        work: what such a process does with a task. options_of: what a stage of a kind asks of the cluster.
+        most: how many stages may run or wait there at once.
+    """
+
+    tries = float("inf")  # machines go; a stage that ends its process each time has to be stopped by hand
+
+    def __init__(
+        self, store: Store, work: Callable[[Task], Reply], options_of: Callable[[str], Mapping[str, Any]], most: int
+    ):
+        self._store, self._work, self._options_of, self._most = store, work, options_of, most
+        self._stop = store.path.absolute() / f".stop-{uuid.uuid4().hex[:8]}"
+        self._running: dict[str, Any] = {}  # what the cluster calls a stage, by its name
+
+    def at_work(self) -> contextlib.AbstractContextManager[object]:
+        """Signals are noted, for the loop to pass on."""
+        return stop.deferred()
+
+    def start(self, stage: Stage, since: int | None) -> bool:
+        """Submits a stage, unless as many as may be there are."""
+        if len(self._running) >= self._most:
+            return False
+        task = Task.of(stage, self._store, since, str(self._stop))
+        self._running[stage.name] = self._submit(task, self._options_of(stage.kind))
+        return True
+
+    def finished(self, secs: float) -> list[tuple[str, Reply]]:
+        """The stages of which the cluster has an answer."""
+        over = self._over(secs) if self._running else []
+        if not self._running and secs:
+            time.sleep(secs)
+        return [(name, self._reply(self._running.pop(name))) for name in over]
+
+    def stop(self) -> None:
+        """Asks what runs to stop, and takes back what has not begun: nobody holds its lease."""
+        self._store.path.mkdir(parents=True, exist_ok=True)
+        self._stop.touch()
+        for name, one in self._running.items():
+            if not self._store.holder(name):
+                self._cancel(one)
+
+    def close(self) -> None:
+        """Removes the file that stops."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._stop)
+
+    @abstractmethod
+    def _submit(self, task: Task, options: Mapping[str, Any]) -> Any:
+        """Hands a task to the cluster."""
+
+    @abstractmethod
+    def _over(self, secs: float) -> list[str]:
+        """The names of stages that are over; waits so long for the first."""
+
+    @abstractmethod
+    def _reply(self, one: Any) -> Reply:
+        """What became of one that is over."""
+
+    @abstractmethod
+    def _cancel(self, one: Any) -> None:
+        """Takes back one that has not begun."""
