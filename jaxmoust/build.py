@@ -270,6 +270,21 @@ def _rehearse(
 
     What the batch and the state take is exact. Of what is alive between, XLA puts some together, so a quarter counts.
     """
+    loss, *given = loss_on_shapes(task, recipe, machine, shape, frozen)
+    state, frozen, batch = given
+    if not all(leaf.size for leaf in jax.tree.leaves(state.params)):
+        raise ArithmeticError("a layer has no width")
+    step = machine.parallel(lambda *given: parallel.mean(loss(*given)), num_replicated=2)
+    machine.check_memory("The training's state, of config.model,", memory.size_of(state))
+    machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
+    between = memory.peak(step, state, frozen, batch) / recipe.micro_batches
+    machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
+
+
+def loss_on_shapes(
+    task: Task, recipe: Recipe, machine: parallel.Machine, shape: tuple[int, int, int], frozen: Any = None
+) -> tuple[Callable[[TrainState, Any, dict], jax.Array], TrainState, Any, dict]:
+    """The loss of one step of a device, and the shapes that it is of: (loss, state, frozen, batch)."""
     frozen = task.frozen(frozen) if isinstance(task, Classify) else frozen
     rows = (len(machine.local_devices), recipe.rows(machine.per_device))
     batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "index", "slot")}
@@ -278,16 +293,9 @@ def _rehearse(
 
     def loss(state: TrainState, frozen: Any, batch: dict) -> jax.Array:
         keys = jax.vmap(jax.random.key)(batch["slot"])
-        return parallel.mean(task.loss(state.params, state.stats, frozen, batch, keys)[0])
+        return task.loss(state.params, state.stats, frozen, batch, keys)[0]
 
-    state = jax.eval_shape(functools.partial(init_state, task, recipe, 0))
-    if not all(leaf.size for leaf in jax.tree.leaves(state.params)):
-        raise ArithmeticError("a layer has no width")
-    step = machine.parallel(loss, num_replicated=2)
-    machine.check_memory("The training's state, of config.model,", memory.size_of(state))
-    machine.check_memory(f"A batch of train.batch_size {recipe.batch_size:,}", 4 * memory.size_of(batch["image"]))
-    between = memory.peak(step, state, frozen, batch) / recipe.micro_batches
-    machine.check_memory("A step, of config.model, config.augment and train.batch_size,", between / 4)
+    return loss, jax.eval_shape(functools.partial(init_state, task, recipe, 0)), frozen, batch
 
 
 def make_sampling(section: Config, method: Method, label_dropout: float, autoguided: bool = False) -> Sampling:

@@ -93,6 +93,31 @@ def peak(fn: Callable, *args: Any) -> int:
     return _peak(jax.make_jaxpr(fn)(*args).jaxpr)
 
 
+def operations(fn: Callable, *args: Any) -> float:
+    """The floating-point operations of the products of matrices and the convolutions in fn(*args), two for each pair.
+
+    Of a branch each side counts; what runs for as long as a condition holds counts once.
+    """
+    return _operations(jax.make_jaxpr(fn)(*args).jaxpr)
+
+
+def _operations(jaxpr: core.Jaxpr) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        total += equation.params.get("length", 1) * sum(map(_operations, _inner(equation)))
+        name, given = equation.primitive.name, [var.aval.shape for var in equation.invars if hasattr(var, "aval")]
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(given[0][i] for i in contracted)
+        elif name == "conv_general_dilated":
+            # The kernel's input channels are those of a group already; zeros that a stride puts in are no operations.
+            _, kernel, _ = equation.params["dimension_numbers"]
+            inside = math.prod(given[1][i] for i in kernel[1:])
+            zeros = math.prod(equation.params["lhs_dilation"])
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * inside / zeros
+    return total
+
+
 def _every(jaxpr: core.Jaxpr) -> float:
     """The bytes of every result of a program, and of the programs inside, each time that they run."""
     total = 0.0

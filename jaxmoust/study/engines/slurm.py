@@ -5,6 +5,7 @@ a checkpoint and is submitted again.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -35,6 +36,7 @@ class Slurm(Cluster):
         kind: str = "slurm",
     ):
         super().__init__(store, work, options_of, most)
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns at each look where SLURM keeps no accounts
         try:
             self._executor = submitit.AutoExecutor(store.path.absolute() / ".slurm", cluster=kind)
         except (RuntimeError, ValueError) as e:

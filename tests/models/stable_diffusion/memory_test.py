@@ -187,3 +187,21 @@ def test_whole_of_3_5_large_is_beyond_every_device(tmp_path):
     whole = memory.of_training(loss, shapes, position, batch, optax.adamw(1e-5)).total / 2**30
     assert 140 < whole < 160
     assert 14 < memory.size_of(half) / 2**30 < 16
+
+
+def test_operations_are_two_for_each_pair_in_products_convolutions_and_loops():
+    a, b, shape = jnp.ones((3, 5)), jnp.ones((5, 7)), jax.ShapeDtypeStruct
+    assert memory.operations(lambda a, b: a @ b, a, b) == 2 * 3 * 5 * 7
+    assert memory.operations(lambda x: jnp.sin(x) + x, a) == 0
+    looped = jax.jit(lambda a: jax.lax.scan(lambda x, _: (x @ jnp.ones((5, 5)), None), a, length=4)[0])
+    assert memory.operations(looped, a) == 4 * 2 * 3 * 5 * 5
+    image, kernel = shape((2, 8, 8, 6), jnp.float32), shape((3, 3, 2, 9), jnp.float32)
+
+    def convolve(stride):
+        numbers = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 3}
+        return lambda x, k: jax.lax.conv_general_dilated(x, k, (stride, stride), "SAME", **numbers)
+
+    for stride, size in ((1, 8), (2, 4)):
+        assert memory.operations(convolve(stride), image, kernel) == 2 * (2 * size * size * 9) * (3 * 3 * 2)
+        both = jax.grad(lambda k, x, stride=stride: convolve(stride)(x, k).sum())
+        assert memory.operations(both, kernel, image) > 0
