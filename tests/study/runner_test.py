@@ -289,7 +289,7 @@ def test_study_until_it_is_decided_goes_look_by_look_and_shows_the_way(cli, two_
     rows = [(row["arm"], row["seed"]) for row in rows_of(tmp_path / "study")]
     assert rows == [(arm, seed) for arm in ("real", "duplicated") for seed in seeds]
     page = (tmp_path / "study" / "report" / "index.html").read_text()
-    runs = f"{len(rows)} runs were made, of 8 that every arm at all its seeds would have been: {8 - len(rows)} saved."
+    runs = f"after {len(rows)} runs; every arm at all its seeds would have been 8, so {8 - len(rows)} were saved."
     assert runs in page and "A claim holds for this base set." in page and "no run of seed" not in page
     again = cli(f"{line} --most_seeds=4")
     assert re.findall("look after.*", again.out) == re.findall("look after.*", outcome.out)

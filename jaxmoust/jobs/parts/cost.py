@@ -20,7 +20,7 @@ CHIPS = {
     "H100 SXM": (989e12, 80e9),
     "H200 SXM": (989e12, 141e9),
 }
-_MAKE = {"classify": build.make_classify, "diffuse": build.make_diffuse}
+_MAKE: dict[str, Callable] = {"classify": build.make_classify, "diffuse": build.make_diffuse}
 
 
 def cost_text(config: Config, num_classes: int) -> str:

@@ -105,17 +105,21 @@ def _operations(jaxpr: core.Jaxpr) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         total += equation.params.get("length", 1) * sum(map(_operations, _inner(equation)))
-        name, given = equation.primitive.name, [var.aval.shape for var in equation.invars if hasattr(var, "aval")]
+        name, result = equation.primitive.name, math.prod(_shape(equation.outvars[0])) if equation.outvars else 0
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(given[0][i] for i in contracted)
+            total += 2 * result * math.prod(_shape(equation.invars[0])[i] for i in contracted)
         elif name == "conv_general_dilated":
             # The kernel's input channels are those of a group already; zeros that a stride puts in are no operations.
             _, kernel, _ = equation.params["dimension_numbers"]
-            inside = math.prod(given[1][i] for i in kernel[1:])
+            inside = math.prod(_shape(equation.invars[1])[i] for i in kernel[1:])
             zeros = math.prod(equation.params["lhs_dilation"])
-            total += 2 * math.prod(equation.outvars[0].aval.shape) * inside / zeros
+            total += 2 * result * inside / zeros
     return total
+
+
+def _shape(var: Any) -> tuple[int, ...]:
+    return getattr(var.aval, "shape", ())
 
 
 def _every(jaxpr: core.Jaxpr) -> float:
