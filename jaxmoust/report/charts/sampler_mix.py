@@ -28,7 +28,9 @@ def mix(draws: DrawCounts) -> base.Chart:
         return sources
     shares = draws.by_class / draws.by_class.sum(axis=1, keepdims=True)
     in_turn = {name: (base.INK, 0.14 + 0.14 * (i % 2)) for i, name in enumerate(draws.class_names)}
-    return alt.vconcat(sources, _bands(draws.step_edges, shares, draws.class_names, in_turn, 130), spacing=6)
+    classes = _bands(draws.step_edges, shares, draws.class_names, in_turn, 130)
+    both = alt.vconcat(sources, classes, spacing=6)
+    return both.resolve_scale(fill="independent", fillOpacity="independent")  # classes have no source's colour
 
 
 def _bands(

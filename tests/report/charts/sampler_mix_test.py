@@ -35,6 +35,8 @@ def test_classes_are_below_only_where_some_were_preferred():
     assert not hasattr(sampler_mix.mix(make_draws([(0.5, 0.5)] * 2, ["real", "edm"])), "vconcat")
     uneven = sampler_mix.mix(make_draws([(0.5, 0.5)] * 2, ["real", "edm"], (3.0, 1.0)))
     assert bands(uneven.vconcat[1])["0"] == [(0, 0, 0.75), (10, 0, 0.75), (20, 0, 0.75)]
+    markup = svg(uneven, "alt")  # classes have no source's colour
+    assert len(re.findall(r'<path[^>]*fill="var\(--ink\)"[^>]*fill-opacity', markup)) == 2
 
 
 def test_bands_have_their_names_in_a_legend_unless_they_are_many():
