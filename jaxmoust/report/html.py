@@ -4,6 +4,7 @@ This file trains nothing, reads no run's folder and claims nothing: the words an
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -203,10 +204,8 @@ def _measured(page: Page) -> list[Table]:
     def cell(arm: ArmSummary, name: str) -> Cell:
         if (mean := arm.over_seeds(name)) is None:
             return None
-        if METRICS[name].unit == "%":
-            return mean.mean, numbers.interval_text(mean.mean, mean.interval)
-        ends = f" [{mean.interval[0]:.3f}, {mean.interval[1]:.3f}]" if mean.interval else ""
-        return mean.mean, f"{mean.mean:.3f}{ends}"
+        digits, most = (2, 100.0) if METRICS[name].unit == "%" else (3, math.inf)
+        return mean.mean, numbers.interval_text(mean.mean, mean.interval, digits=digits, most=most)
 
     rows = [(arm.title, *(cell(arm, name) for name in measured)) for arm in page.summaries]
     columns = ("Arm", *(f"{METRICS[name].title}, {METRICS[name].unit}" for name in measured))

@@ -9,15 +9,17 @@ def points(value: float) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", MINUS)
 
 
-def percent(value: float) -> str:
-    """Returns a percentage with two decimals, cut at 0 and 100."""
-    return f"{min(max(value, 0.0), 100.0):.2f}"
+def percent(value: float, digits: int = 2, most: float = 100.0) -> str:
+    """Returns a percentage, or what else has these bounds, cut at 0 and `most`."""
+    return f"{min(max(value, 0.0), most):.{digits}f}"
 
 
-def interval_text(mean: float, interval: tuple[float, float] | None, signed: bool = False) -> str:
-    """Returns "91.30 [90.12, 92.48]"; the mean alone without an interval; percents are cut at 0 and 100."""
-    show = points if signed else percent
-    return show(mean) if interval is None else f"{show(mean)} [{show(interval[0])}, {show(interval[1])}]"
+def interval_text(
+    mean: float, interval: tuple[float, float] | None, signed: bool = False, digits: int = 2, most: float = 100.0
+) -> str:
+    """Returns "91.30 [90.12, 92.48]"; the mean alone without an interval; what has no sign as `percent` does."""
+    shown = [points(x) if signed else percent(x, digits, most) for x in (mean, *(interval or ()))]
+    return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
 
 
 def p_text(p: float) -> str:

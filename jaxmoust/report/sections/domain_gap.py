@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxmoust.analysis.accuracy import Summary, summary
+from jaxmoust.analysis.accuracy import summary
 from jaxmoust.report.charts import base, domain_gap
+from jaxmoust.report.numbers import interval_text
 from jaxmoust.report.page import Cell, Figure, Section
 from jaxmoust.report.sections.diagnostic import Diagnostic
 
@@ -60,8 +61,8 @@ def overview(diagnostics: Sequence[Diagnostic]) -> dict[str, Cell]:
             for of, name in ((correct, "accuracy"), (auc, "auc"))
         )
     cells: dict[str, Cell] = {
-        "Distinguished, %": (correct.mean, _with_ends(correct, 1, 100.0)),
-        "AUC": (auc.mean, _with_ends(auc, 2, 1.0)),
+        "Distinguished, %": (correct.mean, interval_text(correct.mean, correct.interval, digits=1)),
+        "AUC": (auc.mean, interval_text(auc.mean, auc.interval, most=1.0)),
     }
     for name, column in OVERLAPS.items():
         if overlaps := [one.result["overlap"][name] for one in diagnostics if name in one.result["overlap"]]:
@@ -76,11 +77,6 @@ def _sizes(one: Diagnostic) -> str:
         return ""
     sizes = ["several sizes" if shape is None else "x".join(map(str, shape)) for shape in (real, synthetic)]
     return f"{one.title}: the real images had {sizes[0]}, the synthetic ones {sizes[1]}."
-
-
-def _with_ends(of: Summary, digits: int, most: float) -> str:
-    ends = [f"{min(max(end, 0.0), most):.{digits}f}" for end in of.interval or ()]
-    return f"{of.mean:.{digits}f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def _sentence(diagnostics: Sequence[Diagnostic]) -> str:
