@@ -1,4 +1,4 @@
-"""Judges a trained classifier; by default on the test split of the data set it was trained on.
+"""Evaluates a trained classifier; by default on the test split of the data set it was trained on.
 
 Run: jaxmoust evaluate --config=configs/evaluate.py --workdir=runs/real_eval --config.checkpoint=runs/real
 """

@@ -1,4 +1,4 @@
-"""Tells CIFAR-10 (32 x 32) from a synthetic set of it: the domain gap, and a score of each image.
+"""Distinguishes CIFAR-10 (32 x 32) from a synthetic set of it: the domain gap, and a score of each image.
 
 Run: jaxmoust domain --config=configs/domain/cifar10.py --workdir=runs/edm_set/scores/density_ratio \
        --config.set=runs/edm_set --config.classifier=runs/cifar10_resnet18
@@ -6,8 +6,8 @@ Run: jaxmoust domain --config=configs/domain/cifar10.py --workdir=runs/edm_set/s
 What is compared: `real="base"`, the base set, gives a score that knows no more real images than an arm which trains on
     it; a generator that was trained inside the base set may have copied some of them. `real="unused"` compares with
     real images that neither has seen, which is the cleaner measure of the gap.
-Both kinds are brought to 32 px in the same way; a set that was made larger, or kept as JPEG, can still be told by the
-    traces of that. --config.data.image_px=16 compares what is left of both at half the size.
+Both kinds are brought to 32 px in the same way; a set that was sampled larger, or kept as JPEG, may be recognised by
+    the traces of that. --config.data.image_px=16 compares what is left of both at half the size.
 Cost:
 Result:
 """

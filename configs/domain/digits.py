@@ -1,11 +1,11 @@
-"""Tells digits of scikit-learn, 8 x 8 grey, from a synthetic set of them: the domain gap, and a score of each image.
+"""Distinguishes digits of scikit-learn, 8 x 8 grey, from a synthetic set: the domain gap, and a score of each image.
 
 Run: jaxmoust domain --config=configs/domain/digits.py --workdir=runs/edm_set/scores/density_ratio \
        --config.set=runs/edm_set --config.classifier=runs/real
 What is compared: `real="base"`, the base set, gives a score that knows no more real images than an arm which trains on
     it; a generator that was trained inside the base set may have copied some of them. `real="unused"` compares with
     real images that neither has seen, which is the cleaner measure of the gap.
-Cost: 15 s of training and judging on 2 CPU cores (x86_64, jax 0.10.2).
+Cost: 15 s of training and evaluating on 2 CPU cores (x86_64, jax 0.10.2).
 Result (100 base digits, 2,000 images of an EDM trained on them, seed 0): 95.5 % right [91.7, 97.6], AUC 0.998 [0.976,
     1.000] on 200 held-out images; of a DDPM 98.0 % [95.0, 99.2], AUC 1.000 [0.980, 1.000]. In the features of the
     domain classifier the kinds lie apart (overlap 0.05, 0.01), in those of a real-trained one they are mixed (1.08,

@@ -1,4 +1,4 @@
-"""Tells Fashion-MNIST (28 x 28 grey) from a synthetic set of it: the domain gap, and a score of each image.
+"""Distinguishes Fashion-MNIST (28 x 28 grey) from a synthetic set: the domain gap, and a score of each image.
 
 Run: jaxmoust domain --config=configs/domain/fashion.py --workdir=runs/edm_set/scores/density_ratio \
        --config.set=runs/edm_set --config.classifier=runs/fashion

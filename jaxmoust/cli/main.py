@@ -284,7 +284,7 @@ def _overview() -> str:
 
 {verbs}
 
-The whole question on a small data set, in minutes:
+An example that takes minutes:
   jaxmoust study --config=experiments/quickstart.py --workdir=runs/quickstart
 
 Run a command again and it continues where it stopped, or finds what is done. Several processes: start the same

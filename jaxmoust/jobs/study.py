@@ -68,7 +68,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until-decided", action="store_true", help="give arms seeds, look by look, until each is decided"
     )
-    parser.add_argument("--most_seeds", type=int, help="of an arm, with --until-decided; config.decide.most_seeds")
+    parser.add_argument(
+        "--most_seeds", type=int, help="the most seeds of an arm, with --until-decided; config.decide.most_seeds"
+    )
     parser.add_argument(
         "--budget", default="", help="such as 2h or 1h30m, with --until-decided: end in time, undecided"
     )

@@ -1,6 +1,6 @@
-"""The page of a study: sentences, tables, charts and pictures from numbers that somebody else gathered.
+"""The page of a study: sentences, tables, charts and pictures of its results.
 
-In a notebook: `results("runs/mine")` and `figures("runs/mine")["accuracy"]`. What they need is imported when they are
+In a notebook: `results("runs/mine")` and `figures("runs/mine")["accuracy"]`. Their libraries are imported when they are
 called.
 """
 

@@ -23,12 +23,12 @@ Ranks = Mapping[str, Mapping[int, NDArray]]
 
 @dataclass(frozen=True)
 class ArmInfo:
-    """What an arm is called and does.
+    """An arm's name, title and description.
 
     Args:
         name: as in rows and ranks. title: for people. description: what it does, in a sentence.
         baseline: the arm that it is compared with, where it is not the page's.
-        family: of arms that lend each other their spread; "" for what its images make it.
+        family: of arms that share information about their spread; "" for that of its images (see `ArmSummary.family`).
     """
 
     name: str
@@ -40,7 +40,7 @@ class ArmInfo:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is decided on, and how: the metric, the margin of equivalence in its unit, the level of the study."""
+    """The terms of a decision: the metric, the margin of equivalence in its unit, the level of the study."""
 
     metric: str = "top1"
     margin: float = MARGIN
@@ -63,7 +63,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """One arm's line of the table. None is what cannot be said: no run, one seed, or a baseline itself.
+    """One arm's line of the table. None is what is unknown: no run, one seed, or a baseline itself.
 
     Args:
         runs: its row of results.csv by seed. base: the arm that this one is compared with; None for a baseline.

@@ -1,4 +1,4 @@
-"""What an experiment's page is made of: arms, runs, answers to single images, curves, pictures, records, draws.
+"""The contents of an experiment's page: arms, runs, predictions for single images, curves, pictures, records, draws.
 
 Checked on construction, so that the page cannot contradict itself. Knows nothing of HTML, and reads no run's folder.
 """
