@@ -9,10 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, xlogy
 
+from jaxmoust.data.source import Soft
+
 
 def confidence(logits: NDArray, labels: NDArray) -> NDArray[np.float64]:
     """The probability p(label | x): [N] in [0, 1], from logits [N, K] and labels [N]."""
     return np.exp(_own(log_softmax(logits.astype(np.float64), axis=1), labels))
+
+
+def softened(
+    score: Callable[[NDArray, NDArray], NDArray], logits: NDArray, labels: NDArray, soft: Soft | None
+) -> NDArray:
+    """A score under soft labels: that of each of the two classes, by its part of the label."""
+    own = score(logits, labels)
+    return own if soft is None else (1 - soft.weight) * own + soft.weight * score(logits, soft.second)
 
 
 def margin(logits: NDArray, labels: NDArray) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from jaxmoust.data.image import encode_png, open_image
 from jaxmoust.data.source import Source
-from jaxmoust.data.synthetic.store import read_labelled, read_spec
+from jaxmoust.data.synthetic.store import open_synthetic, read_labelled, read_spec
 
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f/\\:*?"<>|]')  # on one system or another
 _ROWS_AT_ONCE = 256
@@ -31,6 +31,15 @@ def describe_set(path: str | os.PathLike) -> dict[str, Sequence[Any]]:
     columns |= {name: [getattr(spec, name)] * spec.num_images for name in known}
     if files.prompts:
         columns["prompt"] = files.prompts
+    images = open_synthetic(path)
+    if lineage := images.lineage:
+        columns["parent"] = lineage.parents.tolist()
+        columns |= {} if lineage.strengths is None else {"strength": lineage.strengths.tolist()}
+    if soft := images.soft:
+        columns["soft_label"] = [
+            ",".join(f"{images.class_names[c]}={share:.6g}" for c, share in ((a, 1 - w), (b, w)) if share > 0)
+            for a, b, w in zip(images.labels, soft.second, soft.weight, strict=True)
+        ]
     return {**columns, "file": files.names} if "files" in spec.created_by else columns
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.data.checks import check_number
-from jaxmoust.data.source import Source
+from jaxmoust.data.source import Soft, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +128,15 @@ class Pool:
     def label(self, keys: np.ndarray) -> np.ndarray:
         """Says which class each key belongs to: int32, of the shape of keys."""
         return self.labels[keys].astype(np.int32)
+
+    @cached_property
+    def soft(self) -> Soft | None:
+        """The soft label of each key, [N]; None where all images are of their label alone."""
+        if not any(source.soft for source in self.sources):
+            return None
+        none = [Soft(source.labels, np.zeros(len(source), np.float32)) for source in self.sources]
+        parts = [source.soft or hard for source, hard in zip(self.sources, none, strict=True)]
+        return Soft(np.concatenate([of.second for of in parts]), np.concatenate([of.weight for of in parts]))
 
     def cell(self, keys: np.ndarray) -> np.ndarray:
         """Numbers each key's source and class, source * K + class: int64, of the shape of keys."""

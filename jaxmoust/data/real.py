@@ -10,6 +10,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import REAL, Source
 from jaxmoust.data.sources import registry
+from jaxmoust.data.sources.captions import captioned
 from jaxmoust.data.sources.image_folder import AS_THEY_ARE, Rules
 from jaxmoust.data.splits.base_set import base_set
 from jaxmoust.data.splits.held_out import held_out
@@ -108,6 +109,8 @@ def real_data(
     part, own = _validation(validation)
     splits = ("train", "test", *filter(None, [own]))
     train, test, *selected = registry.open_splits(source, splits, path, classes, rules or AS_THEY_ARE)
+    if rules and rules.captions:
+        train = captioned(train, rules.captions)
     num_skipped, select, places = train.num_skipped, selected[0] if selected else None, np.arange(len(train))
     if part:
         of_class = [make_key(6, c) for c in range(len(train.class_names))]

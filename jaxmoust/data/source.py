@@ -31,10 +31,67 @@ class Lineage:
     Attributes:
         data: digest of the real images.
         parents: int64 [N], for each synthetic image its place among them.
+        strengths: float32 [N], how far back to noise each parent went; None where nothing says so.
     """
 
     data: str
     parents: np.ndarray = field(repr=False)
+    strengths: np.ndarray | None = field(default=None, repr=False)
+
+    def take(self, keys: np.ndarray) -> "Lineage":
+        """That of these images."""
+        return Lineage(self.data, self.parents[keys], None if self.strengths is None else self.strengths[keys])
+
+
+@dataclass(frozen=True, eq=False)
+class Soft:
+    """Soft labels of two classes: image i is of its label by 1 - weight[i], and of class second[i] by weight[i].
+
+    Attributes:
+        second: int32 [N], in [0, K).
+        weight: float32 [N], 0 to 1.
+    """
+
+    second: np.ndarray = field(repr=False)
+    weight: np.ndarray = field(repr=False)
+
+    def take(self, keys: np.ndarray) -> "Soft":
+        """Those of these images."""
+        return Soft(self.second[keys], self.weight[keys])
+
+    def renumbered(self, number: np.ndarray, name: str) -> "Soft":
+        """With other numbers of the classes, [K], below 0 for one that is left out. Raises: ValueError: one is used."""
+        second = number[self.second]
+        if (lost := (second < 0) & (self.weight > 0)).any():
+            raise ValueError(
+                f"{lost.sum():,} soft labels of {name} name a class that is left out. Use that class, too."
+            )
+        return Soft(np.maximum(second, 0).astype(np.int32), self.weight)
+
+
+def soft_labels(shares: np.ndarray, labels: np.ndarray, name: str) -> Soft:
+    """Reads soft labels from each class's share.
+
+    Args: shares: [N, K], of each image two classes at most, its label among them. name: what errors call the images.
+    Raises: ValueError: shares below 0 or that do not sum to 1, more classes, or others than the label.
+    """
+    rows, shares = np.arange(len(labels)), np.asarray(shares, np.float64)
+    wrong = ~(np.abs(shares.sum(1) - 1) <= 1e-3) | (shares < 0).any(1)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise ValueError(
+            f"Got soft labels of {name} that do not sum to 1, or are below 0, for {wrong.sum():,} images (image "
+            f"{first}: {shares[first].sum():.4g}), expected each class's share, 0 to 1 and 1 in all. Correct them."
+        )
+    rest = shares.copy()
+    rest[rows, labels] = 0
+    second = rest.argmax(1)
+    if (odd := (rest > 0).sum(1) > 1).any() or (odd := (shares[rows, labels] <= 0)).any():
+        raise ValueError(
+            f"Got soft labels of {name} of more than two classes, or without the image's label, for {odd.sum():,} "
+            f"images (image {int(odd.argmax())}), expected its label and one class besides. Correct them."
+        )
+    return Soft(second.astype(np.int32), rest[rows, second].astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +109,8 @@ class Source:
             goes. "" where nothing says so.
         num_skipped: of its files and classes, those that were left out because they cannot be used.
         lineage: of synthetic images that were made from real ones, from which; None where nothing says so.
+        captions: what each image shows, N texts; None where nothing says so.
+        soft: soft labels; None where each image is of its label alone.
     """
 
     name: str
@@ -64,6 +123,8 @@ class Source:
     groups: np.ndarray | None = field(default=None, repr=False)
     num_skipped: int = 0
     lineage: Lineage | None = None
+    captions: np.ndarray | None = field(default=None, repr=False)
+    soft: Soft | None = None
 
     def __post_init__(self) -> None:
         """Raises: ValueError: no image, labels of another length or outside the classes, repeated classes."""
@@ -131,10 +192,17 @@ class Source:
             raise ValueError(f"Got the images {outside}, expected 0 to {len(self) - 1}. Correct the indices.")
         records = self.records[keys] if isinstance(self.records, np.ndarray) else Selection(self.records, keys)
         digest = digest_bytes(b"subset", self.digest.encode(), keys.astype("<i8").tobytes())
-        groups = None if self.groups is None else self.groups[keys]
+        groups, captions = (None if of is None else of[keys] for of in (self.groups, self.captions))
         given = (name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
-        lineage = self.lineage and Lineage(self.lineage.data, self.lineage.parents[keys])
-        return Source(*given, self.origin, groups, lineage=lineage)
+        lineage = self.lineage and self.lineage.take(keys)
+        soft = self.soft and self.soft.take(keys)
+        return Source(*given, self.origin, groups, lineage=lineage, captions=captions, soft=soft)
+
+    @property
+    def captions_digest(self) -> str:
+        """A content address of the captions and of whose they are; "" where there are none."""
+        texts = "\n".join(self.captions).encode() if self.captions is not None else b""
+        return digest_bytes(self.labels.tobytes(), texts) if texts else ""
 
     def __repr__(self) -> str:
         """Says what it is without its arrays."""

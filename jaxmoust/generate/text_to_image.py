@@ -7,7 +7,7 @@ prompt, seed and the amount of guidance are arguments of it.
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.data.synthetic.spec import parents_of
+from jaxmoust.data.synthetic.spec import Descent
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
 from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts
 from jaxmoust.runtime import parallel
+
+_TEXTS_AT_ONCE = 4096  # prompts that are encoded before the images that they ask for
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Request:
         guidance: uncond + g (cond - uncond); 1.0 is off and runs the network once an image and step, not twice.
         strength: with real images to start from, how much noise they get: the last int(strength * N) steps are
             taken, as in torch's pipelines. 1.0 starts from (almost) nothing but noise.
+        descent: from which real images, and with which strengths in the place of one; None for that one alone.
         per_device_batch: images one device samples at a time; part of the record, as rounding depends on it.
     Raises: ValueError: what cannot be sampled.
     """
@@ -58,6 +61,7 @@ class Request:
     guidance: float = 2.0
     strength: float = 1.0
     per_device_batch: int = 8
+    descent: Descent | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn, before any work starts."""
@@ -65,7 +69,8 @@ class Request:
         require(self.guidance >= 1, "sample.guidance", self.guidance, "1.0 (off) and up")
         require(0 < self.strength <= 1, "sample.strength", self.strength, "numbers above 0, up to 1")
         least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be taken"
-        require(self.num_kept >= 1, "sample.strength", self.strength, least)
+        lowest = min(self.strengths)
+        require(int(self.num_steps * lowest) >= 1, "sample.strength", lowest, least)
         if self.negative and self.guidance == 1:
             raise ValueError(
                 f"prompts.negative is {self.negative!r:.80} and sample.guidance 1.0, which is off and asks for no "
@@ -75,9 +80,14 @@ class Request:
             raise ValueError("There are classes without a prompt: give each at least one.")
 
     @property
+    def strengths(self) -> tuple[float, ...]:
+        """All that there are."""
+        return self.descent.strengths if self.descent else (self.strength,)
+
+    @property
     def num_kept(self) -> int:
-        """The steps that are taken."""
-        return int(self.num_steps * self.strength)
+        """The steps that are taken, of several strengths those of the largest."""
+        return int(self.num_steps * max(self.strengths))
 
     def check(self, pipeline: StableDiffusion) -> None:
         """Refuses a size, a number of steps, or prompts that a pipeline does not take. Raises ValueError."""
@@ -111,7 +121,8 @@ def draw(
         labels: [N] the class of each image.
         indices: [N] its number within the class.
         machine: devices of this process.
-        start_from: real images with the same classes; image i of a class starts from its i mod n-th of them.
+        start_from: real images with the same classes, from which each image starts as the request's descent says:
+            without one, image i of a class from the i mod n-th of that class.
     Yields: uint8 [n, image_px, image_px, 3], n = D * per_device_batch but for the last block.
     Raises:
         ValueError: a prompt that is too long, a size that does not fit, or a class without an image to start from.
@@ -121,18 +132,22 @@ def draw(
     shape = pipeline.latent_shape(request.image_px)
     # One program serves every class, prompt and amount of guidance.
     guidance = 1.0 if request.guidance == 1.0 else 2.0
-    like = replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance)
+    like = replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance, descent=None)
     scanning, params = pipeline.stacked(pipeline.net_params(loaded.params, request.image_px))
-    run = _solver(scanning, shape, like, start_from is not None, machine)
+    descent = request.descent or Descent((request.strength,))
+    given = (start_from is not None, machine)
+    runs = [_solver(scanning, shape, replace(like, strength=level), *given) for level in descent.strengths]
     params = machine.replicate({**params, "vae": loaded.params["vae"]})
     scalars = {"seed": np.uint32(seed), "guidance": np.float32(request.guidance)}
     prompts = of_images(request.prompts, labels, indices)
-    asked = sorted({*prompts, request.negative})
-    texts = dict(zip(asked, encode_prompts(loaded, asked), strict=True))
+    texts = _encoded(loaded, [request.negative, *prompts[:_TEXTS_AT_ONCE]])
     negative = machine.replicate({**scalars, "text": jax.tree.map(lambda x: x[None], texts[request.negative])})
-    begin = _init_images(start_from, request.image_px, labels, indices) if start_from is not None else None
+    begin = _init_images(start_from, request.image_px, labels, indices, descent) if start_from is not None else None
 
-    def sample(rows: np.ndarray) -> dict[str, jax.Array]:
+    def sample(level: int, rows: np.ndarray) -> dict[str, jax.Array]:
+        nonlocal texts
+        if any(prompts[row] not in texts for row in rows):
+            texts = _encoded(loaded, prompts[min(rows) : max(min(rows) + _TEXTS_AT_ONCE, max(rows) + 1)])
         batch = {
             "label": labels[rows].astype(np.int32),
             "index": indices[rows].astype(np.uint32),
@@ -140,9 +155,40 @@ def draw(
         }
         if begin is not None:
             batch["image"] = np.stack([begin(row) for row in rows])
-        return run(params, negative, machine.split(batch))
+        return runs[level](params, negative, machine.split(batch))
 
-    return in_blocks(sample, labels, indices, machine.num_devices * request.per_device_batch)
+    block = machine.num_devices * request.per_device_batch
+    if start_from is None or len(runs) == 1:
+        return in_blocks(functools.partial(sample, 0), labels, indices, block)
+    return _in_windows(sample, labels, indices, block, descent.level_of(start_from.labels, labels, indices))
+
+
+def _in_windows(
+    sample: Callable, labels: np.ndarray, indices: np.ndarray, block: int, level: np.ndarray
+) -> Iterator[np.ndarray]:
+    """As `in_blocks`, each block of one level [N]: windows of images are sampled level after level, and put in order.
+
+    Args: sample: (a level, rows) -> as that of `in_blocks`.
+    """
+    window = 8 * block * (int(level.max(initial=0)) + 1)
+    for start in range(0, len(labels), window):
+        of_window = level[start : start + window]
+        order = np.argsort(of_window, kind="stable")
+        parts: list[np.ndarray] = []
+        for one in np.unique(of_window):
+            mine = start + np.flatnonzero(of_window == one)
+
+            def of_level(rows: np.ndarray, one: int = one, mine: np.ndarray = mine) -> dict[str, jax.Array]:
+                return sample(one, mine[rows])
+
+            parts += in_blocks(of_level, labels[mine], indices[mine], block)
+        yield np.concatenate(parts)[np.argsort(order)]
+
+
+def _encoded(loaded: Loaded, prompts: Sequence[str]) -> dict[str, Any]:
+    """What the network reads of each distinct prompt."""
+    asked = sorted(set(prompts))
+    return dict(zip(asked, encode_prompts(loaded, asked), strict=True))
 
 
 @functools.lru_cache(maxsize=16)
@@ -168,9 +214,11 @@ def _solver(
     return machine.map(sample, num_replicated=2)
 
 
-def _init_images(source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray) -> Callable[[int], np.ndarray]:
+def _init_images(
+    source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray, descent: Descent
+) -> Callable[[int], np.ndarray]:
     """The real image that image `row` starts from, as the pipeline sees images: uint8 [image_px, image_px, 3]."""
-    parents = parents_of(source.labels, labels, indices)
+    parents = descent.parents(source.labels, labels, indices)
     if empty := [source.class_names[c] for c in np.unique(labels[parents < 0])]:
         raise ValueError(f"There is no real image to start from in the classes {empty}.")
     resize = Resize(image_px, 3)
@@ -216,5 +264,6 @@ def write_set(
             yield np.stack([resize.map(image) for image in images])
 
     prompts = functools.partial(of_images, request.prompts)
-    parents = functools.partial(parents_of, start_from.labels) if start_from else None
-    write_missing(sample, spec, path, record, process_index, process_count, versions, prompts, parents)
+    descent = request.descent or Descent((request.strength,))
+    columns = functools.partial(descent.columns, start_from.labels) if start_from else None
+    write_missing(sample, spec, path, record, process_index, process_count, versions, prompts, columns)

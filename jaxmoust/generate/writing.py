@@ -15,6 +15,7 @@ from jaxmoust.runtime.progress import progress
 
 Draw = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 """(labels [N], indices [N]) -> blocks of images, uint8 [n, H, W, C], N in all, in order."""
+Columns = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 MOST_STEPS = 100_000  # the noise levels of all lie in the program; the published ones take up to 1,000
 
@@ -83,7 +84,7 @@ def write_missing(
     process_count: int = 1,
     versions: Mapping[str, str] | None = None,
     prompts: Callable[[np.ndarray, np.ndarray], Sequence[str]] | None = None,
-    parents: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    columns: Columns | None = None,
 ) -> None:
     """Writes the shards of a set that are missing, and completes it when none is.
 
@@ -93,7 +94,7 @@ def write_missing(
     Args:
         record: what is true of the images, which the spec must say of them: generator, guidance, steps.
         prompts: (labels, indices) -> the prompt of each image, where they differ within a class.
-        parents: (labels, indices) -> the real image that each starts from.
+        columns: (labels, indices) -> what else is recorded of each image, as `write_shard` says.
     Raises:
         ValueError: a seed that is no uint32, a spec that says something else, or a folder that holds another set.
         NonFiniteImage: what was sampled is not finite. stop.Stopped: asked to stop; whole shards stay.
@@ -104,13 +105,13 @@ def write_missing(
         raise ValueError(f"The set's spec would say of its images: {'; '.join(false)}. Make the spec of what is drawn.")
     mine = [s for s in synthetic.missing_shards(path, spec) if s % process_count == process_index]
     if mine:
-        _write(draw, spec, path, mine, prompts, parents)
+        _write(draw, spec, path, mine, prompts, columns)
     if not synthetic.missing_shards(path, spec):
-        synthetic.finish(path, spec, versions, _all_parents(spec, parents))
+        synthetic.finish(path, spec, versions, _of_all(spec, columns))
 
 
-def _all_parents(spec: synthetic.SyntheticSpec, parents: Callable | None) -> np.ndarray | None:
-    return parents(*spec.labels_and_indices(0, spec.num_images)) if parents else None
+def _of_all(spec: synthetic.SyntheticSpec, columns: Columns | None) -> dict[str, np.ndarray] | None:
+    return columns(*spec.labels_and_indices(0, spec.num_images)) if columns else None
 
 
 def complete_set(
@@ -118,7 +119,7 @@ def complete_set(
     spec: synthetic.SyntheticSpec,
     machine: parallel.Machine,
     versions: Mapping[str, str] | None = None,
-    parents: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    columns: Columns | None = None,
 ) -> None:
     """Waits for the other processes of a run, and completes a set to which each has written its shards.
 
@@ -126,7 +127,7 @@ def complete_set(
     """
     machine.barrier("sampled")
     if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
-        synthetic.finish(path, spec, versions, _all_parents(spec, parents))
+        synthetic.finish(path, spec, versions, _of_all(spec, columns))
     machine.barrier("completed")
 
 
@@ -136,7 +137,7 @@ def _write(
     path: Path,
     shards: list[int],
     prompts: Callable | None,
-    parents: Callable | None,
+    columns: Columns | None,
 ) -> None:
     ranges = [synthetic.shard_range(spec, shard) for shard in shards]
     labels, indices = (np.concatenate(part) for part in zip(*ranges, strict=True))
@@ -149,8 +150,8 @@ def _write(
             while todo and sum(map(len, waiting)) >= len(todo[0][1][0]):
                 shard, wanted = todo.pop(0)
                 ready, count = np.concatenate(waiting), len(wanted[0])
-                asked, made_from = (given(*wanted) if given else None for given in (prompts, parents))
-                synthetic.write_shard(path, spec, shard, ready[:count], asked, parents=made_from)
+                asked, more = prompts(*wanted) if prompts else None, columns(*wanted) if columns else None
+                synthetic.write_shard(path, spec, shard, ready[:count], asked, columns=more)
                 waiting = [ready[count:]]
             if todo and parallel.stop_requested():
                 raise stop.Stopped(f"Stopped on request with {len(todo)} shards to go; the same command continues.")

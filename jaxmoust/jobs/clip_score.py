@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import softmax
 
 from jaxmoust import build
+from jaxmoust.analysis.scores import softened
 from jaxmoust.config import Config, Field, fields, unpack
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.parts.classifier import score_summary
@@ -36,7 +37,7 @@ class ClipScore(Job):
     sections = {
         "clip": Field("", str, "the folder of a CLIP in Hugging Face's layout"),
         "set": Field("", str, "the folder of the synthetic set"),
-        "prompts": fields(prompts.read, skip=("class_names", "words")),
+        "prompts": fields(prompts.read, skip=(*prompts.OF_DATA, "contexts", "other_class")),
         "eval": build.EVAL,
     }
     refers = ("clip", "set", "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
@@ -76,7 +77,8 @@ class ClipScore(Job):
         extractor = features.of_loaded_clip(self.clip, params)
         vectors = features.make_extract(extractor, self.machine)(self.data)
         texts, scale = text_features(self.clip, params, self.ids), np.exp(float(params["logit_scale"]))
-        values = probabilities(vectors, texts, scale)[np.arange(len(images)), images.labels].astype(np.float32)
+        each, rows = probabilities(vectors, texts, scale), np.arange(len(images))
+        values = softened(lambda p, labels: p[rows, labels], each, images.labels, images.soft).astype(np.float32)
         write_array(folder.path / "scores.npy", values, self.machine)
         return {
             **self.promise(),

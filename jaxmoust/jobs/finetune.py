@@ -58,6 +58,7 @@ class TunePipeline(Job):
     images = ("base", "unused")
     refers: ClassVar[tuple[str, ...]] = pipelines.REFERS
     asked: prompts.Prompts = ()
+    captions: tuple[str, ...] = ()
     words: dict[str, str] = {}
 
     @abstractmethod
@@ -91,7 +92,7 @@ class TunePipeline(Job):
             self.machine,
             rehearse=False,
         )
-        self.frozen = dict(self.training.task.frozen(self.loaded.params, self.asked))
+        self.frozen = dict(self.training.task.frozen(self.loaded.params, self.asked, captions=self.captions))
         available = self.machine.memory_bytes
         with build.network_refusals("config.pipeline", real.shape):
             holds = self._need(at_most=True).total <= available or self.need.total <= available
@@ -100,6 +101,12 @@ class TunePipeline(Job):
                 f"A step needs about {self.need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
                 "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
             )
+
+    def contents(self) -> dict[str, str]:
+        """The images, the pipeline, the words, and the captions that are trained on."""
+        wanted = self.config.get("prompts", {}).get("contexts")
+        digest = self.inputs.real(self.config["data"]).base.captions_digest if wanted else ""
+        return {**super().contents(), **({"data.captions": digest} if digest else {})}
 
     def promise(self) -> dict[str, Any]:
         """What is known of the pipeline before it is trained."""
@@ -131,7 +138,7 @@ class TunePipeline(Job):
         print(f"each device needs about {self.need}")
         if config["method"].get("precompute"):
             images = evaluation_stream(self.real.base, self.real.shape, config, self.machine)
-            frozen = task.frozen(self.loaded.params, self.asked, images, self.machine)
+            frozen = task.frozen(self.loaded.params, self.asked, images, self.machine, self.captions)
         seconds_before = time.monotonic() - started
         state, evaluation, seconds = run_fit(
             self.training,
@@ -155,6 +162,7 @@ class TunePipeline(Job):
             "steps": self.training.recipe.num_steps,
             **self.promise(),
             "generator": text_to_image.digest(tuned),
+            **({"captions": self._caption_report()} if self.captions else {}),
             "num_trained": sum(leaf.size for leaf in jax.tree.leaves(trained)),
             "seconds": seconds + seconds_before,
         }
@@ -165,6 +173,10 @@ class TunePipeline(Job):
             return None
         step = seconds_a_step(self.training, self.machine, self.real.shape, self.frozen)
         return self.training.recipe.num_steps * step
+
+    def _caption_report(self) -> dict[str, int]:
+        words_file = self.config["prompts"]["words_file"]
+        return prompts.caption_report(self.real.distinct, self.class_names, words_file)
 
     @functools.cached_property
     def need(self) -> memory.Need:
@@ -195,7 +207,7 @@ class TuneUNet(TunePipeline):
 
     sections = {
         **_TRAINING,
-        "prompts": fields(prompts.read, skip=("class_names", "words")),
+        "prompts": fields(prompts.read, skip=prompts.OF_DATA),
         "method": {
             "learn_tokens": Field(0, int, "new words to learn for each class; 0 is off"),
             "token_like": Field("", str, "the word that the new ones start as; '' takes each class's own name"),
@@ -218,8 +230,16 @@ class TuneUNet(TunePipeline):
             self.words = new_words(names, per_class)
             starts = {word: like or name for name, text in self.words.items() for word in text.split()}
             self.loaded = stable_diffusion.add_tokens(self.loaded, starts)
-        section = self.config["prompts"]
-        self.asked = unpack("prompts", prompts.read, section, class_names=names, words=self.words or None)
+        section, images = self.config["prompts"], self.real.base
+        if section["contexts"] == "shuffle":
+            raise ValueError(
+                "prompts.contexts 'shuffle' says of images what others show: fine-tune by 'own', sample by 'shuffle'."
+            )
+        of_data = {"class_names": names, "words": self.words or None, "captioned": images}
+        self.asked = unpack("prompts", prompts.read, section, **of_data, most=1, seed=0)
+        if section["contexts"]:
+            named = {name: section[name] for name in ("template", "words_file")}
+            self.captions = prompts.own_captions(images, names, **named, words=self.words or None)
         augment = unpack("augment", Augment, self.config["augment"])
         given = {"pipeline": self.loaded.pipeline, "num_classes": len(names), "augment": augment}
         return functools.partial(unpack, "method", Finetune, method, **given, num_tokens=per_class * len(names))

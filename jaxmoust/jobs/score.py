@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxmoust import build
-from jaxmoust.analysis.scores import SCORES
+from jaxmoust.analysis.scores import SCORES, softened
 from jaxmoust.config import Config, Field
 from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.classifier import (
@@ -96,7 +96,8 @@ class Score(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Scores."""
         started, images, done = time.monotonic(), self.synthetic, self.output.result
-        values = SCORES[self.config["score"]](self.logits(folder), images.labels).astype(np.float32)
+        score = SCORES[self.config["score"]]
+        values = softened(score, self.logits(folder), images.labels, images.soft).astype(np.float32)
         write_array(folder.path / "scores.npy", values, self.machine)
         return {
             **self.promise(),

@@ -15,11 +15,12 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
-from jaxmoust.data.synthetic.spec import SyntheticSpec, parents_of
-from jaxmoust.data.synthetic.store import PARENTS
+from jaxmoust.data.synthetic.spec import SyntheticSpec
+from jaxmoust.data.synthetic.store import PARENTS, SOFT
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.generate.writing import complete_set
 from jaxmoust.jobs.parts import pipelines
+from jaxmoust.jobs.parts.inputs import descent_of
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import check_room
 from jaxmoust.jobs.sample import SET
@@ -34,13 +35,18 @@ class TextToImage(Job):
         "pipeline": pipelines.PIPELINE_SECTION,
         "data": build.DATA,
         "prompts": {
-            **fields(prompts.read, skip=("class_names", "words")),
+            **fields(prompts.read, skip=prompts.OF_DATA),
             "negative": Field("", str, "what images shall not show"),
         },
         **SET,
         "from_real": Field(False, bool, "start from the base set's images (image to image), sample.strength of noise"),
+        "strengths": Field((), tuple[float, ...], "several strengths in the set, in the place of sample.strength"),
+        "translate": Field(False, bool, "start from real images of other classes; labels are then soft"),
+        "label_power": Field(
+            0.5, float, "translated, the class asked for has the label's part strength ** label_power"
+        ),
         "sample": {
-            **fields(text_to_image.Request, skip=("prompts", "negative", "image_px")),
+            **fields(text_to_image.Request, skip=("prompts", "negative", "image_px", "descent")),
             "image_px": Field(0, int, "what the pipeline samples at, brought to data.image_px; 0 is its own size"),
         },
     }
@@ -56,13 +62,23 @@ class TextToImage(Job):
         self.class_names = self.real.base.class_names
         section, words = dict(config["prompts"]), self.tuned.get("words") or None
         negative = section.pop("negative")
-        asked = unpack("prompts", prompts.read, section, class_names=self.class_names, words=words)
+        given = {"class_names": self.class_names, "words": words, "captioned": self.real.distinct}
+        given |= {"most": -(-config["num_images"] // len(self.class_names)), "seed": config["seed"]}
+        asked = unpack("prompts", prompts.read, section, **given)
         section = {**config["sample"], "image_px": config["sample"]["image_px"] or self.loaded.pipeline.image_px}
-        self.request = unpack("sample", text_to_image.Request, section, prompts=asked, negative=negative)
-        if self.request.strength < 1 and not config["from_real"]:
+        descent = descent_of(config) if config["from_real"] else None
+        given = {"prompts": asked, "negative": negative, "descent": descent}
+        self.request = unpack("sample", text_to_image.Request, section, **given)
+        if (self.request.strength < 1 or config["strengths"] or config["translate"]) and not config["from_real"]:
             raise ValueError(
-                f"sample.strength {self.request.strength} needs images to start from: set from_real=True, or "
-                "strength=1.0."
+                f"sample.strength {self.request.strength}, strengths {config['strengths']} and translate "
+                f"{config['translate']} need images to start from: set from_real=True, or strength=1.0, strengths=() "
+                "and translate=False."
+            )
+        if config["strengths"] and self.request.strength != 1:
+            raise ValueError(
+                f"config.strengths {config['strengths']} beside sample.strength {self.request.strength}: give one of "
+                "the two, the other as 1.0 or ()."
             )
         self.request.check(self.loaded.pipeline)
         sides = (self.request.image_px, self.request.image_px, 3)
@@ -90,13 +106,15 @@ class TextToImage(Job):
         real = self.inputs.real(self.config["data"])
         asked = digest([real.base.class_names, real.shape])
         images = {"data.base": real.base.digest} if self.config["from_real"] else {"classes": asked}
-        return {**super().contents(), **images}
+        captions = real.distinct.captions_digest if self.config["prompts"]["contexts"] else ""
+        return {**super().contents(), **images, **({"data.captions": captions} if captions else {})}
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
         started, everyone, versions = time.monotonic(), self.machine, environment()["packages"]
         start_from = self.real.distinct if self.config["from_real"] else None
-        parents = functools.partial(parents_of, start_from.labels) if start_from else None
+        descent = self.request.descent
+        columns = functools.partial(descent.columns, start_from.labels) if start_from and descent else None
         spec = self._spec(text_to_image.digest(self.loaded))
         text_to_image.write_set(
             self.loaded,
@@ -109,8 +127,12 @@ class TextToImage(Job):
             versions,
             start_from=start_from,
         )
-        complete_set(folder.path, spec, everyone, versions, parents)
-        return {**self.promise(), "generator": spec.generator, "seconds": time.monotonic() - started}
+        complete_set(folder.path, spec, everyone, versions, columns)
+        said, section = {}, self.config["prompts"]
+        if section["contexts"]:
+            report = prompts.caption_report(self.real.distinct, self.class_names, section["words_file"])
+            said = {"captions": report}
+        return {**self.promise(), **said, "generator": spec.generator, "seconds": time.monotonic() - started}
 
     def calibrate(self) -> float:
         """By one batch of each device, after one that compiles, with the pipeline that a fine-tuned one starts from."""
@@ -147,10 +169,12 @@ class TextToImage(Job):
             created_by={
                 **config["sample"],
                 "image_px": request.image_px,
-                "prompts": request.prompts,
+                "prompts": digest(request.prompts) if config["prompts"]["contexts"] else request.prompts,
                 "negative": request.negative,
                 "from_real": self.real.base.digest if config["from_real"] else "",
                 **({PARENTS: self.real.distinct.digest} if config["from_real"] else {}),
+                **({"strengths": config["strengths"]} if config["strengths"] else {}),
+                **({SOFT: config["label_power"]} if config["translate"] else {}),
                 **pipelines.origin(config["pipeline"]),
             },
         )

@@ -76,6 +76,11 @@ class Train(Job):
         self.drawn = self.sampler.expected(0, self.num_draws)
         task = keeping(self.training.task, self.config["eval"]["keep"], self.real.test)
         self.training = dataclasses.replace(self.training, task=task)
+        if self.pool.soft and task.logit_adjustment:
+            raise ValueError(
+                f"method.logit_adjustment {task.logit_adjustment:g} with a set of soft labels, where two classes share "
+                "an image: expected 0.0, or sets whose images are of one class each (translate=False)."
+            )
         self.class_shares = task.class_shares(self.drawn, self.real.base.class_names)
         self.probe = unpack("probe", Probe, self.config["probe"])
         if task.learn == "probe":

@@ -37,6 +37,8 @@ class Classify:
     cutmix blend the two, the weight is blended with the label. A network with `separate_stats` also gets which images
     are synthetic: those more than half of whose label is.
 
+    Labels are soft where the batch says so: 1 - second_weight of the label, second_weight of the class second.
+
     Args:
         model: `model(x [B, H, W, C], train, keys [B]) -> logits [B, K]`, with its batch statistics, if any,
             synchronised over the devices (`axis_name`), so that a batch means the same on any number of them; and a
@@ -234,6 +236,9 @@ class Classify:
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Returns augmented images, targets [b, K], and, if it matters, how much of each row is synthetic [b]."""
         image, target = normalize(batch["image"]), jax.nn.one_hot(batch["label"], self.num_classes)
+        if "second" in batch:  # soft labels of two classes
+            weight = batch["second_weight"][:, None]
+            target = (1 - weight) * target + weight * jax.nn.one_hot(batch["second"], self.num_classes)
         if not self._tells_kinds:
             return *self.augment(keys, image, target), None
         synthetic = (batch["source"] > 0).astype(jnp.float32)

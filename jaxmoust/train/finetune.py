@@ -4,6 +4,7 @@ The network learns what it was trained on: its own prediction, at its own noise 
 its own text encoder. What is not trained is an argument of every step (`frozen`) and never checkpointed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +17,16 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.checks import require
 from jaxmoust.core.diffusion import denoise, noise
 from jaxmoust.core.state import TrainState
-from jaxmoust.models.stable_diffusion import Loaded, encode_prompts, lora
+from jaxmoust.models.stable_diffusion import Loaded, encode_prompts, lora, memory
 from jaxmoust.models.stable_diffusion.autoencoder import to_vae_input
 from jaxmoust.runtime import parallel
 from jaxmoust.train import loop
 from jaxmoust.train.diffuse import SHARE, fixed_noise_loss, refuse_blending
 from jaxmoust.train.latents import side_of
 from jaxmoust.train.loop import Batch, Evaluation, Images, Sets, normalize
+
+# The number of the empty text, the first when sorted; and what the states of all texts may take on a device.
+NO_TEXT, _MOST_STATES_BYTES = 0, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,16 @@ class Finetune:
         prompts: tuple[tuple[str, ...], ...],
         images: Images | None = None,
         machine: parallel.Machine | None = None,
+        captions: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Lays out what the steps use and do not train; text is encoded here, once, unless its encoder learns.
+
+        Where all states would take more than 1 GiB, the encoder reads the texts in every step.
 
         Args:
             params: of the pipeline.
             prompts: of each class; classes with fewer repeat theirs.
+            captions: of each image, by its index in the batches, in the place of its class's prompts; () for none.
             images: all training images as padded evaluation batches, to precompute.
             machine: the devices to encode them on.
         Raises: ValueError: another number of classes, or a prompt that is too long.
@@ -128,20 +136,22 @@ class Finetune:
         if len(prompts) != self.num_classes:
             raise ValueError(f"Got prompts of {len(prompts)} classes, the images have {self.num_classes}.")
         most = max(map(len, prompts))
-        asked = [[some[i % len(some)] for i in range(most)] for some in prompts]
+        texts = sorted({"", *captions, *(prompt for some in prompts for prompt in some)})
+        number = {text: i for i, text in enumerate(texts)}
+        of_class = np.array([[number[some[i % len(some)]] for i in range(most)] for some in prompts], np.int32)
         frozen: dict[str, Any] = {"num_prompts": np.array([len(some) for some in prompts], np.int32)}
+        frozen["of_class"] = of_class
+        frozen |= {"of_image": np.array([number[text] for text in captions], np.int32)} if captions else {}
         net = self.pipeline.net_params(params, self.image_px)
         frozen |= {"vae": params["vae"], **{part: tree for part, tree in net.items() if part not in self.whole}}
         if self.precompute and images is not None and machine is not None:
             frozen["latents"] = loop.rows_of(Finetune.posteriors, self, params["vae"], images, machine)
-        if self.text_learns:
-            text = {part: params[part] for part in self.pipeline.tokenizers if part not in self.whole}
-            ids = _stacked([self.pipeline.tokenize(some) for some in asked])
-            return {**frozen, **text, "ids": ids, "no_ids": _first(self.pipeline.tokenize([""]))}
-        plain = sorted({"", *(prompt for some in asked for prompt in some)})
-        texts = dict(zip(plain, encode_prompts(Loaded(self.pipeline, params), plain), strict=True))
-        states = _stacked([_stacked([texts[prompt] for prompt in some]) for some in asked])
-        return {**frozen, "states": states, "no_states": texts[""]}
+        encoders, ids = {part: params[part] for part in self.pipeline.tokenizers}, self.pipeline.tokenize(texts)
+        states = jax.eval_shape(self.pipeline.encode_text, encoders, ids)
+        if self.text_learns or memory.size_of(states) > _MOST_STATES_BYTES:
+            return {**frozen, **{part: of for part, of in encoders.items() if part not in self.whole}, "ids": ids}
+        encoded = encode_prompts(Loaded(self.pipeline, params), texts)
+        return {**frozen, "states": jax.tree.map(lambda *of: np.stack(of), *encoded)}
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Returns fresh adapters, and zeros in the place of what `start` fills."""
@@ -173,10 +183,14 @@ class Finetune:
         split = jax.vmap(lambda key: jax.random.split(key, 6), out_axes=1)
         k_augment, k_latent, k_prompt, k_drop, k_sigma, k_noise = split(keys)
         x0 = self._latents(frozen, batch, k_augment, k_latent)
-        count = frozen["num_prompts"][batch["label"]]
-        prompt = jax.vmap(lambda key, n: jax.random.randint(key, (), 0, n))(k_prompt, count)
+        if "of_image" in frozen:
+            asked = frozen["of_image"][batch["index"]]
+        else:
+            count = frozen["num_prompts"][batch["label"]]
+            prompt = jax.vmap(lambda key, n: jax.random.randint(key, (), 0, n))(k_prompt, count)
+            asked = frozen["of_class"][batch["label"], prompt]
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.caption_dropout))(k_drop)
-        denoiser = self._denoiser(params, frozen, batch["label"], prompt, dropped)
+        denoiser = self._denoiser(params, frozen, jnp.where(dropped, NO_TEXT, asked))
         sigma = self.pipeline.sample_sigma(k_sigma)
         x_noise = noise.normal_like(k_noise, x0.shape[1:])
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.weight(sigma))
@@ -199,8 +213,7 @@ class Finetune:
         """The loss of each image, see `diffuse.fixed_noise_loss`."""
         frozen, label = variables["frozen"], batch["label"]
         x0 = self.pipeline.encode_image(frozen, to_vae_input(normalize(batch["image"]), self.image_px))
-        first, kept = jnp.zeros_like(label), jnp.zeros(label.shape, bool)
-        denoiser = self._denoiser(variables["params"], frozen, label, first, kept)
+        denoiser = self._denoiser(variables["params"], frozen, frozen["of_class"][label, 0])
         return fixed_noise_loss(denoiser, x0, batch["index"], self.pipeline.sample_sigma, self.pipeline.weight)
 
     def posteriors(self, vae: Any, batch: Batch) -> dict[str, Array]:
@@ -220,18 +233,11 @@ class Finetune:
         mean, std = (frozen["latents"][name][batch["index"], side] for name in ("mean", "std"))
         return mean + std * noise.normal_like(k_latent, mean.shape[1:])
 
-    def _denoiser(self, params: Any, frozen: Any, label: Array, prompt: Array, dropped: Array) -> denoise.Denoiser:
-        """The network as it is now, each example under one of its class's prompts, or under none."""
+    def _denoiser(self, params: Any, frozen: Any, asked: Array) -> denoise.Denoiser:
+        """The network as it is now, each example under the text of this number, [b]."""
         parts = self.fine_tuned(frozen, params)
-
-        def chosen(no: Array, of_class: Array) -> Array:
-            return jnp.where(dropped.reshape(-1, *[1] * no.ndim), no, of_class[label, prompt])
-
-        if self.text_learns:
-            text = self.pipeline.encode_text(parts, jax.tree.map(chosen, frozen["no_ids"], frozen["ids"]))
-        else:
-            text = jax.tree.map(chosen, frozen["no_states"], frozen["states"])
-        return self.pipeline.denoiser(parts, text)
+        text = jax.tree.map(lambda of: of[asked], frozen["ids"] if "ids" in frozen else frozen["states"])
+        return self.pipeline.denoiser(parts, self.pipeline.encode_text(parts, text) if "ids" in frozen else text)
 
     def _init_adapters(self, key: jax.Array, shapes: Any) -> lora.Adapters:
         parts = [(self.pipeline.NET, self.targets)]
@@ -247,14 +253,6 @@ class Finetune:
         model = text_encoder["text_model"]
         embeddings = {**model["embeddings"], "token_embedding": {"embedding": table}}
         return {**text_encoder, "text_model": {**model, "embeddings": embeddings}}
-
-
-def _stacked(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _first(tree: Any) -> Any:
-    return jax.tree.map(lambda x: x[0], tree)
 
 
 def _words(params: Any) -> Array:

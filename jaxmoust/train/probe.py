@@ -256,14 +256,17 @@ def _solve(
 def nearest(rows: Rows, num_classes: int, test: np.ndarray) -> np.ndarray:
     """Votes of the most similar training images, by cosine: [T, K], each vote times what its image counts.
 
-    Only images as they are vote, not augmented views; what these count, their image does.
+    Only images as they are vote, not augmented views; what these count, their image does. An image of a soft label
+    votes for both of its classes.
 
     Source: Wu et al. 2018 (1805.01978), section 3.4; numbers as Caron et al. 2021 (2104.14294).
     """
     plain = np.flatnonzero(rows.plain) if rows.plain.any() else np.arange(len(rows.label))
-    image, first = np.unique(rows.image[plain], return_index=True)
+    of = rows.image.astype(np.int64) * num_classes + rows.label
+    image, first = np.unique(of[plain], return_index=True)
     chosen = plain[first]
-    counted = np.bincount(rows.image, rows.weight)[image]
+    pairs, which = np.unique(of, return_inverse=True)
+    counted = np.bincount(which, rows.weight)[np.searchsorted(pairs, image)]
     train, label, count = _unit(rows.features[chosen]), rows.label[chosen], min(NEIGHBOURS, len(chosen))
     votes = np.zeros((len(test), num_classes))
     for start in range(0, len(test), _QUERIES):

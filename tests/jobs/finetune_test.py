@@ -12,7 +12,8 @@ import tiny_stable_diffusion
 from PIL import Image
 
 from jaxmoust.core.tree import named_leaves
-from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.data.sources.registry import open_source
+from jaxmoust.data.synthetic.store import open_synthetic, read_labelled
 from jaxmoust.generate import text_to_image
 from jaxmoust.jobs import finetune
 from jaxmoust.jobs.finetune import new_words
@@ -221,3 +222,30 @@ def test_run_that_has_not_finished_is_no_pipeline(base, tmp_path):
     (folder / "config.json").write_text(json.dumps(make_config(base)))
     with pytest.raises(BadInput, match="holds no finished"):
         draw(folder, tmp_path / "set")
+
+
+def test_captions_are_trained_on_and_sampled_by(base, tmp_path):
+    """A fine-tuning on each image's caption, then a set under the contexts of other classes."""
+    labels = open_source("digits", "train").labels
+    texts = [f"a {label} cat" if i % 2 else f"the {label}" for i, label in enumerate(labels)]
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps(texts))
+    data, prompts = {"captions": str(file)}, {"template": "", "contexts": "own"}
+    config = make_config(base, data=data, prompts=prompts)
+    found = tune(config, tmp_path / "run")
+    assert found["captions"] == {"num": 40, "duplicates": found["captions"]["duplicates"]} | {
+        "longest_words": 3,
+        "without_class": 0,
+    }
+    asked = {"template": "", "contexts": "shuffle", "other_class": True}
+    made = draw(tmp_path / "run", tmp_path / "set", data=data, prompts=asked)
+    assert made["captions"]["num"] == 40
+    drawn = read_labelled(tmp_path / "set")
+    assert {text.replace(str(label), "#") for text, label in zip(drawn.prompts, drawn.labels, strict=True)} == {
+        *("a # cat", "the #")
+    }
+    file.write_text(json.dumps(texts[::-1]))  # other captions under the same path are another run
+    with pytest.raises(BadInput, match=r"data\.captions"):
+        tune(config, tmp_path / "run")
+    with pytest.raises(BadInput, match="fine-tune by 'own'"):
+        tune(make_config(base, data=data, prompts={"template": "", "contexts": "shuffle"}), tmp_path / "no")

@@ -16,6 +16,7 @@ from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.source import from_arrays
 from jaxmoust.models.stable_diffusion import add_tokens, lora
 from jaxmoust.runtime.parallel import Machine
+from jaxmoust.train import finetune
 from jaxmoust.train.finetune import Finetune
 from jaxmoust.train.loop import init_state, make_step
 
@@ -59,7 +60,7 @@ def test_adapters_of_a_flow_learn_alike_on_one_device_and_four(flowing):
     """Text is encoded before the first step, latents too: of the pipeline, steps are given the transformer alone."""
     loaded, task = flowing
     frozen = task.frozen(loaded.params, PROMPTS)
-    assert frozen.keys() == {"num_prompts", "vae", "transformer", "position", "states", "no_states"}
+    assert frozen.keys() == {"num_prompts", "of_class", "vae", "transformer", "position", "states"}
     assert frozen["position"].shape == (16, 32)  # of the size that is trained
     state, one = train(task, loaded.params, 12, 1)
     assert np.mean(one[-4:]) < np.mean(one[:4])
@@ -184,7 +185,7 @@ def test_text_encoder_learns_whole_when_told_to(first):
     before, after = named_leaves(first.params), named_leaves(task.fine_tuned(first.params, state.params))
     changed = {name.partition("/")[0] for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"unet", "text_encoder"}
-    assert set(task.frozen(first.params, PROMPTS)) == {"num_prompts", "vae", "ids", "no_ids"}
+    assert set(task.frozen(first.params, PROMPTS)) == {"num_prompts", "of_class", "vae", "ids"}
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -260,3 +261,28 @@ def test_classes_without_prompts_and_impossible_settings_are_refused(whole, firs
     ):
         with pytest.raises(ValueError, match=said):
             Finetune(first.pipeline, K, SHAPE, **({"image_px": 16} | settings))
+
+
+def test_each_image_is_trained_on_its_own_caption_encoded_before_or_in_the_step(first, monkeypatch):
+    """Captions that say what the class prompts do give their loss; a texts' encoder in the step gives the same."""
+    task = Finetune(first.pipeline, K, SHAPE, 16, caption_dropout=0.0)
+    batch, keys = make_batch(), jax.random.split(jax.random.key(0), 8)
+    of_class = tuple(some[0] for some in PROMPTS)
+    own = tuple(of_class[label] for label in batch["label"])
+    params = {part: first.params[part] for part in task.whole}
+
+    @jax.jit
+    def losses(frozen, batch):
+        one = jax.vmap(lambda i: jax.tree.map(lambda x: x[i][None], (batch, keys)))(jnp.arange(8))
+        return jax.lax.map(lambda given: task.loss(params, {}, frozen, *given)[0], one)
+
+    def of(captions):
+        prompts = tuple((text,) for text in of_class)
+        return np.asarray(losses(task.frozen(first.params, prompts, captions=captions), batch))
+
+    plain, same, other = of(()), of(own), of((*own[:3], "do", *own[4:]))
+    np.testing.assert_array_equal(same, plain)
+    assert (other != plain).tolist() == [i == 3 for i in range(8)]
+    monkeypatch.setattr(finetune, "_MOST_STATES_BYTES", 0)
+    assert {"ids", "text_encoder"} < task.frozen(first.params, PROMPTS).keys()
+    np.testing.assert_allclose(of(own), plain, rtol=1e-5)

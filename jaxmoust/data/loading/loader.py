@@ -93,7 +93,7 @@ def train_stream(
         pixels: False leaves the images out, for who holds them encoded and needs to know which were drawn.
     Returns: an iterator of dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], source
         int32 [B/P] (place in pool.sources), index int32 [B/P] (place in that source), slot int32 [B/P] (place in
-        the global batch).
+        the global batch); where labels are soft, second int32 and second_weight float32 [B/P], as `Soft` says.
     Raises: ValueError: a pool without images, a sampler of another pool, a batch that P does not divide, or what
         `open_images` refuses.
     """
@@ -114,6 +114,9 @@ def train_stream(
     def batch(step: int) -> Batch:
         source, place, label = draws(step)
         drawn = {"label": label, "source": source, "index": place.astype(np.int32), "slot": slot}
+        if pool.soft:
+            soft = pool.soft.take(pool.offsets[source] + place)
+            drawn |= {"second": soft.second, "second_weight": soft.weight}
         if not pixels:
             return drawn
         start = step * batch_size + process_index * num

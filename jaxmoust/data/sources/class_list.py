@@ -57,4 +57,6 @@ def select_classes(source: Source, names: Sequence[str]) -> Source:
     labels = number[source.labels]
     keys = np.flatnonzero(labels >= 0)
     digest = digest_bytes(b"classes", source.digest.encode(), repr(names).encode())
-    return Source(source.name, labels[keys], names, source.shape, source.subset(keys).records, digest)
+    kept = source.subset(keys)
+    soft = kept.soft and kept.soft.renumbered(number, source.name)
+    return Source(source.name, labels[keys], names, source.shape, kept.records, digest, soft=soft)

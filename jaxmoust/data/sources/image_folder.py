@@ -62,6 +62,8 @@ class Rules:
             folders: CSV or JSON lines with columns such as file and label; a column split says train or test.
         group: a column of that table, such as patient or camera, that no split divides.
         near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side.
+        captions: what each training image shows: "files" (photo.txt beside photo.jpg), "table" (a column such as
+            caption of the table of labels), or a JSON file, {file: caption} or a list in the order of the images.
     """
 
     background: str = "white"
@@ -70,6 +72,7 @@ class Rules:
     near_duplicates: Literal["report", "together"] = "report"
     labels: str = ""
     group: str = ""
+    captions: str = ""
 
     def __post_init__(self) -> None:
         """Refuses what is none of the choices, and no colour or range."""
@@ -101,6 +104,7 @@ class Folder:
         rows: int64 [n, 3], what the file system says of them.
         since_ns: when they were scanned.
         groups: int64 [n], images that no split may divide; None: each is by itself.
+        captions: n texts of a table; None: it has none.
         by_list: whether the labels come from a list, and not from their folders.
         skipped: what was left out because it cannot be read, or is too little, with the reason.
         notes: sentences for the user.
@@ -117,13 +121,14 @@ class Folder:
     since_ns: int
     by_list: bool = False
     groups: np.ndarray | None = None
+    captions: np.ndarray | None = None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def take(self, keys: np.ndarray) -> "Folder":
         """Keeps the images of these indices, ascending."""
         of_each = {name: getattr(self, name)[keys] for name in ("names", "labels", "parts", "rows")}
-        of_each["groups"] = None if self.groups is None else self.groups[keys]
+        of_each |= {name: None if (of := getattr(self, name)) is None else of[keys] for name in ("groups", "captions")}
         return replace(self, **of_each, scan=self.scan.take(keys))
 
     def source(self, split: str) -> Source:
@@ -139,7 +144,7 @@ class Folder:
         given = (names, mine.rows, self.since_ns, lambda: digest_files(paths, *header).encode())
         digest = remembered(entry, *given, b"".join(header)).decode()
         images = FileImages(Members(self.root, names), mine.scan.channels, reading)
-        more: dict[str, Any] = {"groups": mine.groups, "num_skipped": len(self.skipped)}
+        more: dict[str, Any] = {"groups": mine.groups, "num_skipped": len(self.skipped), "captions": mine.captions}
         return Source(
             f"{self.root.name}/{split}", mine.labels, self.class_names, mine.scan.shape, images, digest, **more
         )
@@ -278,6 +283,7 @@ class _Listing:
     parts: list[str] = field(default_factory=list)
     inside: dict[str, str] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
     passed_over: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def classes(self, inside: str) -> list[str]:
@@ -347,10 +353,12 @@ class _Listing:
     def tabled(self, table: Labelled, group: str) -> None:
         """Adds the files of a table, by class and name, and the group of each."""
         parts, groups = self.parts_of(table) or [""] * len(table.names), table.columns.get(group.lower(), ())
-        rows = sorted(zip(parts, table.labels, table.names, groups or table.names, strict=True))
-        for part, label, name, of_group in rows:
+        captions = table.prompts or [""] * len(table.names)
+        rows = sorted(zip(parts, table.labels, table.names, groups or table.names, captions, strict=True))
+        for part, label, name, of_group, caption in rows:
             self.add(part, table.class_names[label], [(name, row_of(self.root / name))])
             self.groups.append(of_group or name)
+            self.captions += [caption] if table.prompts else []
 
     def _look_into(self, inside: str) -> list[tuple[str, tuple[int, int, int]]]:
         files = []
@@ -436,7 +444,9 @@ def _looked_at(listing: _Listing, classes: Sequence[str], rules: Rules, since_ns
         members, listing.names, rows, rules.reading, since_ns, f"{listing.root.resolve()}, {rules.reading}"
     )
     groups = np.unique(listing.groups, return_inverse=True)[1] if rules.group else None
-    folder = Folder(listing.root, tuple(classes), names, labels, parts, rules, found, rows, since_ns, by_list, groups)
+    captions = np.array(listing.captions, object) if listing.captions else None
+    given = (listing.root, tuple(classes), names, labels, parts, rules, found, rows, since_ns, by_list)
+    folder = Folder(*given, groups, captions)
     bad = np.flatnonzero(found.reasons != "")
     if bad.size and rules.on_bad == "refuse":
         refuse_bad(names[bad].tolist(), found.reasons[bad].tolist(), members, _SKIP)

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxmoust.data.checks import check_number, listed, meant
 from jaxmoust.data.image import AS_IT_IS, Reading
-from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.data.source import Soft, Source, digest_bytes, soft_labels
 from jaxmoust.data.sources.archive import Members, open_members, table_of
 from jaxmoust.data.sources.archive_source import encoded_source
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
@@ -29,6 +29,7 @@ from jaxmoust.data.synthetic.store import finish, is_set, missing_shards, write_
 from jaxmoust.runtime.lock import lease
 from jaxmoust.runtime.paths import parse_json, sweep
 
+SOFT_LABEL = "soft_label"  # a column of the table of labels
 _SHARD_IMAGES = 1000
 _SHARD_BYTES = 1 << 28  # decoded; a shard is held in memory
 _FILES = ("", "folder")  # sources that are files to be labelled here
@@ -151,7 +152,9 @@ def among(images: Source, class_names: Sequence[str], where: str) -> Source:
         )
     number = np.array([class_names.index(name) for name in images.class_names], np.int32)
     digest = digest_bytes(b"among", images.digest.encode(), repr(tuple(class_names)).encode())
-    return Source(images.name, number[images.labels], tuple(class_names), images.shape, images.records, digest)
+    soft = images.soft and images.soft.renumbered(number, where)
+    given = (images.name, number[images.labels], tuple(class_names), images.shape, images.records, digest)
+    return Source(*given, soft=soft)
 
 
 def make_spec(
@@ -182,6 +185,8 @@ def make_spec(
     for what, texts in (("prompts", files.prompts), ("files", files.names)):
         if texts:
             created_by[what] = digest_bytes(*(text.encode(errors="surrogateescape") for text in texts))
+    if images.soft:
+        created_by[store.SOFT] = digest_bytes(images.soft.second.tobytes(), images.soft.weight.tobytes())
     return SyntheticSpec(
         name=name or _set_name(source, made_from),
         class_names=images.class_names,
@@ -207,6 +212,11 @@ def write_images(images: Source, files: Labelled, path: str | os.PathLike, spec:
     resize = Resize(spec.shape[0], spec.shape[2])
     by_class = np.argsort(images.labels, kind="stable")
     first = np.cumsum(spec.class_counts) - spec.class_counts
+    label, index = spec.labels_and_indices(0, spec.num_images)
+
+    def columns(keys: np.ndarray) -> dict[str, np.ndarray] | None:
+        return {"second": images.soft.second[keys], "second_weight": images.soft.weight[keys]} if images.soft else None
+
     with ThreadPoolExecutor() as threads:
         for shard in missing_shards(path, spec):
             labels, indices = shard_range(spec, shard)
@@ -216,8 +226,8 @@ def write_images(images: Source, files: Labelled, path: str | os.PathLike, spec:
                 pixels = images.images(keys)
             else:
                 pixels = np.stack([*threads.map(lambda key: resize.map(images.encoded(key) or images.read(key)), keys)])
-            write_shard(path, spec, shard, pixels, texts, names)
-    finish(path, spec)
+            write_shard(path, spec, shard, pixels, texts, names, columns(np.array(keys)))
+    finish(path, spec, columns=columns(by_class[first[label] + index]))
 
 
 def _check_apart(path: Path, origin: str) -> None:
@@ -243,7 +253,30 @@ def _open_files(
         files = by_listed_classes(members.names, str(origin), listed, wanted)
     else:
         files = by_folder(members.names, str(origin), split, wanted)
-    return encoded_source(members, files, members.path.name, reading), files
+    images = encoded_source(members, files, members.path.name, reading)
+    return replace(images, soft=_soft(files, str(members.path))), files
+
+
+def _soft(files: Labelled, where: str) -> Soft | None:
+    """The soft labels of a table's column soft_label, each "cat=0.7,dog=0.3"; an empty one is the label's alone.
+
+    Raises: ValueError: what is no such text, an unknown class, or as `soft_labels`.
+    """
+    texts, number = files.columns.get(SOFT_LABEL, ()), {name: c for c, name in enumerate(files.class_names)}
+    if not texts:
+        return None
+    shares = np.zeros((len(texts), len(number)))
+    for i, text in enumerate(texts):
+        for pair in text.split(",") if text else (f"{files.class_names[files.labels[i]]}=1",):
+            name, _, share = pair.rpartition("=")
+            try:
+                shares[i, number[name.strip()]] += float(share)
+            except (KeyError, ValueError) as error:
+                raise ValueError(
+                    f"Got the soft label {text!r} of {files.names[i]} in {where}, expected classes with their shares, "
+                    f"such as '{files.class_names[0]}=0.7,{files.class_names[-1]}=0.3'. Correct it."
+                ) from error
+    return soft_labels(shares, np.array(files.labels), where)
 
 
 def _listed_classes(members: Members) -> dict[str, list[str]]:

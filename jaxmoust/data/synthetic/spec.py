@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxmoust.data.samplers.permutation import make_key, shuffled
+
 MOST_IMAGES = 10**8  # more than a day of writing at a thousand a second; labels and indices of all are held at once
 
 
@@ -114,6 +116,62 @@ def in_turn(class_counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     index = np.concatenate([np.arange(count) for count in class_counts])
     order = np.lexsort((label, index))
     return label[order], index[order]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """From which real images synthetic ones start, how far back to noise, and what their labels then are.
+
+    Args:
+        strengths: of one set, in (0, 1]: each real image of a class is taken with the first, then with the next, ...
+        translate: start from real images of other classes, in an order of the class's own, strengths in turn; the
+            label is then the class by strength ** power and the real image's by the rest.
+        power: of the strength; below 1, labels say more of the class than noise does.
+        seed: of the order.
+    Raises: ValueError: no strength, one out of range or twice, or a power that is not above 0.
+    Source: Wang et al. 2024 (2403.19600), Sec. 4 (Diff-Mix), whose gamma the power is.
+    """
+
+    strengths: tuple[float, ...] = (1.0,)
+    translate: bool = False
+    power: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no images."""
+        levels = self.strengths
+        if not levels or len(set(levels)) < len(levels) or not all(0 < level <= 1 for level in levels):
+            raise ValueError(f"config.strengths {levels}: expected numbers above 0, up to 1, each once.")
+        if not 0 < self.power < np.inf:
+            raise ValueError(f"config.label_power {self.power}: expected a number above 0, such as 0.5.")
+
+    def level_of(self, base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """The place of each image's strength among the strengths: int64 [N]; arguments as `parents_of`."""
+        if self.translate:
+            return np.asarray(indices) % len(self.strengths)
+        counts = np.bincount(base_labels, minlength=int(labels.max(initial=0)) + 1)
+        return np.asarray(indices) // np.maximum(counts[labels], 1) % len(self.strengths)
+
+    def parents(self, base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """The real image of each, as `parents_of` says, or of another class; -1 where there is none."""
+        if not self.translate:
+            return parents_of(base_labels, labels, indices)
+        parents = np.full(len(labels), -1, np.int64)
+        for c in np.unique(labels):
+            mine, others = np.flatnonzero(labels == c), np.flatnonzero(base_labels != c)
+            if others.size:
+                parents[mine] = others[shuffled(indices[mine], others.size, make_key(self.seed, 13, int(c)))]
+        return parents
+
+    def columns(self, base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What the record says of each image: parent and strength, and, translated, second and second_weight."""
+        given = (base_labels, labels, indices)
+        parent, strength = self.parents(*given), np.array(self.strengths)[self.level_of(*given)]
+        found = {"parent": parent, "strength": strength.astype(np.float32)}
+        if self.translate:
+            found["second"] = base_labels[parent].astype(np.int64)
+            found["second_weight"] = (1 - strength**self.power).astype(np.float32)
+        return found
 
 
 def parents_of(base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxmoust.data.checks import listed
 from jaxmoust.data.image import encode_png
-from jaxmoust.data.source import Lineage, Source, digest_bytes, digest_files
+from jaxmoust.data.source import Lineage, Soft, Source, digest_bytes, digest_files
 from jaxmoust.data.sources.labels import Labelled
 from jaxmoust.data.sources.tfds_records import TfdsRecords
 from jaxmoust.data.synthetic.spec import SyntheticSpec, shard_range
@@ -35,7 +35,8 @@ _SPEC_FILE = "spec.json"
 _INFO_FILE = "dataset_info.json"
 PROVENANCE_FILE = "provenance.json"
 _LINEAGE_FILE = "lineage.npz"
-PARENTS = "parents"  # in `created_by`: the digest of the real images that a set's images were made from
+# In `created_by`: the digest of the real images that a set's images were made from; whether their labels are soft.
+PARENTS, SOFT = "parents", "soft"
 
 
 def missing_shards(path: str | os.PathLike, spec: SyntheticSpec) -> tuple[int, ...]:
@@ -54,7 +55,7 @@ def write_shard(
     images: np.ndarray,
     prompts: Sequence[str] | None = None,
     files: Sequence[str] | None = None,
-    parents: np.ndarray | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Writes one shard, whole or not at all.
 
@@ -67,7 +68,8 @@ def write_shard(
         images: uint8 [n, H, W, C], in the order of `shard_range`.
         prompts: one for each image, where they differ within a class; by default the spec's.
         files: what each image was called where it comes from, for a spec whose `created_by` has "files".
-        parents: each image's place among the real images, for a spec whose `created_by` has "parents".
+        columns: of each image "parent" (its place among the real images) and "strength", for a spec whose `created_by`
+            has "parents"; "second" and "second_weight", for one that has "soft".
     Returns: the shard's file.
     Raises: ValueError: a folder of another spec, images of another shape, type or number.
     """
@@ -84,8 +86,9 @@ def write_shard(
         )
     if prompts is None:
         prompts = [spec.prompts[label] if spec.prompts else "" for label in labels]
-    if (parents is not None) != (PARENTS in spec.created_by) or (parents is not None and len(parents) != labels.size):
-        raise ValueError(f"Expected a parent for each of {labels.size} images made from real ones, and for no others.")
+    more, wanted = dict(columns or {}), _more_features(spec)
+    if set(more) != set(wanted) or any(len(of) != labels.size for of in more.values()):
+        raise ValueError(f"Expected {list(wanted) or 'no columns'} of {labels.size} images, got {list(more)}.")
     if len(prompts) != labels.size:
         raise ValueError(f"Got {len(prompts)} prompts for {labels.size} images. Give one for each, or none.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,12 +102,11 @@ def write_shard(
     with replacing(target) as file:
         writer = ArrayRecordWriter(file.name, "group_size:1")  # one record a group: random access
         try:
-            columns = {"label": labels.tolist(), "index": indices.tolist(), "prompt": prompts}
-            columns |= {"file": [*map(visible, files)]} if files else {}
-            if parents is not None:
-                columns |= {"parent": parents.tolist(), "strength": [spec.created_by["strength"]] * labels.size}
-            for image, *row in zip(images, *columns.values(), strict=True):
-                example = {"image": encode_png(image), **dict(zip(columns, row, strict=True))}
+            rows = {"label": labels.tolist(), "index": indices.tolist(), "prompt": prompts}
+            rows |= {"file": [*map(visible, files)]} if files else {}
+            rows |= {name: of.tolist() for name, of in more.items()}
+            for image, *row in zip(images, *rows.values(), strict=True):
+                example = {"image": encode_png(image), **dict(zip(rows, row, strict=True))}
                 proto = serializer.get_tf_example(features.encode_example(example | same))
                 # Sorted, so that a shard's bytes, and with them the set's digest, do not depend on the process.
                 writer.write(proto.SerializeToString(deterministic=True))
@@ -118,7 +120,7 @@ def finish(
     path: str | os.PathLike,
     spec: SyntheticSpec,
     versions: Mapping[str, str] | None = None,
-    parents: np.ndarray | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Turns the shards into a data set: writes TFDS's own files and provenance.json, once all are there.
 
@@ -129,7 +131,7 @@ def finish(
         path: the set's folder.
         spec: what the set is.
         versions: of the packages that made it, for the record.
-        parents: of all images, as `write_shard` takes those of a shard; kept once more beside the shards.
+        columns: of all images, as `write_shard` takes those of a shard; kept once more beside the shards.
     Raises: ValueError: another spec, or shards that are missing (named).
     """
     import tensorflow_datasets as tfds
@@ -157,9 +159,11 @@ def finish(
         info.features.save_config(temporary)  # features.json and the class names
         texts = {file.name: file.read_bytes() for file in Path(temporary).iterdir()}
     texts |= {_SPEC_FILE: _json(asdict(spec)), _INFO_FILE: info.as_json.encode()}
-    if parents is not None:
+    if columns:
         content = io.BytesIO()
-        np.savez(content, parents=np.asarray(parents, np.int64))
+        types = _more_features(spec)
+        arrays: dict[str, Any] = {name: np.asarray(of, types[name]) for name, of in columns.items()}
+        np.savez(content, **arrays)
         texts[_LINEAGE_FILE] = content.getvalue()
     digests = {file.name: file_digest(file) for file in files}
     digests |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
@@ -221,13 +225,18 @@ def open_synthetic(path: str | os.PathLike) -> Source:
     labels, _ = spec.labels_and_indices(0, spec.num_images)
     digest = digest_files([_shard_path(folder, spec, s) for s in range(spec.num_shards)], repr(names).encode())
     origin = digest_bytes(spec.origin.encode()) if spec.origin else ""
-    lineage = None
-    if PARENTS in spec.created_by:
-        parents = read_npz(folder / _LINEAGE_FILE).get("parents", np.zeros(0, np.int64))
-        if parents.shape != labels.shape or parents.dtype != np.int64:
-            raise ValueError(f"{folder / _LINEAGE_FILE} does not say the parent of each image: write the set again.")
-        lineage = Lineage(str(spec.created_by[PARENTS]), parents)
-    return Source(spec.name, labels, names, shape, images, digest, origin, lineage=lineage)
+    lineage = soft = None
+    if wanted := _more_features(spec):
+        found = read_npz(folder / _LINEAGE_FILE)
+        if "parents" in found:  # of a set of one strength, as they were written
+            strength = np.full(len(labels), spec.created_by["strength"], np.float32)
+            found |= {"parent": found["parents"], "strength": strength}
+        if any(name not in found or found[name].shape != labels.shape for name in wanted):
+            raise ValueError(f"{folder / _LINEAGE_FILE} lacks {' or '.join(wanted)} of an image: write the set again.")
+        if PARENTS in spec.created_by:
+            lineage = Lineage(str(spec.created_by[PARENTS]), found["parent"], found["strength"])
+        soft = Soft(found["second"].astype(np.int32), found["second_weight"]) if SOFT in spec.created_by else None
+    return Source(spec.name, labels, names, shape, images, digest, origin, lineage=lineage, soft=soft)
 
 
 def read_labelled(path: str | os.PathLike) -> Labelled:
@@ -246,7 +255,7 @@ def _features(spec: SyntheticSpec) -> Any:
     import tensorflow_datasets as tfds
 
     more: dict[str, Any] = {"file": tfds.features.Text()} if "files" in spec.created_by else {}
-    more |= {"parent": np.int64, "strength": np.float32} if PARENTS in spec.created_by else {}
+    more |= _more_features(spec)
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=spec.shape, encoding_format="png"),
@@ -260,6 +269,12 @@ def _features(spec: SyntheticSpec) -> Any:
             **more,
         }
     )
+
+
+def _more_features(spec: SyntheticSpec) -> dict[str, Any]:
+    """The types of what is recorded of each image of such a set besides."""
+    of_parents = {"parent": np.int64, "strength": np.float32} if PARENTS in spec.created_by else {}
+    return of_parents | ({"second": np.int64, "second_weight": np.float32} if SOFT in spec.created_by else {})
 
 
 def _shard_path(folder: Path, spec: SyntheticSpec, shard: int) -> Path:

@@ -15,10 +15,10 @@ from jaxmoust.config import Config, plain
 from jaxmoust.data.image import Encoded, EncodedImages
 from jaxmoust.data.mixture import as_tuple
 from jaxmoust.data.real import RealData, open_set, real_data
-from jaxmoust.data.source import Lineage, Source, digest_bytes, digest_files
+from jaxmoust.data.source import Lineage, Soft, Source, digest_bytes, digest_files
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.data.synthetic.spec import in_turn, parents_of
+from jaxmoust.data.synthetic.spec import Descent, in_turn
 from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import digest, refuse_damaged
 from jaxmoust.runtime.paths import read_json
@@ -121,12 +121,15 @@ class Inputs:
         drawn = {k: v for k, v in output.config.items() if k not in ("name", "num_images", "shard_images")}
         counts = output.result.get("class_counts")
         labels = in_turn(counts)[0] if counts else np.arange(output.result["n"], dtype=np.int32) % len(names)
-        lineage = None
+        lineage = soft = None
         if real and real.digest == output.result.get(synthetic.PARENTS):
-            parents = parents_of(real.labels, labels, np.arange(len(labels)) // len(names))
-            lineage = Lineage(real.digest, np.maximum(parents, 0))
+            descent, indices = descent_of(output.config), np.arange(len(labels)) // len(names)
+            found = descent.columns(real.labels, labels, indices)
+            lineage = Lineage(real.digest, np.maximum(found["parent"], 0), found["strength"])
+            soft = Soft(found["second"].astype(np.int32), found["second_weight"]) if descent.translate else None
         origin = f"planned-{digest(drawn)}"
         source = Source(output.config["name"], labels, names, shape, _Unread(len(labels)), ref, origin, lineage=lineage)
+        source = dataclasses.replace(source, soft=soft)
         return open_set(source, real, num_images) if real else source
 
     def learnt_from(self, ref: str) -> str:
@@ -150,6 +153,13 @@ class Inputs:
     def is_whole(folder: Path) -> bool:
         """Whether a finished job's folder has what its result says: of a synthetic set, every shard as it was."""
         return not synthetic.is_set(folder) or synthetic.is_whole(folder)
+
+
+def descent_of(config: Config) -> Descent:
+    """From which real images a set's configuration starts. Raises: ValueError: as `Descent`."""
+    strengths = tuple(config.get("strengths", ())) or (config["sample"]["strength"],)
+    how = {name: config[of] for name, of in (("translate", "translate"), ("power", "label_power")) if of in config}
+    return Descent(strengths, seed=config["seed"], **how)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,10 @@ from jaxmoust.runtime.paths import atomic_write, read_json
 
 LOCK = ".lock"
 # Fields that only say where something lies, or where a copy of it is kept.
-PLACES = ("data.path", "data.classes", "data.labels", "data.map_dir", "data.decoded", "latents.keep")
+PLACES = (
+    *("data.path", "data.classes", "data.labels", "data.captions", "data.map_dir", "data.decoded"),
+    "latents.keep",
+)
 
 
 class Job(ABC):

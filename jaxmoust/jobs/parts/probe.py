@@ -139,8 +139,17 @@ def rows_of(features: Sequence[np.ndarray], pool: Pool, sampler: Sampler, num_dr
     weight = by_view[key, view] * np.where(real, task.lambda_real, task.lambda_syn)
     smoothing = 1 - (1 - task.smoothing) * (1 - np.where(real, 0.0, task.synthetic_smoothing))
     kept = weight > 0
-    given = (joined[image, view], pool.label(key), weight, smoothing, image, real, view == 0)
-    return Rows(*(one[kept] for one in given))
+    given = [joined[image, view], pool.label(key), weight, smoothing, image, real, view == 0]
+    given = [one[kept] for one in given]
+    if pool.soft:  # an image of two classes is a row of each, by its part
+        soft = pool.soft.take(key[kept])
+        both = np.flatnonzero(soft.weight > 0)
+        seconds = [one[both] for one in given]
+        seconds[1], seconds[2] = soft.second[both], seconds[2] * soft.weight[both]
+        given[2] = given[2] * (1 - soft.weight)
+        given = [np.concatenate(pair) for pair in zip(given, seconds, strict=True)]
+        given = [one[given[2] > 0] for one in given]
+    return Rows(*given)
 
 
 def read_features(output: Output) -> np.ndarray:

@@ -247,3 +247,44 @@ def test_import_images_asks_about_chunk_folders(tmp_path):
     with pytest.raises(ValueError, match="named and filled as the pieces of one set"):
         import_images(origin, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_soft_labels_of_a_table_stay_with_their_images(tmp_path):
+    origin = write_folder(tmp_path / "made", FILES)
+    soft = {"cat/0.png": "cat=0.75,dog=0.25", "cat/1.png": "", "dog/0.png": "cow=0.5,dog=.5", "cow/0.png": ""}
+    rows = ["file,label,soft_label", *(f"{name},{name[:3]},'{text}'" for name, text in soft.items())]
+    (tmp_path / "t.csv").write_text("\n".join(rows).replace("'", '"'))
+    import_images(origin, tmp_path / "out", table=str(tmp_path / "t.csv"), shard_images=2)
+    found = open_synthetic(tmp_path / "out")
+    shares = np.zeros((4, 3))
+    np.add.at(shares, (np.arange(4), found.labels), 1 - found.soft.weight)
+    np.add.at(shares, (np.arange(4), found.soft.second), found.soft.weight)
+    assert {int(found.read(i)[0, 0, 0]): shares[i].tolist() for i in range(4)} == {
+        1: [0.75, 0, 0.25],
+        2: [1, 0, 0],
+        4: [0, 0.5, 0.5],
+        5: [0, 1, 0],
+    }
+    again = import_images(tmp_path / "out", tmp_path / "again")  # a set's own soft labels, too
+    assert again.num_images == 4
+    np.testing.assert_array_equal(open_synthetic(tmp_path / "again").soft.weight, found.soft.weight)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cat=0.7,dog=0.2", r"do not sum to 1.*image 0: 0\.9"),
+        ("cat=1.5,dog=-0.5", "below 0"),
+        ("cat=0.4,dog=0.3,cow=0.3", "more than two classes"),
+        ("cow=0.5,dog=0.5", "without the image's label"),
+        ("cat=0.5,horse=0.5", "'cat=0.5,horse=0.5' of cat/0.png"),
+        ("mostly cat", "expected classes with their shares"),
+        ("cat=nan,dog=1", "do not sum to 1"),
+    ],
+)
+def test_soft_labels_that_are_none_are_refused(tmp_path, text, said):
+    origin = write_folder(tmp_path / "made", FILES)
+    (tmp_path / "t.csv").write_text(f'file,label,soft_label\ncat/0.png,cat,"{text}"\ndog/0.png,dog,\ncow/0.png,cow,')
+    with pytest.raises(ValueError, match=said):
+        import_images(origin, tmp_path / "out", table=str(tmp_path / "t.csv"))
+    assert not (tmp_path / "out").exists()
