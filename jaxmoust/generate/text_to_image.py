@@ -215,10 +215,10 @@ def _solver(
 
 
 def _init_images(
-    source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray, descent: Descent
+    source: Source, image_px: int, labels: np.ndarray, indices: np.ndarray, descent: Descent | None = None
 ) -> Callable[[int], np.ndarray]:
     """The real image that image `row` starts from, as the pipeline sees images: uint8 [image_px, image_px, 3]."""
-    parents = descent.parents(source.labels, labels, indices)
+    parents = (descent or Descent()).parents(source.labels, labels, indices)
     if empty := [source.class_names[c] for c in np.unique(labels[parents < 0])]:
         raise ValueError(f"There is no real image to start from in the classes {empty}.")
     resize = Resize(image_px, 3)

@@ -12,6 +12,7 @@ from jaxmoust.core.diffusion.solvers import SOLVERS
 from jaxmoust.data.source import from_arrays
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.data.synthetic.spec import Descent
 from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request
 from jaxmoust.generate.writing import NonFiniteImage
@@ -237,3 +238,27 @@ def test_images_that_are_no_numbers_are_refused(loaded):
     broken = stable_diffusion.Loaded(loaded.pipeline, {**loaded.params, "vae": vae})
     with pytest.raises(NonFiniteImage, match="2 of 2 images came out NaN or infinite, first number 0 of class 0"):
         draw(broken)
+
+
+def test_each_image_of_several_strengths_is_that_of_a_set_of_its_own(loaded, tmp_path):
+    """In any order and on two devices; a record says the strength of each, and a translated one its second class."""
+    real = from_arrays(np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8), np.arange(7) % 3, list("abc"))
+    request = replace(REQUEST, descent=Descent((0.5, 1.0)))
+    both = draw(loaded, request, start_from=real, num_devices=2)
+    level = request.descent.level_of(real.labels, LABELS, INDICES)
+    for one, strength in enumerate((0.5, 1.0)):
+        mine = np.flatnonzero(level == one)
+        alone = draw(loaded, replace(REQUEST, strength=strength), LABELS[mine], INDICES[mine], start_from=real)
+        assert (
+            mine.size and np.abs(both[mine].astype(int) - alone).max() <= 1
+        )  # batches of another size round otherwise
+    descent = Descent((0.5, 1.0), translate=True)
+    spec = make_spec(loaded, created_by={"parents": real.digest, "soft": 0.5})
+    given = (replace(request, descent=descent), spec, tmp_path / "set", Machine.local(2))
+    text_to_image.write_set(loaded, *given, start_from=real)
+    found = synthetic.open_synthetic(tmp_path / "set")
+    said = descent.columns(real.labels, found.labels, INDICES[:10])
+    np.testing.assert_array_equal(found.soft.second, real.labels[found.lineage.parents])
+    np.testing.assert_array_equal(found.soft.weight, said["second_weight"])
+    np.testing.assert_array_equal(found.lineage.strengths, said["strength"])
+    assert found.records.column("second").tolist() == found.soft.second.tolist()

@@ -116,6 +116,28 @@ def test_probe_sees_what_the_sampler_draws_of_a_set(work, backbone, monkeypatch)
     assert job.run is not None and do(job.config, work / "mixed").result["share"] == 0.25
 
 
+def test_image_of_a_soft_label_is_a_weighted_row_of_each_of_its_classes(work, backbone):
+    created_by = {"soft": 0.5}
+    spec = synthetic.SyntheticSpec("soft", tuple("0123456789"), (8, 8, 1), 20, 20, 0, "planted", created_by=created_by)
+    columns = {"second": (np.arange(20) + 1) % 10, "second_weight": np.linspace(0, 1, 20, dtype=np.float32)}
+    synthetic.write_shard(work / "soft", spec, 0, np.zeros((20, 8, 8, 1), np.uint8), columns=columns)
+    synthetic.finish(work / "soft", spec, columns=columns)
+    data = {**DATA, "synthetic": (str(work / "soft"),)}
+    how = {"sampler": {"name": "share", "shares": {"real": 0.5, "soft": 0.5}}}
+    job = Train(config_of(backbone, data=data, **how, train={"batch_size": 40, "num_steps": 2}))
+    job.check()
+    shapes = [np.arange(60)[None, :, None], 60 + np.arange(20)[None, :, None]]
+    rows = probe.rows_of(shapes, job.pool, job.sampler, job.num_draws, job.training.task)
+    mine, expected = rows.image >= 60, np.zeros((20, 10))
+    found = np.zeros((20, 10))
+    np.add.at(found, (rows.image[mine] - 60, rows.label[mine]), rows.weight[mine])
+    np.add.at(expected, (np.arange(20), np.arange(20) % 10), 2 * (1 - columns["second_weight"]))
+    np.add.at(expected, (np.arange(20), columns["second"]), 2 * columns["second_weight"])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"logit_adjustment 1 with a set of soft labels"):
+        Train(config_of(backbone, data=data, **how, method={"logit_adjustment": 1.0})).check()
+
+
 REFUSED = {
     "blending": ({"augment": {"mixup": 0.2}}, r"augment\.mixup 0\.2 with method\.learn 'probe'"),
     "a best checkpoint": ({"train": {"eval_steps": 2}}, r"train\.eval_steps 2"),

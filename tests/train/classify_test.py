@@ -404,3 +404,13 @@ def test_run_starts_warm_once_and_resumes_from_its_own(tmp_path):
 def test_classify_refuses_what_could_not_train(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Classify(Net(3), 3, SHAPE, **options)
+
+
+def test_soft_label_weighs_the_loss_of_both_of_its_classes():
+    state, batch = make_state(3), two_kinds()
+    weight = np.where(batch["source"] > 0, np.float32(0.25), np.float32(0))
+    batch |= {"second": (batch["label"] + 1) % 3, "second_weight": weight}
+    found = loss_of(Classify(Net(3), 3, SHAPE, lambda_syn=0.5), state, batch)
+    other = rows_by_hand({**batch, "label": batch["second"]}, state)
+    rows = (1 - weight) * rows_by_hand(batch, state) + weight * other
+    assert float(found["loss"]) == pytest.approx(np.mean(np.where(batch["source"] > 0, 0.5, 1) * rows), rel=1e-5)

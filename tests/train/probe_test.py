@@ -141,3 +141,10 @@ def test_strength_is_chosen_on_validation_images_where_there_are_any(points):
     assert by_folds.l2 < chosen.l2 == probe.STRENGTHS[0]
     same = fit(rows_of(x, label), K, Probe(l2=chosen.l2), 0)
     np.testing.assert_allclose(chosen.kernel, same.kernel, atol=1e-3)  # gradients below 1e-4
+
+
+def test_neighbour_of_a_soft_label_votes_for_both_of_its_classes():
+    x, image = np.array([[1, 0], [1, 0], [0, 1]], np.float32), np.array([0, 0, 1])
+    rows = rows_of(x, np.array([0, 1, 1]), np.array([0.75, 0.25, 1.0], np.float32), image)
+    votes = nearest(rows, 2, np.array([[1.0, 0.0]], np.float32))
+    assert votes[0, 0] / votes[0, 1] == pytest.approx(3, rel=1e-4)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.share import Share
 from jaxmoust.data.samplers.shuffle import Random
-from jaxmoust.data.source import from_arrays
+from jaxmoust.data.source import Soft, from_arrays
 
 
 def make_source(name, num, px=4, channels=1, num_classes=3):
@@ -270,3 +271,17 @@ def test_train_stream_refuses_a_transform_of_another_shape():
         stream(train_transform=Resize(5, 1))
     with pytest.raises(ValueError, match=r"\(4, 4, 1\) from RandomResizedCrop.*expected \(4, 4, 3\)"):
         next(stream(channels=3, train_transform=RandomResizedCrop(4, 1)))
+
+
+def test_train_stream_says_the_soft_label_of_each_draw():
+    edm = replace(
+        make_source("edm", 29), soft=Soft(np.arange(29, dtype=np.int32) % 2, np.linspace(0, 1, 29, dtype=np.float32))
+    )
+    sampler = Share(Pool.from_sources([make_source("real", 13), edm]), {"real": 0.5, "edm": 0.5}, 3)
+    for batch in take(stream(sampler), 3):
+        syn = batch["source"] == 1
+        np.testing.assert_array_equal(batch["second"][syn], edm.soft.second[batch["index"][syn]])
+        np.testing.assert_array_equal(batch["second_weight"], np.where(syn, edm.soft.weight[batch["index"]], 0))
+    assert "second" not in next(stream())
+    part = edm.subset(np.array([7, 3]))
+    assert part.soft.second.tolist() == [1, 1] and part.soft.weight.tolist() == edm.soft.weight[[7, 3]].tolist()

@@ -91,3 +91,16 @@ def test_images_without_files_have_no_captions_beside_them(tmp_path):
     for wanted in ("files", str(tmp_path / "c.json")):
         with pytest.raises(ValueError, match="have no files of their own"):
             captioned(open_source("digits", "train"), wanted)
+
+
+def test_script_of_the_manual_writes_what_is_missing_and_names_what_lacks_its_class(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "docs" / "scripts"))
+    from write_captions import write_captions
+
+    (folder / "cat" / "1.txt").write_text("asleep")
+    written, silent = write_captions(folder, {"dog": "hound"}, lambda image, name: f"a {name} of {image.width} px")
+    assert written == 9 and [Path(text).name for text in silent] == ["1.txt"]
+    source = base(folder, "files")
+    texts = {source.file(i): source.captions[i] for i in range(len(source))}
+    assert texts.pop("cat/1.png", "asleep") == "asleep"
+    assert set(texts.values()) == {"a cat of 9 px", "a hound of 9 px"}
