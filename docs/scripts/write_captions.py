@@ -11,7 +11,7 @@ from pathlib import Path
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 ASK = (
-    "Write one sentence of at most 25 words that says what this photo of a {name} shows: its pose, its surroundings, the "
+    "Write one sentence of at most 25 words that says what this photo of a {name} shows: pose, surroundings, the "
     "light and the style of the photo. Call it '{name}', once. Write nothing else."
 )
 
