@@ -16,6 +16,9 @@ MOST_PAIRS = 20_000_000  # that may look alike; of the pictures of one film all 
 _ASKED = 256  # images that tell how many pairs there may be
 _LEAST_CORRELATION = 0.99  # of copies; different photographs of one scene lie lower
 _LEAST_CONTRAST = 2  # standard deviation, in levels; plain pictures look all alike
+NEAR = 1 / 3  # of the usual distance to the nearest other image, in features
+_AT_ONCE = 1024  # images whose distances to all are held at once
+_ROUNDING = 1e-5  # of squared distances of vectors of length 1
 _FREQUENCIES = 3  # of each direction; the mean, which is 0, aside
 
 
@@ -41,6 +44,40 @@ def near_duplicates(thumbs: np.ndarray) -> np.ndarray:
     pairs = tree.query_pairs(radius, output_type="ndarray").astype(np.int64)
     alike = np.einsum("pk,pk->p", shapes[pairs[:, 0]], shapes[pairs[:, 1]]) >= _LEAST_CORRELATION
     return keys[pairs[alike]].reshape(-1, 2)
+
+
+def near_by_features(features: np.ndarray, least: float = NEAR) -> np.ndarray:
+    """Finds pairs of images that are much nearer to each other than images usually are to their nearest one.
+
+    A backbone's features see through cuts and mirroring, which the small pictures do not. What is near depends on the
+    network, so it is told by the images themselves.
+
+    Args:
+        features: [n, F], compared by their direction. least: a pair is near whose distance is less than so much of the
+            median distance of an image to the nearest other one.
+    Returns: int64 [p, 2], the lower place first.
+    Raises: ValueError: more than MOST_PAIRS of them.
+    """
+    unit = (features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    starts = range(0, len(unit), _AT_ONCE)
+
+    def squares(start: int) -> np.ndarray:
+        """The squared distances of some images to those after the first of them; of an image to itself inf."""
+        square = 2 - 2 * unit[start : start + _AT_ONCE] @ unit.T
+        square[np.arange(len(square)), start + np.arange(len(square))] = np.inf
+        return square
+
+    closest = np.concatenate([squares(start).min(axis=1) for start in starts]) if len(unit) > 1 else np.zeros(0)
+    limit = least**2 * max(float(np.median(closest)), _ROUNDING) if closest.size else 0.0
+    found, count = [np.empty((0, 2), np.int64)], 0
+    for start in starts if closest.size else ():
+        one, other = np.nonzero(squares(start) < max(limit, _ROUNDING))
+        pairs = np.stack([one + start, other], axis=1)
+        found.append(pairs[pairs[:, 0] < pairs[:, 1]])
+        count += len(found[-1])
+        if count > MOST_PAIRS:
+            raise ValueError(f"more than {MOST_PAIRS:,} pairs of them are near, which is too many to compare")
+    return np.concatenate(found)
 
 
 def joined(pairs: np.ndarray, groups: np.ndarray) -> np.ndarray:

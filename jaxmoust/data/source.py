@@ -196,7 +196,8 @@ class Source:
         given = (name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
         lineage = self.lineage and self.lineage.take(keys)
         soft = self.soft and self.soft.take(keys)
-        return Source(*given, self.origin, groups, lineage=lineage, captions=captions, soft=soft)
+        more = {"lineage": lineage, "captions": captions, "soft": soft, "num_skipped": self.num_skipped}
+        return Source(*given, self.origin, groups, **more)
 
     @property
     def captions_digest(self) -> str:

@@ -32,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--classes", default="", help="a text file: the classes to use, one a line")
     add("--background", default="white", help="the colour that transparent pixels are laid on")
     add("--value_range", default="", help="of 16-bit and float images what becomes black and white: 0,4095 or file")
+    add("--on_bad", default="refuse", choices=("refuse", "skip"), help="what a file that cannot be read does")
     add("--name", default="", help="what the set is called")
     add("--generator", default="", help="what made the images")
     add("--seed", type=int, help="the generator's seed, if known")
@@ -41,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Imports the images and says what was passed over."""
+    from jaxmoust.data.checks import listed
     from jaxmoust.data.image import Reading
     from jaxmoust.data.synthetic.importer import import_images
 
@@ -49,11 +51,11 @@ def main(args: argparse.Namespace) -> None:
     fields = {name: getattr(args, name) for name in FIELDS}
     try:
         reading = Reading(args.background, args.value_range)
-        done = import_images(args.path, Path(args.workdir), table=args.labels, reading=reading, **fields)
+        how = {"table": args.labels, "reading": reading, "on_bad": args.on_bad}
+        done = import_images(args.path, Path(args.workdir), **how, **fields)
     except (ValueError, OSError) as e:
         raise BadInput(str(e)) from e
     print(f"{done.num_images:,} images of {len(done.class_names)} classes in {args.workdir}")
-    if done.passed_over:
-        more = len(done.passed_over) - MOST_LISTED
-        listed = ", ".join(done.passed_over[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-        print(f"{len(done.passed_over):,} files passed over: {listed}")
+    for what, files in (("passed over", done.passed_over), ("left out (--on_bad=skip)", done.skipped)):
+        if files:
+            print(f"{len(files):,} files {what}: {listed(files, MOST_LISTED)}")

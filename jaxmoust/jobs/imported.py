@@ -14,10 +14,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from jaxmoust import build
 from jaxmoust.config import Field
 from jaxmoust.data.checks import listed
-from jaxmoust.data.image import Reading
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.labels import Labelled
@@ -28,6 +29,8 @@ from jaxmoust.jobs.parts.inputs import rules_of
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.sample import SET
 from jaxmoust.runtime.folder import RunFolder, digest
+
+TRIED = 32  # images, of a trial
 
 
 class Imported(Job):
@@ -50,18 +53,14 @@ class Imported(Job):
         """Of the real images only what the classes are called and what size is asked for counts."""
         return (*PLACES, *(f"data.{name}" for name in self.config["data"]))
 
-    @property
-    def reading(self) -> Reading:
-        """How pixels become 8 opaque bits: as those of the real images."""
-        return rules_of(self.config["data"]).reading
-
     @functools.cached_property
     def opened_images(self) -> tuple[Source, Labelled]:
         """The images as they lie there, and what they are called."""
         config = self.config
         if not (config["path"] or config["source"]):
             raise ValueError("config.path is empty: give the folder, archive or set of the images, --config.path=DIR.")
-        given = (config["source"], config["split"], config["labels"], config["classes"], self.reading)
+        rules = rules_of(config["data"])
+        given = (config["source"], config["split"], config["labels"], config["classes"], rules.reading, rules.on_bad)
         return importer.open_images(self.inputs.path(config["path"]) if config["path"] else "", *given)
 
     def contents(self) -> dict[str, str]:
@@ -69,10 +68,11 @@ class Imported(Job):
         real = self.inputs.real(self.config["data"])
         found = super().contents()
         images = {} if "path" in found else {"path": self.opened_images[0].digest}
+        seen = [real.base.class_names, real.shape, real.test.digest, repr(rules_of(self.config["data"]).reading)]
         return {
             **found,
             **images,
-            "classes": digest([real.base.class_names, real.shape, real.test.digest, repr(self.reading)]),
+            "classes": digest(seen),
         }
 
     def check(self) -> None:
@@ -108,6 +108,7 @@ class Imported(Job):
             "method": "imported",
             "n_base": 0,
             "data_digest": "",
+            **({"n_skipped": len(self.files.skipped)} if self.files.skipped else {}),
         }
 
     def open(self) -> None:
@@ -128,6 +129,18 @@ class Imported(Job):
                 f"{len(leaked):,} of the {len(self.placed):,} images of {self.config['path']} are test images "
                 f"({listed(leaked)}): a classifier would be trained on images that it is evaluated on. Remove them."
             )
+
+    def calibrate(self) -> float:
+        """By bringing some images to the size, and as many of the test images."""
+        resize, sources = Resize(self.real.shape[0], self.real.shape[2]), (self.placed, self.real.test)
+        seconds = 0.0
+        for source in sources:
+            keys = np.linspace(0, len(source) - 1, min(len(source), TRIED)).astype(int).tolist()
+            started = time.monotonic()
+            for i in keys:
+                resize.map(source.encoded(i) or source.read(i))
+            seconds += (time.monotonic() - started) / len(keys) * len(source)
+        return seconds * 2  # once to compare them, once to write them
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxmoust.data import near_duplicates as module
-from jaxmoust.data.near_duplicates import joined, near_duplicates
+from jaxmoust.data.near_duplicates import joined, near_by_features, near_duplicates
 
 
 def thumb(image):
@@ -62,3 +62,18 @@ def test_joined_makes_one_group_of_all_that_is_linked():
     assert groups[0] == groups[3] == groups[5] and len(set(groups)) == 4
     groups = joined(pairs[:1], np.array([0, 0, 1, 1, 2, 2]))
     assert len(set(groups[:4])) == 1 and len(set(groups)) == 2
+
+
+def test_features_that_are_near_are_told_by_how_near_images_usually_are():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 16))
+    features[50] = 3 * features[4] + 0.05 * rng.normal(size=16)  # another length is no other direction
+    features[51] = features[7]
+    for scale in (1.0, 0.05):  # a network to which all images look much alike
+        moved = rng.normal(size=16) + scale * features
+        moved[51] = moved[7]
+        moved[50] = moved[4] + 0.05 * scale * rng.normal(size=16)
+        assert near_by_features(moved).tolist() == [[4, 50], [7, 51]]
+    assert near_by_features(features).tolist() == [[4, 50], [7, 51]]
+    assert near_by_features(features[:1]).shape == (0, 2)
+    assert near_by_features(np.concatenate([features[:2]] * 2)).tolist() == [[0, 2], [1, 3]]

@@ -240,7 +240,7 @@ def test_folder_never_divides_a_group(root):
     assert len(sides) == 2 and {part for _, part in sides} == {"train", "test"}
     for group, said in (
         ("patent", r"'patent' is no column of labels.csv, which has patient"),
-        ("all", "in one group"),
+        ("all", "the class 'bird' lies in one group.*another column in data.group"),
     ):
         tabled_text = (root / "labels.csv").read_text().replace("patient\n", "patient,all\n").replace("p0\n", "p0,x\n")
         (root / "labels.csv").write_text(

@@ -43,6 +43,19 @@ def test_import_takes_files_and_classes_whose_names_steer_a_terminal_or_are_no_t
     assert r"1/\udcff\x07.png" in images.names and "\x1b[2Jcat" in images.class_names
 
 
+def test_import_goes_on_without_what_cannot_be_read_where_that_is_asked_for_and_counts_it(cli, tmp_path):
+    images = write_images(tmp_path / "generated", classes="01")
+    (images / "0" / "00.png").write_bytes(b"<html>Access denied</html>")
+    (images / "1" / "01.png").write_bytes(b"")
+    line = "data import --path={a} --workdir={b}"
+    assert_refused(cli(line, a=images, b=tmp_path / "set"), "2 unreadable images", "00.png", "01.png", "on_bad='skip'")
+    outcome = cli(f"{line} --on_bad=skip", a=images, b=tmp_path / "set")
+    assert outcome.code == 0 and "10 images of 2 classes" in outcome.out
+    assert re.search(r"2 files left out \(--on_bad=skip\): 0/00\.png \(.+\), 1/01\.png \(", outcome.out)
+    spec = json.loads((tmp_path / "set" / "provenance.json").read_text())["spec"]
+    assert (spec["class_counts"], spec["created_by"]["num_skipped"]) == ([5, 5], 2)
+
+
 def test_import_refuses_a_hostile_archive(cli, tmp_path):
     with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
         archive.writestr("cat/../../../escaped.png", b"x")

@@ -7,6 +7,10 @@ import shutil
 import photographs
 from command_line import assert_refused, contents, write_images
 from PIL import Image
+from tiny_backbone import write_backbone
+
+from jaxmoust.data.sources.image_folder import Rules
+from jaxmoust.data.sources.registry import open_splits
 
 
 def test_inspect_refuses_what_it_cannot_show(cli, tmp_path):
@@ -76,3 +80,30 @@ def test_inspect_check_says_all_and_what_a_study_would_refuse(cli, tmp_path):
 
 def test_inspect_check_decodes_sources_that_are_no_folders(cli):
     assert "1,000 images to learn from\n797 images held out\n" in cli("data inspect --check --source=digits").out
+
+
+def test_inspect_says_what_looks_alike_to_a_backbone_and_writes_a_table_that_keeps_it_on_one_side(cli, tmp_path):
+    backbone, root = write_backbone(tmp_path / "backbone"), tmp_path / "set"
+    photographs.write(root, "train")
+    photographs.write(root, "test", 2, first=10)
+    Image.fromarray(photographs.pixels(1, 2)).save(root / "test" / "cat" / "again.png")
+    line = "data inspect --source=folder --path={root} --check --backbone={backbone} --groups={table}"
+    outcome = cli(line, root=root, backbone=backbone, table=tmp_path / "groups.csv")
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"look alike to vit-\w+: \d+\.", outcome.out) and "left out: " in outcome.out
+    assert "train/cat/2.png and test/cat/again.png" in outcome.out
+    rules = Rules(labels=str(tmp_path / "groups.csv"), group="group")
+    train, test = open_splits("folder", ("train", "test"), str(root), rules=rules)
+    files = [source.file(i) for source in (train, test) for i in range(len(source))]
+    assert "test/cat/again.png" in files and "train/cat/2.png" not in files and len(test) == 7
+    assert_refused(cli("data inspect --source=folder --path={root} --groups=x.csv", root=root), "--check")
+
+
+def test_inspect_puts_what_looks_alike_into_one_group_of_a_folder_without_splits(cli, tmp_path):
+    backbone, root = write_backbone(tmp_path / "backbone"), photographs.write(tmp_path / "set", each=6)
+    Image.fromarray(photographs.pixels(1, 2)).save(root / "cat" / "again.png")
+    line = "data inspect --source=folder --path={root} --check --backbone={backbone} --groups={table}"
+    assert cli(line, root=root, backbone=backbone, table=tmp_path / "groups.csv").code == 0
+    rows = [row.split(",") for row in (tmp_path / "groups.csv").read_text().splitlines()]
+    groups = {name: group for name, _, group in rows[1:]}
+    assert rows[0] == ["file", "label", "group"] and groups["cat/again.png"] == groups["cat/2.png"]

@@ -3,6 +3,8 @@
 CIFAKE's real images are such a source; so is whatever an import reads.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from jaxmoust.data.checks import check_choice
@@ -18,14 +20,31 @@ def encoded_source(members: Members, files: Labelled, name: str, reading: Readin
 
     Raises: ValueError: files that cannot be read or decoded, all of them at once.
     """
+    return readable_source(members, files, name, reading)[0]
+
+
+def readable_source(
+    members: Members, files: Labelled, name: str, reading: Reading, on_bad: str = "refuse", remedy: str = ""
+) -> tuple[Source, Labelled]:
+    """As `encoded_source`; with on_bad="skip" without what cannot be read, which is named with its reason.
+
+    Args: remedy: what errors say besides that bad files be replaced.
+    Returns: (the images, their files).
+    Raises: ValueError: files that cannot be read, and they are not skipped, or there are no others.
+    """
     found = scan(members, files.names, reading)
     bad = np.flatnonzero(found.reasons != "")
-    refuse_bad([files.names[i] for i in bad], found.reasons[bad].tolist(), members)
+    if on_bad == "refuse" or bad.size == len(files.names):
+        refuse_bad([files.names[i] for i in bad], found.reasons[bad].tolist(), members, remedy)
+    if bad.size:
+        keep = np.flatnonzero(found.reasons == "")
+        skipped = tuple(f"{files.names[i]} ({found.reasons[i]})" for i in bad)
+        files, found = replace(files.take(keep.tolist()), skipped=skipped), found.take(keep)
     labels = np.array(files.labels, np.int32)
     header = [repr((files.class_names, files.names, found.channels)).encode(), *filter(None, [found.applied(reading)])]
     digest = digest_bytes(*header, labels.tobytes(), found.hashes.tobytes())
     images = FileImages(Members(members.path, files.names), found.channels, reading)
-    return Source(name, labels, files.class_names, found.shape, images, digest)
+    return Source(name, labels, files.class_names, found.shape, images, digest, num_skipped=bad.size), files
 
 
 def cifake(split: str, path: str, part: str = "REAL") -> Source:

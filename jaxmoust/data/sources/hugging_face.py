@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmoust.data.checks import check_choice
 from jaxmoust.data.image import AS_IT_IS, Encoded, EncodedImages, Reading
+from jaxmoust.data.near_duplicates import joined
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.image_folder import SPLITS, Rules
@@ -98,6 +99,8 @@ def hugging_face(name: str, split: str, cache_dir: str, rules: Rules) -> Source:
     source = Source(f"{name}/{split}", labels, class_names, shape, images, digest, groups=groups, num_skipped=bad.size)
     if is_cut:
         keys = [make_key(0, 5, c) for c in range(len(class_names))]
+        if rules.near_duplicates == "together" and found.pairs is not None:
+            groups = joined(found.pairs, np.arange(labels.size) if groups is None else groups)
         keep = held_out(labels, _TEST_FRACTION, keys, groups) == (split == "test")
     else:
         keep = np.ones(labels.size, bool)

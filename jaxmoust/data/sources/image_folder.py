@@ -35,7 +35,7 @@ from jaxmoust.data.sources.labels import (
     refuse_chunks,
     suffixes,
 )
-from jaxmoust.data.sources.scan import Scan, refuse_bad, scan_once
+from jaxmoust.data.sources.scan import NOT_KNOWN, Scan, refuse_bad, scan_once
 from jaxmoust.data.sources.scan_cache import remembered, stat_row
 from jaxmoust.data.splits.held_out import held_out
 from jaxmoust.runtime.paths import read_json
@@ -61,7 +61,8 @@ class Rules:
         labels: a table that says of which class each file is, wherever it lies in the folder, in the place of class
             folders: CSV or JSON lines with columns such as file and label; a column split says train or test.
         group: a column of that table, such as patient or camera, that no split divides.
-        near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side.
+        near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side; of
+            sets of TFDS and Hugging Face, too.
         captions: what each training image shows: "files" (photo.txt beside photo.jpg), "table" (a column such as
             caption of the table of labels), or a JSON file, {file: caption} or a list in the order of the images.
     """
@@ -488,10 +489,14 @@ def _divided(folder: Folder, test_fraction: float, keys: Mapping[str, int]) -> F
     groups = folder.groups
     if folder.rules.near_duplicates == "together" and folder.scan.pairs is not None:
         groups = joined(folder.scan.pairs, np.arange(folder.labels.size) if groups is None else groups)
+    names = folder.class_names
     try:
-        is_test = held_out(folder.labels, test_fraction, [keys[name] for name in folder.class_names], groups)
+        is_test = held_out(folder.labels, test_fraction, [keys[name] for name in names], groups, names)
     except ValueError as error:
-        raise ValueError(f"Got images in {folder.root} that cannot be split into train and test: {error}.") from error
+        raise ValueError(
+            f"Got images in {folder.root} that cannot be split into train and test: {error}. Name another column in "
+            "data.group, or give a test set of your own."
+        ) from error
     return replace(folder, parts=np.where(is_test, "test", "train").astype(object), groups=groups)
 
 
@@ -509,8 +514,7 @@ def _apart(folder: Folder) -> Folder:
             )
     pairs, notes = folder.scan.pairs, []
     if pairs is None:
-        note = "too many images look alike to compare all of them: whether some are in train and in test is not known."
-        return replace(folder, notes=(note,))
+        return replace(folder, notes=(NOT_KNOWN,))
     between, of_two = (values[pairs][:, 0] != values[pairs][:, 1] for values in (folder.parts, folder.labels))
     between &= (folder.parts[pairs] == "test").any(axis=1)
     shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[of_two]][:5]]

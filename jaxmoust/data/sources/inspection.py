@@ -59,9 +59,8 @@ def _folder(path: str, classes: str, rules: image_folder.Rules) -> Inspection:
 
 
 def _decoded(name: str, path: str, classes: str, rules: image_folder.Rules) -> Inspection:
-    splits = dict(
-        zip(("train", "test"), registry.open_splits(name, ("train", "test"), path, classes, rules), strict=True)
-    )
+    sources, notes = registry.compared_splits(name, ("train", "test"), path, classes, rules)
+    splits = dict(zip(("train", "test"), sources, strict=True))
     refused = []
 
     def read(source: Source, i: int) -> None:
@@ -73,4 +72,4 @@ def _decoded(name: str, path: str, classes: str, rules: image_folder.Rules) -> I
     with ThreadPoolExecutor() as threads:
         for source in splits.values():
             list(threads.map(lambda i, source=source: read(source, i), range(len(source))))
-    return Inspection(splits, (), tuple(refused))
+    return Inspection(splits, notes, tuple(refused))

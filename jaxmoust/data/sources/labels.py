@@ -38,6 +38,7 @@ class Labelled:
         prompts: n texts, or () where none are known.
         passed_over: the files that are not among the images.
         columns: what else a table says of each image: name -> n texts.
+        skipped: the files that are left out because they cannot be read, with the reason.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,17 @@ class Labelled:
     prompts: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+    def take(self, keys: Sequence[int]) -> "Labelled":
+        """The images of these indices."""
+
+        def of(column: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(column[k] for k in keys) if column else ()
+
+        columns = {name: of(column) for name, column in self.columns.items()}
+        names, labels, prompts = of(self.names), of(self.labels), of(self.prompts)
+        return replace(self, names=names, labels=labels, prompts=prompts, columns=columns)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Each maker checks what it finds and returns a `Source`; what a source can do is 
 """
 
 import gzip
+import logging
 import math
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,10 +20,12 @@ from jaxmoust.data.sources.archive_source import cifake
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
 from jaxmoust.data.sources.hugging_face import hugging_face
 from jaxmoust.data.sources.image_folder import AS_THEY_ARE, Rules, image_folder, open_folder
+from jaxmoust.data.sources.leaks import parted
 from jaxmoust.data.sources.medmnist import medmnist
 from jaxmoust.data.sources.tfds import tfds_source
 from jaxmoust.runtime.paths import MAX_RATIO, SMALL_BYTES, check_plain
 
+_LOG = logging.getLogger(__name__)
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -119,7 +122,18 @@ def open_splits(
     if name == "folder" and path:
         folder = open_folder(path, splits, classes=classes, rules=rules)
         return [folder.source(split) for split in splits]
-    return [open_source(name, split, path, classes, rules) for split in splits]
+    sources, notes = compared_splits(name, splits, path, classes, rules)
+    for note in notes:
+        _LOG.warning("%s: %s", name, note)
+    return sources
+
+
+def compared_splits(
+    name: str, splits: Sequence[str], path: str, classes: str, rules: Rules
+) -> tuple[list[Source], tuple[str, ...]]:
+    """Opens several splits of a source that is no folder: (the splits, what is to be said of copies among them)."""
+    sources = [open_source(name, split, path, classes, rules) for split in splits]
+    return parted(sources, splits, rules.near_duplicates) if name.startswith(("hf:", "tfds:")) else (sources, ())
 
 
 def open_source(name: str, split: str, path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE) -> Source:

@@ -29,7 +29,8 @@ _SLOW_FROM = 20_000  # images that take a minute or so, which a user should be t
 _NUM_THREADS = 16  # a folder on a network disk waits, not computes
 _AT_ONCE = 64
 _READING_RULE = 2  # counts up when the same bytes come to be read as other pixels
-_THUMB = (9, 8)
+THUMB = (9, 8)
+NOT_KNOWN = "Too many images look alike to compare all of them: whether some are in train and in test is not known."
 _ARRAYS = ("shapes", "changes", "thumbs", "hashes")
 _LEAST_PX = 64  # a side of what a JPEG is decoded at here, an eighth at least: all of the file is read nevertheless
 
@@ -123,7 +124,7 @@ def scan(members: Readable, names: Sequence[str], reading: Reading) -> Scan:
                 width, height = upright_size(image, called)
                 image.draft(None, (max(image.width // 8, _LEAST_PX), max(image.height // 8, _LEAST_PX)))  # type: ignore[arg-type]
                 read, done = convert(image, called, reading)
-                thumbs[i] = np.asarray(read.convert("L").resize(_THUMB, Image.Resampling.BOX))
+                thumbs[i] = np.asarray(read.convert("L").resize(THUMB, Image.Resampling.BOX))
                 changes[i] = [change in done for change in CHANGES]
                 shapes[i] = height, width, len(read.getbands())
         except (ValueError, OSError) as error:

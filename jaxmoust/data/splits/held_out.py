@@ -7,7 +7,13 @@ import numpy as np
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 
 
-def held_out(labels: np.ndarray, fraction: float, keys: Sequence[int], groups: np.ndarray | None = None) -> np.ndarray:
+def held_out(
+    labels: np.ndarray,
+    fraction: float,
+    keys: Sequence[int],
+    groups: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> np.ndarray:
     """Holds a fraction of each class out, at least one image and never all: a function of labels, keys and groups.
 
     With groups the numbers are those without, or as close below as whole groups come.
@@ -17,6 +23,7 @@ def held_out(labels: np.ndarray, fraction: float, keys: Sequence[int], groups: n
         fraction: 0 < fraction < 1.
         keys: K keys; each class is shuffled by its own.
         groups: int64 [N]; images of one group stay together. None: each is by itself.
+        class_names: what errors call the classes; () for their numbers.
     Returns: bool [N].
     Raises: ValueError: a class that no choice of whole groups divides.
     """
@@ -46,6 +53,7 @@ def held_out(labels: np.ndarray, fraction: float, keys: Sequence[int], groups: n
             continue
         rest = [g for g in order if counts[g][c] and np.all((totals - held - counts[g])[counts[g] > 0] > 0)]
         if not rest:
-            raise ValueError(f"class number {c} lies in one group, or in groups that no division leaves whole")
+            called = f"the class {class_names[c]!r}" if class_names else f"class number {c}"
+            raise ValueError(f"{called} lies in one group, or in groups that no division leaves whole")
         hold(min(rest, key=lambda g: int(counts[g].sum())))
     return out

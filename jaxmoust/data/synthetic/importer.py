@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,8 +19,9 @@ from jaxmoust.data.checks import check_number, listed, meant
 from jaxmoust.data.image import AS_IT_IS, Reading
 from jaxmoust.data.source import Soft, Source, digest_bytes, soft_labels
 from jaxmoust.data.sources.archive import Members, open_members, table_of
-from jaxmoust.data.sources.archive_source import encoded_source
+from jaxmoust.data.sources.archive_source import readable_source
 from jaxmoust.data.sources.class_list import read_class_list, select_classes
+from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.sources.labels import DATASET_JSON, Labelled, by_dataset_json, by_folder, by_listed_classes, by_table
 from jaxmoust.data.sources.registry import open_source
 from jaxmoust.data.synthetic import store
@@ -45,11 +46,13 @@ class Imported:
         num_images: in the set.
         class_names: K names.
         passed_over: files that are not among the images: no images, not in the table, of other classes.
+        skipped: files that cannot be read, with the reason, of on_bad="skip".
     """
 
     num_images: int
     class_names: tuple[str, ...]
     passed_over: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def import_images(
@@ -67,6 +70,7 @@ def import_images(
     guidance: float | None = None,
     steps: int | None = None,
     reading: Reading = AS_IT_IS,
+    on_bad: Literal["refuse", "skip"] = "refuse",
 ) -> Imported:
     """Turns images made elsewhere into a synthetic set; the same call completes a set that is partly there.
 
@@ -84,13 +88,15 @@ def import_images(
         guidance: of the generator; None is unknown.
         steps: sampling steps of the generator; None is unknown.
         reading: how pixels of the files become 8 opaque bits.
+        on_bad: "refuse": a file that cannot be read stops everything; "skip": goes on without it.
     Raises: ValueError: whatever the files, the table or the source are refused for; images of different sizes; a
         folder of another set. Nothing was written.
     """
     if guidance is not None:
         check_number("guidance", guidance, "a number; 1 is off")
     _check_apart(Path(path), os.fspath(origin))
-    images, files = open_images(origin, source, split, table, read_class_list(classes) if classes else (), reading)
+    wanted = read_class_list(classes) if classes else ()
+    images, files = open_images(origin, source, split, table, wanted, reading, on_bad)
     if images.shape is None:
         raise ValueError(
             f"Got images of different sizes in {origin}, expected one size for a set. Resize them, or name "
@@ -104,7 +110,7 @@ def import_images(
             raise ValueError(f"{path} is in use by another process. Wait for it, or give another folder.")
         sweep(path)
         write_images(images, files, path, spec)
-    return Imported(spec.num_images, spec.class_names, files.passed_over)
+    return Imported(spec.num_images, spec.class_names, files.passed_over, files.skipped)
 
 
 def open_images(
@@ -114,6 +120,7 @@ def open_images(
     table: str = "",
     classes: Sequence[str] = (),
     reading: Reading = AS_IT_IS,
+    on_bad: Literal["refuse", "skip"] = "refuse",
 ) -> tuple[Source, Labelled]:
     """Opens images made elsewhere, each decoded once.
 
@@ -124,19 +131,18 @@ def open_images(
     if table and source not in _FILES:
         raise ValueError(f"Got a table for the source {source!r}, expected one for a folder or archive only.")
     if source in _FILES and not is_set(origin):
-        return _open_files(origin, split, table, classes, reading)
+        return _open_files(origin, split, table, classes, reading, on_bad)
     if source in _FILES:
         images, files = store.open_synthetic(origin), store.read_labelled(origin)
     else:
-        images = open_source(source, split or "train", os.fspath(origin))
+        images = open_source(source, split or "train", os.fspath(origin), rules=Rules(on_bad=on_bad))
         names = tuple(images.file(i) for i in range(len(images)))
         files = Labelled(names if all(names) else (), (), images.class_names)
     if not classes:
         return images, files
     chosen = select_classes(images, classes)
     kept = np.flatnonzero([images.class_names[label] in chosen.class_names for label in images.labels])
-    names, prompts = (tuple(column[k] for k in kept) if column else () for column in (files.names, files.prompts))
-    return chosen, Labelled(names, (), chosen.class_names, prompts)
+    return chosen, replace(files.take(kept.tolist()), labels=(), class_names=chosen.class_names)
 
 
 def among(images: Source, class_names: Sequence[str], where: str) -> Source:
@@ -187,6 +193,8 @@ def make_spec(
             created_by[what] = digest_bytes(*(text.encode(errors="surrogateescape") for text in texts))
     if images.soft:
         created_by[store.SOFT] = digest_bytes(images.soft.second.tobytes(), images.soft.weight.tobytes())
+    if files.skipped:
+        created_by["num_skipped"] = len(files.skipped)
     return SyntheticSpec(
         name=name or _set_name(source, made_from),
         class_names=images.class_names,
@@ -241,7 +249,7 @@ def _check_apart(path: Path, origin: str) -> None:
 
 
 def _open_files(
-    origin: str | os.PathLike, split: str, table: str, wanted: Sequence[str], reading: Reading
+    origin: str | os.PathLike, split: str, table: str, wanted: Sequence[str], reading: Reading, on_bad: str
 ) -> tuple[Source, Labelled]:
     """Finds and decodes the images of a folder or an archive, by their folders or by a table."""
     members = open_members(origin)
@@ -253,7 +261,8 @@ def _open_files(
         files = by_listed_classes(members.names, str(origin), listed, wanted)
     else:
         files = by_folder(members.names, str(origin), split, wanted)
-    images = encoded_source(members, files, members.path.name, reading)
+    remedy = ", or go on without them: on_bad='skip'"
+    images, files = readable_source(members, files, members.path.name, reading, on_bad, remedy)
     return replace(images, soft=_soft(files, str(members.path))), files
 
 

@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import photographs
 import pytest
+from PIL import Image
 
 from jaxmoust.data.image import encode_png
 from jaxmoust.data.real import real_data
 from jaxmoust.data.sources.image_folder import Rules
-from jaxmoust.data.sources.registry import open_source
+from jaxmoust.data.sources.registry import open_source, open_splits
 
 datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
 CLASSES, EACH = photographs.CLASSES, photographs.EACH
@@ -88,3 +89,40 @@ def test_hf_refuses_a_split_that_is_not_there(tmp_path):
     rows().to_parquet(tmp_path / "all.parquet")
     with pytest.raises(ValueError, match="no split for validation"):
         open_source(f"hf:{tmp_path}/all.parquet", "validation")
+
+
+def with_copies(tmp_path):
+    """A set whose test split holds two photographs of the training split again, one of them compressed anew."""
+    again = rows(20)
+    jpeg = photographs.jpeg(Image.fromarray(photographs.pixels(0, 0)))
+    cells = [{"bytes": encode_png(photographs.pixels(1, 0)), "path": None}, {"bytes": jpeg, "path": None}]
+    more = datasets.Dataset.from_dict({"image": cells, "label": [1, 0], "patient": ["p", "p"]}, again.features)
+    rows().to_parquet(tmp_path / "set" / "train.parquet")
+    datasets.concatenate_datasets([again, more]).to_parquet(tmp_path / "set" / "test.parquet")
+    return f"hf:{tmp_path}/set"
+
+
+def test_hf_says_which_images_of_test_are_in_train_and_leaves_them_out_on_request(tmp_path, caplog):
+    name = with_copies(tmp_path)
+    real = real_data(name, image_px=8)
+    assert (len(real.base), len(real.test)) == (12, 14)
+    assert "look the same as one of another split: 2 (" in caplog.text and "train 1 and test 12" in caplog.text
+    assert "near_duplicates='together'" in caplog.text
+    real = real_data(name, image_px=8, rules=Rules(near_duplicates="together"))
+    assert (len(real.base), len(real.test)) == (10, 14) and real.base.class_counts().tolist() == [3, 3, 4]
+
+
+def test_hf_keeps_copies_on_one_side_where_it_divides_a_set(tmp_path):
+    twice = datasets.concatenate_datasets([rows(), rows()])
+    twice.to_parquet(tmp_path / "all.parquet")
+    name, rules = f"hf:{tmp_path}/all.parquet", Rules(near_duplicates="together")
+    train, test = open_splits(name, ("train", "test"), rules=rules)
+    assert len(train) + len(test) == 24
+    pixels = [{source.read(i).tobytes() for i in range(len(source))} for source in (train, test)]
+    assert not pixels[0] & pixels[1]
+
+
+def test_hf_counts_what_it_leaves_out_in_parts_of_a_split(tmp_path):
+    rows(bad=(0, 1)).to_parquet(tmp_path / "all.parquet")
+    real = real_data(f"hf:{tmp_path}/all.parquet", image_px=8, rules=Rules(on_bad="skip"))
+    assert real.num_skipped == 2
