@@ -92,10 +92,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         if unknown := set(words["arms"].split("+")) - set(mixed):
             raise ValueError(f"got arms={'+'.join(sorted(unknown))}, expected {'+'.join(mixed) or 'none'} of {rung}")
         mixed = {name: mixed[name] for name in words["arms"].split("+")}
+        _leave_out(config, {*TITLES} - {of for of, _ in mixed.values()})
     fewer = [n for n in (base // 4, base // 2) if n and rung == "probe"]
     config.baseline = (*(f"real_{n}" for n in fewer), "real") if fewer else "real"
     config.arms = (*_real_alone(fewer, px), *(_mixed(name, *of) for name, of in mixed.items()))
     return config
+
+
+def _leave_out(config: ml_collections.ConfigDict, unused: set[str]) -> None:
+    """Takes sets that no arm mixes in out of a study, with what is measured of them and what samples them."""
+    for table in (config.sets, config.domains, config.measures, config.generators):
+        for name in unused & {*table}:
+            del table[name]
 
 
 def _real_alone(fewer: list[int], px: int) -> list[dict]:
@@ -122,8 +130,9 @@ def _external(config: ml_collections.ConfigDict, words: dict) -> None:
     asked = dict(prompts=dict(words_file=words["words"])) if "words" in words else {}
     number = dict(num_images=40 if quick else 320 if small else 1000)
     config.generators = dict(sd_lora=QUICK_TUNE if quick else {**(TINY_TUNE if small else TUNE), **asked})
-    config.sets.sd = {**(TINY if small else SD), **asked, **number}
-    config.sets.sd_lora = {**(TINY if small else LORA), **asked, **number, "generator": "sd_lora"}
+    tiny = {**TINY, "config": f"{TINY['config']}:quick"} if quick else TINY
+    config.sets.sd = {**(tiny if small else SD), **asked, **number}
+    config.sets.sd_lora = {**(tiny if small else LORA), **asked, **number, "generator": "sd_lora"}
     domain = dict(config="configs/domain/digits.py" if small else "configs/domain/cifar10.py")
     measure = dict(config="configs/measure/digits.py" if small else "configs/measure/cifar10.py:classifier")
     for name in ("sd", "sd_lora"):

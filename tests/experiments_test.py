@@ -167,3 +167,10 @@ def test_stable_diffusion_2_and_3_are_asked_alike_in_the_place_of_internal_gener
     for other in ("digits,sd", f"{arg},dit"):
         with pytest.raises(BadInput, match=f"got '{other}'.*expected"):
             completed("generator_quality.py", other)
+
+
+def test_arms_of_photographs_that_are_named_bring_their_sets_alone():
+    kinds = {stage.kind for stage in lay_out("photographs.py", "external,arms=sd_20+sd_50").stages}
+    assert "fit" not in kinds and {"features", "sample", "train", "domain", "measure"} <= kinds
+    config = completed("photographs.py", "external,mine=DIR,arms=mine_20")
+    assert (set(config["sets"]), config["generators"], config["domains"]) == ({"mine"}, {}, {})

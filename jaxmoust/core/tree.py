@@ -24,6 +24,11 @@ def map_named(fn: Callable[[str, Any], Any], tree: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: fn(_name(path), leaf), tree)
 
 
+def zeros_of(shapes: Tree) -> Tree:
+    """Fills a tree of `jax.ShapeDtypeStruct`s with zeros, in NumPy."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def count_params(tree: Tree) -> int:
     """Counts the numbers in the tree. Leaves need only a shape, so `jax.eval_shape`'s answer will do."""
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree))

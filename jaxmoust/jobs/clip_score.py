@@ -20,7 +20,7 @@ from jaxmoust.config import Config, Field, fields, unpack
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.parts.classifier import score_summary
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import evaluation_batch_size, evaluation_stream, write_array
+from jaxmoust.jobs.parts.streams import evaluation_batch_size, evaluation_stream, seconds_an_image, write_array
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.runtime.folder import RunFolder, digest
 from jaxmoust.train import features
@@ -87,6 +87,12 @@ class ClipScore(Job):
             "above_chance": float((values > 1 / len(images.class_names)).mean()),
             "seconds": time.monotonic() - started,
         }
+
+    def calibrate(self) -> float:
+        """By a batch of black images."""
+        assert self.synthetic.shape, "the images of a set are all of one shape"
+        extract = features.make_extract(features.of_loaded_clip(self.clip, self.params), self.machine)
+        return len(self.synthetic) * seconds_an_image(extract, self.synthetic.shape, self.config, self.machine)
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

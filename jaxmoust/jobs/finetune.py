@@ -23,13 +23,21 @@ from jaxmoust import build
 from jaxmoust.config import Field, fields, unpack
 from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.state import TrainState
+from jaxmoust.core.tree import zeros_of
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.source import from_arrays
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, fit_eval_data, run_fit, training_stream
+from jaxmoust.jobs.parts.streams import (
+    base_size,
+    evaluation_stream,
+    fit_eval_data,
+    run_fit,
+    seconds_an_image,
+    training_stream,
+)
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded, memory
 from jaxmoust.report import contact_sheet
@@ -38,7 +46,7 @@ from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.train.autoencode import Autoencode
 from jaxmoust.train.finetune import Finetune
-from jaxmoust.train.loop import seconds_a_step
+from jaxmoust.train.loop import Images, rows_of, seconds_a_step
 
 _GIVEN = ("pipeline", "image_shape", "num_classes", "num_tokens", "augment")
 _TRAINING = {
@@ -167,12 +175,24 @@ class TunePipeline(Job):
             "seconds": seconds + seconds_before,
         }
 
-    def calibrate(self) -> float | None:
-        """By one step; of latents that are computed before, not known."""
+    def calibrate(self) -> float:
+        """By one step, and of latents that are computed before by a batch of black images that are encoded."""
+        task, frozen, encoding = self.training.task, self.frozen, 0.0
         if self.config["method"].get("precompute"):
-            return None
-        step = seconds_a_step(self.training, self.machine, self.real.shape, self.frozen)
-        return self.training.recipe.num_steps * step
+
+            def encode(images: Images) -> dict[str, np.ndarray]:
+                return rows_of(Finetune.posteriors, task, self.loaded.params["vae"], images, self.machine)
+
+            encoding = seconds_an_image(encode, self.real.shape, self.config, self.machine) * len(self.real.base)
+            frozen = {**frozen, "latents": zeros_of(self._latents(1))}
+        step = seconds_a_step(self.training, self.machine, self.real.shape, frozen)
+        return encoding + self.training.recipe.num_steps * step
+
+    def _latents(self, num_images: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of so many images' latents, where they are computed before."""
+        task = self.training.task
+        size = (num_images, 1 + task.augment.flip, *task.pipeline.latent_shape(task.image_px))
+        return dict.fromkeys(("mean", "std"), jax.ShapeDtypeStruct(size, np.float32))
 
     def _caption_report(self) -> dict[str, int]:
         words_file = self.config["prompts"]["words_file"]
@@ -183,14 +203,19 @@ class TunePipeline(Job):
         """What a step takes on each device; traced when it is asked for."""
         return self._need(at_most=False)
 
-    def _need(self, at_most: bool) -> memory.Need:
-        task, recipe = self.training.task, self.training.recipe
-        rows, precompute = recipe.rows(self.machine.per_device), self.config["method"].get("precompute", False)
+    @functools.cached_property
+    def need_alone(self) -> memory.Need:
+        """What it takes where there is one device."""
+        recipe = self.training.recipe
+        return self._need(at_most=False, rows=recipe.batch_size // recipe.micro_batches)
+
+    def _need(self, at_most: bool, rows: int = 0) -> memory.Need:
+        task, recipe, precompute = self.training.task, self.training.recipe, self.config["method"].get("precompute")
+        rows = rows or recipe.rows(self.machine.per_device)
         frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.frozen)
         batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "index", "slot")}
         if precompute:
-            size = (len(self.real.base), 1 + task.augment.flip, *task.pipeline.latent_shape(task.image_px))
-            frozen["latents"] = dict.fromkeys(("mean", "std"), jax.ShapeDtypeStruct(size, np.float32))
+            frozen["latents"] = self._latents(len(self.real.base))
         else:
             batch["image"] = jax.ShapeDtypeStruct((rows, *self.real.shape), np.uint8)
 

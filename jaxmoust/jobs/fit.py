@@ -11,16 +11,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from jaxmoust import build
 from jaxmoust.config import Config, plain
 from jaxmoust.core.optim import average_name
+from jaxmoust.core.tree import zeros_of
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.latents import encoded, generator_of, open_latents
-from jaxmoust.jobs.parts.streams import base_size, evaluated_on, fit_eval_data, run_fit, training_stream
+from jaxmoust.jobs.parts.streams import (
+    base_size,
+    evaluated_on,
+    fit_eval_data,
+    run_fit,
+    seconds_an_image,
+    training_stream,
+)
 from jaxmoust.runtime import checkpoint, parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.train.diffuse import Diffuse
@@ -57,11 +67,14 @@ class Fit(Job):
             "method": self.config["method"]["name"],
         }
 
-    def calibrate(self) -> float | None:
-        """By one step; of latents, which are encoded before, not known."""
-        if self.training.task.latents:
-            return None
-        return self.training.recipe.num_steps * seconds_a_step(self.training, self.machine, self.real.shape)
+    def calibrate(self) -> float:
+        """By one step, and of latents by a batch of black images that are encoded."""
+        latents, shape, encoding = self.training.task.latents, self.real.shape, 0.0
+        if latents:
+            encode = functools.partial(latents.encode, self.vae, machine=self.machine)
+            each = seconds_an_image(encode, shape, self.config, self.machine)
+            encoding = each * (len(self.real.base) + sum(map(len, evaluated_on(self.real).values())))
+        return encoding + self.training.recipe.num_steps * seconds_a_step(self.training, self.machine, shape)
 
     def open(self) -> None:
         """Opens the streams."""
@@ -115,6 +128,12 @@ def task_of(output: Output, inputs: Inputs) -> tuple[Diffuse, Any]:
     shape, num_classes = tuple(output.result["image_shape"]), len(output.result["class_names"])
     autoencoder, vae = open_latents(generator_config(output), inputs)
     return build.make_diffuse(generator_config(output), shape, num_classes, autoencoder), vae
+
+
+def untrained(output: Output, inputs: Inputs) -> pixels.Generator:
+    """The generator that `fit` will leave, all zeros: it takes as long to sample from."""
+    task, vae = task_of(output, inputs)
+    return generator_of(task, zeros_of(jax.eval_shape(task.init, jax.random.key(0))[0]), vae)
 
 
 def load_generator(output: Output, inputs: Inputs, half_life: float | None = None) -> pixels.Generator:

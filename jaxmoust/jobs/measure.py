@@ -27,16 +27,17 @@ import numpy as np
 from jaxmoust import build
 from jaxmoust.analysis import fidelity
 from jaxmoust.analysis.memorisation import Memorisation, memorisation
+from jaxmoust.analysis.nearest_neighbours import nearest
 from jaxmoust.config import Config, Field
 from jaxmoust.data.loading import loader
 from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
 from jaxmoust.data.splits.base_set import base_keys
-from jaxmoust.jobs.parts.classifier import check_classes, learnt_from_synthetic, open_classifier
+from jaxmoust.jobs.parts.classifier import check_classes, learnt_from_synthetic, open_classifier, to_time
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import base_size, evaluation_batch_size, evaluation_stream
+from jaxmoust.jobs.parts.streams import base_size, evaluation_batch_size, evaluation_stream, seconds_an_image
 from jaxmoust.report.contact_sheet import pair_sheet
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
@@ -47,6 +48,7 @@ CLASSIFIER = "classifier"
 EXTRACTORS = (CLASSIFIER, *features.EXTRACTORS)
 
 # Pixels are compared at no more than this side: nearest neighbours do not want more, and memory does not have it.
+TRIED = 256  # images, of a trial, that are compared with each other
 PIXELS_PX = 32
 NUM_SHOWN = 8  # of each class, as many as a page shows
 # What is compared with the training images; the second gives the floor.
@@ -131,8 +133,12 @@ class Measure(Job):
         }
         self.side = min(real.shape[0], PIXELS_PX)
         self.pixels = {name: _pixel_stream(source, self.side, real, config) for name, source in self.sets.items()}
-        learnt = self.inputs.learnt_from(config["set"])
-        self.elsewhere = learnt not in ("", real.base.digest)
+        self.elsewhere = self._from_elsewhere
+
+    @property
+    def _from_elsewhere(self) -> bool:
+        """Whether the generator is known to have learnt from other images than these."""
+        return self.inputs.learnt_from(self.config["set"]) not in ("", self.real.base.digest)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Measures in pixels, then in the extractor's features; what is known so far is written as it is known."""
@@ -199,6 +205,25 @@ class Measure(Job):
                 "The generator learnt from other images than these: whether it copied them is not measured. Give the "
                 "data section of its own configuration for that."
             )
+
+    def calibrate(self) -> float:
+        """By features of a batch of black images, and by some of the pairs that are compared in pixels."""
+        config, shape = self.config, self.real.shape
+        if self.output:
+            one = to_time(self.output)
+            extractor, shape = features.of_classifier(one.task, one.state), one.shape
+        else:
+            make = features.EXTRACTORS[config["extractor"]["name"]]
+            extractor = make(self.inputs.path(config["extractor"]["path"]), **self.heads)
+        each = seconds_an_image(features.make_extract(extractor, self.machine), shape, config, self.machine)
+        sizes = {name: len(source) for name, source in self.sets.items()}
+        pairs = sizes["train"] * (sizes["synthetic"] + sizes["heldout"]) * (1 + config["flips"])
+        rng, side = np.random.default_rng(0), min(self.real.shape[0], PIXELS_PX)
+        some = rng.random((TRIED, side * side * self.real.shape[2]), np.float32)
+        started = time.monotonic()
+        nearest(some, some)
+        compared = (time.monotonic() - started) * pairs / TRIED**2
+        return each * sum(sizes.values()) + (0.0 if self._from_elsewhere else compared)
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

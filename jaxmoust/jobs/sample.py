@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.generate import pixels
 from jaxmoust.generate.writing import complete_set
-from jaxmoust.jobs.fit import check_average, generator_config, load_generator, task_of
+from jaxmoust.jobs.fit import check_average, generator_config, load_generator, task_of, untrained
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import check_room
@@ -30,6 +32,9 @@ SET = {
     "num_images": Field(0, int, "of all classes together, each in turn"),
     "shard_images": Field(1000, int, "images of a file; what is lost of a killed run is at most one such file"),
 }
+
+
+TRIED_STEPS, TRIED_IMAGES = 6, 16  # of a trial; images of each device
 
 
 class Sample(Job):
@@ -89,6 +94,22 @@ class Sample(Job):
         pixels.write_set(self.generator, self.sampling, spec, folder.path, here, *shared, versions)
         complete_set(folder.path, spec, everyone, versions)
         return {**self.promise(), "generator": self.generator.digest, "seconds": time.monotonic() - started}
+
+    def calibrate(self) -> float:
+        """By a few images and steps, after as many that compile, of networks that may be yet to be trained."""
+        machine, sampling = parallel.Machine.local(), self.sampling
+        few = min(TRIED_STEPS, sampling.num_steps)
+        size = min(sampling.per_device_batch, TRIED_IMAGES)
+        weaker = untrained(self.weaker, self.inputs) if self.weaker else None
+        generator = dataclasses.replace(untrained(self.fitted, self.inputs), negative=weaker)
+        rows = np.arange(size * machine.num_devices, dtype=np.int32)
+        tried = dataclasses.replace(sampling, num_steps=few, per_device_batch=size)
+        seconds = 0.0
+        for _ in range(2):
+            started = time.monotonic()
+            list(pixels.draw(generator, tried, 0, rows % len(self.class_names), rows, machine))
+            seconds = time.monotonic() - started
+        return seconds / len(rows) * self.config["num_images"] * sampling.num_steps / few
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

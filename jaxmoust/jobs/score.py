@@ -25,12 +25,14 @@ from jaxmoust.jobs.parts.classifier import (
     open_classifier,
     score_summary,
     seen_by,
+    to_time,
 )
 from jaxmoust.jobs.parts.cross_fit import CrossFit, check_trained
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import evaluation_batch_size, evaluation_stream, write_array
+from jaxmoust.jobs.parts.streams import evaluation_batch_size, evaluation_stream, seconds_an_image, write_array
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.train import predict
+from jaxmoust.train.loop import seconds_a_step
 
 
 class Score(Job):
@@ -109,6 +111,21 @@ class Score(Job):
             "test_digest": done["test_digest"],
             "seconds": time.monotonic() - started,
         }
+
+    def calibrate(self) -> float:
+        """By a batch of black images; of a cross-fitted score, which trains first, by one step."""
+        if self.seen:
+            real = self.inputs.real(self.output.config["data"])
+            training = build.make_classifier(self.output.config, real, self.machine)
+            frozen = training.task.frozen(None, training.task.base())
+            step = seconds_a_step(training, self.machine, real.shape, frozen)
+            return self.config["folds"] * training.recipe.num_steps * step
+        one = to_time(self.output)
+
+        def ask(data: Any) -> Any:
+            return predict.logits(one.task, one.state, data, self.machine)
+
+        return len(self.synthetic) * seconds_an_image(ask, one.shape, self.config, self.machine)
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

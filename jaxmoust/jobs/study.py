@@ -51,10 +51,8 @@ from jaxmoust.study.until import ENDLESS, Budget, read_budget
 
 HERE = engines.Place()
 SMALL_GPU_BYTES = 16e9  # of a T4, a V100, a core of a TPU v3
-_TOO_LITTLE = (
-    "does not hold it; what needs less is a smaller train.batch_size, more optim.micro_batches, pipeline.remat=True or "
-    "method.precompute=True"
-)
+_TOO_LITTLE = "does not hold it; what needs less is a smaller train.batch_size, more optim.micro_batches, "
+_LESS = {"fit": "pipeline.remat=True or method.precompute=True", "train": "or method.learn 'lora' or 'probe'"}
 
 
 class StudyFailed(RuntimeError):
@@ -222,16 +220,22 @@ class Study:
         return None if parallel.stands_in() else self._plan(stage).calibrate()
 
     def memory_words(self) -> list[str]:
-        """The memory that fine-tuning a pipeline needs, and whether GPUs that are free to use have it."""
+        """The memory that fine-tuning needs on one device, and whether GPUs that are free to use have it."""
         words: dict[str, str] = {}
         for stage in self.experiment.stages:
             what = self.experiment.describe(stage).partition(",")[0]  # of whatever base set and seed
-            if stage.kind != "fit" or self.store.has(stage) or what in words:
+            if stage.kind == "train":  # all arms train one network
+                what = f"classifiers, method.learn {stage.config['method']['learn']!r}"
+            if stage.kind not in _LESS or self.store.has(stage) or what in words:
                 continue
-            if (need := getattr(self._plan(stage), "need", None)) is not None:
-                fits = need.total <= 0.75 * SMALL_GPU_BYTES  # the rest is the compiler's
-                words[what] = f"{what}: {need} a device; a GPU of 16 GB {'holds it' if fits else _TOO_LITTLE}."
-        return [*words.values()]
+            need = getattr(self._plan(stage), "need_alone", None)
+            if need is None:
+                words[what] = ""
+                continue
+            fits = need.total <= 0.75 * SMALL_GPU_BYTES  # the rest is the compiler's
+            verdict = "holds it" if fits else f"{_TOO_LITTLE}{_LESS[stage.kind]}"
+            words[what] = f"{what}: {need} on one device; a GPU of 16 GB {verdict}."
+        return [*filter(None, words.values())]
 
     def _seconds_of(self, stages: Sequence[Stage]) -> float:
         """What stages are expected to take, as far as that is known."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxmoust import build
@@ -32,6 +33,9 @@ from jaxmoust.jobs.parts.classifier import accuracies, keeping
 from jaxmoust.jobs.parts.inputs import BEST, Inputs
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
+from jaxmoust.models.classifiers.headed import Headed
+from jaxmoust.models.stable_diffusion import memory
+from jaxmoust.runtime import parallel
 from jaxmoust.runtime.checkpoint import Checkpoints
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
@@ -153,6 +157,27 @@ class Train(Job):
             return 4 * (time.monotonic() - started)  # strengths and folds
         frozen = task.frozen(self.class_shares, task.base())
         return recipe.num_steps * seconds_a_step(self.training, self.machine, self.real.shape, frozen)
+
+    @functools.cached_property
+    def need_alone(self) -> memory.Need | None:
+        """What a step of a public network takes where there is one device; None of a probe, and of other networks."""
+        task, recipe = self.training.task, self.training.recipe
+        if task.learn == "probe" or not isinstance(task.model, Headed):
+            return None
+        params, stats = jax.eval_shape(task.init, jax.random.key(0))
+        rows = (1, recipe.batch_size // recipe.micro_batches)  # of one device
+        batch = {name: jax.ShapeDtypeStruct(rows, np.int32) for name in ("label", "source", "slot")}
+        batch["image"] = jax.ShapeDtypeStruct((*rows, *self.real.shape), np.uint8)
+
+        def loss(params: Any, frozen: Any, batch: Any) -> jax.Array:
+            def of_device(rows: Any) -> jax.Array:
+                return task.loss(params, *frozen, rows, jax.vmap(jax.random.key)(rows["slot"]))[0]
+
+            return jax.vmap(of_device, axis_name=parallel.AXIS)(batch).mean()
+
+        frozen = (stats, task.frozen(self.class_shares))
+        average = bool(recipe.ema_half_life_images)
+        return memory.of_training(loss, params, frozen, batch, recipe.tx, average, recipe.micro_batches)
 
     def _fit_probe(self, folder: RunFolder) -> tuple[Evaluation, dict[str, Any], float]:
         """Fits the head on features, and leaves it as every training leaves what it has learnt."""

@@ -26,7 +26,8 @@ Traits = frozenset[tuple[str, str]]
 # How much work a configuration is: `work(config, size_of)`, where `size_of(name)` is the number of images of a set.
 Work = Callable[[Config, Callable[[str], int]], float]
 
-CALIBRATION_SECS = 60.0  # after which no further trial begins
+CALIBRATION_SECS = 60.0  # after which no further trial begins,
+KINDS_SECS = 180.0  # but of a kind of stage of which nothing is known
 
 # Fields that name another stage: time depends on the network behind it, not on its digest.
 REFERENCES = ("generator", "checkpoint", "classifier", "path")
@@ -214,7 +215,8 @@ def expected(
 ) -> Iterator[Planned]:
     """The time that stages of an experiment should take, by those that the store holds of the same devices.
 
-    Args: device, calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over.
+    Args: device, calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over: first for one of
+        each kind, for up to three minutes.
     """
     tried: dict[tuple[str, Traits], float | None] = {}
     started = time.monotonic()
@@ -231,21 +233,36 @@ def expected(
         return frozenset(_leaves(config, config_of))
 
     rates = {kind: _measured(store, device(kind), kind, traits_of, work_of) for kind in {stage.kind for stage in todo}}
+    keys = {stage.name: (stage.kind, traits_of(stage.config)) for stage in todo}
+    known = {stage.name: _most_alike(rates[stage.kind], keys[stage.name][1]) for stage in todo}
+    untried = [stage for stage in todo if not known[stage.name][0]]
+    kinds: dict[tuple[str, str], Stage] = {}
+    for stage in untried:
+        kinds.setdefault((stage.kind, stage.config.get("task", "")), stage)
+    for some, secs in ((kinds.values(), KINDS_SECS), (untried, CALIBRATION_SECS)):
+        for stage in some:
+            key = keys[stage.name]
+            if key not in tried and time.monotonic() - started < secs:
+                measured = calibrate(stage)
+                tried[key] = None if measured is None else measured / work_of(stage.config)
     for stage in todo:
-        what, (alike, settings) = experiment.describe(stage), _most_alike(rates[stage.kind], traits_of(stage.config))
+        what, (alike, settings) = experiment.describe(stage), known[stage.name]
         if alike:
             num_stages = f"{len(alike)} stage{'' if len(alike) == 1 else 's'}"
             seconds = statistics.median(alike) * work_of(stage.config)
             yield Planned(what, stage, seconds, f"as {num_stages} of {settings} settings")
             continue
-        key = stage.kind, traits_of(stage.config)
-        if key not in tried and time.monotonic() - started < CALIBRATION_SECS:
-            measured = calibrate(stage)
-            tried[key] = None if measured is None else measured / work_of(stage.config)
-        if (rate := tried.get(key)) is None:
-            yield Planned(what, stage)
-        else:
+        key = keys[stage.name]
+        if (rate := tried.get(key)) is not None:
             yield Planned(what, stage, rate * work_of(stage.config), "by a trial of a moment")
+            continue
+        others = {traits: [one] for (kind, traits), one in tried.items() if kind == stage.kind and one is not None}
+        alike, _ = _most_alike(others, key[1])  # once the minute is over
+        if alike:
+            seconds = statistics.median(alike) * work_of(stage.config)
+            yield Planned(what, stage, seconds, "by a trial of something similar")
+        else:
+            yield Planned(what, stage)
 
 
 def _measured(

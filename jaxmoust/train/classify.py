@@ -15,6 +15,7 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.checks import require
 from jaxmoust.core.examples import fold_all
 from jaxmoust.core.state import TrainState
+from jaxmoust.core.tree import zeros_of
 from jaxmoust.models.classifiers import adapters
 from jaxmoust.models.classifiers.headed import Headed, leaves_of
 from jaxmoust.models.classifiers.pretrained import load_pretrained, put_leaves
@@ -150,8 +151,7 @@ class Classify:
         if self.learn == "full":
             return None
         shapes = self.shapes
-        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return put_leaves(empty, self._pretrained(shapes))
+        return put_leaves(zeros_of(shapes), self._pretrained(shapes))
 
     def frozen(self, shares: np.ndarray | None, base: Any = None) -> Any:
         """What `loss` takes as frozen. Args: shares: see `class_shares`. base: see there; None: its shapes."""

@@ -3,6 +3,7 @@
 import copy
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 from toy_study import lay_out
@@ -229,8 +230,17 @@ def test_what_was_never_computed_is_tried_once_for_all_that_are_alike(store, mon
     shown = str(dry_run(*given, calibrate, ["fit: 6.9 GiB a device"]))
     assert asked == [0] and shown.count("by a trial of a moment") == 2 and " 20 s " in shown
     assert "expected: 30 s in one process for 2 of them" in shown and "fit: 6.9 GiB a device" in shown
-    monkeypatch.setattr("jaxmoust.study.dry_run.CALIBRATION_SECS", 0.0)
+    for limit in ("CALIBRATION_SECS", "KINDS_SECS"):
+        monkeypatch.setattr(f"jaxmoust.study.dry_run.{limit}", 0.0)
     assert "unknown" in str(dry_run(*given, calibrate)) and asked == [0]
+
+
+def test_what_is_left_when_the_minute_is_over_is_told_from_what_is_similar(store, monkeypatch):
+    clock = iter((0.0, 0.0, 61.0))
+    monkeypatch.setattr("jaxmoust.study.dry_run.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    other = fit(seed=1, augment={"flip": True})
+    shown = str(dry_run(experiment([fit(), other]), store, DEVICE, work, 797, lambda stage: 10.0))
+    assert "by a trial of something similar" in shown and "unknown" not in shown
 
 
 def test_power_says_beside_which_baseline_where_there_are_several(grid):

@@ -43,13 +43,13 @@ def test_stages_of_a_probe_are_tried_before_they_run(lay_out, tmp_path):
 
 
 def test_fine_tuning_says_once_what_it_needs_of_a_small_gpu(monkeypatch):
-    stages = [Stage("fit", {"seed": seed}) for seed in (0, 1)] + [Stage("train", {"seed": 0})]
+    stages = [Stage("fit", {"seed": seed}) for seed in (0, 1)] + [Stage("score", {"seed": 0})]
     study = SimpleNamespace(
         experiment=SimpleNamespace(stages=stages, describe=lambda stage: f"fit lora, base_seed {stage.config['seed']}"),
         store=SimpleNamespace(has=lambda stage: False),
-        _plan=lambda stage: SimpleNamespace(need=Need({"parameters": 6 * 2**30})),
+        _plan=lambda stage: SimpleNamespace(need_alone=Need({"parameters": 6 * 2**30})),
     )
     (words,) = Study.memory_words(study)
-    assert words == "fit lora: 6.0 GiB: parameters 6.0 a device; a GPU of 16 GB holds it."
+    assert words == "fit lora: 6.0 GiB: parameters 6.0 on one device; a GPU of 16 GB holds it."
     monkeypatch.setattr("jaxmoust.jobs.study.SMALL_GPU_BYTES", 8e9)
     assert "does not hold it; what needs less is a smaller train.batch_size" in Study.memory_words(study)[0]

@@ -10,6 +10,7 @@ from jaxmoust import build
 from jaxmoust.analysis import accuracy, metrics
 from jaxmoust.config import Config
 from jaxmoust.core.state import TrainState
+from jaxmoust.core.tree import zeros_of
 from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.streams import write_array
@@ -49,6 +50,17 @@ def open_trained(output: Output) -> Classifier:
     if (base := task.base()) is not None:  # of an adapter or a probe, whose run keeps no more than it has learnt
         whole = task.whole(variables_of(state), base)
         state = TrainState(state.step, whole["params"], whole["stats"], None, None)
+    return Classifier(task, state, shape, how_held(output.config), output.result)
+
+
+def to_time(output: Output) -> Classifier:
+    """What `train` left; of a training that is yet to run, an untrained network, which takes as long."""
+    if output.folder:
+        return open_trained(output)
+    shape = image_shape(output)
+    task = build.make_classify(output.config, shape, len(output.result["class_names"]))
+    zeros = zeros_of(task.shapes)
+    state = TrainState(np.int32(0), zeros["params"], zeros["stats"], None, None)
     return Classifier(task, state, shape, how_held(output.config), output.result)
 
 

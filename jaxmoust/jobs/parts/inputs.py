@@ -134,6 +134,8 @@ class Inputs:
 
     def learnt_from(self, ref: str) -> str:
         """The digest of the real images that a set's generator was trained on; "" where nothing says."""
+        if planned := self.planned.get(ref):
+            return planned.result.get("data_digest", "")
         refuse_damaged(self.path(ref), deep=False)
         return (read_object(self.path(ref) / "result.json") or {}).get("data_digest", "")
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from jaxmoust.data.loading.transforms import RandomResizedCrop
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import RealData
 from jaxmoust.data.samplers.base import Sampler
-from jaxmoust.data.source import Source
+from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.runtime import parallel
@@ -131,6 +132,19 @@ def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tupl
     rows = machine.per_device(batch_size, "eval.batch_size")
     machine.check_memory(f"A batch of eval.batch_size {batch_size:,}", 4 * rows * math.prod(shape))
     return batch_size
+
+
+def seconds_an_image(
+    ask: Callable[[loader.EvalStream], Any], shape: tuple[int, ...], config: Config, machine: parallel.Machine
+) -> float:
+    """Times what is asked of a batch of black images of a shape (H, W, C), after one that compiles it."""
+    size, seconds = config["eval"]["batch_size"], 0.0
+    black = from_arrays(np.zeros((size, *shape), np.uint8), np.zeros(size, np.int32), ("black",), "black")
+    for _ in range(2):
+        started = time.monotonic()
+        ask(evaluation_stream(black, shape, config, machine))
+        seconds = time.monotonic() - started
+    return seconds / size
 
 
 def check_room(spec: SyntheticSpec, per_device_batch: int, shape: tuple[int, ...], machine: parallel.Machine) -> None:
