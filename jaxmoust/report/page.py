@@ -30,7 +30,7 @@ COLUMNS = (
 METRIC_COLUMNS = tuple(name for name in METRICS if name not in COLUMNS)
 TEXT_COLUMNS = (
     *("experiment", "arm", "generator", "fine_tuning", "sampler", "device", "commit", "baseline"),
-    *("verdict", "family", "rule", "same_as"),
+    *("verdict", "family", "rule", "same_as", "run"),
 )
 
 Cell = str | float | None | tuple[float | None, str]

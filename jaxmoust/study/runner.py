@@ -262,6 +262,7 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
         "device": machine.get("device", ""),
         "commit": machine.get("commit", ""),
         **{name: number(name) for name in METRIC_COLUMNS},
+        "run": run.stage.name,
     }
 
 
