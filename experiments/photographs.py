@@ -22,7 +22,11 @@ Cost: `make photographs`, its first two rungs, 9 min 40 s on 2 CPU cores with in
 Result: of 160 patches, 375 tested (`packaged`). 20 seeds: real only 82.65 % [81.88, 83.43], duplicated equivalent
     within 1 point, stronger augmentation worse by 4.49 points [2.31, 6.67]; 80 patches 77.91 %, 40 patches 66.28 %.
     3 seeds of the small pipeline: a fifth of it -1.60 points [-5.35, 2.15], half -3.20 [-7.40, 1.00]; with adapters
-    -0.27 [-3.75, 3.22] and -2.58 [-6.45, 1.30]: none is decided. Own photographs and Stable Diffusion were not run.
+    -0.27 [-3.75, 3.22] and -2.58 [-6.45, 1.30]: none is decided. `finetune,packaged,arms=sd_20` with
+    --config.classifier.train.num_steps=200, 3 seeds, 12 trainings in 21 minutes beside other jobs: real only 64.71 %
+    [60.01, 69.41], far below the linear head; duplicated -0.89 points [-10.14, 8.36], stronger augmentation worse by
+    13.96 [2.80, 25.11], a fifth of the small pipeline -5.51 [-20.29, 9.27], undecided. Own photographs and Stable
+    Diffusion were not run.
 """
 
 import ml_collections
