@@ -215,8 +215,8 @@ def expected(
 ) -> Iterator[Planned]:
     """The time that stages of an experiment should take, by those that the store holds of the same devices.
 
-    Args: device, calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over: first for one of
-        each kind, for up to three minutes.
+    Args: device, calibrate: as `dry_run` has it; asked once for stages that are alike, until a minute is over: first
+        for one of each kind, for up to three minutes.
     """
     tried: dict[tuple[str, Traits], float | None] = {}
     started = time.monotonic()
