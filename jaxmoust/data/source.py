@@ -196,8 +196,7 @@ class Source:
         given = (name or self.name, self.labels[keys], self.class_names, self.shape, records, digest)
         lineage = self.lineage and self.lineage.take(keys)
         soft = self.soft and self.soft.take(keys)
-        more = {"lineage": lineage, "captions": captions, "soft": soft, "num_skipped": self.num_skipped}
-        return Source(*given, self.origin, groups, **more)
+        return Source(*given, self.origin, groups, self.num_skipped, lineage, captions, soft)
 
     @property
     def captions_digest(self) -> str:

@@ -239,7 +239,7 @@ def test_what_is_left_when_the_minute_is_over_is_told_from_what_is_similar(store
     clock = iter((0.0, 0.0, 61.0))
     monkeypatch.setattr("jaxmoust.study.dry_run.time", SimpleNamespace(monotonic=lambda: next(clock)))
     other = fit(seed=1, augment={"flip": True})
-    shown = str(dry_run(experiment([fit(), other]), store, DEVICE, work, 797, lambda stage: 10.0))
+    shown = str(dry_run(experiment([fit(), other]), store, lambda kind: DEVICE, work, 797, lambda stage: 10.0))
     assert "by a trial of something similar" in shown and "unknown" not in shown
 
 
