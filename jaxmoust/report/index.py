@@ -33,6 +33,7 @@ def summarise(page: Page) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "title": page.title,
+        "quick": page.is_quick,
         "question": page.question,
         "sections": section_answers(page),
         "headline": headline(page),
@@ -69,7 +70,7 @@ def write_index(folder: str | Path) -> Path:
     if not may_write(folder):
         raise ValueError(f"{path} was not written by jaxmoust, or cannot be written. Move it, or give another folder.")
     studies = [_study(page.parent.parent) for page in pages]
-    chart = _chart([study["summary"] for study in studies if study["summary"]])
+    chart = _chart(studies)
     sweep(folder, path.name, _DEAD_SECS)
     atomic_write(path, _render(folder.resolve().name, studies, chart))
     return path
@@ -77,7 +78,9 @@ def write_index(folder: str | Path) -> Path:
 
 def _render(folder: str, studies: list[dict[str, Any]], chart: base.Picture | str) -> str:
     known = [study for study in studies if study["summary"]]
-    return report.render("index.html", {"folder": folder, "studies": studies, "known": known, "chart": chart})
+    return report.render(
+        "index.html", {"folder": folder, "studies": studies, "known": known, "chart": chart, "label": label}
+    )
 
 
 def may_write(folder: Path) -> bool:
@@ -102,20 +105,25 @@ def _study(folder: Path) -> dict[str, Any]:
         "summary": summary if isinstance(summary, dict) and summary.get("format") == FORMAT else None,
     }
     try:
-        _render("", [study], _chart([study["summary"]] if study["summary"] else []))
+        _render("", [study], _chart([study]))
     except Exception:  # whatever odd values do to a page and its chart: no study ends for those of its neighbour
         study["summary"] = None
     return study
 
 
-def _chart(summaries: list[Mapping[str, Any]]) -> base.Picture | str:
+def label(study: Mapping[str, Any]) -> str:
+    """A study's title, and its folder's name where that is another: several studies may be of one experiment."""
+    title = study["summary"]["title"] if study["summary"] else study["name"]
+    return title if title == study["name"] else f"{title} \N{MIDDLE DOT} {study['name']}"
+
+
+def _chart(studies: list[dict[str, Any]]) -> base.Picture | str:
     """The best arm of each study beside its baseline; "" where no study has one."""
+    columns = ("values", "mean", "interval", "verdict")
     shown = [
-        intervals.Interval(
-            summary["title"], summary["title"], *(best[name] for name in ("values", "mean", "interval", "verdict"))
-        )
-        for summary in summaries
-        if (best := summary["best"])
+        intervals.Interval(study["name"], label(study), *(best[name] for name in columns))
+        for study in studies
+        if study["summary"] and (best := study["summary"]["best"])
     ]
     axis = "points of Top-1 of the best arm above the baseline"
     return intervals.figure(shown, 0.0, axis, signed=True) if shown else ""

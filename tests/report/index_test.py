@@ -40,6 +40,16 @@ def test_index_has_every_study_with_its_answer_from_the_numbers(runs):
     assert "<gain>" not in html and html.count('<svg role="img"') + html.count('role="img" aria-label="points') >= 1
 
 
+def test_index_names_studies_of_one_experiment_by_their_folders_and_says_which_were_quick(runs):
+    folder, pages = runs
+    again = replace(pages["gain"], command="jaxmoust study --config=a.py:quick --workdir=runs/again")
+    report.write_report(again, folder / "again" / "report")
+    write_summary(again, folder / "again")
+    html = write_index(folder).read_text()
+    assert all(html.count(f">A gain \N{MIDDLE DOT} {name}</a>") == 2 for name in ("gain", "again"))
+    assert html.count("its numbers mean nothing") == 1 and html.count(">quick run<") == 1
+
+
 def test_index_links_to_files_that_are_there(runs):
     folder, _ = runs
     html = re.sub(r"<script.*?</script>", "", write_index(folder).read_text(), flags=re.S)
