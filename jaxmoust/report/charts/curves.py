@@ -106,7 +106,7 @@ def mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     """Returns the mean over curves at the steps that all of them have."""
     by_step = [dict(curve) for curve in curves]
     common = sorted(set.intersection(*(set(c) for c in by_step))) if by_step else []
-    return [(x, float(np.mean([c[x] for c in by_step]))) for x in common]
+    return [(x, sum(c[x] for c in by_step) / len(by_step)) for x in common]
 
 
 def last_value(curves: Sequence[Curve]) -> str:
