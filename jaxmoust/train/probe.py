@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from threadpoolctl import threadpool_limits
 
 from jaxmoust.core.checks import require
 from jaxmoust.data.splits.folds import fold_of
@@ -102,37 +103,40 @@ def fit(
 
     Features are rotated to the eigenvectors of their covariance C, and each is scaled by 1 / sqrt(C / 2 + l2): the
     Hessian is then at most 1 (Böhning 1992, which bounds the softmax's by I / 2), so that L-BFGS needs few steps and
-    no search along a line. Strengths follow each other from the strongest, each from the solution before, until two are
-    worse than the best; folds share every pass through the features.
+    no search along a line. Strengths follow each other from the strongest, each from where the line through the two
+    solutions before it leads, until two are worse than the best; folds share every pass through the features.
 
     Args:
         shares, tau: of a logit adjustment, see `Classify`; smoothing then goes towards these shares of the classes.
         select: features [M, F] and labels of images to choose the strength on, in the place of folds.
     Raises: ValueError: fewer images than folds to choose the strength by.
     """
-    x, basis, spectrum, mean, scale = _rotated(rows.features, rows.weight)
-    more = _room(len(x)) - len(x)
+    count, more = len(rows.label), _room(len(rows.label)) - len(rows.label)
+    x, basis, spectrum, mean = _rotated(np.pad(rows.features, [(0, more), (0, 0)]), np.pad(rows.weight, (0, more)))
     towards = np.full(num_classes, 1 / num_classes) if shares is None else shares
     offsets = np.zeros(num_classes) if shares is None else tau * np.log(shares)
-    numbers = (spectrum, np.pad(rows.smoothing, (0, more)), towards, offsets)
-    problem = (np.pad(x, [(0, more), (0, 0)]), np.pad(rows.label.astype(np.int32), (0, more)), *map(_single, numbers))
+    numbers = map(_single, (spectrum, np.pad(rows.smoothing, (0, more)), towards, offsets))
+    problem = (x, jnp.pad(jnp.asarray(rows.label, jnp.int32), (0, more)), *map(jnp.asarray, numbers))
 
     def solve(start: np.ndarray, weights: Sequence[np.ndarray], l2: float, tolerance: float) -> tuple[np.ndarray, ...]:
         stacked = np.stack([np.pad(weight / weight.sum(), (0, more)) for weight in weights])
         found = _solve(*problem, start, *map(_single, (stacked, l2, tolerance)))
         return tuple(map(np.asarray, found))
 
-    start, losses = np.zeros((1, x.shape[1] + 1, num_classes), np.float32), dict[float, float]()
+    start, losses = np.zeros((1, len(spectrum) + 1, num_classes), np.float32), dict[float, float]()
     if not probe.l2:
         if select is None:
             fold, scored = _dealt(rows, num_classes, probe.folds, seed)
             weights = [rows.weight * (fold != k) for k in range(probe.folds)]
-            held_out = [(x[of], rows.label[of]) for of in _parts(fold, scored)]
+            turned = np.asarray(x)[:, :count]
+            held_out = [(turned[:, of].T, rows.label[of]) for of in _parts(fold, scored)]
         else:
-            weights, held_out = [rows.weight], [(_seen(select[0], basis, mean, scale), select[1])]
+            turned = (select[0] - mean) @ basis.astype(np.float32)
+            weights, held_out = [rows.weight], [(turned, select[1])]
         solutions = {0.0: np.repeat(start, len(weights), 0)}
         for l2 in STRENGTHS:
-            solutions[l2] = solve([*solutions.values()][-1], weights, l2, ROUGH)[0]
+            *_, before, last = [0 * start, *solutions.values()]
+            solutions[l2] = solve(2 * last - before, weights, l2, ROUGH)[0]
             of_parts = [_losses(*part, w) for part, w in zip(held_out, solutions[l2], strict=True)]
             losses[l2] = float(np.concatenate(of_parts).mean())
             if min([*losses.values()][-2:]) > min(losses.values()):  # twice worse
@@ -142,7 +146,7 @@ def fit(
     else:
         best = probe.l2
     (solution,), (gradient,), (loss,) = solve(start, [rows.weight], best, TOLERANCE)
-    kernel = (basis @ solution[:-1].astype(np.float64)) / scale
+    kernel = basis @ solution[:-1].astype(np.float64)
     bias = solution[-1] - mean @ kernel
     return Linear(
         kernel.astype(np.float32), bias.astype(np.float32), best, losses, gradient=float(gradient), loss=float(loss)
@@ -181,21 +185,31 @@ def _dealt(rows: Rows, num_classes: int, num_folds: int, seed: int) -> tuple[np.
     return fold_of(rows.label[first], num_folds, seed)[image], np.flatnonzero(scored)
 
 
-def _rotated(features: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Features in the eigenvectors of their covariance: (x [n, F], eigenvectors, eigenvalues, mean, scale)."""
+def _rotated(features: np.ndarray, weight: np.ndarray) -> tuple[jax.Array, np.ndarray, np.ndarray, np.ndarray]:
+    """Features [n, F] in the eigenvectors of their covariance, scaled to a mean squared norm of 1.
+
+    Returns: x [F, n]; the basis [F, F], so that x = basis.T @ (features - mean).T; eigenvalues [F]; mean [F].
+    """
     share = (weight / weight.sum()).astype(np.float64)
-    mean = share @ features
-    centred = features - mean.astype(np.float32)
-    covariance = (centred * share[:, None].astype(np.float32)).T @ centred
-    scale = np.sqrt(max(np.trace(covariance, dtype=np.float64), np.finfo(np.float32).tiny))
-    spectrum, basis = np.linalg.eigh(covariance.astype(np.float64) / scale**2)
-    x = centred @ (basis / scale).astype(np.float32)
-    return x, basis, np.maximum(spectrum, 0).astype(np.float32), mean, scale
+    mean = share.astype(np.float32) @ features
+    given = jnp.asarray(features, jnp.float32), jnp.asarray(mean, jnp.float32)
+    covariance = np.asarray(_covariance(*given, jnp.asarray(share, jnp.float32)), np.float64)
+    scale = np.sqrt(max(np.trace(covariance), np.finfo(np.float32).tiny))
+    with threadpool_limits(1, "blas"):  # of so small a matrix several threads mostly wait for each other
+        spectrum, basis = np.linalg.eigh(covariance / scale**2)
+    basis = basis / scale
+    return _turned(*given, jnp.asarray(basis, jnp.float32)), basis, np.maximum(spectrum, 0).astype(np.float32), mean
 
 
-def _seen(features: np.ndarray, basis: np.ndarray, mean: np.ndarray, scale: Any) -> np.ndarray:
-    """Other features in the coordinates of `_rotated`."""
-    return (features - mean.astype(np.float32)) @ (basis / scale).astype(np.float32)
+@jax.jit
+def _covariance(features: jax.Array, mean: jax.Array, share: jax.Array) -> jax.Array:
+    centred = features - mean
+    return (centred * share[:, None]).T @ centred
+
+
+@jax.jit
+def _turned(features: jax.Array, mean: jax.Array, basis: jax.Array) -> jax.Array:
+    return basis.T @ (features - mean).T
 
 
 def _losses(x: np.ndarray, label: np.ndarray, solution: np.ndarray) -> np.ndarray:
@@ -219,20 +233,24 @@ def _solve(
     l2: jax.Array,
     tolerance: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Solves from starts [W, F + 1, K] for rows of weights [W, n]: (solutions, their gradients' norms, losses [W])."""
+    """Solves from starts [W, F + 1, K] for rows of weights [W, n]: (solutions, their gradients' norms, losses [W]).
+
+    Args: x: [F, n]: both products of a pass then read it as it lies.
+    """
     # The bias, whose features are 1 and not penalised, has a Hessian of at most 1 / 2.
     unit = jnp.append(1 / jnp.sqrt(spectrum / 2 + l2), jnp.sqrt(2.0))[:, None]
+    target = (1 - smoothing) * jax.nn.one_hot(label, len(offsets), axis=0) + smoothing * towards[:, None]  # [K, n]
 
-    def objective(u: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def gradient_of(u: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The gradient of the objective, and the loss in it."""
         w = u * unit
-        logits = x @ w[:-1] + w[-1] + offsets
-        true = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
-        meant = (1 - smoothing) * true + smoothing * (logits @ towards)
-        loss = weight @ (jax.nn.logsumexp(logits, axis=1) - meant)
-        return loss + l2 / 2 * jnp.sum(w[:-1] ** 2), loss
+        logits = w[:-1].T @ x + (w[-1] + offsets)[:, None]
+        total = jax.nn.logsumexp(logits, axis=0)
+        error = weight * (jnp.exp(logits - total) - target)
+        gradient = jnp.concatenate([x @ error.T + l2 * w[:-1], error.sum(1)[None]])
+        return unit * gradient, weight @ (total - jnp.sum(target * logits, axis=0))
 
-    solver = optax.lbfgs(1.0, linesearch=None)
-    gradient_of = jax.value_and_grad(objective, has_aux=True)
+    solver = optax.lbfgs(1.0, memory_size=5, linesearch=None)
 
     def minimise(start: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def unfinished(at: tuple) -> jax.Array:
@@ -240,7 +258,7 @@ def _solve(
 
         def step(at: tuple) -> tuple:
             u, state, count, *_ = at
-            (_, loss), gradient = gradient_of(u, weight)
+            gradient, loss = gradient_of(u, weight)
             updates, state = solver.update(gradient, state, u)
             return optax.apply_updates(u, updates), state, count + 1, optax.tree.norm(gradient), loss
 
@@ -271,7 +289,7 @@ def nearest(rows: Rows, num_classes: int, test: np.ndarray) -> np.ndarray:
     votes = np.zeros((len(test), num_classes))
     for start in range(0, len(test), _QUERIES):
         similar = _unit(test[start : start + _QUERIES]) @ train.T
-        which = np.argpartition(-similar, count - 1, axis=1)[:, :count]
+        which = np.argpartition(similar, -count, axis=1)[:, -count:]
         vote = counted[which] * np.exp((np.take_along_axis(similar, which, 1) - 1) / TEMPERATURE)
         place = np.broadcast_to(np.arange(start, start + len(which))[:, None], which.shape)
         np.add.at(votes, (place, label[which]), vote)
