@@ -9,8 +9,9 @@ Three rungs, each for what the one below leaves open; all of them share a store,
     finetune   the backbone itself, on the arms of `external` that are named (arms=sd_lora_20+sd_50)
 
 Words: path=DIR holds the photographs (a folder a class, or train/ and test/), backbone=DIR the public weights (or their
-name on the hub), px=N the side they are brought to (224), base=N how many photographs are learnt from: each seed then
-takes N others (0, the default: all of them, the same at every seed), words=FILE what folders are called, as JSON.
+name on the hub), px=N the side that images are written and trained at (256), base=N how many photographs are learnt
+from: each seed then takes N others (0, the default: all of them, the same at every seed), words=FILE what folders are
+called, as JSON.
 "packaged" is `make photographs`: patches of photographs that come with scikit-image and scikit-learn, a small backbone,
 and the package's own small pipeline in the place of Stable Diffusion.
 
@@ -71,7 +72,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     given = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     words = {**(PACKAGED if "packaged" in given else {}), **given}
     rung = next((word for word in QUESTIONS if word in words), "probe")
-    base, px = int(words.get("base", 0)), int(words.get("px", 224))
+    base, px = int(words.get("base", 0)), int(words.get("px", 256))
     config = ml_collections.ConfigDict()
     config.task = "study"
     config.name = f"photographs_{rung}"

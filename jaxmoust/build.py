@@ -58,7 +58,7 @@ _DTYPE = {"dtype": Field("float32", Literal["float32", "bfloat16"], "what the ne
 # What a network gets besides its section: from flax, and from the data.
 _HIDDEN = (
     *("parent", "name", "num_classes", "axis_name", "out_channels", "augment_dim"),
-    *("network", "mean", "std"),  # of a backbone, whose file says them
+    *("network", "preprocessing"),  # of a backbone, whose file says them
 )
 
 SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}

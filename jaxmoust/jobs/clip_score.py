@@ -20,7 +20,13 @@ from jaxmoust.config import Config, Field, fields, unpack
 from jaxmoust.generate import prompts
 from jaxmoust.jobs.parts.classifier import score_summary
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import evaluation_batch_size, evaluation_stream, seconds_an_image, write_array
+from jaxmoust.jobs.parts.streams import (
+    evaluation_batch_size,
+    evaluation_stream,
+    prepared_form,
+    seconds_an_image,
+    write_array,
+)
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.runtime.folder import RunFolder, digest
 from jaxmoust.train import features
@@ -68,8 +74,8 @@ class ClipScore(Job):
 
     def open(self) -> None:
         """Opens the stream."""
-        assert self.synthetic.shape, "the images of a set are all of one shape"
-        self.data = evaluation_stream(self.synthetic, self.synthetic.shape, self.config, self.machine)
+        form = prepared_form(self.clip.image.preprocessing)
+        self.data = evaluation_stream(self.synthetic, form, self.config, self.machine)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Scores."""
@@ -90,9 +96,9 @@ class ClipScore(Job):
 
     def calibrate(self) -> float:
         """By a batch of black images."""
-        assert self.synthetic.shape, "the images of a set are all of one shape"
+        shape = prepared_form(self.clip.image.preprocessing).shape
         extract = features.make_extract(features.of_loaded_clip(self.clip, self.params), self.machine)
-        return len(self.synthetic) * seconds_an_image(extract, self.synthetic.shape, self.config, self.machine)
+        return len(self.synthetic) * seconds_an_image(extract, shape, self.config, self.machine)
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

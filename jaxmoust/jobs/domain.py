@@ -32,13 +32,15 @@ from jaxmoust.data.source import Source
 from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.splits.folds import fold_of
 from jaxmoust.data.splits.real_vs_synthetic import KINDS, RealVsSynthetic, split_folds
-from jaxmoust.jobs.parts.classifier import how_held, learnt_from_synthetic, open_classifier, score_summary
+from jaxmoust.jobs.parts.classifier import learnt_from_synthetic, open_classifier, score_summary
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import (
+    Form,
     base_size,
     evaluation_batch_size,
     evaluation_stream,
     fit_fold,
+    form_of,
     training_stream,
     write_array,
 )
@@ -140,13 +142,13 @@ class Domain(Job):
         """Opens the streams, and the classifier that is named."""
         kinds, shape = self.kinds, self.real.shape
         streams = partial(_streams, config=self.config, machine=self.machine)
-        where = how_held(self.config)
-        self.heldout = [streams(kinds.heldout(k), shape, where) for k in range(kinds.num_folds)]
+        form = form_of(self.training.task.model, shape, self.config["data"])
+        self.heldout = [streams(kinds.heldout(k), form) for k in range(kinds.num_folds)]
         self.pictured = {kind: _some(source) for kind, source in kinds.heldout(0, only_counted=True).items()}
-        self.pictures = streams(self.pictured, shape, where)
+        self.pictures = streams(self.pictured, form)
         self.classifier = open_classifier(self.output, self.images_of_set) if self.output else None
         if one := self.classifier:
-            self.pictures_for_classifier = streams(self.pictured, one.shape, one.held)
+            self.pictures_for_classifier = streams(self.pictured, one.form)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Trains and evaluates fold by fold.
@@ -222,9 +224,9 @@ def _some(source: Source) -> Source:
     return source.subset(np.sort(base_keys(source.labels, NUM_PICTURED, seed=0)))
 
 
-def _streams(of_kinds: Mapping[str, Source], shape: tuple, where: tuple, config: Config, machine: parallel.Machine):
-    """The padded batches of each kind, brought to the shape that a classifier sees, both kinds in the same way."""
-    return {kind: evaluation_stream(source, shape, config, machine, *where) for kind, source in of_kinds.items()}
+def _streams(of_kinds: Mapping[str, Source], form: Form, config: Config, machine: parallel.Machine):
+    """The padded batches of each kind in the form that a classifier sees, both kinds in the same."""
+    return {kind: evaluation_stream(source, form, config, machine) for kind, source in of_kinds.items()}
 
 
 def _train_fold(

@@ -63,7 +63,7 @@ class Evaluate(Job):
         """Reads the classifier, and opens the stream."""
         self.classifier = one = open_classifier(self.output, self.test)
         self.task = keeping(one.task, self.config["eval"]["keep"], self.test)
-        self.data = evaluation_stream(self.test, one.shape, self.config, self.machine, *one.held)
+        self.data = evaluation_stream(self.test, one.form, self.config, self.machine)
 
     def contents(self) -> dict[str, str]:
         """The classifier and the images."""

@@ -19,6 +19,8 @@ from jaxmoust.jobs.parts.registry import BadInput
 
 if TYPE_CHECKING:
     from jaxmoust.jobs.parts.inputs import Output
+    from jaxmoust.jobs.parts.streams import Form
+    from jaxmoust.models.classifiers.preprocessing import Preprocessing
 
 # Of Hugging Face's networks with a head, those whose head is linear in what ours is.
 HUGGING_FACE = {
@@ -64,7 +66,7 @@ def _export(checkpoint: str, workdir: Path, like: str) -> str:
     model, variables = leaving.network_of(one.task.model, variables_of(one.state))
     began = output.config["model"].get("weights") or output.config["method"]["pretrained"]
     ours = inputs.path(began) / "checkpoints"
-    seen = _seen(one.task.model, one.shape)
+    seen = _seen(one.task.model, one.form)
     if not like and (not began or ours.is_dir() or began.endswith(".npz")):
         family, tensors = leaving.OWN, leaving.own_tensors(variables)
         config = {**output.config["model"], "class_names": list(output.result["class_names"])}
@@ -95,39 +97,45 @@ def _export(checkpoint: str, workdir: Path, like: str) -> str:
     return f"{len(tensors)} tensors in {family}'s layout, config.json and README.md in {workdir}"
 
 
-def _seen(model: Any, shape: tuple[int, int, int]) -> tuple[int, list[float], list[float]]:
-    """The side of the images that a network reads, and the mean and deviation, of [0, 1], that they are scaled by."""
-    from jaxmoust.models.classifiers.headed import Headed
+def _seen(model: Any, form: "Form") -> "Preprocessing":
+    """How images become what a network reads, in a form that it is evaluated in."""
+    from jaxmoust.models.classifiers.preprocessing import Preprocessing
     from jaxmoust.models.classifiers.resnet import IMAGENET_MEAN, IMAGENET_STD
 
-    if isinstance(model, Headed):
-        return model.image_px, list(model.mean), list(model.std)
+    if form.preprocessing:
+        return form.preprocessing
+    image_px, _, channels = form.shape
+    resize_px = round(image_px / form.transform.crop_fraction)
     if getattr(model, "imagenet_colours", False):
-        return shape[0], list(IMAGENET_MEAN), list(IMAGENET_STD)
-    return shape[0], [0.5] * shape[2], [0.5] * shape[2]
+        return Preprocessing(image_px, IMAGENET_MEAN, IMAGENET_STD, resize_px)
+    return Preprocessing(image_px, (0.5,) * channels, (0.5,) * channels, resize_px)
 
 
-def _preprocessing(seen: tuple[int, list[float], list[float]]) -> dict[str, Any]:
-    """What Hugging Face's image processors do, set to what this package does with a square image."""
-    image_px, mean, std = seen
-    steps = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 3}
-    size = {"height": image_px, "width": image_px}
-    return {"image_processor_type": "ViTImageProcessor", **steps, "size": size, "image_mean": mean, "image_std": std}
+def _preprocessing(seen: "Preprocessing") -> dict[str, Any]:
+    """The same as Hugging Face's image processors are told it."""
+    resample = {"lanczos": 1, "bilinear": 2, "bicubic": 3}.get(seen.interpolation, 0)
+    steps: dict[str, Any] = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": resample}
+    side, square = seen.resize_px or seen.image_px, {"height": seen.image_px, "width": seen.image_px}
+    steps |= {"image_mean": list(seen.mean), "image_std": list(seen.std)}
+    if seen.squash and side == seen.image_px:
+        return {"image_processor_type": "ViTImageProcessor", **steps, "size": square}
+    size = {"height": side, "width": side} if seen.squash else {"shortest_edge": side}
+    cut = {"size": size, "do_center_crop": True, "crop_size": square}
+    return {"image_processor_type": f"{'DeiT' if seen.squash else 'CLIP'}ImageProcessor", **steps, **cut}
 
 
-def _config(
-    family: str, said: dict[str, Any], seen: tuple[int, list[float], list[float]], output: "Output"
-) -> dict[str, Any]:
+def _config(family: str, said: dict[str, Any], seen: "Preprocessing", output: "Output") -> dict[str, Any]:
     """The public file's own config.json with this classifier's classes and size."""
-    names, (image_px, mean, std) = list(output.result["class_names"]), seen
+    names, image_px = list(output.result["class_names"]), seen.image_px
     if family == "Hugging Face":
         classes = {"id2label": dict(enumerate(names)), "label2id": {name: k for k, name in enumerate(names)}}
         sizes = {"image_size": image_px} if "image_size" in said else {}
         return {**said, "architectures": [HUGGING_FACE[said["model_type"]]], **classes, **sizes}
     own = said.get("pretrained_cfg")
     own = own if isinstance(own, dict) else {}
-    how = {"num_classes": len(names), "input_size": [3, image_px, image_px], "mean": mean, "std": std}
-    how |= {"interpolation": "bicubic", "crop_pct": output.config["data"]["test_crop"]}
+    how = {"num_classes": len(names), "input_size": [3, image_px, image_px], "interpolation": seen.interpolation}
+    how |= {"mean": list(seen.mean), "std": list(seen.std), "crop_mode": "squash" if seen.squash else "center"}
+    how |= {"crop_pct": image_px / (seen.resize_px or image_px)}
     return {**said, "num_classes": len(names), "label_names": names, "pretrained_cfg": {**own, **how}}
 
 

@@ -22,7 +22,7 @@ from jaxmoust.config import Config, Field, fields
 from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts import probe
 from jaxmoust.jobs.parts.job import PLACES, Job
-from jaxmoust.jobs.parts.streams import evaluation_batch_size, write_array
+from jaxmoust.jobs.parts.streams import evaluation_batch_size, form_of, preparation_of, write_array
 from jaxmoust.runtime.folder import RunFolder, digest
 from jaxmoust.train.classify import Classify
 
@@ -45,9 +45,10 @@ class Features(Job):
     def contents(self) -> dict[str, str]:
         """The images and the network."""
         real, config = self.inputs.real(self.config["data"]), self.config
+        how = preparation_of(config)
         seen = {
             "images": "" if config["set"] else self.images_of().digest,
-            "shape": digest([real.shape, real.test_crop]),
+            "shape": digest(how or [real.shape, real.test_crop]),
         }
         return {**super().contents(), **{name: value for name, value in seen.items() if value}}
 
@@ -88,7 +89,8 @@ class Features(Job):
             "num_images": len(self.source),
             "num_views": self.config["views"],
             "num_features": self.num_features,
-            "image_shape": self.real.shape,
+            "image_shape": form_of(self.task.model, self.real.shape, self.config["data"]).shape,
+            **preparation_of(self.config),
         }
 
     def run(self, folder: RunFolder) -> dict[str, Any]:

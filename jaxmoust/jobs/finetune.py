@@ -34,6 +34,7 @@ from jaxmoust.jobs.parts.streams import (
     base_size,
     evaluation_stream,
     fit_eval_data,
+    plain_form,
     run_fit,
     seconds_an_image,
     training_stream,
@@ -145,7 +146,7 @@ class TunePipeline(Job):
         started, config, task, frozen = time.monotonic(), self.config, self.training.task, self.frozen
         print(f"each device needs about {self.need}")
         if config["method"].get("precompute"):
-            images = evaluation_stream(self.real.base, self.real.shape, config, self.machine)
+            images = evaluation_stream(self.real.base, plain_form(self.real.shape), config, self.machine)
             frozen = task.frozen(self.loaded.params, self.asked, images, self.machine, self.captions)
         seconds_before = time.monotonic() - started
         state, evaluation, seconds = run_fit(

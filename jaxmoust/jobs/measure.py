@@ -37,7 +37,14 @@ from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.jobs.parts.classifier import check_classes, learnt_from_synthetic, open_classifier, to_time
 from jaxmoust.jobs.parts.inputs import Output
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import base_size, evaluation_batch_size, evaluation_stream, seconds_an_image
+from jaxmoust.jobs.parts.streams import (
+    Form,
+    base_size,
+    evaluation_batch_size,
+    evaluation_stream,
+    prepared_form,
+    seconds_an_image,
+)
 from jaxmoust.report.contact_sheet import pair_sheet
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
@@ -114,22 +121,25 @@ class Measure(Job):
     def open(self) -> None:
         """Opens the extractor and the streams as it wants to see them.
 
-        A classifier sees images as it is evaluated on them; the others see them at the size of the data section,
-        resampled: real images and synthetic ones have then lost the same.
+        A classifier sees images as it is evaluated on them; the others see them prepared as their files say, from the
+        size of the data section: real images and synthetic ones have then lost the same.
         """
         real, config = self.real, self.config
-        self.shape, where = real.shape, (real.decoded, real.map_dir, real.test_crop)
+        first = Resize(real.shape[0], real.shape[2], crop_fraction=real.test_crop)
+        where = (real.decoded, real.map_dir)
+        form, self.shape = Form(real.shape, first, *where), real.shape
         if self.output:
             one = open_classifier(self.output, self.synthetic)
             name = "classifier" if learnt_from_synthetic(one.result) else "real_classifier"
             self.extractor = features.of_classifier(one.task, one.state, name)
-            self.shape, where = one.shape, one.held
+            form, self.shape = one.form, one.shape
         else:
             make = features.EXTRACTORS[config["extractor"]["name"]]
             self.extractor = make(self.inputs.path(config["extractor"]["path"]), **self.heads)
+            if how := self.extractor.preprocessing:
+                form = prepared_form(how, first, *where)
         self.streams = {
-            name: evaluation_stream(source, self.shape, config, self.machine, *where)
-            for name, source in self.sets.items()
+            name: evaluation_stream(source, form, config, self.machine) for name, source in self.sets.items()
         }
         self.side = min(real.shape[0], PIXELS_PX)
         self.pixels = {name: _pixel_stream(source, self.side, real, config) for name, source in self.sets.items()}
@@ -211,10 +221,11 @@ class Measure(Job):
         config, shape = self.config, self.real.shape
         if self.output:
             one = to_time(self.output)
-            extractor, shape = features.of_classifier(one.task, one.state), one.shape
+            extractor, shape = features.of_classifier(one.task, one.state), one.form.shape
         else:
             make = features.EXTRACTORS[config["extractor"]["name"]]
             extractor = make(self.inputs.path(config["extractor"]["path"]), **self.heads)
+            shape = prepared_form(how).shape if (how := extractor.preprocessing) else shape
         each = seconds_an_image(features.make_extract(extractor, self.machine), shape, config, self.machine)
         sizes = {name: len(source) for name, source in self.sets.items()}
         pairs = sizes["train"] * (sizes["synthetic"] + sizes["heldout"]) * (1 + config["flips"])
@@ -276,7 +287,7 @@ def _pixel_stream(source: Source, side: int, real: RealData, config: Config) -> 
         image_px=side,
         channels=real.shape[2],
         decoded="none",
-        crop_fraction=real.test_crop,
+        transform=Resize(side, real.shape[2], crop_fraction=real.test_crop),
     )
 
 

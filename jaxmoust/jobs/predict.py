@@ -91,7 +91,7 @@ def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages]":
 def _predicted(one: "Classifier", files: "FileImages") -> tuple[list[str], np.ndarray, list[str]]:
     """Names of the images that could be read, their probabilities float32 [N, K], and what is wrong with the others."""
     from jaxmoust.data.source import from_arrays
-    from jaxmoust.jobs.parts.streams import evaluation_stream
+    from jaxmoust.jobs.parts.streams import evaluation_stream, plain_form
     from jaxmoust.runtime.parallel import Machine
     from jaxmoust.train.classify import Classify
     from jaxmoust.train.loop import rows_of, variables_of
@@ -101,29 +101,23 @@ def _predicted(one: "Classifier", files: "FileImages") -> tuple[list[str], np.nd
     config = {"eval": {"batch_size": 64 * len(machine.local_devices)}}
     names: list[str] = []
     parts, faults = [np.zeros((0, len(class_names)), np.float32)], list[str]()
-    for read, images, wrong in _decoded(files, one.shape, one.held[2]):
+    for read, images, wrong in _decoded(files, one.form.transform):
         faults += wrong
         if read:
             source = from_arrays(images, np.zeros(len(images), np.int32), class_names, "predict")
-            data = evaluation_stream(source, one.shape, config, machine)
+            data = evaluation_stream(source, plain_form(one.form.shape), config, machine)
             parts.append(rows_of(Classify.probabilities, one.task, variables, data, machine)["probabilities"])
             names += read
     return names, np.concatenate(parts), faults
 
 
-def _decoded(
-    files: "FileImages", shape: tuple[int, int, int], crop: float
-) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
+def _decoded(files: "FileImages", transform: Any) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
     """Images as the classifier sees them, a chunk at a time: (names, uint8 [n, H, W, C], what is wrong with others)."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from jaxmoust.data.loading.transforms import Resize
-
-    resize = Resize(shape[0], shape[2], crop_fraction=crop)
-
     def decode(i: int) -> Any:
         try:
-            return resize.map(files.encoded(i))
+            return transform.map(files.encoded(i))
         except (ValueError, OSError) as error:
             return str(error)
 

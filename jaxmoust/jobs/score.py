@@ -92,7 +92,7 @@ class Score(Job):
             self.logits = CrossFit(config, output.config, real, training, images, sets, self.machine).logits
             return
         one = open_classifier(output, images)
-        data = evaluation_stream(images, one.shape, config, self.machine, *one.held)
+        data = evaluation_stream(images, one.form, config, self.machine)
         self.logits = lambda folder: predict.logits(one.task, one.state, data, self.machine)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Score(Job):
         def ask(data: Any) -> Any:
             return predict.logits(one.task, one.state, data, self.machine)
 
-        return len(self.synthetic) * seconds_an_image(ask, one.shape, self.config, self.machine)
+        return len(self.synthetic) * seconds_an_image(ask, one.form.shape, self.config, self.machine)
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -32,12 +33,19 @@ from jaxmoust.jobs.parts import probe
 from jaxmoust.jobs.parts.classifier import accuracies, keeping
 from jaxmoust.jobs.parts.inputs import BEST, Inputs
 from jaxmoust.jobs.parts.job import Job
-from jaxmoust.jobs.parts.streams import base_size, evaluation_stream, run_fit, training_stream
+from jaxmoust.jobs.parts.streams import (
+    base_size,
+    evaluation_stream,
+    form_of,
+    preparation_of,
+    run_fit,
+    training_stream,
+)
 from jaxmoust.models.classifiers.headed import Headed
 from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.checkpoint import Checkpoints
-from jaxmoust.runtime.folder import RunFolder
+from jaxmoust.runtime.folder import RunFolder, digest
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.runtime.progress import MetricWriter
 from jaxmoust.train.loop import Evaluation, seconds_a_step
@@ -65,7 +73,8 @@ class Train(Job):
         """The images, what it starts from, and the scores, wherever they lie."""
         folders = [_scores_of(ref, of_set, self.inputs) for ref, of_set in _scored(self.mixture)]
         scores = self.inputs.digest(folders)
-        return {**super().contents(), **({"data.scores": scores} if scores else {})}
+        seen = {name: digest(how) for name, how in preparation_of(self.config).items()}
+        return {**super().contents(), **({"data.scores": scores} if scores else {}), **seen}
 
     def check(self) -> None:
         """Builds the training, the pool and the sampler; of sets and scores that are yet to come, from their sizes."""
@@ -85,6 +94,8 @@ class Train(Job):
                 f"method.logit_adjustment {task.logit_adjustment:g} with a set of soft labels, where two classes share "
                 "an image: expected 0.0, or sets whose images are of one class each (translate=False)."
             )
+        self.form = form_of(task.model, self.real.shape, self.config["data"])
+        self._warn_of_enlarged()
         self.class_shares = task.class_shares(self.drawn, self.real.base.class_names)
         self.probe = unpack("probe", Probe, self.config["probe"])
         if task.learn == "probe":
@@ -92,12 +103,25 @@ class Train(Job):
             sets = self.pool.sources[1:]
             self.features = probe.Features.checked(self.config, task, self.real, sets, self.inputs)
 
+    def _warn_of_enlarged(self) -> None:
+        """Says which sets a public network's preprocessing enlarges where it does not enlarge the real images."""
+        how, (real, *sets) = self.form.preprocessing, self.pool.sources
+        side = (how.resize_px or how.image_px) if how else 0
+        for one in sets:
+            if one.shape and min(one.shape[:2]) < side and (not real.shape or min(real.shape[:2]) >= side):
+                said = (
+                    f"The images of {one.name}, {min(one.shape[:2])} px, are enlarged to {side} px for the backbone, "
+                    f"real ones are not: what that blurs counts as a difference. Write them with data.image_px={side}."
+                )
+                self.inputs.once(said, functools.partial(logging.warning, said))
+
     def promise(self) -> dict[str, Any]:
         """What is known of the classifier before it is trained."""
         sets, before = self.pool.sources[1:], self.before
         return {
             "class_names": self.real.base.class_names,
             "image_shape": self.real.shape,
+            **self.form.said,
             "n_base": base_size(self.real),
             "n_synthetic": int(self.pool.counts()[1:].sum()),
             "data_digest": self.real.base.digest,
@@ -115,8 +139,7 @@ class Train(Job):
         if self.training.task.learn == "probe":
             return
         self.start, self.base = self.training.task.warm_start(), self.training.task.base()
-        where = (real.decoded, real.map_dir, real.test_crop)
-        given = (real.shape, self.config, self.machine, *where)
+        given = (self.form, self.config, self.machine)
         self.eval_data = evaluation_stream(real.test, *given)
         self.select_data = evaluation_stream(real.validation, *given) if real.validation else None
         self.stream_from = training_stream(self.pool, self.sampler, real, self.training.recipe, self.machine)

@@ -29,7 +29,9 @@ def fetch(name: str, wanted: list[str], what: str, revision: str = "") -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=wanted))
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError, OSError) as error:
+        gated = isinstance(error, errors.GatedRepoError) or "gated" in str(error).lower()
+        remedy = "It is gated: accept its terms on its page, then type `hf auth login`" if gated else "Check the name"
         raise ValueError(
             f"{name!r} is no folder here, and the Hugging Face hub did not give it: {str(error).splitlines()[0]} "
-            "Check the name and the revision; log in by HF_TOKEN if it is gated; offline, give the folder of a copy."
+            f"{remedy}. Without a network, type `hf download {name} --local-dir DIR` where there is one, and give DIR."
         ) from error

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.core.state import TrainState
@@ -19,6 +18,7 @@ from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.source import digest_bytes
 from jaxmoust.models.classifiers import inception
 from jaxmoust.models.classifiers.backbone import load_backbone
+from jaxmoust.models.classifiers.preprocessing import Preprocessing
 from jaxmoust.models.classifiers.pretrained import load_variables
 from jaxmoust.models.stable_diffusion.clip import load_clip
 from jaxmoust.runtime import parallel
@@ -35,23 +35,17 @@ class Extractor:
         name: KIND-DIGEST, such as "clip-0a1b2c3d".
         features: `features(variables, image [B, H, W, C] in [-1, 1]) -> [B, F]` float32.
         variables: its parameters.
-        image_px: side that images are resampled to before; 0: it takes them as they come.
-        resample: how, one of `jax.image.resize`'s methods; it averages where it shrinks.
+        preprocessing: what brings images to what it reads, in colour; None: it takes them as they come.
     """
 
     name: str
     features: Callable[[Any, jax.Array], Any]
     variables: Any
-    image_px: int = 0
-    resample: str = "cubic"
+    preprocessing: Preprocessing | None = None
 
     def __call__(self, variables: Any, image: jax.Array) -> jax.Array:
-        """Features [B, F] of uint8 images [B, H, W, C]; grey ones become three equal channels where it resamples."""
-        image = normalize(image)
-        if self.image_px:
-            image = jnp.broadcast_to(image, (*image.shape[:3], 3))
-            image = jax.image.resize(image, (len(image), self.image_px, self.image_px, 3), self.resample)
-        return self.features(variables, image)
+        """Features [B, F] of uint8 images [B, H, W, C], prepared where it asks for that."""
+        return self.features(variables, normalize(image))
 
 
 def of_classifier(task: Classify, state: TrainState, kind: str = "classifier") -> Extractor:
@@ -67,7 +61,7 @@ def of_vit(path: str | Path, num_heads: int = 0) -> Extractor:
     def features(variables: Any, image: jax.Array) -> Any:
         return backbone.features(variables, image / 2 + 0.5)
 
-    return Extractor(f"vit-{backbone.digest[:8]}", features, backbone.variables, backbone.preprocessing.image_px)
+    return Extractor(f"vit-{backbone.digest[:8]}", features, backbone.variables, backbone.preprocessing)
 
 
 def of_clip(path: str | Path) -> Extractor:
@@ -77,7 +71,8 @@ def of_clip(path: str | Path) -> Extractor:
 
 def of_loaded_clip(clip: Any, params: Any) -> Extractor:
     """The same of a CLIP that is open already, as `load_clip` gives it."""
-    return Extractor(named("clip", params), clip.image_features, params, clip.image_px)
+    prepare = clip.image.preprocessing
+    return Extractor(named("clip", params, repr(prepare)), clip.image_features, params, prepare)
 
 
 def of_inception(path: str | Path) -> Extractor:
@@ -96,11 +91,11 @@ def of_inception(path: str | Path) -> Extractor:
 EXTRACTORS: dict[str, Callable[..., Extractor]] = {"vit": of_vit, "clip": of_clip, "inception": of_inception}
 
 
-def named(kind: str, variables: Any) -> str:
-    """KIND-DIGEST: the same parameters, the same name."""
+def named(kind: str, variables: Any, how: str = "") -> str:
+    """KIND-DIGEST: the same parameters, and the same preparation of images, the same name."""
     leaves = sorted(named_leaves(variables).items())
     parts = [part for name, leaf in leaves for part in (name.encode(), np.ascontiguousarray(leaf).reshape(-1).data)]
-    return f"{kind}-{digest_bytes(*parts)[:8]}"
+    return f"{kind}-{digest_bytes(*parts, *filter(None, [how.encode()]))[:8]}"
 
 
 def make_extract(extractor: Extractor, machine: parallel.Machine) -> Callable[..., np.ndarray]:

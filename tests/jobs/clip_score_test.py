@@ -36,8 +36,9 @@ def scored(clip, quick_study, tmp_path_factory):
 
 def test_clip_score_is_the_probability_of_the_class_among_all(scored, clip, quick_study):
     made, (model, params) = open_synthetic(quick_study.made), load_clip(clip)
-    pixels = np.stack([made.read(i) for i in range(len(made))])
-    images = jax.jit(of_clip(clip))(params, pixels)
+    extractor = of_clip(clip)
+    pixels = np.stack([extractor.preprocessing(np.repeat(made.read(i), 3, axis=-1)) for i in range(len(made))])
+    images = jax.jit(extractor)(params, pixels)
     texts = jax.jit(model.text_features)(params, model.tokenize([f"a {name}" for name in made.class_names]))
     expected = jax.nn.softmax(model.logits(params, images, texts), axis=1)[np.arange(len(made)), made.labels]
     found = np.load(scored / "scores.npy")

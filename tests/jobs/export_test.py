@@ -12,6 +12,7 @@ from jaxmoust.core.tree import named_leaves
 from jaxmoust.jobs import export
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.inputs import Inputs, Output
+from jaxmoust.jobs.parts.streams import plain_form
 from jaxmoust.train.loop import variables_of
 from jaxmoust.train.warm_start import read_state
 
@@ -71,7 +72,7 @@ def test_config_is_the_public_files_own_with_these_classes_size_and_colours(fami
         "architecture": "resnet18",
         "id2label": {"0": "x"},
     }
-    seen = export._seen(make_module(config["model"], CLASSIFIER_MODELS, num_classes=2), (32, 32, 3))
+    seen = export._seen(make_module(config["model"], CLASSIFIER_MODELS, num_classes=2), plain_form((32, 32, 3)))
     found = export._config(family, said, seen, output)
     assert found["depths"] == [1] and found["architecture"] == "resnet18"
     if family == "timm":
@@ -82,4 +83,4 @@ def test_config_is_the_public_files_own_with_these_classes_size_and_colours(fami
         assert found["architectures"] == ["ResNetForImageClassification"] and found["image_size"] == 32
         assert found["id2label"] == {0: "cat", 1: "owl"} and found["label2id"] == {"cat": 0, "owl": 1}
     how = export._preprocessing(seen)
-    assert how["size"] == {"height": 32, "width": 32} and how["image_std"][2] == 0.225
+    assert how["size"] == {"shortest_edge": 32} and how["image_std"][2] == 0.225

@@ -28,9 +28,11 @@ def test_features_are_known_by_their_images_and_not_by_how_these_are_named(backb
     assert name_of(job_of(backbone, data={"copies": 2})) == name_of(job_of(backbone))
     others = (job_of(backbone), job_of(backbone, data={"n_base": 50}), job_of(backbone, part="test", views=2))
     others += (
-        job_of(backbone, part="test", data={"image_px": 12}),
+        job_of(backbone, part="test", data={"test_crop": 0.5}),
+        job_of(backbone, part="test", model={"image_px": 12}),
         job_of(write_backbone(tmp_path / "b", 32), part="test"),
     )
+    assert name_of(job_of(backbone, part="test", data={"image_px": 12})) == test  # a backbone has a size of its own
     names = [test, *map(name_of, others)]
     assert all(a != b for i, a in enumerate(names) for b in names[:i])
 
@@ -40,6 +42,7 @@ def test_features_promise_what_a_probe_asks_of_them(backbone):
     job.check()
     said = job.promise()
     assert (said["num_images"], said["num_views"], said["num_features"]) == (50, 5, 16)
+    assert (said["image_shape"], said["preprocessing"]["image_px"]) == ((8, 8, 3), 8)
     assert said["weights"] and said["images_digest"] == job.real.distinct.digest
 
 

@@ -1,14 +1,22 @@
 """A probe as a run: what it draws, whose features it stands on, what it leaves, and what it refuses; adapters, too."""
 
+import csv
+import json
+import shutil
+
 import numpy as np
+import photographs
 import pytest
 from tiny_backbone import write_backbone
 
+from jaxmoust.data.loading.transforms import Resize
 from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.jobs.measure import Measure
 from jaxmoust.jobs.parts import probe
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.train import Train
+from jaxmoust.models.classifiers.headed import loaded
 from jaxmoust.runtime.checkpoint import restore_tree
 
 DATA = {"source": "digits", "n_base": 60}
@@ -70,6 +78,55 @@ def test_probe_is_evaluated_from_its_head_and_its_backbone(run, tmp_path):
         as_config("configs/evaluate.py", {"checkpoint": str(folder), "eval": {"batch_size": 256}}), tmp_path / "e"
     )
     assert found.result["loss"] == pytest.approx(result["loss"], rel=1e-5)  # logits of another batch's rounding
+
+
+def test_photographs_of_odd_sizes_are_evaluated_and_predicted_as_the_backbones_file_says(backbone, tmp_path, cli):
+    """Resized to 11 px, of which the middle 8 are cut out: by a training, by `evaluate` and by `predict`."""
+    photographs.write(tmp_path / "photos", "train")
+    photographs.write(tmp_path / "photos", "test", first=9)
+    own = shutil.copytree(backbone, tmp_path / "backbone")
+    said = {"size": {"shortest_edge": 11}, "crop_size": 8, "do_center_crop": True, "resample": 2}
+    (own / "preprocessor_config.json").write_text(json.dumps({**said, "image_mean": [0.4] * 3, "image_std": [0.3] * 3}))
+    data = {"source": "folder", "path": str(tmp_path / "photos"), "n_base": 0, "image_px": 20}
+    job = Train(config_of(own, data=data))
+    job.check()
+    job.open()
+    _, test, _ = job.features.read(job.machine)
+    how = loaded(str(own)).preprocessing
+    assert (how.resize_px, how.image_px, how.squash, how.interpolation) == (11, 8, False, "bilinear")
+    seen = np.stack([how(photographs.pixels(c, i)) for c in range(3) for i in (10, 11, 12, 9)])
+    expected = loaded(str(own)).features(loaded(str(own)).variables, seen / np.float32(255))
+    np.testing.assert_allclose(test, expected, atol=1e-4)  # features of order 1 after two float32 blocks
+    result = do(job.config, tmp_path / "run").result
+    assert result["preprocessing"]["resize_px"] == 11 and tuple(result["image_shape"]) == (20, 20, 3)
+    evaluated = do(as_config("configs/evaluate.py", {"checkpoint": str(tmp_path / "run")}), tmp_path / "e").result
+    assert evaluated["loss"] == pytest.approx(result["loss"], rel=1e-5)
+    line = "predict --checkpoint={run} --path={test} --output={out}"
+    assert cli(line, run=tmp_path / "run", test=tmp_path / "photos" / "test", out=tmp_path / "out.csv").code == 0
+    with open(tmp_path / "out.csv") as file:
+        rows = list(csv.DictReader(file))
+    named, sure = (np.load(tmp_path / "run" / f"{name}.npy") for name in ("predicted", "confidence"))
+    assert [row["label"] for row in rows] == [photographs.CLASSES[k] for k in named]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], sure, atol=1e-3)  # kept in half precision
+
+
+def test_measure_prepares_images_from_the_size_of_the_study(backbone, work):
+    """Real and synthetic images alike: to 12 px first, then as the extractor's file says."""
+    spec = synthetic.SyntheticSpec("looked_at", tuple("0123456789"), (8, 8, 1), 20, 20, 0, "planted")
+    images = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    synthetic.write_shard(work / "looked_at", spec, 0, images)
+    synthetic.finish(work / "looked_at", spec)
+    extractor = {"name": "vit", "path": str(backbone)}
+    given = {"set": str(work / "looked_at"), "extractor": extractor, "data": {**DATA, "image_px": 12}}
+    job = Measure(as_config("configs/measure/digits.py", given))
+    job.check()
+    job.open()
+    how, first = loaded(str(backbone)).preprocessing, Resize(12, 1)
+    assert job.extractor.preprocessing == how and job.extractor.name.startswith("vit-")
+    for name, of in (("synthetic", images), ("heldout", [job.real.test.read(i) for i in range(20)])):
+        seen = next(iter(job.streams[name]))["image"]
+        expected = np.stack([how(np.repeat(first.map(image), 3, axis=-1)) for image in of])
+        np.testing.assert_array_equal(seen[:20], expected)
 
 
 def test_features_that_lie_there_give_the_same_probe_of_any_part_of_their_images(run, work, backbone, features):
@@ -168,7 +225,13 @@ def test_features_of_others_are_refused(backbone, work, features):
     refused("names 1 for 0 synthetic sets", features=(train,))
     refused("features of other images", features=(test, train))
     refused("features by another network .* model, its weights differ", of=other)
-    refused("the shape of images differ", data={**DATA, "image_px": 12})
+    Train(config_of(backbone, probe={"features": (train, test)}, data={**DATA, "image_px": 12})).check()
+    refused("the preprocessing of images differ", data={**DATA, "test_crop": 0.5})
+    older = shutil.copytree(test, work / "older")
+    result = json.loads((older / "result.json").read_text())
+    (older / "result.json").write_text(json.dumps({k: v for k, v in result.items() if k != "preprocessing"}))
+    (older / "digests.json").unlink()
+    refused("older: .* the preprocessing of images differ", features=(train, str(older)))
     refused("has 2 views of each image, the run asks for 5", augment={"crop_px": 1})
     refused("augment differ", augment={"crop_px": 2})
 

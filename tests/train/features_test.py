@@ -1,7 +1,6 @@
 """Laws of train/features.py: one row an image, named by what extracts it."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,7 +38,7 @@ def test_features_of_a_classifier_are_what_its_head_is_linear_in(task, state):
     extractor = features.of_classifier(task, state)
     found = features.make_extract(extractor, Machine.all())(stream())
     assert found.shape == (21, 4) and found.dtype == np.float32
-    logits = task.logits({"params": state.params, "stats": state.stats}, normalize(jnp.asarray(IMAGES)))
+    logits = task.logits({"params": state.params, "stats": state.stats}, normalize(IMAGES))
     head = state.params["head"]
     np.testing.assert_allclose(found @ head["kernel"] + head["bias"], logits, atol=1e-5)  # float32 sums of 4
 
@@ -72,11 +71,6 @@ def test_extractor_is_named_by_its_kind_and_its_parameters(task, state):
     assert features.of_classifier(task, other, "real_classifier").name != name
 
 
-def test_extractor_resamples_grey_images_to_what_its_network_reads():
-    """A ramp of 8 px at 16 px in three channels, by an extractor that gives the image itself back."""
-    ramp = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None] * 30, (1, 8, 8))[..., None]
-    extractor = features.Extractor("same", lambda v, x: x.reshape(len(x), -1), {}, 16)
-    found = np.asarray(extractor({}, jnp.asarray(ramp))).reshape(16, 16, 3)
-    inside = np.arange(4, 12)
-    expected = (inside + 0.5) / 2 - 0.5  # half-pixel centres; a cubic keeps a straight line straight
-    np.testing.assert_allclose(found[inside, 8], np.repeat(expected[:, None] * 30 / 127.5 - 1, 3, 1), atol=1e-5)
+def test_extractors_name_holds_how_images_are_prepared(state):
+    names = {features.named("clip", state.params, how) for how in ("", "224 of 256", "squashed to 224")}
+    assert len(names) == 3 and all(name.startswith("clip-") for name in names)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxmoust.data.checks import check_choice
 from jaxmoust.data.loading.memmap import Map, fill, open_map
-from jaxmoust.data.loading.transforms import RandomResizedCrop, Resize
+from jaxmoust.data.loading.transforms import Prepared, RandomResizedCrop, Resize
 from jaxmoust.data.samplers.base import draw_rng
 from jaxmoust.data.source import Source
 
@@ -28,7 +28,7 @@ DECODED = ("auto", "memory", "map", "none")
 MEMORY_BYTES = 1 << 30  # "auto" holds no more than this in memory
 _MIN_THREADS = 8  # some of them wait for a disk
 _MAX_PIECE = 8  # images a thread reads before it hands over: small ones are as quick to read as to hand over
-_TAKE_ENCODED = (Resize, RandomResizedCrop)
+_TAKE_ENCODED = (Prepared, Resize, RandomResizedCrop)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def eval_stream(
     decoded: str = "auto",
     map_dir: str | Path = "",
     num_threads: int | None = None,
-    crop_fraction: float = 1.0,
+    transform: Transform | None = None,
 ) -> "EvalStream":
     """Lists the batches of an evaluation: every image exactly once, in order, the last batch padded.
 
@@ -182,14 +182,14 @@ def eval_stream(
         process_index: p.
         process_count: P; divides B.
         decoded, map_dir, num_threads: as in `train_stream`.
-        crop_fraction: how much of the shorter side the central square takes; see `Resize`.
+        transform: what brings an image to that shape; by default `Resize`.
     Returns: ceil(N / B) dicts: image uint8 [B/P, image_px, image_px, channels], label int32 [B/P], mask float32
         [B/P], index int32 [B/P] (place in the source). Padding has mask 0, index -1, label 0 and a black image.
     Raises: ValueError: a batch that P does not divide, or what `open_images` refuses.
     """
     num = _check_slice(batch_size, process_index, process_count)
-    shape, resize = (image_px, image_px, channels), Resize(image_px, channels, crop_fraction=crop_fraction)
-    images = open_images([source], resize, shape, decoded, map_dir, num_threads)
+    shape, transform = (image_px, image_px, channels), transform or Resize(image_px, channels)
+    images = open_images([source], transform, shape, decoded, map_dir, num_threads)
 
     def batch(i: int) -> Batch:
         start = i * batch_size + process_index * num

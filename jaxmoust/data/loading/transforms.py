@@ -107,6 +107,28 @@ class Resize(grain.transforms.Map):
 
 
 @dataclass(frozen=True)
+class Prepared(grain.transforms.Map):
+    """Brings an image, in colour, to what a network's own preparation makes of it.
+
+    Attributes:
+        prepare: uint8 [H, W, 3] of any size -> uint8 [S, S, 3]; its repr says all that it does.
+        first: what an image goes through before; None: nothing.
+    """
+
+    prepare: Callable[[np.ndarray], np.ndarray]
+    first: Resize | None = None
+
+    def map(self, element: Any) -> Any:
+        """Prepares the element's image."""
+        return _on_image(self._prepare, element)
+
+    def _prepare(self, image: np.ndarray | Encoded) -> np.ndarray:
+        if self.first:
+            image = self.first.map(image)
+        return self.prepare(to_channels(image.decode() if isinstance(image, Encoded) else image, 3))
+
+
+@dataclass(frozen=True)
 class RandomResizedCrop(grain.transforms.RandomMap):
     """Cuts a random rectangle and resizes it: the training transform of ImageNet.
 

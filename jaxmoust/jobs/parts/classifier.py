@@ -8,12 +8,11 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.analysis import accuracy, metrics
-from jaxmoust.config import Config
 from jaxmoust.core.state import TrainState
 from jaxmoust.core.tree import zeros_of
 from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts.inputs import Output
-from jaxmoust.jobs.parts.streams import write_array
+from jaxmoust.jobs.parts.streams import Form, form_of, write_array
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.parallel import Machine
 from jaxmoust.train.classify import Classify
@@ -26,12 +25,12 @@ MOST_KEPT_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier: its task and state, the shape it sees, how its images are held, and its result."""
+    """A trained classifier: its task and state, the shape it was trained on, how it sees images, and its result."""
 
     task: Classify
     state: TrainState
     shape: tuple[int, int, int]
-    held: tuple[str, str, float]
+    form: Form
     result: dict[str, Any]
 
 
@@ -50,7 +49,7 @@ def open_trained(output: Output) -> Classifier:
     if (base := task.base()) is not None:  # of an adapter or a probe, whose run keeps no more than it has learnt
         whole = task.whole(variables_of(state), base)
         state = TrainState(state.step, whole["params"], whole["stats"], None, None)
-    return Classifier(task, state, shape, how_held(output.config), output.result)
+    return Classifier(task, state, shape, form_of(task.model, shape, output.config["data"]), output.result)
 
 
 def to_time(output: Output) -> Classifier:
@@ -61,7 +60,7 @@ def to_time(output: Output) -> Classifier:
     task = build.make_classify(output.config, shape, len(output.result["class_names"]))
     zeros = zeros_of(task.shapes)
     state = TrainState(np.int32(0), zeros["params"], zeros["stats"], None, None)
-    return Classifier(task, state, shape, how_held(output.config), output.result)
+    return Classifier(task, state, shape, form_of(task.model, shape, output.config["data"]), output.result)
 
 
 def check_classes(output: Output, evaluated: Source) -> None:
@@ -77,12 +76,6 @@ def image_shape(output: Output) -> tuple[int, int, int]:
     """The (H, W, C) that a classifier sees."""
     height, width, channels = output.result["image_shape"]
     return height, width, channels
-
-
-def how_held(config: Config) -> tuple[str, str, float]:
-    """Where the images of a classifier's configuration are held, decoded, and how much of one is evaluated."""
-    data = config["data"]
-    return data["decoded"], data["map_dir"], data["test_crop"]
 
 
 def learnt_from_synthetic(result: dict[str, Any]) -> bool:

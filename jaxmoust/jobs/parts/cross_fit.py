@@ -15,7 +15,7 @@ from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
 from jaxmoust.data.splits.folds import fold_of
-from jaxmoust.jobs.parts.streams import evaluation_stream, fit_fold, training_stream
+from jaxmoust.jobs.parts.streams import evaluation_stream, fit_fold, form_of, training_stream
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.train import predict
@@ -65,9 +65,9 @@ class CrossFit:
             sampler = build.make_sampler(trained["sampler"], pool, order, num_draws, {})
             self.shares.append(training.task.class_shares(sampler.expected(0, num_draws), pool.class_names))
             self.streams.append(training_stream(pool, sampler, real, recipe, machine))
-        where = (real.decoded, real.map_dir, real.test_crop)
+        form = form_of(training.task.model, real.shape, data)
         self.scored = [
-            evaluation_stream(images.subset(np.flatnonzero(self.folds == k)), real.shape, config, machine, *where)
+            evaluation_stream(images.subset(np.flatnonzero(self.folds == k)), form, config, machine)
             for k in range(self.num_folds)
         ]
 

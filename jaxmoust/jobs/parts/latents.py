@@ -9,7 +9,7 @@ import numpy as np
 from jaxmoust.config import Config
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.parts.inputs import Inputs
-from jaxmoust.jobs.parts.streams import evaluation_stream
+from jaxmoust.jobs.parts.streams import evaluation_stream, plain_form
 from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder, load_autoencoder
 from jaxmoust.runtime import parallel
 from jaxmoust.train.diffuse import Diffuse
@@ -43,7 +43,7 @@ def encoded(
 
     Returns: what makes `stream_from` one of latents, and the evaluation's batches with latents.
     """
-    keep, images = config["latents"]["keep"], evaluation_stream(real.base, real.shape, config, machine)
+    keep, images = config["latents"]["keep"], evaluation_stream(real.base, plain_form(real.shape), config, machine)
     if keep:
         folder = Path(keep).expanduser()
         rows = latents.kept(params, images, machine, folder, real.base.digest)

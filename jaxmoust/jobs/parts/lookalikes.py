@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmoust.data.loading.loader import eval_stream
 from jaxmoust.data.near_duplicates import joined, near_by_features
 from jaxmoust.data.source import Source
+from jaxmoust.jobs.parts.streams import evaluation_stream, prepared_form
 from jaxmoust.report.findings import inert
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.paths import atomic_write
@@ -30,9 +30,11 @@ def look_alike(splits: Mapping[str, Source], backbone: str, groups: str = "", di
     Raises: ValueError: no such network, or images without files whose groups are asked for.
     """
     machine, extractor = parallel.Machine.local(), features.of_vit(backbone)
-    size = BATCH_SIZE * machine.num_devices
+    config = {"eval": {"batch_size": BATCH_SIZE * machine.num_devices}}
     extract = features.make_extract(extractor, machine)
-    streams = [eval_stream(source, size, image_px=extractor.image_px, channels=3) for source in splits.values()]
+    assert extractor.preprocessing, "a public network has one"
+    form = prepared_form(extractor.preprocessing)
+    streams = [evaluation_stream(source, form, config, machine) for source in splits.values()]
     vectors = np.concatenate([extract(stream) for stream in streams])
     sources = [*splits.values()]
     files = [source.file(i) or f"{split} {i}" for split, source in splits.items() for i in range(len(source))]

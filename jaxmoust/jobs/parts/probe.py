@@ -14,7 +14,7 @@ from jaxmoust.data.real import RealData
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import REAL, Source
 from jaxmoust.jobs.parts.inputs import Inputs, Output
-from jaxmoust.jobs.parts.streams import evaluation_stream
+from jaxmoust.jobs.parts.streams import Form, evaluation_stream, form_of
 from jaxmoust.runtime import parallel
 from jaxmoust.train import predict
 from jaxmoust.train.classify import Classify
@@ -93,7 +93,8 @@ class Features:
         digests += [inputs.synthetic(ref).digest for ref in as_tuple(config["data"]["synthetic"])] if given else []
         views = num_views(config, task.augment)
         for number, (output, digest) in enumerate(zip(given, digests, strict=False)):
-            _check_alike(output, digest, config, real.shape, inputs, 1 if 0 < number < len(whole) else views)
+            form = form_of(task.model, real.shape, config["data"])
+            _check_alike(output, digest, config, form, inputs, 1 if 0 < number < len(whole) else views)
         return cls(config, task, real, sets, given, places)
 
     def read(self, machine: parallel.Machine) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
@@ -117,8 +118,8 @@ def compute(
     task: Classify, base: Any, source: Source, real: RealData, config: Config, machine: parallel.Machine, count: int
 ) -> np.ndarray:
     """Computes so many views of a source's images, brought to the shape of the real ones: float32 [V, N, F]."""
-    where = (real.decoded, real.map_dir, real.test_crop)
-    return predict.views(task, base, evaluation_stream(source, real.shape, config, machine, *where), machine, count)
+    form = form_of(task.model, real.shape, config["data"])
+    return predict.views(task, base, evaluation_stream(source, form, config, machine), machine, count)
 
 
 def rows_of(features: Sequence[np.ndarray], pool: Pool, sampler: Sampler, num_draws: int, task: Classify) -> Rows:
@@ -158,15 +159,15 @@ def read_features(output: Output) -> np.ndarray:
     return np.load(output.folder / "features.npy", mmap_mode="r")
 
 
-def _check_alike(
-    output: Output, digest: str, config: Config, shape: tuple[int, ...], inputs: Inputs, views: int
-) -> None:
+def _check_alike(output: Output, digest: str, config: Config, form: Form, inputs: Inputs, views: int) -> None:
     """Refuses features that are not what this run would compute."""
     where, left, done = output.folder or "The features", output.config, output.result
     differing = [name for name in SAME if left[name] != config[name] and (name == "model" or views > 1)]
     if done["weights"] != weights_of(config, inputs):
         differing.append("its weights")
-    if tuple(done["image_shape"]) != shape:
+    if done.get("preprocessing") != form.said.get("preprocessing"):
+        differing.append("the preprocessing of images")
+    elif tuple(done["image_shape"]) != form.shape:
         differing.append("the shape of images")
     if differing:
         raise ValueError(

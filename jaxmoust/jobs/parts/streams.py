@@ -4,6 +4,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from jaxmoust import build
 from jaxmoust.config import Config
 from jaxmoust.core.optim import Recipe
 from jaxmoust.data.loading import loader
-from jaxmoust.data.loading.transforms import RandomResizedCrop
+from jaxmoust.data.loading.transforms import Prepared, RandomResizedCrop, Resize
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import RealData
 from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.splits.base_set import base_keys
 from jaxmoust.data.synthetic.spec import SyntheticSpec
+from jaxmoust.models.classifiers.headed import Headed
+from jaxmoust.models.classifiers.preprocessing import Preprocessing
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder
 from jaxmoust.runtime.paths import atomic_write
@@ -120,7 +123,8 @@ def fit_eval_data(real: RealData, config: Config, machine: parallel.Machine) -> 
         return source.subset(base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
 
     sets = evaluated_on(real).items()
-    return {name: evaluation_stream(some_of_each_class(source), real.shape, config, machine) for name, source in sets}
+    form = plain_form(real.shape)
+    return {name: evaluation_stream(some_of_each_class(source), form, config, machine) for name, source in sets}
 
 
 def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tuple[int, ...] = ()) -> int:
@@ -135,14 +139,14 @@ def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tupl
 
 
 def seconds_an_image(
-    ask: Callable[[loader.EvalStream], Any], shape: tuple[int, ...], config: Config, machine: parallel.Machine
+    ask: Callable[[loader.EvalStream], Any], shape: tuple[int, int, int], config: Config, machine: parallel.Machine
 ) -> float:
     """Times what is asked of a batch of black images of a shape (H, W, C), after one that compiles it."""
     size, seconds = config["eval"]["batch_size"], 0.0
     black = from_arrays(np.zeros((size, *shape), np.uint8), np.zeros(size, np.int32), ("black",), "black")
     for _ in range(2):
         started = time.monotonic()
-        ask(evaluation_stream(black, shape, config, machine))
+        ask(evaluation_stream(black, plain_form(shape), config, machine))
         seconds = time.monotonic() - started
     return seconds / size
 
@@ -155,24 +159,73 @@ def check_room(spec: SyntheticSpec, per_device_batch: int, shape: tuple[int, ...
     machine.check_memory(f"A file of shard_images {spec.shard_images:,}", in_file * math.prod(spec.shape))
 
 
-def evaluation_stream(
-    source: Source,
-    shape: tuple,
-    config: Config,
-    machine: parallel.Machine,
-    decoded: str = "auto",
-    map_dir: str = "",
-    test_crop: float = 1.0,
-) -> loader.EvalStream:
-    """Opens the padded batches of a source, of the size that the section eval gives."""
+@dataclass(frozen=True)
+class Form:
+    """How images come to a network that is evaluated on them, or asked for features.
+
+    Args:
+        shape: (H, W, C) of what it sees.
+        transform: what brings an image to that.
+        decoded, map_dir: see `RealData`.
+        preprocessing: of a public network, which `transform` does.
+    """
+
+    shape: tuple[int, int, int]
+    transform: Resize | Prepared
+    decoded: str = "auto"
+    map_dir: str = ""
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What a result says of the preprocessing of a public network; {} where there is none."""
+        if not (how := self.preprocessing):
+            return {}
+        return {"preprocessing": {**asdict(how), "mean": list(how.mean), "std": list(how.std)}}
+
+
+def form_of(model: Any, shape: tuple[int, int, int], data: Config) -> Form:
+    """The form in which a classifier sees the images of a data section that brings them to a shape.
+
+    A public backbone sees them as its files say; any other network the central square, data.test_crop of it. Of a
+    backbone data.test_crop takes the place of its own crop where it is not 1.
+    """
+    crop, where = data["test_crop"], (data["decoded"], data["map_dir"])
+    if not isinstance(model, Headed):
+        return Form(shape, Resize(shape[0], shape[2], crop_fraction=crop), *where)
+    how = model.preprocessing
+    if crop != 1.0:
+        how = replace(how, resize_px=round(how.image_px / crop), squash=False)
+    return prepared_form(how, None, *where)
+
+
+def plain_form(shape: tuple[int, int, int]) -> Form:
+    """The whole central square of images, brought to a shape."""
+    return Form(shape, Resize(shape[0], shape[2]))
+
+
+def prepared_form(how: Preprocessing, first: Resize | None = None, decoded: str = "auto", map_dir: str = "") -> Form:
+    """What a public network's own preprocessing makes of images, after `first`."""
+    return Form((how.image_px, how.image_px, 3), Prepared(how, first), decoded, map_dir, how)
+
+
+def preparation_of(config: Config) -> dict[str, Any]:
+    """What the result of a configuration says of the preprocessing of its public backbone; {} of another network."""
+    if config["model"]["name"] != "backbone":
+        return {}
+    return form_of(build.make_network(config["model"], 2), (1, 1, 3), config["data"]).said
+
+
+def evaluation_stream(source: Source, form: Form, config: Config, machine: parallel.Machine) -> loader.EvalStream:
+    """Opens the padded batches of a source in a form, of the size that the section eval gives."""
     return loader.eval_stream(
         source,
-        evaluation_batch_size(config, machine, shape),
-        image_px=shape[0],
-        channels=shape[2],
+        evaluation_batch_size(config, machine, form.shape),
+        image_px=form.shape[0],
+        channels=form.shape[2],
         process_index=machine.process_index,
         process_count=machine.process_count,
-        decoded=decoded,
-        map_dir=map_dir,
-        crop_fraction=test_crop,
+        transform=form.transform,
+        decoded=form.decoded,
+        map_dir=form.map_dir,
     )

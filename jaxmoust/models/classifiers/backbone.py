@@ -87,7 +87,7 @@ def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads
         low = image_px - image_px % module.patch_px
         sizes = f"{max(low, module.patch_px)} or {low + module.patch_px}"
         raise ValueError(f"got {image_px} px; {path} has patches of {module.patch_px} px, expected {sizes} px.")
-    preprocessing = dataclasses.replace(preprocessing, image_px=image_px or preprocessing.image_px)
+    preprocessing = preprocessing.at(image_px)
     same_pool = pool in ("", module.pool) if isinstance(module, ViT) else True
     outputs = (num_outputs(layout, arrays) or 0) if same_pool else 0
     module = module.clone(num_classes=outputs, **({} if same_pool else {"pool": pool, "num_tokens": module.tokens}))

@@ -12,17 +12,19 @@ from jaxtyping import Array, Float, Key
 
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.models.classifiers.backbone import Backbone, load_backbone
+from jaxmoust.models.classifiers.preprocessing import Preprocessing
 
 
 class Headed(nn.Module):
     """A backbone, whose images are preprocessed as its publisher did, and a linear head.
 
-    Images of another side than the backbone's are resampled to that; grey ones become three equal channels.
+    It is evaluated on images that its `preprocessing` has prepared. Images of another side, as those it is trained on
+    may be, are resampled to its own; grey ones become three equal channels.
 
     Args:
         weights: of the backbone: a folder, a file, or a name on the hub.
         network: the backbone's own.
-        mean, std: of each channel, of pixels in [0, 1].
+        preprocessing: of the backbone.
         num_classes: width of the logits.
         image_px: side that the network reads; 0: as it was trained. A ViT's positions are interpolated to it.
         pool: of a ViT's tokens, see `load_backbone`; "": as the family's linear classifiers do.
@@ -32,8 +34,7 @@ class Headed(nn.Module):
 
     weights: str
     network: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     num_classes: int
     image_px: int = 0
     pool: str = ""
@@ -52,7 +53,8 @@ class Headed(nn.Module):
         x = jnp.broadcast_to(x / 2 + 0.5, (*x.shape[:3], 3))
         if x.shape[1:3] != (self.image_px, self.image_px):
             x = jnp.clip(jax.image.resize(x, (len(x), self.image_px, self.image_px, 3), "cubic"), 0, 1)
-        return self.backbone.features((x - jnp.array(self.mean)) / jnp.array(self.std), train, keys)
+        scaled = (x - jnp.array(self.preprocessing.mean)) / jnp.array(self.preprocessing.std)
+        return self.backbone.features(scaled, train, keys)
 
     def __call__(
         self, x: Float[Array, "B H W C"], train: bool = False, keys: Key[Array, " B"] | None = None
@@ -79,7 +81,7 @@ def with_head(weights: str, num_classes: int, image_px: int = 0, pool: str = "",
     """Puts a head for so many classes on a backbone. Raises: as `load_backbone`."""
     backbone = loaded(weights, image_px, pool)
     seen = backbone.preprocessing
-    return Headed(weights, backbone.module, seen.mean, seen.std, num_classes, seen.image_px, pool, **given)
+    return Headed(weights, backbone.module, seen, num_classes, seen.image_px, pool, **given)
 
 
 def leaves_of(model: Headed, shapes: Any) -> dict[str, Any]:

@@ -208,7 +208,8 @@ def test_eval_stream_judges_the_central_square_that_was_asked_for():
     images = np.zeros((3, 8, 8, 1), np.uint8)
     images[:, 2:6, 2:6] = 200
     source = from_arrays(images, np.zeros(3, np.int32))
-    whole, inner = (list(eval_stream(source, 3, image_px=4, channels=1, crop_fraction=f)) for f in (1.0, 0.5))
+    cut = (Resize(4, 1, crop_fraction=part) for part in (1.0, 0.5))
+    whole, inner = (list(eval_stream(source, 3, image_px=4, channels=1, transform=transform)) for transform in cut)
     assert np.all(inner[0]["image"] == 200) and np.any(whole[0]["image"] < 50)
 
 

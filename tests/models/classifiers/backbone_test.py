@@ -188,7 +188,7 @@ TIMM_CFG = {"input_size": [3, 48, 48], "interpolation": "bicubic", "crop_pct": 0
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("", {}, Preprocessing(42, IMAGENET_MEAN, IMAGENET_STD, 0.875)),
+        ("", {}, Preprocessing(42, IMAGENET_MEAN, IMAGENET_STD, 48)),
         (
             "preprocessor_config.json",  # facebook/dinov2-small's
             {
@@ -200,23 +200,23 @@ TIMM_CFG = {"input_size": [3, 48, 48], "interpolation": "bicubic", "crop_pct": 0
                 "resample": 3,
                 "size": {"shortest_edge": 256},
             },
-            Preprocessing(224, IMAGENET_MEAN, IMAGENET_STD, 0.875),
+            Preprocessing(224, IMAGENET_MEAN, IMAGENET_STD, 256),
         ),
         (
             "preprocessor_config.json",  # google/siglip-base-patch16-224's
             {"image_mean": HALF, "image_std": HALF, "resample": 3, "size": {"height": 224, "width": 224}},
-            Preprocessing(224, HALF, HALF, squash=True),
+            Preprocessing(224, HALF, HALF, 224, squash=True),
         ),
         (
             "preprocessor_config.json",  # microsoft/resnet-50's
             {"crop_pct": 0.875, "image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, "resample": 3, "size": 224},
-            Preprocessing(224, IMAGENET_MEAN, IMAGENET_STD, 0.875),
+            Preprocessing(224, IMAGENET_MEAN, IMAGENET_STD, 256),
         ),
-        ("config.json", {"pretrained_cfg": TIMM_CFG}, Preprocessing(48, HALF, HALF, 0.9)),
+        ("config.json", {"pretrained_cfg": TIMM_CFG}, Preprocessing(48, HALF, HALF, 53)),
         (
             "config.json",
             {"pretrained_cfg": {**TIMM_CFG, "crop_mode": "squash", "interpolation": "bilinear", "crop_pct": 1.0}},
-            Preprocessing(48, HALF, HALF, squash=True, interpolation="bilinear"),
+            Preprocessing(48, HALF, HALF, 48, squash=True, interpolation="bilinear"),
         ),
     ],
 )
@@ -224,9 +224,8 @@ def test_preprocessing_is_the_files_own_or_the_familys(file, content, expected, 
     write(tmp_path, "timm_dinov2", **(content if file == "config.json" else {}))
     if file == "preprocessor_config.json":
         (tmp_path / file).write_text(json.dumps(content))
-    safe = {} if expected.image_px % 7 == 0 else {"image_px": 42}
-    found = load_backbone(tmp_path, **safe).preprocessing
-    assert found == (Preprocessing(**{**vars(expected), **safe}))
+    px = 0 if expected.image_px % 7 == 0 else 42
+    assert load_backbone(tmp_path, px).preprocessing == expected.at(px)
 
 
 @pytest.mark.parametrize(
@@ -274,11 +273,17 @@ def test_backbone_of_the_hub_is_fetched_without_pickles(tmp_path, monkeypatch):
         assert load_backbone(name).source == asked["name"] == name
     assert not [pattern for pattern in asked["patterns"] if ".bin" in pattern or pattern == "*"]
 
+    def gone(*args, **how):
+        raise OSError("404 Client Error: Repository Not Found")
+
     def gated(*args, **how):
-        raise OSError("403 Client Error: gated repository")
+        raise OSError("403 Client Error: Cannot access gated repo")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
-    with pytest.raises(ValueError, match=r"gated repository Check the name .* log in by HF_TOKEN"):
+    with pytest.raises(ValueError, match=r"gated repo It is gated: accept .* type `hf auth login`"):
+        load_backbone("owner/model")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", gone)
+    with pytest.raises(ValueError, match=r"Not Found Check the name\. .* `hf download owner/model --local-dir DIR`"):
         load_backbone("owner/model")
 
 

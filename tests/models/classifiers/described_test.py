@@ -95,7 +95,7 @@ def test_extractor_of_vit_gives_its_features_of_images_at_its_size(tmp_path):
     extractor = of_vit(tmp_path, num_heads=2)
     pixels = np.rint((X + 1) * 127.5).astype(np.uint8)
     found = jax.jit(extractor)(extractor.variables, pixels)
-    assert extractor.name.startswith("vit-") and extractor.image_px == 12
+    assert extractor.name.startswith("vit-") and extractor.preprocessing.image_px == 12
     expected = model.apply(variables, pixels / np.float32(127.5) - 1, method="features")
     np.testing.assert_allclose(found, expected, atol=1e-4)  # features of order 1 after two float32 blocks
 

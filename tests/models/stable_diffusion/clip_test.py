@@ -88,7 +88,7 @@ def test_clip_reads_its_own_scale_of_colours(clip):
 def test_extractor_of_clip_gives_its_image_features_and_is_named_by_it(clip):
     model, params = load_clip(clip)
     extractor = of_clip(clip)
-    assert re.fullmatch("clip-[0-9a-f]{8}", extractor.name) and extractor.image_px == 16
+    assert re.fullmatch("clip-[0-9a-f]{8}", extractor.name) and extractor.preprocessing == model.image.preprocessing
     pixels = np.rint((X + 1) * 127.5).astype(np.uint8)
     expected = jax.jit(model.image_features)(params, pixels / np.float32(127.5) - 1)
     np.testing.assert_allclose(jax.jit(extractor)(params, pixels), expected, atol=1e-5)
