@@ -2,6 +2,8 @@
 
 import json
 import zlib
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +262,19 @@ def write_pipeline(folder: Path, kind: int | str, dtype: Any = None, shallow: bo
     loaded = make_pipeline(folder.parent / f"{folder.name}_tokenizer", kind, shallow)
     save(loaded, folder, dtype)
     return loaded
+
+
+def walker(guided: Callable[..., Any]) -> Callable[..., Any]:
+    """Walks Euler steps down given levels: one compiled step for trajectories of any length."""
+
+    @jax.jit
+    def step(x: Any, sigma: Any, sigma_next: Any) -> Any:
+        x0 = guided(x, sigma[None])
+        return x0 + (sigma_next / sigma) * (x - x0)
+
+    def run(x: Any, sigmas: Any) -> Any:
+        for sigma, sigma_next in pairwise(sigmas):
+            x = step(x, sigma, sigma_next)
+        return x
+
+    return run

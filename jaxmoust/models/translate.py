@@ -94,7 +94,9 @@ def translate(
         parts = [tensors[source] for source in sources]
         shapes = ", ".join(f"{source} {part.shape}" for source, part in zip(sources, parts, strict=True))
         try:
-            leaves[name] = make(parts, tuple(leaf.shape))
+            # In its type at once, so that no second copy of all leaves is held. NumPy's, as networks may be larger than
+            # a device is beside what runs there, and JAX compiles for each shape.
+            leaves[name] = np.asarray(make(parts, tuple(leaf.shape)), leaf.dtype)
         except ValueError as error:
             faults.append(f"cannot make {name} {leaf.shape} of {shapes}: {error}")
             continue
@@ -107,8 +109,7 @@ def translate(
         remedy = "Build the model with the sizes that the file was trained with."
         remedy = remedy if sizes else "It is of another network or depth, or of another layout, or damaged."
         raise ValueError(f"{origin} does not fit the model:\n  " + "\n  ".join(faults) + f"\n{remedy}")
-    # NumPy's, as networks may be larger than a device is beside what runs there, and JAX compiles for each shape.
-    return map_named(lambda name, leaf: np.asarray(leaves[name], leaf.dtype), template)
+    return map_named(lambda name, leaf: leaves[name], template)
 
 
 def as_it_is(tensors: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,22 @@ def test_leaves_have_the_values_of_the_file_and_the_dtypes_of_the_template():
     tree = translate({"a.weight": weight, "a.bias": np.ones(2), "a.seen": np.ones(())}, TEMPLATE, rule, "x", "a.seen")
     np.testing.assert_array_equal(tree["a"]["kernel"], weight.T)
     assert tree["a"]["kernel"].dtype == jnp.float32 and tree["a"]["bias"].dtype == jnp.bfloat16
+
+
+def test_tensors_of_another_type_are_not_all_held_beside_the_leaves():
+    """A pipeline's files are as large as a machine's memory may be: one is cast and let go before the next is read."""
+
+    class Files(dict):
+        def __getitem__(self, name):
+            return np.full((256, 256), super().__getitem__(name), np.float64)
+
+    names = [f"part{i}" for i in range(32)]
+    template = dict.fromkeys(names, jax.ShapeDtypeStruct((256, 256), jnp.float32))
+    tracemalloc.start()
+    tree = translate(Files.fromkeys(names, 1.0), template, lambda name: ([name], as_it_is), "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def test_everything_that_does_not_fit_is_named_at_once():

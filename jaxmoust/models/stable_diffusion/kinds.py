@@ -265,7 +265,10 @@ class StableDiffusion:
         return wrap(net, self.table)
 
     def stacked(self, params: Any) -> tuple["StableDiffusion", Any]:
-        """A pipeline that compiles equal blocks once, and `net_params` for it; itself where that gains nothing."""
+        """A pipeline that compiles equal blocks once, and `net_params` for it; itself where that gains nothing.
+
+        Stacked leaves are made where they are placed, one after the other: see `layers.Stack`.
+        """
         try:
             tree = stacked(params[self.NET])
         except ValueError:  # of adapters that differ

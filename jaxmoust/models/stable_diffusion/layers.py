@@ -6,6 +6,7 @@ softmax are computed in float32, whatever the type of the rest.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -84,13 +85,12 @@ def repeat(block: Make, run: Callable[..., Any], names: Sequence[str], scan: boo
 
 
 def stacked(tree: Any) -> Any:
-    """Parameters with the weights of equal blocks, which follow on each other, in one; as NumPy arrays.
+    """Parameters with the weights of equal blocks, which follow on each other, in one: a `Stack` a leaf.
 
     Raises: ValueError: blocks with adapters of different kinds, which cannot be one.
     """
     if not isinstance(tree, Mapping):
         return tree
-    node: dict[str, Any] = {}
     kind: dict[str, Any] = {}
     first = ""
     rows: dict[str, list[Any]] = {}
@@ -99,9 +99,37 @@ def stacked(tree: Any) -> Any:
         shapes = {k: x.shape for k, x in named_leaves(tree[name]).items() if "/lora_" not in k}
         kind, first = (kind, first) if shapes == kind else (shapes, name)
         rows.setdefault(first, []).append(tree[name])
-    for name, blocks in rows.items():
-        node[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks) if len(blocks) > 1 else blocks[0]
+    node = {
+        name: jax.tree.map(lambda *leaves: Stack(leaves), *blocks) if len(blocks) > 1 else blocks[0]
+        for name, blocks in rows.items()
+    }
     return node | {name: stacked(value) for name, value in tree.items() if not name.startswith(_BLOCK)}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Leaves that are to be one array [n, ...], which is not made yet. Raises ValueError where their shapes differ."""
+
+    leaves: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Compares them."""
+        if len({leaf.shape for leaf in self.leaves}) > 1:
+            raise ValueError(f"leaves of the shapes {[leaf.shape for leaf in self.leaves]}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array."""
+        return (len(self.leaves), *self.leaves[0].shape)
+
+    @property
+    def dtype(self) -> Any:
+        """Of the array."""
+        return self.leaves[0].dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The array, made anew each time, so that no second copy of all parameters is held."""
+        return np.stack([np.asarray(leaf, dtype) for leaf in self.leaves])
 
 
 def attend(q: Array, k: Array, v: Array, causal: bool = False) -> Array:

@@ -6,6 +6,7 @@ torch, `PYTHONPATH=.:tests python tests/models/stable_diffusion/kinds_test.py` m
 
 import json
 import shutil
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,10 +19,13 @@ import tiny_stable_diffusion as tiny
 from jaxmoust.core.diffusion import denoise, solvers
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import lora, weights
+from jaxmoust.models.stable_diffusion.clip import TextTower
 from jaxmoust.models.stable_diffusion.layers import run, shapes_of, stacked
 from jaxmoust.models.stable_diffusion.mmdit import MMDiT
 from jaxmoust.models.stable_diffusion.pipeline import build
+from jaxmoust.models.stable_diffusion.t5 import T5Encoder
 from jaxmoust.models.stable_diffusion.unet import UNet
+from jaxmoust.models.stable_diffusion.vae import VAE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROMPTS = ("a photo of a cat", "a dog")
@@ -31,21 +35,42 @@ STEPS = {"xl": 20, "sd3": 10, "sd35": 10}
 STRENGTH = 0.5
 TIMES = np.array([40.0, 620.0], np.float32)
 # The published depths, at some 50th of the width.
+_UNET = tiny.UNET | {"cross_attention_dim": 64, "layers_per_block": 2}
+_FIRST = _UNET | {
+    "block_out_channels": [32, 32, 64, 64],
+    "norm_num_groups": 8,
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+}
+_WIDE = {"qk_norm": "rms_norm"}
 DEEP = {
-    "xl": tiny.XL["unet"]
+    "sd1": _FIRST,
+    "sd2": _FIRST | {"attention_head_dim": [2, 2, 4, 4], "use_linear_projection": True},
+    "xl": _UNET
+    | tiny.XL["unet"]
     | {
         "block_out_channels": [32, 32, 32],
-        "layers_per_block": 2,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
         "attention_head_dim": [2, 2, 2],
         "transformer_layers_per_block": [1, 2, 10],
-        "sample_size": 8,
     },
     "sd3": tiny.SD3["transformer"] | {"num_layers": 24},
-    "sd35": tiny.SD3["transformer"] | {"num_layers": 24, "qk_norm": "rms_norm", "dual_attention_layers": [*range(13)]},
-    "sd35_large": tiny.SD3["transformer"] | {"num_layers": 38, "qk_norm": "rms_norm"},
+    "sd35": tiny.SD3["transformer"] | {"num_layers": 24, "dual_attention_layers": [*range(13)]} | _WIDE,
+    "sd35_large": tiny.SD3["transformer"] | {"num_layers": 38} | _WIDE,
 }
+# Likewise: texts by L, H and bigG, which end where their highest number is; by T5; and the VAE of 4 channels.
+DEEP_TEXT = {
+    "clip_l": tiny.TEXT | {"num_hidden_layers": 12},
+    "clip_h": tiny.TEXT | {"num_hidden_layers": 23, "hidden_act": "gelu"},
+    "clip_bigg": tiny.TEXT | tiny.WIDE_TEXT | {"num_hidden_layers": 32},
+    "t5": tiny.SD3["text_encoder_3"] | {"num_layers": 24},
+}
+for _config in DEEP_TEXT.values():
+    _config |= {"vocab_size": 60, "eos_token_id": 59, "bos_token_id": 58, "pad_token_id": 59}
+DEEP_VAE = tiny.VAE | {"block_out_channels": [32, 32, 64, 64], "layers_per_block": 2}
+DEEP_VAE |= {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+IDS = np.array([[58, *range(3, 20), 59, 59]] * 2, np.int32)
 
 
 def inputs(channels: int) -> dict[str, np.ndarray]:
@@ -116,22 +141,10 @@ def test_vae_encodes_and_decodes_as_torchs(loaded, of_torch):
 
 @pytest.fixture(scope="module")
 def walk(loaded, texts):
-    """Walks guided Euler steps down these levels: one compiled program for both trajectories' lengths."""
+    """Of guided steps under the first prompt."""
     pipeline = loaded.pipeline
     params = jax.device_put(pipeline.net_params(loaded.params, 16))
-    guided = denoise.guide_jointly(pipeline.denoiser(params, batch([texts[0], texts[2]])), GUIDANCE)
-
-    @jax.jit
-    def step(x, sigma, sigma_next):
-        x0 = guided(x, sigma[None])
-        return x0 + (sigma_next / sigma) * (x - x0)
-
-    def run(x, sigmas):
-        for sigma, sigma_next in pairwise(sigmas):
-            x = step(x, sigma, sigma_next)
-        return x
-
-    return run
+    return tiny.walker(denoise.guide_jointly(pipeline.denoiser(params, batch([texts[0], texts[2]])), GUIDANCE))
 
 
 def test_guided_trajectory_is_torchs(loaded, of_torch, walk, kind):
@@ -184,11 +197,30 @@ def test_network_of_the_published_depth_answers_as_torchs(name):
         assert_close(found, file[name])
 
 
+@pytest.mark.parametrize("name", DEEP_TEXT)
+def test_text_encoder_of_the_published_depth_answers_as_torchs(name):
+    net, params = deep_text(name)
+    with jax.default_matmul_precision("highest"):
+        found = run(net, params, IDS)
+    with np.load(FIXTURES / "deep.npz") as file:
+        for key, answer in found.items():
+            assert_close(answer, file[f"{name}_{key}"])
+
+
+def test_vae_of_the_published_depth_answers_as_torchs():
+    net, params = deep_vae()
+    image = inputs(4)["image"]
+    with jax.default_matmul_precision("highest"), np.load(FIXTURES / "deep.npz") as file:
+        for found, name in zip(run(net, params, image, method=VAE.encode), ("mean", "std"), strict=True):
+            assert_close(found, file[f"vae_{name}"])
+        assert_close(run(net, params, file["vae_mean"], method=VAE.decode), file["vae_decoded"])
+
+
 @pytest.mark.parametrize("name", ["xl", "sd35"])
 def test_equal_blocks_compiled_once_answer_as_torchs(name):
     net, params, given = deep(name)
     with jax.default_matmul_precision("highest"):
-        found = run(net.clone(scan=True, remat=True), stacked(params), *given)
+        found = run(net.clone(scan=True, remat=True), jax.tree.map(np.asarray, stacked(params)), *given)
     with np.load(FIXTURES / "deep.npz") as file:
         assert_close(found, file[name])
 
@@ -210,9 +242,21 @@ def test_adapters_answer_inside_of_blocks_that_are_compiled_once():
     adapted = lora.attach(params, adapters)
     with jax.default_matmul_precision("highest"):
         plain, expected = (run(net, tree, *given) for tree in (params, adapted))
-        found = run(net.clone(scan=True), stacked(adapted), *given)
+        found = run(net.clone(scan=True), jax.tree.map(np.asarray, stacked(adapted)), *given)
     assert_close(found, expected, 1e-5)
     assert np.abs(expected - plain).max() > 0.1 * np.abs(plain).max()
+
+
+def test_stacked_leaves_are_made_one_at_a_time():
+    """What a network of equal blocks takes beside its parameters, on the host, is the largest of them."""
+    blocks = {f"transformer_blocks_{i}": {f"kernel_{k}": np.ones((256, 256)) for k in range(8)} for i in range(16)}
+    tree, size = stacked(blocks), 16 * 256 * 256 * 8
+    tracemalloc.start()
+    for leaf in jax.tree.leaves(tree):
+        assert leaf.shape == np.array(leaf).shape == (16, 256, 256)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.1 * size  # of eight such leaves
 
 
 def test_blocks_with_adapters_that_differ_stay_as_they_are(third):
@@ -227,14 +271,32 @@ def test_blocks_with_adapters_that_differ_stay_as_they_are(third):
 
 def deep(name: str, **changes: int):
     """A network of published depth, but for changes, its weights, and what it is asked."""
-    kind, config = (UNet if name == "xl" else MMDiT), DEEP[name] | changes
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in kind.__dataclass_fields__}
-    net = kind(**{**({"norm_num_groups": 16} if name == "xl" else {}), **fields})
-    given = inputs(4 if name == "xl" else 16)
+    config = DEEP[name] | changes
+    kind = MMDiT if "patch_size" in config else UNet
+    net = kind(**fields_of(kind, config))
+    given = inputs(net.in_channels)
     sizes = np.array([[16, 16, 0, 0, 16, 16]] * 2, np.float32)
-    more = [(given["pooled"], sizes)] if name == "xl" else [given["pooled"], given["position"]]
+    more = {"xl": [(given["pooled"], sizes)]}.get(name, [given["pooled"], given["position"]] if kind is MMDiT else [])
     arrays = (given["x"], TIMES, given["states"], *more)
     return net, tiny.weights(shapes_of(net, *arrays)), arrays
+
+
+def deep_text(name: str):
+    """A text encoder of published depth, and its weights."""
+    config = DEEP_TEXT[name]
+    kind = T5Encoder if "d_model" in config else TextTower
+    net = kind(**fields_of(kind, config), **({"project": True} if name == "clip_bigg" else {}))
+    return net, tiny.weights(shapes_of(net, IDS))
+
+
+def deep_vae():
+    """A VAE of published depth, and its weights."""
+    net = VAE(**fields_of(VAE, DEEP_VAE))
+    return net, tiny.weights(shapes_of(net, inputs(4)["image"]))
+
+
+def fields_of(kind: type, config: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in kind.__dataclass_fields__}
 
 
 # --- files, prompts, sizes -------------------------------------------------------------------------------------------
@@ -320,7 +382,9 @@ def main() -> None:
     """Makes the fixtures."""
     import tempfile
 
-    deep_answers = {name: torch_deep(name) for name in DEEP}
+    deep_answers = {name: torch_deep(name) for name in DEEP} | torch_deep_vae()
+    for name in DEEP_TEXT:
+        deep_answers |= {f"{name}_{key}": answer for key, answer in torch_deep_text(name).items()}
     np.savez_compressed(FIXTURES / "deep.npz", **deep_answers)
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as root:
@@ -348,10 +412,10 @@ def torch_deep(name: str) -> np.ndarray:
     config = {k: v for k, v in DEEP[name].items() if not k.startswith("_")}
     state = {k: torch.tensor(v) for k, v in weights.to_torch(params).items()}
     x, t, states = nchw(x), torch.tensor(t), torch.tensor(states)
-    if name == "xl":
-        theirs = diffusers.UNet2DConditionModel(**config, in_channels=4, out_channels=4, norm_num_groups=16)
+    if name in ("sd1", "sd2", "xl"):
+        theirs = diffusers.UNet2DConditionModel(**config)
         theirs.load_state_dict(state)
-        pooled, sizes = map(torch.tensor, more[0])
+        pooled, sizes = map(torch.tensor, more[0]) if more else (None, None)
         return nhwc(theirs(x, t, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": sizes}).sample)
     theirs = diffusers.SD3Transformer2DModel(**config)
     side, (top, width) = config["pos_embed_max_size"], (4, 32)
@@ -359,6 +423,47 @@ def torch_deep(name: str) -> np.ndarray:
     table[top : top + 4, top : top + 4] = torch.tensor(more[1]).reshape(4, 4, width)
     theirs.load_state_dict(state | {"pos_embed.pos_embed": table.reshape(1, side * side, width)})
     return nhwc(theirs(x, states, torch.tensor(more[0]), t).sample)
+
+
+def torch_deep_text(name: str) -> dict[str, np.ndarray]:
+    """What torch's text encoder answers, by our names."""
+    import torch
+    import transformers
+
+    torch.set_grad_enabled(False)
+    net, params = deep_text(name)
+    state = {k: torch.tensor(v) for k, v in weights.to_torch(params).items()}
+    if name == "t5":
+        theirs = transformers.T5EncoderModel(transformers.T5Config(**DEEP_TEXT[name])).eval()
+        state["encoder.embed_tokens.weight"] = state["shared.weight"]
+        theirs.load_state_dict(state)
+        return {"states": theirs(torch.tensor(IDS).long()).last_hidden_state.numpy()}
+    config = transformers.CLIPTextConfig(**DEEP_TEXT[name])
+    kind = transformers.CLIPTextModelWithProjection if net.project else transformers.CLIPTextModel
+    theirs = kind(config).eval()
+    theirs.load_state_dict(state, strict=False)
+    unknown = {k for k in theirs.state_dict() if not k.endswith("position_ids")} ^ {*state}
+    assert not unknown, unknown
+    answer = theirs(torch.tensor(IDS).long(), output_hidden_states=True)
+    pooled = answer.text_embeds if net.project else answer.pooler_output
+    return {
+        "states": answer.last_hidden_state.numpy(),
+        "penultimate": answer.hidden_states[-2].numpy(),
+        "pooled": pooled.numpy(),
+    }
+
+
+def torch_deep_vae() -> dict[str, np.ndarray]:
+    """What torch's VAE answers."""
+    import diffusers
+    import torch
+
+    torch.set_grad_enabled(False)
+    theirs = diffusers.AutoencoderKL(**{k: v for k, v in DEEP_VAE.items() if not k.startswith("_")}).eval()
+    theirs.load_state_dict({k: torch.tensor(v) for k, v in weights.to_torch(deep_vae()[1]).items()})
+    posterior = theirs.encode(nchw(inputs(4)["image"])).latent_dist
+    decoded = theirs.decode(posterior.mean).sample
+    return {"vae_mean": nhwc(posterior.mean), "vae_std": nhwc(posterior.std), "vae_decoded": nhwc(decoded)}
 
 
 def torch_answers(folder: Path, kind: str) -> dict[str, np.ndarray]:

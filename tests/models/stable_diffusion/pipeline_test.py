@@ -19,12 +19,12 @@ import pytest
 import safetensors.numpy
 import tiny_stable_diffusion as tiny
 
-from jaxmoust.core.diffusion import denoise, solvers
+from jaxmoust.core.diffusion import denoise
 from jaxmoust.models import stable_diffusion
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROMPTS = ("a photo of a cat", "a dog")
-GUIDANCE, NUM_STEPS = 7.5, 20
+GUIDANCE, NUM_STEPS, STRENGTH = 7.5, 20, 0.5
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -111,17 +111,37 @@ def test_vae_draws_from_the_posterior_that_torch_has(loaded, of_torch):
     )
 
 
-def test_guided_trajectory_of_20_steps_is_torchs(loaded, of_torch):
+@pytest.fixture(scope="module")
+def walk(loaded, of_torch):
+    """Of guided steps under the first prompt."""
+    denoiser = loaded.pipeline.denoiser(loaded.params, jnp.asarray(of_torch["states"]))
+    return tiny.walker(denoise.guide_jointly(denoiser, GUIDANCE))
+
+
+def test_guided_trajectory_of_20_steps_is_torchs(loaded, of_torch, walk):
     """Our Euler steps in sigma coordinates on the checkpoint's own grid, against torch's DDIM scheduler."""
-    states = of_torch["states"]
-    cond = loaded.pipeline.denoiser(loaded.params, jnp.asarray(states[:1]))
-    uncond = loaded.pipeline.denoiser(loaded.params, jnp.asarray(states[1:]))
-    guided = denoise.guide(cond, uncond, GUIDANCE)
     grid = loaded.pipeline.sigmas(NUM_STEPS)
-    start = inputs()["x"][:1] * np.sqrt(1 + grid[0] ** 2)
     with jax.default_matmul_precision("highest"):
-        latent = jax.jit(lambda x: solvers.euler(guided, x, grid))(start)
+        latent = walk(inputs()["x"][:1] * np.sqrt(1 + grid[0] ** 2), grid)
     assert_close(latent, of_torch["latent"], 1e-4)
+
+
+def test_trajectory_from_an_image_is_torchs(loaded, of_torch, walk):
+    """Half of the steps of torch's image-to-image pipeline, from a latent and torch's own noise."""
+    grid = loaded.pipeline.sigmas(NUM_STEPS)[-int(STRENGTH * NUM_STEPS) - 1 :]
+    with jax.default_matmul_precision("highest"):
+        latent = walk(inputs()["x"][:1] + grid[0] * of_torch["image_noise"], grid)
+    assert_close(latent, of_torch["from_image"], 1e-4)
+
+
+def test_loss_at_given_noise_is_that_of_torchs_training_script(loaded, of_torch):
+    """Of the noise in 1.x, of v in 2.x."""
+    pipeline, x, eps = loaded.pipeline, jnp.asarray(inputs()["x"]), jnp.asarray(of_torch["noise"])
+    sigma = jnp.asarray(pipeline.table[inputs()["t"]], jnp.float32)
+    denoiser = pipeline.denoiser(loaded.params, jnp.asarray(of_torch["states"]))
+    with jax.default_matmul_precision("highest"):
+        loss = denoise.diffusion_loss(denoiser, x, sigma, eps, pipeline.weight(sigma))
+    assert_close(loss, of_torch["loss"], 1e-4)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -373,11 +393,11 @@ def test_loading_says_nothing_of_deprecation(folders):
 
 def torch_answers(folder: Path) -> dict[str, np.ndarray]:
     """What torch's diffusers makes of a folder, images and latents [B, H, W, C]."""
+    import diffusers
     import torch
-    from diffusers import StableDiffusionPipeline
 
     torch.set_grad_enabled(False)
-    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, feature_extractor=None)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, feature_extractor=None)
     given = inputs()
 
     def nchw(x: np.ndarray):
@@ -395,7 +415,23 @@ def torch_answers(folder: Path) -> dict[str, np.ndarray]:
     for t in pipe.scheduler.timesteps:
         cond, uncond = (pipe.unet(latent, t, states[i : i + 1]).sample for i in range(2))
         latent = pipe.scheduler.step(uncond + GUIDANCE * (cond - uncond), t, latent).prev_sample
+    other = diffusers.StableDiffusionImg2ImgPipeline(**pipe.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    how = {"prompt_embeds": states[:1], "negative_prompt_embeds": states[1:], "output_type": "latent"}
+    how |= {"num_inference_steps": NUM_STEPS, "guidance_scale": GUIDANCE, "strength": STRENGTH}
+    seed = torch.Generator().manual_seed(0)
+    from_image = other(**how, image=nchw(given["x"][:1]), generator=seed).images
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x0, t = nchw(given["x"]), torch.tensor(given["t"])
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    scheduler = diffusers.DDPMScheduler.from_config(pipe.scheduler.config)
+    wanted = scheduler.get_velocity(x0, eps, t) if scheduler.config.prediction_type == "v_prediction" else eps
+    loss = (pipe.unet(scheduler.add_noise(x0, eps, t), t, states).sample - wanted) ** 2
     return {
+        "image_noise": nhwc(noise),
+        "from_image": nhwc(from_image),
+        "noise": nhwc(eps),
+        "loss": loss.mean((1, 2, 3)).numpy(),
         "ids": ids.numpy().astype(np.int32),
         "states": states.numpy(),
         "unet": nhwc(pipe.unet(nchw(given["x"]), torch.tensor(given["t"]), states).sample),
