@@ -29,7 +29,8 @@ FROM_TORCH = (
     'python -c "import argparse, sys, torch; from safetensors.torch import save_file; '
     "torch.serialization.add_safe_globals([argparse.Namespace]); "
     "d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
-    "d = d.state_dict() if hasattr(d, 'state_dict') else d.get('state_dict', d.get('model', d)); "
+    "d = d.state_dict() if hasattr(d, 'state_dict') else d; "
+    "d = next((d[k] for k in ('state_dict', 'model', 'string_to_param') if k in d), d); "
     'save_file({k: v.clone().contiguous() for k, v in d.items() if torch.is_tensor(v)}, sys.argv[2])" '
     "FILE.pth NEW.safetensors"
 )

@@ -22,7 +22,7 @@ from jaxmoust.runtime.folder import refuse_damaged
 
 PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
 # What a section refers to, as jobs declare it.
-REFERS = ("pipeline.path", "pipeline.like", "pipeline.lora")
+REFERS = ("pipeline.path", "pipeline.like", "pipeline.lora", "pipeline.tokens")
 # The tasks that fine-tune parts of a pipeline.
 TUNING_TASKS = ("finetune", "autoencode")
 
@@ -47,6 +47,7 @@ def _open(
     like: str = "",
     lora: str | tuple[str, ...] = "",
     lora_scale: float | tuple[float, ...] = 1.0,
+    tokens: str | tuple[str, ...] = "",
 ) -> Loaded:
     """Opens a pipeline.
 
@@ -63,6 +64,7 @@ def _open(
         like: of such a file, the pipeline whose settings and tokenizer it has: a folder, or OWNER/MODEL on the hub.
         lora: .safetensors files of adapters on top, by commas, or their folders.
         lora_scale: what these adapters are multiplied with: one number, or one for each file.
+        tokens: .safetensors files of new words (textual inversion), by commas, or their folders.
     """
     files = as_tuple(lora)
     scales = lora_scale if isinstance(lora_scale, tuple) else (lora_scale,) * len(files)
@@ -84,6 +86,8 @@ def _open(
     else:
         name = str(here) if here.exists() else path
         loaded = _load(name, revision, variant, dtype, param_dtype, remat, text_length, like)
+    for ref in as_tuple(tokens):
+        loaded = stable_diffusion.load_tokens(loaded, inputs.path(ref))
     for ref, scale in zip(files, scales, strict=True):
         file = inputs.path(ref)
         refuse_damaged(file if file.is_dir() else file.parent)

@@ -4,6 +4,8 @@ Read from tokenizer.json, or from vocab.json and merges.txt, or T5's spiece.mode
 former, so that any transformers opens it.
 """
 
+import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +53,8 @@ class Tokenizer:
 
         Raises: ValueError: a text that is longer; nothing is cut off unsaid.
         """
-        rows = [self._model.encode(text).ids for text in texts]  # one by one: batches start threads, which forks mind
+        # One by one: batches start threads, which forks mind.
+        rows = [self._whole(self._model.encode(text).ids) for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if len(row) > length:
                 raise ValueError(
@@ -74,7 +77,21 @@ class Tokenizer:
 
     def ids_of(self, text: str) -> list[int]:
         """The numbers of a text of any length, without ends."""
-        return self._model.encode(text, add_special_tokens=False).ids
+        return self._whole(self._model.encode(text, add_special_tokens=False).ids)
+
+    def _whole(self, ids: list[int]) -> list[int]:
+        """A word of several vectors as all of its tokens: word, word_1, word_2 ..."""
+        return [number for first in ids for number in (first, *self._following.get(first, ()))]
+
+    @functools.cached_property
+    def _following(self) -> dict[int, list[int]]:
+        added = {token.content: number for number, token in self._model.get_added_tokens_decoder().items()}
+
+        def row(word: str) -> list[int]:
+            names = (f"{word}_{i}" for i in itertools.count(1))
+            return [added[name] for name in itertools.takewhile(added.__contains__, names)]
+
+        return {number: row(word) for word, number in added.items()}
 
     def with_words(self, words: Sequence[str]) -> "Tokenizer":
         """Itself with these words as its last tokens."""
