@@ -8,12 +8,14 @@ import ast
 import csv
 import importlib.util
 import os
+import zipfile
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import planted_equivalence
 import pytest
+import tiny_backbone
 from PIL import Image
 
 from jaxmoust.data.sources.registry import open_source
@@ -62,9 +64,9 @@ def execute(monkeypatch, tmp_path):
 # --- as they lie there -----------------------------------------------------------------------------------------------
 
 
-def test_notebooks_are_the_three_that_the_readme_names():
+def test_notebooks_are_the_four_that_the_readme_names():
     readme = (ROOT / "README.md").read_text()
-    assert len(FILES) == 3 and all(f"notebooks/{path.name}" in readme for path in FILES)
+    assert len(FILES) == 4 and all(f"notebooks/{path.name}" in readme for path in FILES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -163,6 +165,33 @@ def test_finetuned_pipeline_is_drawn_from_merged_and_read_by_torch(execute, tmp_
     assert {"real", "before", "after"} <= set(shown)
     assert (tmp_path / "lora" / "merged" / "pipeline" / "model_index.json").is_file()
     assert ("torch" in shown) == all(importlib.util.find_spec(name) for name in ("torch", "peft"))
+
+
+@pytest.fixture
+def patches(tmp_path) -> Path:
+    """Patches of the two photographs that come with scikit-learn, a class each, as `make photographs` cuts them."""
+    spec = importlib.util.spec_from_file_location("assets", ROOT / "experiments" / "assets" / "photographs.py")
+    assets = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(assets)
+    two = {name: package for name, package in assets.IMAGES.items() if package.startswith("sklearn")}
+    assets.write(tmp_path / "patches", two)
+    return tmp_path / "patches"
+
+
+def test_photographs_go_through_two_rungs_and_their_classifier_and_adapters_are_packed(execute, patches, tmp_path):
+    """In a process that has used JAX before, as other tests have; run again, everything is found."""
+    backbone = tiny_backbone.write_backbone(tmp_path / "backbone")
+    given = {"PATH": str(patches), "BACKBONE": str(backbone), "IMAGE_PX": 8, "N_BASE": 16, "QUICK": ",quick"}
+    given |= {"WORKDIR": str(tmp_path / "runs"), "LORA_STEPS": 4, "NUM_IMAGES": 8, "TAKE": "sd_lora_20"}
+    names, shown = execute("photographs", **given)
+    assert {"images", "probe", "external", "generated"} <= set(shown)
+    assert "Real only, 4" in shown["probe"] and "external SD + LoRA" in shown["external"]
+    with zipfile.ZipFile(names["archive"]) as archive:
+        packed = set(archive.namelist())
+    assert {"classifier/model.safetensors", "classifier/README.md", "predictions.csv", "lora_0.safetensors"} <= packed
+    before = sorted(path.stat().st_mtime_ns for path in names["STORE"].glob("*/result.json"))
+    execute("photographs", **given)
+    assert sorted(path.stat().st_mtime_ns for path in names["STORE"].glob("*/result.json")) == before
 
 
 def test_how_many_recovers_a_planted_law_from_a_results_file(execute, tmp_path, capsys):
