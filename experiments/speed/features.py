@@ -5,8 +5,9 @@ Random weights, 224 px, the class token after the last norm. Ours is what a prob
 
 Run: python experiments/speed/features.py   (torch and transformers are optional)
 Cost: 2 minutes on 2 CPU cores; the result's took 8.
-Result on 2 CPU cores that others used as well (x86_64, jax 0.10.2, torch 2.13.0), float32, --batch_size=8: 1.64x of
-    torch compiled, 1.57x of torch run eagerly; 54 % of one large product, which the others held at 0.022 TFLOP/s.
+Result on 2 CPU cores that others used as well (x86_64, jax 0.10.2, torch 2.13.0), float32, --batch_size=8, 2 turns:
+    1.44x of torch compiled, 1.51x of torch run eagerly; 96 % of one large product, which the others held at 0.012
+    TFLOP/s. (An earlier run: 1.64x, 1.57x, and 54 % of 0.022 TFLOP/s.)
 """
 
 from functools import partial
