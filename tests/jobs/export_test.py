@@ -13,6 +13,9 @@ from jaxmoust.jobs import export
 from jaxmoust.jobs.parts.configure import as_config
 from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.streams import plain_form
+from jaxmoust.models.classifiers.layouts import LAYOUTS
+from jaxmoust.models.classifiers.preprocessing import Preprocessing, preprocessing_of
+from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.train.loop import variables_of
 from jaxmoust.train.warm_start import read_state
 
@@ -84,3 +87,22 @@ def test_config_is_the_public_files_own_with_these_classes_size_and_colours(fami
         assert found["id2label"] == {0: "cat", 1: "owl"} and found["label2id"] == {"cat": 0, "owl": 1}
     how = export._preprocessing(seen)
     assert how["size"] == {"shortest_edge": 32} and how["image_std"][2] == 0.225
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Preprocessing(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256, interpolation="bilinear"),
+        Preprocessing(384, resize_px=384, squash=True),
+        Preprocessing(224, resize_px=256, squash=True, interpolation="lanczos"),
+        Preprocessing(224, resize_px=224),
+    ],
+)
+@pytest.mark.parametrize("library", ["Hugging Face", "timm"])
+def test_preprocessing_that_leaves_is_the_one_that_is_read_again(how, library, tmp_path):
+    output = Output(as_config("configs/classifier/digits_resnet.py"), {"class_names": ["a"]}, None)
+    said, name = export._preprocessing(how), "preprocessor_config.json"
+    if library == "timm":
+        said, name = export._config("timm", {}, how, output), "config.json"
+    (tmp_path / name).write_text(json.dumps(said))
+    assert preprocessing_of(tmp_path, LAYOUTS[0], ViT(num_classes=0, width=24, depth=1, num_heads=2), 224) == how

@@ -94,6 +94,7 @@ def test_photographs_of_odd_sizes_are_evaluated_and_predicted_as_the_backbones_f
     _, test, _ = job.features.read(job.machine)
     how = loaded(str(own)).preprocessing
     assert (how.resize_px, how.image_px, how.squash, how.interpolation) == (11, 8, False, "bilinear")
+    assert job.contents()["preprocessing"]  # a run of before that was recorded is another run
     seen = np.stack([how(photographs.pixels(c, i)) for c in range(3) for i in (10, 11, 12, 9)])
     expected = loaded(str(own)).features(loaded(str(own)).variables, seen / np.float32(255))
     np.testing.assert_allclose(test, expected, atol=1e-4)  # features of order 1 after two float32 blocks
