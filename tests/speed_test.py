@@ -1,5 +1,6 @@
 """The benchmarks of training and sampling run; their figures are for a quiet machine."""
 
+import json
 import os
 import re
 import subprocess
@@ -47,3 +48,16 @@ def test_benchmark_of_fidelity_prints_a_line_for_each_metric():
     assert done.returncode == 0, done.stderr
     lines = re.findall(r"^(.+): [\d.]+ s \([\d.]+ s of processor time\), peak [\d.]+ GiB$", done.stdout, re.M)
     assert len(lines) == 5 and "FID" in lines
+
+
+def test_benchmark_of_accelerators_runs_every_line(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "experiments/speed/accelerator.py", "--tiny", "--no-torch", f"--json={tmp_path}/a.json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert [row["line"] for row in rows if "error" in row] == []
+    assert len(rows) == 10 and len({row["line"] for row in rows}) == 10
+    assert all(row["images_per_sec"] > 0 and "cpu" in row["device"] for row in rows)
+    assert sum(row.get("share", 0) > 0 for row in rows) == 6
+    assert len(done.stdout.splitlines()) == 11
