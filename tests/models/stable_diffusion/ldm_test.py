@@ -69,6 +69,24 @@ OPEN_CLIP = (
 )
 
 
+def open_clip(states, begin):
+    """A text tower of CLIP as OpenCLIP holds it: three matrices in one, its projection the other way round."""
+    tensors = {}
+    for name, x in states.items():
+        if ".q_proj." in name:
+            whole = np.concatenate([states[name.replace(".q_proj.", f".{side}_proj.")] for side in "qkv"])
+            number, kind = name.split(".")[3], name.rpartition(".")[2]
+            tensors[f"{begin}transformer.resblocks.{number}.attn.in_proj_{kind}"] = whole
+        elif name == "text_projection.weight":
+            tensors[f"{begin}text_projection"] = x.T
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            old = name.replace("text_model.final_layer_norm", "ln_final")
+            for ours, theirs in OPEN_CLIP:
+                old = old.replace(ours, theirs)
+            tensors[begin + old] = x
+    return tensors
+
+
 def one_file(loaded, path, text):
     """Writes a pipeline as a checkpoint in one file; `text` says how its text encoder is held."""
     parts = {part: to_torch(tree) for part, tree in loaded.params.items()}
@@ -82,22 +100,16 @@ def one_file(loaded, path, text):
     if text == "short":
         tensors |= {f"cond_stage_model.transformer.{k.removeprefix('text_model.')}": x for k, x in states.items()}
     if text == "open_clip":
-        begin = "cond_stage_model.model."
-        for name, x in states.items():
-            if ".q_proj." in name:
-                whole = np.concatenate([states[name.replace(".q_proj.", f".{side}_proj.")] for side in "qkv"])
-                number, kind = name.split(".")[3], name.rpartition(".")[2]
-                tensors[f"{begin}transformer.resblocks.{number}.attn.in_proj_{kind}"] = whole
-            elif ".k_proj." not in name and ".v_proj." not in name:
-                old = name.replace("text_model.final_layer_norm", "ln_final")
-                for ours, theirs in OPEN_CLIP:
-                    old = old.replace(ours, theirs)
-                tensors[begin + old] = x
-        tensors[f"{begin}transformer.resblocks.2.ln_1.weight"] = np.ones(32)  # 2.x leaves its last layer out
+        tensors |= open_clip(states, "cond_stage_model.model.")
+        # 2.x leaves its last layer out.
+        tensors["cond_stage_model.model.transformer.resblocks.2.ln_1.weight"] = np.ones(32)
+    if text == "xl":
+        tensors |= {f"conditioner.embedders.0.transformer.{k}": x for k, x in states.items()}
+        tensors |= open_clip(parts["text_encoder_2"], "conditioner.embedders.1.model.")
     safetensors.numpy.save_file({k: np.ascontiguousarray(x) for k, x in tensors.items()}, path)
 
 
-@pytest.mark.parametrize(("kind", "text"), [(1, "clip"), (1, "short"), (2, "open_clip")])
+@pytest.mark.parametrize(("kind", "text"), [(1, "clip"), (1, "short"), (2, "open_clip"), ("xl", "xl")])
 def test_checkpoint_in_one_file_has_the_parameters_of_its_folder(tmp_path, kind, text):
     written = tiny.write_pipeline(tmp_path / "like", kind, shallow=True)
     one_file(written, tmp_path / "one.safetensors", text)
