@@ -2,7 +2,8 @@
 # A cluster of Ray on machines that one reaches by ssh, and a study on it. Every machine has the repository and its .venv
 # at the same path, with the extra `ray`, and sees /shared.
 #   bash docs/cluster/ray_vms.sh experiments/domain_gap.py:cifar10 docs/cluster/resources.toml HEAD WORKER...
-# Run as far as: `ray start` of one head and one worker on one machine, and a study of seven stages on it; ssh not.
+# Run as far as: `ray start --head` with two cores on one machine (RAY_AUTH_MODE=disabled) and a study of four stages on
+# it, whose numbers were those of SLURM's; ssh and further machines not.
 set -eu
 config=$1 resources=$2 head=$3
 shift 3
