@@ -1,6 +1,6 @@
 """DataDream: adapters of the U-Net and the text encoder, fine-tuned on few real images, asked for by class name.
 
-Source: Kim et al. 2024 (2407.10910), section 3.
+Source: Kim et al. 2024 (2407.10910), section 3; numbers of their repository, github.com/ExplainableML/DataDream.
 Theirs: LoRA on the attention of Stable Diffusion 2.1's U-Net and of its text encoder, for the data set (DataDream-dset)
     or for each class; 500 images a class at guidance 2; the loss of real images weighs 0.8, of synthetic ones 0.2.
 Ours: adapters of the data set, of the U-Net alone, as the scale's configuration has them; the same weights.

@@ -27,7 +27,7 @@ from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.data.synthetic.spec import Descent
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
-from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts
+from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts, lora
 from jaxmoust.runtime import parallel
 
 _TEXTS_AT_ONCE = 4096  # prompts that are encoded before the images that they ask for
@@ -102,7 +102,9 @@ _DIGESTS: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 def digest(loaded: Loaded) -> str:
     """What a pipeline is: 16 hexadecimal digits over its settings, its vocabulary and every parameter's bytes."""
     if loaded not in _DIGESTS:
-        _DIGESTS[loaded] = tree.digest(loaded.params, header=json.dumps(loaded.pipeline.settings, sort_keys=True))
+        of_classes = {"by_class": dict(enumerate(loaded.by_class))} if loaded.by_class else {}
+        header = json.dumps(loaded.pipeline.settings, sort_keys=True)
+        _DIGESTS[loaded] = tree.digest({**loaded.params, **of_classes}, header=header)
     return _DIGESTS[loaded]
 
 
@@ -133,18 +135,28 @@ def draw(
     # One program serves every class, prompt and amount of guidance.
     guidance = 1.0 if request.guidance == 1.0 else 2.0
     like = replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance, descent=None)
-    scanning, params = pipeline.stacked(pipeline.net_params(loaded.params, request.image_px))
     descent = request.descent or Descent((request.strength,))
-    given = (start_from is not None, machine)
-    runs = [_solver(scanning, shape, replace(like, strength=level), *given) for level in descent.strengths]
-    params = machine.replicate({**params, "vae": loaded.params["vae"]})
+
+    @functools.lru_cache(maxsize=1)
+    def placed(label: int) -> tuple[StableDiffusion, Any]:
+        """The network on the devices, with the adapters of a class where each has its own."""
+        params = lora.attach(loaded.params, loaded.by_class[label]) if loaded.by_class else loaded.params
+        scanning, net = pipeline.stacked(pipeline.net_params(params, request.image_px))
+        return scanning, machine.replicate({**net, "vae": params["vae"]})
+
+    def run(group: int, *given: Any) -> dict[str, jax.Array]:
+        label, level = divmod(group, len(descent.strengths))
+        scanning, params = placed(label)
+        of_level = replace(like, strength=descent.strengths[level])
+        return _solver(scanning, shape, of_level, start_from is not None, machine)(params, *given)
+
     scalars = {"seed": np.uint32(seed), "guidance": np.float32(request.guidance)}
     prompts = of_images(request.prompts, labels, indices)
     texts = _encoded(loaded, [request.negative, *prompts[:_TEXTS_AT_ONCE]])
     negative = machine.replicate({**scalars, "text": jax.tree.map(lambda x: x[None], texts[request.negative])})
     begin = _init_images(start_from, request.image_px, labels, indices, descent) if start_from is not None else None
 
-    def sample(level: int, rows: np.ndarray) -> dict[str, jax.Array]:
+    def sample(group: int, rows: np.ndarray) -> dict[str, jax.Array]:
         nonlocal texts
         if any(prompts[row] not in texts for row in rows):
             texts = _encoded(loaded, prompts[min(rows) : max(min(rows) + _TEXTS_AT_ONCE, max(rows) + 1)])
@@ -155,33 +167,36 @@ def draw(
         }
         if begin is not None:
             batch["image"] = np.stack([begin(row) for row in rows])
-        return runs[level](params, negative, machine.split(batch))
+        return run(group, negative, machine.split(batch))
 
-    block = machine.num_devices * request.per_device_batch
-    if start_from is None or len(runs) == 1:
-        return in_blocks(functools.partial(sample, 0), labels, indices, block)
-    return _in_windows(sample, labels, indices, block, descent.level_of(start_from.labels, labels, indices))
+    block, level = machine.num_devices * request.per_device_batch, np.zeros(len(labels), np.int64)
+    if start_from is not None:
+        level = descent.level_of(start_from.labels, labels, indices)
+    group = labels * len(descent.strengths) + level if loaded.by_class else level
+    if len(np.unique(group)) > 1:
+        return _in_windows(sample, labels, indices, block, group)
+    return in_blocks(functools.partial(sample, int(group[0])), labels, indices, block)
 
 
 def _in_windows(
-    sample: Callable, labels: np.ndarray, indices: np.ndarray, block: int, level: np.ndarray
+    sample: Callable, labels: np.ndarray, indices: np.ndarray, block: int, group: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """As `in_blocks`, each block of one level [N]: windows of images are sampled level after level, and put in order.
+    """As `in_blocks`, each block of one group [N]: windows of images are sampled group after group, and put in order.
 
-    Args: sample: (a level, rows) -> as that of `in_blocks`.
+    Args: sample: (a group, rows) -> as that of `in_blocks`.
     """
-    window = 8 * block * (int(level.max(initial=0)) + 1)
+    window = 8 * block * len(np.unique(group))
     for start in range(0, len(labels), window):
-        of_window = level[start : start + window]
+        of_window = group[start : start + window]
         order = np.argsort(of_window, kind="stable")
         parts: list[np.ndarray] = []
         for one in np.unique(of_window):
             mine = start + np.flatnonzero(of_window == one)
 
-            def of_level(rows: np.ndarray, one: int = one, mine: np.ndarray = mine) -> dict[str, jax.Array]:
-                return sample(one, mine[rows])
+            def of_group(rows: np.ndarray, one: int = one, mine: np.ndarray = mine) -> dict[str, jax.Array]:
+                return sample(int(one), mine[rows])
 
-            parts += in_blocks(of_level, labels[mine], indices[mine], block)
+            parts += in_blocks(of_group, labels[mine], indices[mine], block)
         yield np.concatenate(parts)[np.argsort(order)]
 
 

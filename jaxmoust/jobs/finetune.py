@@ -14,7 +14,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -88,10 +88,16 @@ class TunePipeline(Job):
         self.real = real = self.inputs.real(config["data"])
         self.class_names = real.base.class_names
         self.loaded = pipelines.open_pipeline(config["pipeline"], self.inputs)
+        if self.loaded.by_class:
+            raise ValueError(
+                f"config.pipeline.path {config['pipeline']['path']} has adapters for each class: fine-tune what these "
+                "started from."
+            )
         if real.random_crop and config["method"].get("precompute"):
             raise ValueError("method.precompute encodes each image once: set data.random_crop=0, or precompute=False.")
         make = self.make_task()
-        metrics = ("loss_train", "loss_heldout") if real.unused is not None else ("loss_train",)
+        alone = real.unused is None or config["method"].get("per") == "class"
+        metrics = ("loss_train",) if alone else ("loss_train", "loss_heldout")
         self.training = build.make_training(
             lambda config, shape, num_classes: make(image_shape=shape),
             config,
@@ -125,6 +131,7 @@ class TunePipeline(Job):
             "image_shape": self.real.shape,
             "class_names": self.class_names,
             "words": self.words,
+            "adapters": self.config["method"].get("per", "dataset"),
             "method": "stable_diffusion",
             **pipelines.origin(self.config["pipeline"]),
         }
@@ -235,6 +242,9 @@ class TuneUNet(TunePipeline):
         **_TRAINING,
         "prompts": fields(prompts.read, skip=prompts.OF_DATA),
         "method": {
+            "per": Field(
+                "dataset", Literal["dataset", "class"], "adapters of the whole data set, or of each class by itself"
+            ),
             "learn_tokens": Field(0, int, "new words to learn for each class; 0 is off"),
             "token_like": Field("", str, "the word that the new ones start as; '' takes each class's own name"),
             **fields(Finetune, skip=_GIVEN),
@@ -252,6 +262,12 @@ class TuneUNet(TunePipeline):
         """Adds the new words to the pipeline, and reads the prompts."""
         method, names = dict(self.config["method"]), self.class_names
         per_class, like = method.pop("learn_tokens"), method.pop("token_like")
+        self.by_class = method.pop("per") == "class"
+        if self.by_class and (not method["rank"] or method["text_targets"] or per_class):
+            raise ValueError(
+                f"method.per 'class' with rank {method['rank']}, text_targets {method['text_targets']}, learn_tokens "
+                f"{per_class}: expected adapters of the network alone, a rank above 0, () and 0."
+            )
         if per_class:
             self.words = new_words(names, per_class)
             starts = {word: like or name for name, text in self.words.items() for word in text.split()}
@@ -283,6 +299,47 @@ class TuneUNet(TunePipeline):
         image_px = self.training.task.image_px
         self.request = unpack("grid", text_to_image.Request, grid, prompts=first, image_px=image_px)
         self.request.check(self.loaded.pipeline)
+
+    def run(self, folder: RunFolder) -> dict[str, Any]:
+        """As every training; of adapters for each class, one training after the other, those that are whole stay."""
+        return self._run_by_class(folder) if self.by_class else super().run(folder)
+
+    def _run_by_class(self, folder: RunFolder) -> dict[str, Any]:
+        """Trains the adapters of each class in a folder of its own, and says the means over classes."""
+        started, config, task, base = time.monotonic(), self.config, self.training.task, self.real.base
+        params, start, losses, num_trained = self.loaded.params, task.start(self.loaded.params), [], 0
+        for c, name in enumerate(self.class_names):
+            here = RunFolder(folder.path / pipelines.CLASSES / f"{c:04d}", folder.config, folder.primary)
+            if self.machine.primary:
+                here.path.mkdir(parents=True, exist_ok=True)
+            self.machine.barrier(f"class {c}")
+            mine = np.flatnonzero(base.labels == c)
+            images, captions = base.subset(mine), tuple(self.captions[i] for i in mine) if self.captions else ()
+            seen = evaluation_stream(images, self.real.shape, config, self.machine)
+            encoded = seen if config["method"]["precompute"] else None
+            frozen = task.frozen(params, self.asked, encoded, self.machine, captions)
+            pool, pixels = Pool.from_sources([images]), not config["method"]["precompute"]
+            given = (self.real, self.training.recipe, self.machine)
+            stream_from = training_stream(pool, Random(pool, config["seed"]), *given, pixels=pixels)
+            title = f"class {name}, {c + 1} of {len(self.class_names)}"
+            how = (self.machine, config["seed"], title, start, frozen)
+            state, evaluation, _ = run_fit(self.training, stream_from, {"train": seen}, here, *how)
+            trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
+            if self.machine.primary:
+                self.save(here.path, trained, evaluation.metrics)
+            losses.append(evaluation.metrics["loss_train"])
+            num_trained += sum(leaf.size for leaf in jax.tree.leaves(trained))
+        self.machine.barrier("left")
+        tuned = pipelines.open_fine_tuned(folder.path, config["pipeline"], self.inputs)
+        return {
+            "loss_train": float(np.mean(losses)),
+            "steps": self.training.recipe.num_steps,
+            **self.promise(),
+            "generator": text_to_image.digest(tuned),
+            **({"captions": self._caption_report()} if self.captions else {}),
+            "num_trained": num_trained,
+            "seconds": time.monotonic() - started,
+        }
 
     def save(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes a whole pipeline, or what is smaller and all that changed."""

@@ -37,6 +37,11 @@ class Merge(Job):
         """Opens the pipeline."""
         self.loaded = pipelines.open_pipeline(self.config["pipeline"], self.inputs)
         self.tuned = pipelines.fine_tuned(self.config["pipeline"]["path"], self.inputs)
+        if self.loaded.by_class:
+            raise ValueError(
+                f"config.pipeline.path {self.config['pipeline']['path']} has adapters for each class, which no one "
+                "pipeline holds: sample from it, or merge the adapters of one class (pipeline.lora=DIR/classes/0000)."
+            )
         if self.config["leave"] != "pipeline" and not lora.attached(self.loaded.params):
             raise ValueError(f"config.leave is {self.config['leave']!r}, and this pipeline has no adapters.")
 

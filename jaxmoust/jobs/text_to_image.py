@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
+from jaxmoust.data.checks import listed
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.data.synthetic.store import PARENTS, SOFT
 from jaxmoust.generate import prompts, text_to_image
@@ -60,6 +61,12 @@ class TextToImage(Job):
         self.tuned = pipelines.fine_tuned(config["pipeline"]["path"], self.inputs)
         self.real = self.inputs.real(config["data"])
         self.class_names = self.real.base.class_names
+        known = tuple(self.tuned.get("class_names", ()))
+        if self.tuned.get("adapters") == "class" and known != self.class_names:
+            raise ValueError(
+                f"config.pipeline.path {config['pipeline']['path']} has adapters of the classes {listed(known)}, expected "
+                f"those of this data, {listed(self.class_names)}. Fine-tune on these data, or sample for those."
+            )
         section, words = dict(config["prompts"]), self.tuned.get("words") or None
         negative = section.pop("negative")
         given = {"class_names": self.class_names, "words": words, "captioned": self.real.distinct}

@@ -249,3 +249,42 @@ def test_captions_are_trained_on_and_sampled_by(base, tmp_path):
         tune(config, tmp_path / "run")
     with pytest.raises(BadInput, match="fine-tune by 'own'"):
         tune(make_config(base, data=data, prompts={"template": "", "contexts": "shuffle"}), tmp_path / "no")
+
+
+def test_adapters_of_each_class_are_trained_by_one_job_that_resumes_and_sampled_by_class(base, tmp_path, monkeypatch):
+    """Killed after the first class, it goes on with the second; each image is of its own class's adapters."""
+    two = tmp_path / "two.txt"
+    two.write_text("3\n7\n")
+    data = {"classes": str(two), "n_base": 8}
+    config = make_config(base, data=data, method={"per": "class", "precompute": False})
+    trained = []
+
+    def counted(*given):
+        trained.append(given[6])
+        if len(trained) == 2:
+            raise stop.Stopped("now")
+        return run_fit(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(stop.Stopped):
+        patch.setattr(finetune, "run_fit", counted)
+        tune(config, tmp_path / "run")
+    found = tune(config, tmp_path / "run")
+    assert trained == ["class 3, 1 of 2", "class 7, 2 of 2"] and found["adapters"] == "class"
+    files = [tmp_path / "run" / "classes" / f"000{c}" / "lora.safetensors" for c in (0, 1)]
+    assert files[0].read_bytes() != files[1].read_bytes()
+    shared = {"data": {"classes": str(two), "n_base": 8}, "num_images": 8}
+    made = draw(tmp_path / "run", tmp_path / "set", **shared)
+    assert made["generator"] == found["generator"]
+    drawn = open_synthetic(tmp_path / "set")
+    for c, file in enumerate(files):
+        alone = {"pipeline": {"path": str(base), "lora": str(file)}}
+        draw(base, tmp_path / f"alone{c}", **shared, **alone)
+        other = open_synthetic(tmp_path / f"alone{c}")
+        for i in np.flatnonzero(drawn.labels == c):
+            assert np.abs(drawn.read(i).astype(int) - other.read(i)).max() <= 1  # batches of others round otherwise
+    with pytest.raises(BadInput, match="has adapters of the classes 3, 7, expected those of this data"):
+        draw(tmp_path / "run", tmp_path / "no")
+    with pytest.raises(BadInput, match="adapters for each class"):
+        do(as_config("configs/merge.py", {"pipeline": {"path": str(tmp_path / "run")}}), tmp_path / "merged")
+    with pytest.raises(BadInput, match="adapters of the network alone"):
+        tune(make_config(base, "digits_tiny_sd_full", method={"per": "class"}), tmp_path / "no")

@@ -20,7 +20,7 @@ from jaxmoust.models.stable_diffusion import Loaded, lora_files
 from jaxmoust.models.stable_diffusion import lora as adapters
 from jaxmoust.runtime.folder import refuse_damaged
 
-PIPELINE, LORA, TOKENS = "pipeline", "lora.safetensors", "tokens"
+PIPELINE, LORA, TOKENS, CLASSES = "pipeline", "lora.safetensors", "tokens", "classes"
 # What a section refers to, as jobs declare it.
 REFERS = ("pipeline.path", "pipeline.like", "pipeline.lora", "pipeline.tokens")
 # The tasks that fine-tune parts of a pipeline.
@@ -96,7 +96,8 @@ def _open(
 
 
 def _adapted(loaded: Loaded, file: Path, scale: float = 1.0) -> Loaded:
-    return Loaded(loaded.pipeline, adapters.attach(loaded.params, lora_files.load(file, loaded.params), scale))
+    params = adapters.attach(loaded.params, lora_files.load(file, loaded.params), scale)
+    return Loaded(loaded.pipeline, params, loaded.by_class)
 
 
 _LOADED: WeakValueDictionary[tuple, Loaded] = WeakValueDictionary()
@@ -119,6 +120,9 @@ def open_fine_tuned(folder: Path, section: Config, inputs: Inputs) -> Loaded:
     loaded = open_pipeline(section, inputs)
     if (folder / TOKENS).is_dir():
         loaded = stable_diffusion.load_tokens(loaded, folder / TOKENS)
+    if (folder / CLASSES).is_dir():
+        files = sorted((folder / CLASSES).glob(f"*/{LORA}"))
+        return Loaded(loaded.pipeline, loaded.params, tuple(lora_files.load(file, loaded.params) for file in files))
     return _adapted(loaded, folder / LORA) if (folder / LORA).is_file() else loaded
 
 

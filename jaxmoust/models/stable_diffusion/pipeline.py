@@ -39,6 +39,7 @@ class Loaded:
 
     pipeline: StableDiffusion
     params: dict[str, Any]
+    by_class: tuple[Any, ...] = ()  # adapters of each class, in the place of none
 
 
 def load(
