@@ -1,8 +1,8 @@
 """DisCL: a curriculum from images that are all the generator's to real ones, over levels of guidance by real images.
 
 Source: Liang et al. 2025 (2410.13674).
-Theirs: a pre-trained generator from noise and from real images at several levels; training begins where synthetic images
-    are furthest from real ones, for hard samples, and ends on real images alone.
+Theirs: a pre-trained generator from noise and from real images at several levels; training begins where synthetic
+    images are furthest from real ones, for hard samples, and ends on real images alone.
 Ours: levels are strengths of 1, 0.7, 0.5 and 0.3, for all images; the sampler `levels`, real images alone for the last
     half.
 """

@@ -175,7 +175,7 @@ def draw(
     group = labels * len(descent.strengths) + level if loaded.by_class else level
     if len(np.unique(group)) > 1:
         return _in_windows(sample, labels, indices, block, group)
-    return in_blocks(functools.partial(sample, int(group[0])), labels, indices, block)
+    return in_blocks(functools.partial(sample, int(group[:1].sum())), labels, indices, block)
 
 
 def _in_windows(

@@ -194,7 +194,8 @@ class TunePipeline(Job):
             encoding = seconds_an_image(encode, self.real.shape, self.config, self.machine) * len(self.real.base)
             frozen = {**frozen, "latents": zeros_of(self._latents(1))}
         step = seconds_a_step(self.training, self.machine, self.real.shape, frozen)
-        return encoding + self.training.recipe.num_steps * step
+        times = len(self.class_names) if self.config["method"].get("per") == "class" else 1
+        return encoding + times * self.training.recipe.num_steps * step
 
     def _latents(self, num_images: int) -> dict[str, jax.ShapeDtypeStruct]:
         """The shapes of so many images' latents, where they are computed before."""
@@ -243,7 +244,9 @@ class TuneUNet(TunePipeline):
         "prompts": fields(prompts.read, skip=prompts.OF_DATA),
         "method": {
             "per": Field(
-                "dataset", Literal["dataset", "class"], "adapters of the whole data set, or of each class by itself"
+                "dataset",
+                Literal["dataset", "class"],
+                "adapters of the whole data set, or of each class, without grids",
             ),
             "learn_tokens": Field(0, int, "new words to learn for each class; 0 is off"),
             "token_like": Field("", str, "the word that the new ones start as; '' takes each class's own name"),

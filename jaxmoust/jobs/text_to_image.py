@@ -64,8 +64,8 @@ class TextToImage(Job):
         known = tuple(self.tuned.get("class_names", ()))
         if self.tuned.get("adapters") == "class" and known != self.class_names:
             raise ValueError(
-                f"config.pipeline.path {config['pipeline']['path']} has adapters of the classes {listed(known)}, expected "
-                f"those of this data, {listed(self.class_names)}. Fine-tune on these data, or sample for those."
+                f"config.pipeline.path {config['pipeline']['path']} has adapters of the classes {listed(known)}, "
+                f"expected those of this data, {listed(self.class_names)}. Fine-tune on these, or sample for those."
             )
         section, words = dict(config["prompts"]), self.tuned.get("words") or None
         negative = section.pop("negative")

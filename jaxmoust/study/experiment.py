@@ -93,9 +93,10 @@ def _fine_tuning(sampled: Stage) -> str:
 
 
 def tuned_parts(method: Mapping[str, Any]) -> str:
-    """What of an external generator a method of fine-tuning trains: "full", "lora", "tokens", joined by "_"."""
+    """What of an external generator is trained: "full", "lora", "tokens", and "by_class", joined by "_"."""
     parts = [("lora", method.get("rank")), ("tokens", method.get("learn_tokens"))]
     whole = method.get("train_text") or (method.get("train_unet", True) and not method.get("rank"))
+    parts.append(("by_class", method.get("per") == "class"))
     return "_".join(name for name, on in [("full", whole), *parts] if on)
 
 
