@@ -25,8 +25,10 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.state import TrainState
 from jaxmoust.core.tree import zeros_of
 from jaxmoust.data.pool import Pool
+from jaxmoust.data.samplers.base import Sampler
+from jaxmoust.data.samplers.share import Share
 from jaxmoust.data.samplers.shuffle import Random
-from jaxmoust.data.source import from_arrays
+from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import Job
@@ -67,6 +69,7 @@ class TunePipeline(Job):
     images = ("base", "unused")
     refers: ClassVar[tuple[str, ...]] = pipelines.REFERS
     asked: prompts.Prompts = ()
+    prior: Source | None = None
     captions: tuple[str, ...] = ()
     words: dict[str, str] = {}
 
@@ -144,9 +147,17 @@ class TunePipeline(Job):
         """Opens the streams."""
         real, machine = self.real, self.machine
         self.eval_data = fit_eval_data(real, self.config, machine)
-        pool, precompute = Pool.from_sources([real.base]), self.config["method"].get("precompute", False)
-        sampler = Random(pool, self.config["seed"])
-        self.stream_from = training_stream(pool, sampler, real, self.training.recipe, machine, pixels=not precompute)
+        pixels, sampler = not self.config["method"].get("precompute", False), self.sampler_of(real.base)
+        self.stream_from = training_stream(sampler.pool, sampler, real, self.training.recipe, machine, pixels=pixels)
+
+    def sampler_of(self, images: Source) -> Sampler:
+        """The order in which images are trained on, and, where there is a prior, those of its set of their classes."""
+        seed = self.config["seed"]
+        if not self.prior:
+            return Random(Pool.from_sources([images]), seed)
+        mine = np.flatnonzero(np.isin(self.prior.labels, np.unique(images.labels)))
+        pool = Pool.from_sources([images, self.prior.subset(mine, "prior")])
+        return Share(pool, dict.fromkeys(pool.source_names, 0.5), seed)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Trains, and leaves what was learnt."""
@@ -203,6 +214,21 @@ class TunePipeline(Job):
         size = (num_images, 1 + task.augment.flip, *task.pipeline.latent_shape(task.image_px))
         return dict.fromkeys(("mean", "std"), jax.ShapeDtypeStruct(size, np.float32))
 
+    def _prior(self, ref: str) -> Source | None:
+        """Opens the set of images that keep the pipeline what it is. Raises: ValueError: one that does not fit."""
+        if not ref:
+            return None
+        prior = self.inputs.synthetic(ref, self.real.base)
+        if self.config["method"]["precompute"]:
+            raise ValueError(
+                "method.prior with method.precompute, which encodes the real images alone: set it to False."
+            )
+        if lacking := [self.class_names[c] for c in np.flatnonzero(prior.class_counts() == 0)]:
+            raise ValueError(
+                f"method.prior {ref} has no image of {lacking}, expected some of every class. Sample more."
+            )
+        return prior
+
     def _caption_report(self) -> dict[str, int]:
         words_file = self.config["prompts"]["words_file"]
         return prompts.caption_report(self.real.distinct, self.class_names, words_file)
@@ -222,7 +248,7 @@ class TunePipeline(Job):
         task, recipe, precompute = self.training.task, self.training.recipe, self.config["method"].get("precompute")
         rows = rows or recipe.rows(self.machine.per_device)
         frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.frozen)
-        batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "index", "slot")}
+        batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "source", "index", "slot")}
         if precompute:
             frozen["latents"] = self._latents(len(self.real.base))
         else:
@@ -248,6 +274,9 @@ class TuneUNet(TunePipeline):
                 Literal["dataset", "class"],
                 "adapters of the whole data set, or of each class, without grids",
             ),
+            "prior": Field(
+                "", str, "a set that the untouched pipeline sampled, half of each batch: prior preservation; '' is none"
+            ),
             "learn_tokens": Field(0, int, "new words to learn for each class; 0 is off"),
             "token_like": Field("", str, "the word that the new ones start as; '' takes each class's own name"),
             **fields(Finetune, skip=_GIVEN),
@@ -259,13 +288,21 @@ class TuneUNet(TunePipeline):
             **fields(text_to_image.Request, skip=("prompts", "image_px")),
         },
     }
-    refers = (*TunePipeline.refers, "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
+    refers = (
+        *(*TunePipeline.refers, "method.prior"),
+        *("prompts.templates_file", "prompts.words_file", "prompts.captions_file"),
+    )
 
     def make_task(self) -> Callable[..., Any]:
         """Adds the new words to the pipeline, and reads the prompts."""
         method, names = dict(self.config["method"]), self.class_names
         per_class, like = method.pop("learn_tokens"), method.pop("token_like")
         self.by_class = method.pop("per") == "class"
+        self.prior = self._prior(method.pop("prior"))
+        if method["prior_weight"] != 1 and not self.prior:
+            raise ValueError(
+                f"method.prior_weight {method['prior_weight']} without method.prior: name a set, or set 1.0."
+            )
         if self.by_class and (not method["rank"] or method["text_targets"] or per_class):
             raise ValueError(
                 f"method.per 'class' with rank {method['rank']}, text_targets {method['text_targets']}, learn_tokens "
@@ -321,9 +358,9 @@ class TuneUNet(TunePipeline):
             seen = evaluation_stream(images, self.real.shape, config, self.machine)
             encoded = seen if config["method"]["precompute"] else None
             frozen = task.frozen(params, self.asked, encoded, self.machine, captions)
-            pool, pixels = Pool.from_sources([images]), not config["method"]["precompute"]
+            sampler, pixels = self.sampler_of(images), not config["method"]["precompute"]
             given = (self.real, self.training.recipe, self.machine)
-            stream_from = training_stream(pool, Random(pool, config["seed"]), *given, pixels=pixels)
+            stream_from = training_stream(sampler.pool, sampler, *given, pixels=pixels)
             title = f"class {name}, {c + 1} of {len(self.class_names)}"
             how = (self.machine, config["seed"], title, start, frozen)
             state, evaluation, _ = run_fit(self.training, stream_from, {"train": seen}, here, *how)

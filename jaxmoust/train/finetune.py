@@ -52,6 +52,8 @@ class Finetune:
         train_unet: without adapters, whether the network learns.
         train_text: whether CLIP's text encoders learn whole.
         num_tokens: how many words, the last of the tokenizer, have their vectors learnt.
+        prior_weight: of the error on images of the untouched pipeline (batch["source"] above 0), which keep it from
+            forgetting the class (Ruiz et al. 2023, 2208.12242, section 3.2).
         precompute: encode each image once, before the first step; `augment` may then flip and nothing else.
     Raises: ValueError: what could not train.
     """
@@ -70,12 +72,14 @@ class Finetune:
     train_unet: bool = True
     train_text: bool = False
     num_tokens: int = 0
+    prior_weight: float = 1.0
     precompute: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what could not train, before any work starts."""
         require(0 <= self.caption_dropout < 1, "caption_dropout", self.caption_dropout, SHARE)
         refuse_blending(self.augment)
+        require(self.prior_weight >= 0, "method.prior_weight", self.prior_weight, "numbers from 0")
         if min(self.min_snr, self.rank, self.num_tokens) < 0 or (self.rank > 0) != (self.alpha > 0):
             raise ValueError(
                 f"min_snr {self.min_snr}, rank {self.rank}, alpha {self.alpha}, num_tokens {self.num_tokens}: "
@@ -184,7 +188,8 @@ class Finetune:
         k_augment, k_latent, k_prompt, k_drop, k_sigma, k_noise = split(keys)
         x0 = self._latents(frozen, batch, k_augment, k_latent)
         if "of_image" in frozen:
-            asked = frozen["of_image"][batch["index"]]
+            own, of_prior = frozen["of_image"][batch["index"]], frozen["of_class"][batch["label"], 0]
+            asked = jnp.where(batch["source"] > 0, of_prior, own)
         else:
             count = frozen["num_prompts"][batch["label"]]
             prompt = jax.vmap(lambda key, n: jax.random.randint(key, (), 0, n))(k_prompt, count)
@@ -194,6 +199,8 @@ class Finetune:
         sigma = self.pipeline.sample_sigma(k_sigma)
         x_noise = noise.normal_like(k_noise, x0.shape[1:])
         loss = denoise.diffusion_loss(denoiser, x0, sigma, x_noise, self.weight(sigma))
+        if self.prior_weight != 1:
+            loss = loss * jnp.where(batch["source"] > 0, self.prior_weight, 1.0)
         return loss.mean(), ({}, stats)
 
     def weight(self, sigma: Array) -> Array:

@@ -288,3 +288,21 @@ def test_adapters_of_each_class_are_trained_by_one_job_that_resumes_and_sampled_
         do(as_config("configs/merge.py", {"pipeline": {"path": str(tmp_path / "run")}}), tmp_path / "merged")
     with pytest.raises(BadInput, match="adapters of the network alone"):
         tune(make_config(base, "digits_tiny_sd_full", method={"per": "class"}), tmp_path / "no")
+
+
+def test_prior_is_half_of_each_batch_and_refused_where_it_means_nothing(base, tmp_path):
+    draw(base, tmp_path / "prior")
+    prior = {"prior": str(tmp_path / "prior"), "precompute": False, "prior_weight": 0.5}
+    job = finetune.TuneUNet(make_config(base, method=prior), Inputs())
+    job.check()
+    keys = job.sampler_of(job.real.base).keys(0, 40)
+    assert job.prior and (keys >= 40).sum() == 20 and job.training.task.prior_weight == 0.5
+    one = job.real.base.subset(np.flatnonzero(job.real.base.labels == 3))
+    assert set(job.sampler_of(one).pool.labels.tolist()) == {3}
+    for wrong, said in (
+        ({"precompute": True}, "encodes the real images alone"),
+        ({"prior": ""}, "without method.prior"),
+        ({"prior": str(base)}, "no .*provenance.json"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            finetune.TuneUNet(make_config(base, method={**prior, **wrong}), Inputs()).check()

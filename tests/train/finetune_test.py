@@ -286,3 +286,18 @@ def test_each_image_is_trained_on_its_own_caption_encoded_before_or_in_the_step(
     monkeypatch.setattr(finetune, "_MOST_STATES_BYTES", 0)
     assert {"ids", "text_encoder"} < task.frozen(first.params, PROMPTS).keys()
     np.testing.assert_allclose(of(own), plain, rtol=1e-5)
+
+
+def test_images_of_the_prior_weigh_what_they_are_said_to(first):
+    """Those of another source than the real images, under their class's prompt whatever the captions of these."""
+    batch, keys = make_batch(), jax.random.split(jax.random.key(0), 8)
+    batch["source"] = np.array([0, 1] * 4, np.int32)
+    prompts, own = (("a cat",), ("a dog",), ("do",)), ("a photo of a cat",) * 4
+    rows = []
+    for weight in (1.0, 0.25):
+        task = Finetune(first.pipeline, K, SHAPE, 16, caption_dropout=0.0, prior_weight=weight)
+        params = {part: first.params[part] for part in task.whole}
+        frozen = task.frozen(first.params, prompts, captions=own)
+        of_half = [jax.tree.map(lambda x, k=k: x[k::2], (batch, keys)) for k in (0, 1)]
+        rows.append([float(jax.jit(task.loss)(params, {}, frozen, *half)[0]) for half in of_half])
+    assert rows[1][0] == pytest.approx(rows[0][0], rel=1e-6) and rows[1][1] == pytest.approx(rows[0][1] / 4, rel=1e-6)
