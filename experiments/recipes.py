@@ -11,13 +11,20 @@ Cost:
 Result:
 """
 
-import importlib
-
 import captions
 import ml_collections
 import parts
+from presets import bob, da_fusion, datadream, diff_mix, discl, real_fake, real_guidance
 
-PRESETS = ("datadream", "da_fusion", "real_fake", "discl", "bob", "diff_mix", "real_guidance")
+PRESETS = dict(
+    datadream=datadream,
+    da_fusion=da_fusion,
+    real_fake=real_fake,
+    discl=discl,
+    bob=bob,
+    diff_mix=diff_mix,
+    real_guidance=real_guidance,
+)
 CAPTIONED = ("real_fake", "bob")
 
 
@@ -31,7 +38,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         vary=parts.VARY,
     )
     config.data.captions = scale.words.get("captions", captions.DIGITS if scale.name == "digits" else "")
-    known = PRESETS if config.data.captions else tuple(name for name in PRESETS if name not in CAPTIONED)
+    known = tuple(name for name in PRESETS if config.data.captions or name not in CAPTIONED)
     names = tuple(scale.words["recipe"].split("+")) if "recipe" in scale.words else known
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
@@ -40,8 +47,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         )
     arms = []
     for name in names:
-        preset = importlib.import_module(f"presets.{name}")
-        recipe = preset.get_recipe(scale)
+        preset = PRESETS[name]
+        recipe = preset.get_recipe(parts, scale)
         config.generators.update(recipe["generators"])
         config.sets.update(recipe["sets"])
         words = preset.__doc__.partition("\n")[0]

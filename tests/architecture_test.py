@@ -163,7 +163,7 @@ def test_experiments_and_configs_import_only_ml_collections_and_files_beside_the
     for folder in ("configs", "experiments"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             if path.parent.name not in ("speed", "assets"):
-                beside = {p.stem for p in path.parent.glob("*.py")} - {path.stem}
+                beside = {p.stem for p in path.parent.iterdir() if p.suffix == ".py" or p.is_dir()} - {path.stem}
                 assert _packages(path) <= {"ml_collections", *beside}, path
 
 

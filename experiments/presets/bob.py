@@ -7,12 +7,10 @@ Ours: LoRA on captions that are given; contexts of all images, the class's own a
 Needs: a caption of each training image (data.captions).
 """
 
-import parts
-
 TITLE = "BOB"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     own, shuffled = dict(template="", contexts="own"), dict(template="", contexts="shuffle")
     drawn = parts.drawn(scale, "sd_lora", generator="captioned", title=TITLE)

@@ -6,12 +6,10 @@ Theirs: textual inversion of a word for each class; variants of each real image 
 Ours: the same, with as many variants as the scale's sets have images; words start as the names of their classes.
 """
 
-import parts
-
 TITLE = "DA-Fusion"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     words = dict(train_unet=False, learn_tokens=1)
     drawn = parts.drawn(scale, "sd_full", generator="da_fusion", title=TITLE)

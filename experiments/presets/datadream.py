@@ -7,12 +7,10 @@ Ours: adapters of each class, of the U-Net alone; all together take as many step
     set; the same weights.
 """
 
-import parts
-
 TITLE = "DataDream"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     steps = parts.of(scale, digits=20, fashion=60, cifar10=1500, imagenet100=150)
     train = {} if scale.quick else dict(train=dict(num_steps=steps))

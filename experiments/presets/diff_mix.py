@@ -7,12 +7,10 @@ Theirs: a U-Net with adapters and a word for each class; each synthetic image st
 Ours: adapters without new words; four strengths; as many images as the scale's sets have.
 """
 
-import parts
-
 TITLE = "Diff-Mix"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     drawn = parts.drawn(scale, "sd_lora", generator="lora", title=TITLE)
     strengths = (0.5, 1.0) if scale.quick else (0.3, 0.5, 0.7, 0.9)

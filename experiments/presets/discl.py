@@ -7,12 +7,10 @@ Ours: levels are strengths of 1, 0.7, 0.5 and 0.3, for all images; the sampler `
     half.
 """
 
-import parts
-
 TITLE = "DisCL"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     levels = (1.0, 0.5) if scale.quick else (1.0, 0.7, 0.5, 0.3)
     names = {f"discl_{round(100 * level)}": level for level in levels}

@@ -7,12 +7,10 @@ Ours: LoRA on captions and guidance 2, without the two terms on features; beside
 Needs: a caption of each training image (data.captions).
 """
 
-import parts
-
 TITLE = "Real-Fake"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     drawn = parts.drawn(scale, "sd_lora", generator="captioned", title=TITLE)
     return dict(

@@ -6,12 +6,10 @@ Ours: Stable Diffusion in the place of GLIDE, one strength of 0.5 in the place o
     each batch synthetic; the classifier is trained whole, where theirs is a head on CLIP.
 """
 
-import parts
-
 TITLE = "Real Guidance"
 
 
-def get_recipe(scale) -> dict:
+def get_recipe(parts, scale) -> dict:
     """The recipe's generators and sets, and its arm."""
     half = dict(from_real=True, strengths=(0.5,))
     return dict(
