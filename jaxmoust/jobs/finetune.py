@@ -355,7 +355,7 @@ class TuneUNet(TunePipeline):
             self.machine.barrier(f"class {c}")
             mine = np.flatnonzero(base.labels == c)
             images, captions = base.subset(mine), tuple(self.captions[i] for i in mine) if self.captions else ()
-            seen = evaluation_stream(images, self.real.shape, config, self.machine)
+            seen = evaluation_stream(images, plain_form(self.real.shape), config, self.machine)
             encoded = seen if config["method"]["precompute"] else None
             frozen = task.frozen(params, self.asked, encoded, self.machine, captions)
             sampler, pixels = self.sampler_of(images), not config["method"]["precompute"]
