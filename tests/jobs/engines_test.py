@@ -162,6 +162,12 @@ def test_resources_say_what_a_stage_has_here_and_elsewhere(tmp_path):
     assert resources.ray_options("train") == {"num_gpus": 1, "num_cpus": 4, "accelerator_type": "H200"}
 
 
+def test_resources_of_the_manual_are_read(request):
+    resources = engines.read_resources(f"{request.config.rootpath}/docs/cluster/resources.toml")
+    assert resources.ray_options("fit") == {"num_gpus": 8, "num_cpus": 32, "memory": 32 * 10**9}
+    assert resources.slurm_options("train")["timeout_min"] == 480 and resources.device.kind == "NVIDIA H200"
+
+
 def test_store_without_locks_between_machines_is_refused_to_a_cluster(tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "own_locks", lambda folder: "fuse.gcsfuse")
     place = engines.Place(lambda store: pytest.fail("made"), shared=True)
