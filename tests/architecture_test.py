@@ -38,6 +38,7 @@ KNOWN_IN = {
     "diffusers": "",
     "transformers": "",
     "tokenizers": "models/stable_diffusion/tokenizer.py",
+    "fsspec": "runtime/bucket.py",
     "ray": "study/engines/ray.py",
     "submitit": "study/engines/slurm.py",
     "altair": "report/charts",
@@ -46,7 +47,7 @@ KNOWN_IN = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Lines of code, without docstrings, comments and blanks. Raised by hand, and with a reason.
-MOST_LINES = 25_000
+MOST_LINES = 25_800
 
 
 def _room(path: Path) -> str:

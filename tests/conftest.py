@@ -9,10 +9,11 @@ import gc
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import buckets
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +83,16 @@ def cli(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Calla
         return Outcome(code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(params=buckets.KINDS)
+def bucket_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The address of a new bucket; copies of it lie in the test's folder."""
+    from jaxmoust.runtime import bucket_copy
+
+    monkeypatch.setattr(bucket_copy, "cache_folder", lambda: tmp_path / "cache")
+    with buckets.serving(request.param, monkeypatch) as url:
+        yield url
 
 
 @dataclass(frozen=True)

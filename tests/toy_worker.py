@@ -37,10 +37,10 @@ def work(task: Task) -> Reply:
     """Attempts a stage, as jobs/parts/worker.py does."""
     stage = Stage(task.kind, task.config)
     vars(stage)["name"] = task.name
-    undo = stop.install()
+    store, undo = Store(Path(task.store), job), stop.install()
     try:
-        with watched(task.stop):
-            return attempt(stage, Store(Path(task.store), job), task.since)
+        with watched(store, task.stop):
+            return attempt(stage, store, task.since)
     except stop.Stopped:
         return Reply("stopped")
     finally:

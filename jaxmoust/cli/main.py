@@ -13,8 +13,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from jaxmoust import __version__
@@ -59,7 +58,9 @@ def call(args: list[str], ends_process: bool = False) -> int:
             return _ignore_broken_pipe(lambda: print(f"jaxmoust {__version__}"))
         for word in args:
             if "://" in word:
-                _refuse_url(*word.partition("=")[::2])
+                from jaxmoust.runtime.bucket import SCHEMES
+
+                _refuse_url(*word.partition("=")[::2], SCHEMES)
         verb, rest = _verb(args)
         if {"-h", "--help"} & set(rest):
             return _ignore_broken_pipe(lambda: print(_explained(verb)))
@@ -79,11 +80,11 @@ def run(*args: str) -> None:
         raise RuntimeError(f"jaxmoust {' '.join(args[:1])} ended with code {code}; it said why above.")
 
 
-def _refuse_url(name: str, value: str) -> None:
+def _refuse_url(name: str, value: str, allowed: Collection[str] = ()) -> None:
     from jaxmoust.runtime.paths import refuse_url
 
     try:
-        refuse_url(*((name, value) if value else ("A path", name)))
+        refuse_url(*((name, value) if value else ("A path", name)), allowed)
     except ValueError as e:
         raise Usage(e) from e
 
@@ -116,6 +117,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
         add = parser.add_argument
         add("--config", help="PATH[:arg] of the configuration file")
         add("--workdir", default="", help="the folder that receives the result")
+        add("--scratch", default="", help="of a --workdir in a bucket: the folder of the disk for what is worked on")
         add("--coordinator", default="", help="of several processes: HOST:PORT of the first, or auto (TPU pod, SLURM)")
         add("--num_processes", default=0, type=int, help="how many processes there are")
         add("--process_id", default=-1, type=int, help="which of them this is, from 0")
@@ -142,7 +144,23 @@ def _run_read_only(verb: str, module: Any, args: list[str]) -> None:
         if hasattr(module, "on_usage_error") and "--json" in args:
             module.on_usage_error(str(e))
         raise
-    module.main(*((parsed, words) if getattr(module, "OVERRIDES", False) else (parsed,)))
+    for name in getattr(module, "WRITES", ()):
+        _refuse_url(f"--{name}", getattr(parsed, name))
+    local = argparse.Namespace(**{name: _read_here(value) for name, value in vars(parsed).items()})
+    module.main(*((local, words) if getattr(module, "OVERRIDES", False) else (local,)))
+
+
+def _read_here(value: Any) -> Any:
+    """What lies in a bucket as a copy on the disk; a path, or what is no text, as it is."""
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    from jaxmoust.runtime.bucket import BucketError
+    from jaxmoust.runtime.bucket_copy import fetched
+
+    try:
+        return str(fetched(value))
+    except BucketError as e:
+        raise BadInput(str(e)) from e
 
 
 def _configured(verb: str, args: list[str]) -> None:
@@ -163,15 +181,19 @@ def _configured(verb: str, args: list[str]) -> None:
         raise Usage("--num_processes and --process_id need --coordinator=HOST:PORT, the same in every process.")
     from jaxmoust.jobs.parts.configure import configuration
 
+    _refuse_url("--config", parsed.config)
+    if parsed.scratch:
+        os.environ["JAXMOUST_SCRATCH"] = parsed.scratch  # workers of a study have it, too
     _, config, _ = configuration(parsed.config, words, verb)
     _machine(parsed)
     command = shlex.join(["jaxmoust", verb, *args])
     if own:
         own[0].main(config, parsed, command)
         return
-    from jaxmoust.jobs.parts.job import do
+    from jaxmoust.jobs.parts.job import do, folder_at
 
-    outcome = do(config, Path(parsed.workdir))
+    with folder_at(parsed.workdir) as folder:
+        outcome = do(config, folder)
     shown = {k: v for k, v in outcome.result.items() if isinstance(v, int | float | str) and k != "sampler"}
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items()))
     print(f"{parsed.workdir}/result.json" + (f" (found: it was finished on {outcome.found})" if outcome.found else ""))
@@ -231,12 +253,13 @@ def _said_in_words() -> tuple[type[Exception], ...]:
     """Failures of a run that say all there is to say. What could raise them has been imported by now."""
     from jaxmoust.generate.writing import NonFiniteImage
     from jaxmoust.jobs.study import StudyFailed
+    from jaxmoust.runtime.bucket import BucketError
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
     from jaxmoust.runtime.progress import NonFiniteError
     from jaxmoust.study.store import BrokenResult
     from jaxmoust.train.predict import NonFiniteRows
 
-    return NonFiniteError, NonFiniteRows, NonFiniteImage, BrokenCheckpoint, BrokenResult, StudyFailed
+    return BucketError, NonFiniteError, NonFiniteRows, NonFiniteImage, BrokenCheckpoint, BrokenResult, StudyFailed
 
 
 def _ignore_broken_pipe(run: Callable[[], Any], code: int | None = None) -> int:

@@ -23,6 +23,8 @@ from typing import Any
 
 from jaxmoust.jobs.parts.registry import BadInput
 
+WRITES = ("picture",)  # flags that are places of this machine, for the command line
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""

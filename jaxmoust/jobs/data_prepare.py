@@ -9,6 +9,8 @@ import argparse
 
 from jaxmoust.jobs.parts.registry import BadInput
 
+WRITES = ("path",)  # flags that are places of this machine, for the command line
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""

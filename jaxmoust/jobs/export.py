@@ -31,6 +31,8 @@ HUGGING_FACE = {
     "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
 }
 
+WRITES = ("workdir",)  # flags that are places of this machine, for the command line
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""

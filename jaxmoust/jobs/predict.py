@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CHUNK_IMAGES = 1024  # decoded and held at once
 MOST_LISTED = 20
 
+WRITES = ("output",)  # flags that are places of this machine, for the command line
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""

@@ -27,6 +27,7 @@ lies in by itself. --compare FIRST SECOND writes a page of two studies side by s
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,28 @@ from jaxmoust.config import Config, Schema, read_config
 from jaxmoust.jobs.parts import engines
 from jaxmoust.jobs.parts.configure import TASK
 from jaxmoust.jobs.parts.inputs import Inputs, Output
-from jaxmoust.jobs.parts.job import PLACES, Job, check_apart, check_free, do, open_alone, refusals
+from jaxmoust.jobs.parts.job import (
+    PLACES,
+    Job,
+    check_apart,
+    check_free,
+    do,
+    folder_at,
+    open_alone,
+    refusals,
+)
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
 from jaxmoust.report import compare, findings, index
 from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, identity
+from jaxmoust.runtime.paths import refuse_url
+from jaxmoust.study.bucket_store import store_at
 from jaxmoust.study.dry_run import dry_run, expected
 from jaxmoust.study.engines.loop import Engine
 from jaxmoust.study.expand import STUDY, TABLES, complete_study, entry_schema, expand
 from jaxmoust.study.runner import conduct, make_row
-from jaxmoust.study.store import Stage, Store, in_order
+from jaxmoust.study.store import Stage, in_order
 from jaxmoust.study.until import ENDLESS, Budget, read_budget
 
 HERE = engines.Place()
@@ -89,6 +101,8 @@ def without_config(args: argparse.Namespace) -> bool:
             "there."
         )
     with refusals():
+        for place in (args.index, *(args.compare or ())):
+            refuse_url("--index or --compare", place)
         print(compare.write_comparison(*args.compare) if args.compare else index.write_index(Path(args.index)))
     return True
 
@@ -114,9 +128,8 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
         BadInput: an experiment that cannot be laid out; nothing was written.
         StudyFailed: some stages could not be computed.
     """
-    workdir = Path(args.workdir)
-    with engines.chosen(args) as place:
-        study = Study(_until(config, args), Path(args.store or workdir.parent / "stages"), place)
+    with engines.chosen(args) as place, folder_at(args.workdir) as workdir:
+        study = Study(_until(config, args), args.store or _beside(args.workdir, "stages"), place)
         study.check(workdir)
         budget = study.budget(args.budget)
         if args.dry_run:
@@ -126,6 +139,10 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
             return
         with contextlib.closing(place.engine(study.store)) as engine:
             study.run(workdir, command, budget, engine)
+
+
+def _beside(where: str, name: str) -> str:
+    return os.path.join(os.path.dirname(where.rstrip("/")), name)
 
 
 def _until(config: Config, args: argparse.Namespace) -> Config:
@@ -140,14 +157,16 @@ class Study:
     """An experiment laid out over a store.
 
     Args:
-        config: complete. store: the folder of finished stages. place: where stages are computed.
+        config: complete. store: the folder of finished stages, or one of a bucket.
+        place: where stages are computed.
     Raises: BadInput: an experiment that cannot be laid out.
     """
 
-    def __init__(self, config: Config, store: Path, place: engines.Place = HERE):
+    def __init__(self, config: Config, store: str | os.PathLike, place: engines.Place = HERE):
         self.config, self.machine, self.place = config, parallel.Machine.all(), place
         names: set[str] = set()  # of the stages
-        self.store = Store(store, self._compute, self.machine.primary, self.machine.agree)
+        with refusals():
+            self.store = store_at(os.fspath(store), self._compute, self.machine.primary, self.machine.agree)
         self.inputs = Inputs(lambda ref: self.store.folder(ref) if ref in names else Path(ref), names.__contains__)
         self.contents: dict[str, str] = {}  # digests of all that the study reads besides what it makes itself
 
@@ -161,7 +180,7 @@ class Study:
 
         with refusals():
             self.experiment = expand(config, schema_of, identify, names.add)
-            self.real = self.inputs.real(config["data"])
+            self.real = self.inputs.real(self.inputs.local(config["data"]))
             self.contents |= {"data.base": self.real.base.digest, "data.test": self.real.test.digest}
 
     def check(self, workdir: Path) -> None:
@@ -266,7 +285,7 @@ class Study:
         return (*titles, *(at + place for at in ("", "classifier.", *tables) for place in PLACES))
 
     def _job(self, config: Config) -> Job:
-        return job_of(config["task"])(config, self.inputs)
+        return job_of(config["task"])(self.inputs.local(config), self.inputs)
 
     def _compute(self, stage: Stage, folder: Path) -> dict[str, Any]:
         # All that it stands on is finished by now: what lies there counts, and no more what was known beforehand.

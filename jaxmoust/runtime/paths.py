@@ -16,7 +16,7 @@ import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,13 +106,18 @@ def _read_digest(path: str, *facts: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def refuse_url(what: str, text: str) -> None:
-    """Refuses the address of something that is on no disk. Raises: ValueError: it is a URL; what can be done."""
-    if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", text):
+def refuse_url(what: str, text: str, allowed: Collection[str] = ()) -> None:
+    """Refuses the address of something that is on no disk. Raises: ValueError: it is a URL; what can be done.
+
+    Args: allowed: the schemes that are taken here.
+    """
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)", text)
+    if scheme and scheme[0] not in allowed:
+        others = "".join(f", and folders of buckets by {one}://" for one in allowed)
         raise ValueError(
-            f"{what} is {text}: {scheme[0]}:// is not read or written, only folders and files of this machine. Copy "
-            "what is there to a disk, or write to a disk and copy that; a bucket that is mounted is a folder, too, but "
-            "its locks do not reach other machines."
+            f"{what} is {text}: {scheme[0]}:// is not read or written, only folders and files of this machine{others}. "
+            "Copy what is there to a disk, or write to a disk and copy that; a bucket that is mounted is a folder, "
+            "too, but its locks do not reach other machines."
         )
 
 

@@ -224,7 +224,7 @@ def expected(
 
     @functools.cache
     def config_of(name: str) -> Config:
-        return laid_out.get(name) or (_object(store.folder(name) / "config.json") if name else {})
+        return laid_out.get(name) or (_object(store.path / name / "config.json") if name else {})
 
     def work_of(config: Config) -> float:
         return work(config, lambda name: config_of(name).get("num_images", 1))

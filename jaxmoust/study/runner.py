@@ -238,7 +238,7 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
     if result is None:
         return None
     if lacking := [name for name in RESULT_FIELDS if not isinstance(result.get(name), int | float)]:
-        raise BrokenResult(store.folder(run.stage), f"no number for {lacking}", f"one for each of {RESULT_FIELDS}")
+        raise BrokenResult(store.small(run.stage), f"no number for {lacking}", f"one for each of {RESULT_FIELDS}")
     machine = store.environment(run.stage)
 
     def number(metric: str) -> float | str:
@@ -362,7 +362,7 @@ class Reader:
         if not self.store.has(stage):
             return None
         try:
-            return read(self.store.folder(stage) / file, *given)
+            return read(self.store.small(stage) / file if file else self.store.folder(stage), *given)
         except DAMAGED:
             self.miss(stage.name, file)
             return None
@@ -437,7 +437,7 @@ def _diagnostics(experiment: Experiment, store: Store, set_titles: Mapping[str, 
     for run in experiment.diagnostics:
         if (result := store.find(run.stage)) is not None:
             top1_alone = _only(experiment, store, run.set)
-            folder, title = store.folder(run.stage), set_titles.get(run.set, "")
+            folder, title = store.small(run.stage), set_titles.get(run.set, "")
             one = Diagnostic(run.name, run.set, run.seed, result, folder, top1_alone, title)
             found.setdefault(run.table, []).append(one)
     return found

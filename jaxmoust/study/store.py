@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class Store:
         agree: Callable[[bool], bool] = bool,
     ):
         self.path, self._run, self.primary, self._agree = Path(path), run, primary, agree
+        self.address = os.path.abspath(path)  # by which other processes open it
         # What was read once of finished stages, which never change: a study asks after each of its stages for all.
         self._results: dict[str, dict] = {}
         self._broken: set[str] = set()  # see `unfinished`
@@ -103,6 +105,14 @@ class Store:
         """Where a stage's result lies or will lie."""
         return self.path / (stage if isinstance(stage, str) else stage.name)
 
+    def small(self, stage: Stage) -> Path:
+        """The folder of a finished stage, for whoever reads its result, its answers or its record alone."""
+        return self.folder(stage)
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether a set has all its images."""
+        return synthetic.is_whole(folder)
+
     def find(self, stage: Stage) -> dict | None:
         """The stage's result if it was finished, else None; one that has been damaged since is not.
 
@@ -110,14 +120,14 @@ class Store:
         """
         if (result := self._results.get(stage.name)) is not None:
             return result
-        folder = self.folder(stage)
+        folder = self.small(stage)
         if stage.name in self._broken or damaged(folder, deep=False):
             return None  # its job mends it
         result = read_json(folder / "result.json")
         if result is not None:
             if not isinstance(result, dict) or not result:
                 raise BrokenResult(folder, f"{result!r:.60}", "an object with what the stage found")
-            if synthetic.is_set(folder) and not synthetic.is_whole(folder):
+            if synthetic.is_set(folder) and not self.is_whole(folder):
                 return None  # its job fills in what is lost
             self._results[stage.name] = result
         return result
@@ -164,7 +174,7 @@ class Store:
         """The machine and the versions that computed a finished stage; empty where their record is lost."""
         if stage.name not in self._environments:
             try:
-                machine = read_json(self.folder(stage) / "environment.json")
+                machine = read_json(self.small(stage) / "environment.json")
             except ValueError:  # damaged: a record of the past, not worth a page
                 machine = {}
             self._environments[stage.name] = machine if isinstance(machine, dict) else {}
@@ -197,6 +207,7 @@ class Store:
         """Records that a stage could not be computed, and why, beside its folder, until it is computed after all."""
         if self.primary:
             record = {
+                "when": time.time_ns(),
                 "error": f"{error}" or type(error).__name__,
                 "kind": type(error).__name__,
                 "traceback": traceback.format_exception(error),
@@ -209,7 +220,7 @@ class Store:
         """When a stage's failure was recorded (in ns), and what it was; (0, "") where none is."""
         try:
             record: Any = read_json(self._error_path(stage))
-            return self._error_path(stage).stat().st_mtime_ns, str(record["error"])
+            return int(record["when"]), str(record["error"])
         except (OSError, ValueError, LookupError, TypeError):
             return 0, ""
 
@@ -231,6 +242,19 @@ class Store:
     def holder(self, stage: Stage | str) -> str:
         """Who computes a stage now, in words; "" when that cannot be told."""
         return holder(self._lease_path(stage))
+
+    def mark(self, name: str) -> None:
+        """Leaves a mark for other processes."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / name).touch()
+
+    def is_marked(self, name: str) -> bool:
+        """Whether a process has left a mark."""
+        return (self.path / name).exists()
+
+    def unmark(self, name: str) -> None:
+        """Takes a mark back, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
 
     # Beside the stage's folder, for a job that refuses its input leaves no folder.
     def _error_path(self, stage: Stage) -> Path:

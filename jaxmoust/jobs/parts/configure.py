@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxmoust.config import Config, Field, Schema, complete, merge, read_config, typed
 from jaxmoust.jobs.parts.registry import BadInput, Entry, entries, entry_of, schema_of
+from jaxmoust.runtime.bucket import SCHEMES
 from jaxmoust.runtime.paths import refuse_url
 
 TASK: Schema = {"task": Field(type=str, doc="what the configuration is of")}
@@ -40,9 +41,9 @@ def configuration(path: str, words: list[str], verb: str = "") -> tuple[Entry, d
 
 
 def _refuse_urls(at: str, value: Any) -> None:
-    """Refuses URLs, wherever in a configuration. Raises: ValueError: which field, and what to do."""
+    """Refuses URLs but those of buckets, wherever in a configuration. Raises: ValueError: which field, what to do."""
     if isinstance(value, str):
-        refuse_url(at, value)
+        refuse_url(at, value, SCHEMES)
     for name, inside in value.items() if isinstance(value, Mapping) else ():
         _refuse_urls(f"{at}.{name}", inside)
     for inside in value if isinstance(value, tuple | list) else ():

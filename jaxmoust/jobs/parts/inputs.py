@@ -19,6 +19,8 @@ from jaxmoust.data.source import Lineage, Soft, Source, digest_bytes, digest_fil
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.data.synthetic.spec import Descent, in_turn
+from jaxmoust.runtime.bucket import scheme_of
+from jaxmoust.runtime.bucket_copy import fetched
 from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import digest, refuse_damaged
 from jaxmoust.runtime.paths import read_json
@@ -55,6 +57,20 @@ class Inputs:
         # What is yet to be computed, by its name, and what checking it has opened that checks of others want, too.
         self.planned: dict[str, Output] = {}
         self.shared: dict[str, Any] = {}
+
+    def local(self, value: Any) -> Any:
+        """A configuration with copies on the disk, fetched once, in the place of what it names in buckets.
+
+        Raises: BucketError: one cannot be read.
+        """
+        if isinstance(value, Mapping):
+            return {name: self.local(one) for name, one in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(self.local(one) for one in value)
+        if not isinstance(value, str) or not scheme_of(value):
+            return value
+        url = value.removesuffix(BEST)
+        return str(self.once(f"copy of {url}", lambda: fetched(url))) + value[len(url) :]
 
     def path(self, ref: str) -> Path:
         """Where something lies: what a name means to the resolver, else to the file system."""

@@ -15,6 +15,8 @@ from jaxmoust.data.mixture import as_tuple
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.runtime import parallel
+from jaxmoust.runtime.bucket import scheme_of
+from jaxmoust.runtime.bucket_copy import scratch_folder, working_copy
 from jaxmoust.runtime.folder import RunFolder, damaged, digest, environment, identity
 from jaxmoust.runtime.lock import holder, lease
 from jaxmoust.runtime.paths import atomic_write, read_json
@@ -169,6 +171,25 @@ def _at(config: Config, field: str) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def folder_at(where: str) -> Iterator[Path]:
+    """The folder of a run, or of a bucket's a copy that is published while a block lasts.
+
+    Raises: BadInput: it cannot be read or written, or another process works there. BucketError: at the end, it cannot
+        be published any more.
+    """
+    with contextlib.ExitStack() as stack:
+        with refusals():
+            if scheme_of(where) and parallel.Machine.all().process_count > 1:
+                raise ValueError(
+                    f"--workdir={where}: a run of several processes needs a folder on a disk that they share. Give "
+                    "one, and copy it to the bucket when it is finished."
+                )
+            copy = working_copy(where, scratch_folder()) if scheme_of(where) else None
+            folder = stack.enter_context(copy) if copy else Path(where)
+        yield folder
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of a job: its result, and when it was finished, if that was before ("" if it was now)."""
@@ -214,8 +235,9 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
     machine = parallel.Machine.all()
     with refusals():
         check_free(workdir, machine)
-        job = job_of(config["task"])(config, inputs)
-        check_apart(workdir, config, job.refers, job.inputs)
+        inputs = inputs or Inputs()
+        job = job_of(config["task"])(inputs.local(config), inputs)
+        check_apart(workdir, job.config, job.refers, inputs)
         contents = job.contents()
         if others := machine.differing(int(digest(identity(config, contents, job.places))[:7], 16)):
             raise ValueError(

@@ -14,11 +14,13 @@ from pathlib import Path
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.runtime import parallel, stop
+from jaxmoust.runtime.bucket import BucketError
 from jaxmoust.runtime.folder import LOG
+from jaxmoust.study.bucket_store import store_at
 from jaxmoust.study.engines.loop import Reply, Task, attempt
 from jaxmoust.study.store import Stage, Store
 
-STOP_SECS = 1.0  # between two looks for the file that asks to stop
+STOP_SECS = 1.0  # between two looks for the mark that asks to stop
 
 
 def work(task: Task) -> Reply:
@@ -37,7 +39,7 @@ def work(task: Task) -> Reply:
         store.distrust(stage)
     undo = stop.install()
     try:
-        with watched(task.stop):
+        with watched(store, task.stop):
             reply = attempt(stage, store, task.since)
     except stop.Stopped:
         return Reply("stopped")
@@ -52,14 +54,14 @@ def work(task: Task) -> Reply:
 def _open(path: str) -> tuple[Store, set[str]]:
     """A store, and the names in it that configurations refer to."""
     names: set[str] = set()
-    folder = Path(path)
-    inputs = Inputs(lambda ref: folder / ref if ref in names else Path(ref), names.__contains__)
+    inputs = Inputs(lambda ref: store.folder(ref) if ref in names else Path(ref), names.__contains__)
 
     def run(stage: Stage, workdir: Path) -> dict:
         with _logged(workdir / LOG):
             return do(stage.config, workdir, inputs).result
 
-    return Store(folder, run), names
+    store = store_at(path, run)
+    return store, names
 
 
 @contextlib.contextmanager
@@ -83,17 +85,18 @@ def _logged(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched(path: str) -> Iterator[None]:
-    """Asks this process to stop, in a block, once a file is there."""
+def watched(store: Store, mark: str) -> Iterator[None]:
+    """Asks this process to stop, in a block, once a store has a mark ("": never)."""
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(STOP_SECS):
-            if os.path.exists(path):
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+            with contextlib.suppress(BucketError):  # of which the way there may come back
+                if store.is_marked(mark):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
 
-    if path:
+    if mark:
         threading.Thread(target=watch, daemon=True).start()
     try:
         yield

@@ -1,10 +1,9 @@
-"""What Ray and SLURM have in common as places to compute a study: a store that all machines see, and a file that stops.
+"""What Ray and SLURM have in common as places to compute a study: a store that all machines see, and a mark that stops.
 
-A stage is asked to stop by a file in the store, for a signal of the driver reaches no other machine.
+A stage is asked to stop by a mark in the store, for a signal of the driver reaches no other machine.
 """
 
 import contextlib
-import os
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -30,7 +29,7 @@ class Cluster(ABC):
         self, store: Store, work: Callable[[Task], Reply], options_of: Callable[[str], Mapping[str, Any]], most: int
     ):
         self._store, self._work, self._options_of, self._most = store, work, options_of, most
-        self._stop = store.path.absolute() / f".stop-{uuid.uuid4().hex[:8]}"
+        self._stop = f".stop-{uuid.uuid4().hex[:8]}"  # a mark in the store
         self._running: dict[str, Any] = {}  # what the cluster calls a stage, by its name
 
     def at_work(self) -> contextlib.AbstractContextManager[object]:
@@ -41,7 +40,7 @@ class Cluster(ABC):
         """Submits a stage, unless as many as may be there are."""
         if len(self._running) >= self._most:
             return False
-        task = Task.of(stage, self._store, since, str(self._stop))
+        task = Task.of(stage, self._store, since, self._stop)
         self._running[stage.name] = self._submit(task, self._options_of(stage.kind))
         return True
 
@@ -54,16 +53,14 @@ class Cluster(ABC):
 
     def stop(self) -> None:
         """Asks what runs to stop, and takes back what has not begun: nobody holds its lease."""
-        self._store.path.mkdir(parents=True, exist_ok=True)
-        self._stop.touch()
+        self._store.mark(self._stop)
         for name, one in self._running.items():
             if not self._store.holder(name):
                 self._cancel(one)
 
     def close(self) -> None:
-        """Removes the file that stops."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._stop)
+        """Removes the mark that stops."""
+        self._store.unmark(self._stop)
 
     @abstractmethod
     def _submit(self, task: Task, options: Mapping[str, Any]) -> Any:

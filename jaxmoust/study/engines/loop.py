@@ -66,10 +66,10 @@ class Task:
 
     Args:
         kind, name, config: the stage's. needs: the names of all that it stands on.
-        store: the store's folder. cwd: the folder that relative paths are of.
+        store: the store's folder, or its address in a bucket. cwd: the folder that relative paths are of.
         since: when the failure was recorded that does not count, see `attempt`.
         broken: whether what lies there is known to be damaged.
-        stop: a file whose being there asks to stop; "" where a signal does.
+        stop: a mark in the store that asks to stop; "" where a signal does.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class Task:
     def of(cls, stage: Stage, store: Store, since: int | None, stop: str = "") -> "Task":
         """Describes a stage of a store, as this process sees both."""
         needs = tuple(one.name for one in in_order([stage]) if one is not stage)
-        given = (stage.kind, stage.name, stage.config, needs, os.path.abspath(store.path), os.getcwd())
+        given = (stage.kind, stage.name, stage.config, needs, store.address, os.getcwd())
         return cls(*given, since, store.is_broken(stage), stop)
 
 
