@@ -183,7 +183,8 @@ class OursTraining:
         params = random_params(task.pipeline, "float32")
         rng = np.random.default_rng(0)
         frozen = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32).astype(leaf.dtype), frozen)
-        frozen |= {"num_prompts": np.ones(NUM_CLASSES, np.int32)}
+        of_class = 1 + np.arange(NUM_CLASSES, dtype=np.int32)[:, None]
+        frozen |= {"num_prompts": np.ones(NUM_CLASSES, np.int32), "of_class": of_class}
         frozen |= {"unet": params["unet"]} if "unet" in frozen else {}
         state = task.start(params)(init_state(task, recipe, 0))
         self.num_params = sum(leaf.size for leaf in jax.tree.leaves(params["unet"]))
@@ -207,8 +208,8 @@ def training(size: str, rows: int, dtype: str, trained: str, remat: bool = False
     shape = jax.ShapeDtypeStruct
     frozen: dict[str, Any] = {
         "latents": dict.fromkeys(("mean", "std"), shape((rows, 1, *pipeline.latent_shape(px)), jnp.float32)),
-        "states": shape((NUM_CLASSES, 1, 77, width), jnp.float32),
-        "no_states": shape((77, width), jnp.float32),
+        "states": shape((1 + NUM_CLASSES, 77, width), jnp.float32),  # of no text, then of each class's
+        "of_class": shape((NUM_CLASSES, 1), jnp.int32),
         "num_prompts": shape((NUM_CLASSES,), jnp.int32),
     }
     if trained == "lora":

@@ -7,6 +7,7 @@ without paths of their makers' machines. No weights: networks are measured on sh
 
 import json
 import shutil
+import types
 from pathlib import Path
 
 import jax
@@ -167,6 +168,25 @@ def test_attention_is_right_in_float16_where_its_products_overflow_there():
     weight = np.exp((logits - logits.max(-1, keepdims=True)) / np.sqrt(8))
     expected = np.einsum("bnls,bsnh->blnh", weight / weight.sum(-1, keepdims=True), v.astype(np.float64))
     np.testing.assert_allclose(attend(q, k, v), expected, atol=4e-3)  # float16 has 11 bits
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "width", "chosen"),
+    [
+        ("8.0", "float16", 64, "cudnn"),
+        ("9.0", "bfloat16", 128, "cudnn"),
+        ("12.0", "bfloat16", 40, "cudnn"),
+        ("7.5", "float16", 64, "xla"),  # a T4
+        ("9.0", "float32", 64, "xla"),
+        ("9.0", "bfloat16", 160, "xla"),  # the lower levels of 1.x
+        ("", "bfloat16", 64, "xla"),
+    ],
+)
+def test_attention_is_cudnns_where_that_can_compute_it(monkeypatch, capability, dtype, width, chosen):
+    q = np.zeros((1, 4, 2, width), jnp.dtype(dtype))
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(compute_capability=capability)])
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *_, implementation, **how: implementation)
+    assert attend(q, q, q) == chosen
 
 
 @pytest.mark.parametrize(("name", "padding"), [("sd15", "<|endoftext|>"), ("sd21", "!"), ("sd21_base", "!")])
