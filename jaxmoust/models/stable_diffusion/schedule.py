@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from jaxmoust.core.diffusion import noise
 
@@ -41,6 +40,8 @@ Levels = Float[np.ndarray, " N"]
 
 def _beta(high: float, low: float, num: int) -> Levels:
     """Lee et al. 2024 (2407.12173): the quantiles of Beta(0.6, 0.6), evenly."""
+    from scipy import stats  # slow to import, and asked for by this spacing alone
+
     return low + (high - low) * stats.beta.ppf(1 - np.linspace(0, 1, num), 0.6, 0.6)
 
 
