@@ -86,7 +86,7 @@ def test_prompts_decide_which_digit_is_drawn(loaded):
     found = {}
     for word in expected:
         prompts = ((f"a photo of the digit {word}",),)
-        how = {"sampler": "dpmpp_2m", "num_steps": 10, "guidance": 2.0, "per_device_batch": 9}
+        how = {"solver": "dpmpp_2m", "num_steps": 10, "guidance": 2.0, "per_device_batch": 9}
         request = text_to_image.Request(prompts, 32, **how)
         (images,) = text_to_image.draw(loaded, request, 0, np.zeros(9, int), np.arange(9), Machine.local(1))
         found[word] = np.median([holes(image.mean(-1) / 255) for image in images])

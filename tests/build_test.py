@@ -163,7 +163,7 @@ def test_make_training_refuses_blocks_that_label_mixing_cannot_share_over_device
 
 
 def test_make_sampling_needs_label_dropout_for_guidance():
-    section = {"sampler": "heun", "num_steps": 4, "guidance": 2.0}
+    section = {"solver": "heun", "num_steps": 4, "guidance": 2.0}
     with pytest.raises(ValueError, match=r"guidance 2\.0.*label_dropout"):
         build.make_sampling(section, EDM(), label_dropout=0.0)
     assert build.make_sampling(section, EDM(), label_dropout=0.1).guidance == 2.0
@@ -172,4 +172,4 @@ def test_make_sampling_needs_label_dropout_for_guidance():
 
 def test_make_sampling_refuses_more_levels_than_the_method_has():
     with pytest.raises(ValueError, match="1001"):
-        build.make_sampling({"sampler": "euler", "num_steps": 1001}, DDPM(), label_dropout=0.0)
+        build.make_sampling({"solver": "euler", "num_steps": 1001}, DDPM(), label_dropout=0.0)

@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optim = dict(name="adamw", learning_rate=5e-4, weight_decay=0.01, ema_half_life_images=5_000.0)
     config.train = dict(batch_size=64, num_steps=200, log_steps=100, checkpoint_steps=200)
     config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=4, sampler="dpmpp_2m", num_steps=15, per_device_batch=20)
+    config.grid = dict(per_class=4, solver="dpmpp_2m", num_steps=15, per_device_batch=20)
     if arg == "quick":
         variants.quick(config)
     return config

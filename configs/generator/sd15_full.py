@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.train = dict(batch_size=32, num_steps=15_000, log_steps=100, eval_steps=2500, checkpoint_steps=2500)
     config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=4, sampler="dpmpp_2m", num_steps=20, per_device_batch=4)
+    config.grid = dict(per_class=4, solver="dpmpp_2m", num_steps=20, per_device_batch=4)
     if arg == "quick":
         pipeline = dict(path="tiny_sd", dtype="float32")
         variants.quick(config, pipeline=pipeline, method=dict(image_px=32), eval=dict(batch_size=16))

@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optim = dict(name="adam", learning_rate=2e-3, warmup_steps=200, clip_norm=1.0, ema_half_life_images=20_000.0)
     config.train = dict(batch_size=64, num_steps=5000, log_steps=100, eval_steps=1250, checkpoint_steps=500)
     config.eval = dict(batch_size=64)
-    config.grid = dict(per_class=2, sampler="dpmpp_2m", num_steps=15, per_device_batch=40)
+    config.grid = dict(per_class=2, solver="dpmpp_2m", num_steps=15, per_device_batch=40)
     if arg == "quick":
         variants.quick(config)
     return config

@@ -17,7 +17,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.task = "sample"
     config.num_images = 40 if quick else 2000
     config.shard_images = 20 if quick else 500
-    config.sample = dict(
-        sampler="euler", num_steps=4 if quick else 50, clip=True, per_device_batch=20 if quick else 250
-    )
+    config.sample = dict(solver="euler", num_steps=4 if quick else 50, clip=True, per_device_batch=20 if quick else 250)
     return config

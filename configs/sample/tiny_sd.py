@@ -22,5 +22,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.name = "tiny_sd"
     config.num_images = 40 if quick else 2000
     config.shard_images = 20 if quick else 500
-    config.sample = dict(sampler="dpmpp_2m", num_steps=2 if quick else 10, per_device_batch=10 if quick else 50)
+    config.sample = dict(solver="dpmpp_2m", num_steps=2 if quick else 10, per_device_batch=10 if quick else 50)
     return config

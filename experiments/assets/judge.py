@@ -35,7 +35,7 @@ def judge(folder: Path, train: Source, test: Source, num_images: int) -> dict[st
     request = text_to_image.Request(
         prompts.from_templates([TEMPLATE], [str(digit) for digit in range(10)]),
         loaded.pipeline.image_px,
-        sampler="dpmpp_2m",
+        solver="dpmpp_2m",
         num_steps=15,
         guidance=2.0,
         per_device_batch=50,

@@ -74,7 +74,7 @@ class Sampling:
     """How images are sampled from a generator.
 
     Args:
-        sampler: the solver: "euler" (= DDIM), "heun" (= EDM Alg. 2), "ancestral" (= DDPM) or "dpmpp_2m".
+        solver: "euler" (= DDIM), "heun" (= EDM Alg. 2), "ancestral" (= DDPM) or "dpmpp_2m".
         num_steps: N, the number of the method's noise levels.
         guidance: uncond + g (cond - uncond), or so from a weaker generator; 1.0 is off and costs nothing.
         clip: keeps every estimate of x0 in [-1, 1], as Ho et al. do.
@@ -82,7 +82,7 @@ class Sampling:
     Raises: ValueError: what cannot be sampled.
     """
 
-    sampler: str = "heun"
+    solver: str = "heun"
     num_steps: int = 18
     guidance: float = 1.0
     clip: bool = False
@@ -90,7 +90,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn, before any work starts."""
-        check_sampling(self.sampler, self.num_steps, self.per_device_batch)
+        check_sampling(self.solver, self.num_steps, self.per_device_batch)
         require(self.guidance >= 0, "sample.guidance", self.guidance, "0 and up; 1.0 is off")
 
 
@@ -153,7 +153,7 @@ def _solver(
             denoiser = denoise.clip_x0(denoiser)
         x_shape = decodes[0].latent_shape(decodes[1]) if decodes else image_shape
         x = sigmas[0] * noise.normal_like(k_start, x_shape)
-        x = SOLVERS[sampling.sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
+        x = SOLVERS[sampling.solver](denoiser, x, jnp.asarray(sigmas), k_steps)
         return to_uint8(to_image_shape(decodes[0].decode(params[-1], x), image_shape) if decodes else x)
 
     return machine.map(sample, num_replicated=2)

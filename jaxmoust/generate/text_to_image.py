@@ -1,7 +1,7 @@
 """Writes a synthetic set with Stable Diffusion: from text, or from real images and text (SDEdit).
 
 Image i of class c is a function of (generator, seed, c, i), as in generate/pixels.py: its prompt, its noise and, where
-there is one, the real image it starts from. One program is compiled for a number of steps, a sampler and a size; class,
+there is one, the real image it starts from. One program is compiled for a number of steps, a solver and a size; class,
 prompt, seed and the amount of guidance are arguments of it.
 """
 
@@ -42,7 +42,7 @@ class Request:
         image_px: side of the images that are sampled; what is written is resized from it.
         negative: what guidance moves away from; "" is any image.
         resize_filter: of the resize to the set's size, as in `transforms.Resize`.
-        sampler: the solver: "euler" (= DDIM), "heun", "ancestral" (= DDPM) or "dpmpp_2m".
+        solver: "euler" (= DDIM), "heun", "ancestral" (= DDPM) or "dpmpp_2m".
         num_steps: N, the number of the checkpoint's noise levels.
         guidance: uncond + g (cond - uncond); 1.0 is off and runs the network once an image and step, not twice.
         strength: with real images to start from, how much noise they get: the last int(strength * N) steps are
@@ -56,7 +56,7 @@ class Request:
     image_px: int
     negative: str = ""
     resize_filter: str = "box"
-    sampler: str = "euler"
+    solver: str = "euler"
     num_steps: int = 50
     guidance: float = 2.0
     strength: float = 1.0
@@ -65,7 +65,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be drawn, before any work starts."""
-        check_sampling(self.sampler, self.num_steps, self.per_device_batch)
+        check_sampling(self.solver, self.num_steps, self.per_device_batch)
         require(self.guidance >= 1, "sample.guidance", self.guidance, "1.0 (off) and up")
         require(0 < self.strength <= 1, "sample.strength", self.strength, "numbers above 0, up to 1")
         least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be taken"
@@ -223,7 +223,7 @@ def _solver(
         x = sigmas[0] * noise.normal_like(k_start, shape)
         if from_image:
             x = x + pipeline.encode_image(params, batch["image"].astype(jnp.float32) / 127.5 - 1)
-        latent = SOLVERS[like.sampler](denoiser, x, jnp.asarray(sigmas), k_steps)
+        latent = SOLVERS[like.solver](denoiser, x, jnp.asarray(sigmas), k_steps)
         return to_uint8(pipeline.decode_latent(params, latent))
 
     return machine.map(sample, num_replicated=2)

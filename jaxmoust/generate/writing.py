@@ -26,7 +26,7 @@ class NonFiniteImage(RuntimeError):
 
 def check_sampling(solver: str, num_steps: int, per_device_batch: int) -> None:
     """Refuses what no generator can sample with. Raises ValueError."""
-    require(solver in SOLVERS, "sample.sampler", solver, str(sorted(SOLVERS)))
+    require(solver in SOLVERS, "sample.solver", solver, str(sorted(SOLVERS)))
     require(1 <= num_steps <= MOST_STEPS, "sample.num_steps", num_steps, f"whole numbers from 1 to {MOST_STEPS:,}")
     require(per_device_batch >= 1, "sample.per_device_batch", per_device_batch, "whole numbers from 1")
 

@@ -206,7 +206,7 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize("method", [EDM(), DDPM()], ids=["edm", "ddpm"])
-def test_every_sampler_draws_from_every_method(method):
+def test_every_solver_draws_from_every_method(method):
     generator = Generator(Net(), method, randomised(Net(), scale=0.05), K, SHAPE)
     drawn = [draw(generator, Sampling(name, 3, per_device_batch=8), LABELS, INDICES) for name in sorted(SOLVERS)]
     assert len({images.tobytes() for images in drawn}) == len(SOLVERS)
@@ -279,7 +279,7 @@ def test_clip_keeps_every_estimate_in_range():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"sampler": "plms"}, r"'plms': expected \['ancestral', 'dpmpp_2m', 'euler', 'heun'\]"),
+        ({"solver": "plms"}, r"'plms': expected \['ancestral', 'dpmpp_2m', 'euler', 'heun'\]"),
         ({"num_steps": 0}, "num_steps 0"),
         ({"per_device_batch": 0}, "per_device_batch 0"),
         ({"guidance": -1.0}, "guidance -1.0: expected"),

@@ -20,7 +20,7 @@ from jaxmoust.models import stable_diffusion
 from jaxmoust.runtime.parallel import Machine
 
 PROMPTS = (("a photo of a cat", "a cat"), ("a dog",), ("do cats photo dogs",))
-REQUEST = Request(PROMPTS, image_px=16, num_steps=4, guidance=3.0, sampler="ancestral", per_device_batch=2)
+REQUEST = Request(PROMPTS, image_px=16, num_steps=4, guidance=3.0, solver="ancestral", per_device_batch=2)
 LABELS, INDICES = np.arange(12) % 3, np.arange(12) // 3
 
 
@@ -101,8 +101,8 @@ def test_guidance_moves_away_from_the_negative_prompt(loaded, images):
 
 
 @pytest.mark.parametrize("name", sorted(set(SOLVERS) - {"ancestral"}))
-def test_every_sampler_draws(loaded, images, name):
-    drawn = draw(loaded, replace(REQUEST, sampler=name))
+def test_every_solver_draws(loaded, images, name):
+    drawn = draw(loaded, replace(REQUEST, solver=name))
     assert drawn.shape == images.shape and drawn.std() > 10 and not np.array_equal(drawn, images)
 
 
@@ -115,7 +115,7 @@ def real(num=4):
 
 def test_weak_edit_is_near_what_the_vae_makes_of_its_real_image_and_a_strong_one_far(loaded):
     source = real(2)
-    request = replace(REQUEST, num_steps=50, guidance=1.0, sampler="euler")
+    request = replace(REQUEST, num_steps=50, guidance=1.0, solver="euler")
     to_vae_input = np.repeat(np.repeat(np.repeat(source.images(np.arange(6)), 2, 1), 2, 2), 3, 3)
     pipeline, params = loaded.pipeline, loaded.params
     through = pipeline.decode_latent(params, pipeline.encode_image(params, to_vae_input.astype(np.float32) / 127.5 - 1))
@@ -196,7 +196,7 @@ def test_set_of_something_else_is_refused_before_any_work(loaded, tmp_path, othe
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ({"sampler": "plms"}, "'plms': expected"),
+        ({"solver": "plms"}, "'plms': expected"),
         ({"num_steps": 0}, "whole numbers from 1"),
         ({"guidance": 0.5}, "guidance 0.5: expected 1.0"),
         ({"strength": 0.0}, "strength 0.0: expected numbers above 0"),

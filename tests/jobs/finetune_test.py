@@ -194,7 +194,7 @@ def test_new_words_are_the_classes_names_without_what_prompts_cannot_hold():
         ({"pipeline": {"dtype": "int8"}}, "'int8'"),
         ({"train": {"batch_size": 6}}, "cannot be split over 4 devices"),
         ({"augment": {"flip": True, "crop_px": 1}}, "may flip and nothing else"),
-        ({"grid": {"per_class": 1, "sampler": "magic"}}, "magic"),
+        ({"grid": {"per_class": 1, "solver": "magic"}}, "magic"),
         ({"grid": {"per_class": -1}}, r"grid\.per_class -1"),
         ({"grid": {"num_steps": 10**8}}, "num_steps 100000000"),
         ({"grid": {"num_steps": 1001}}, "num_steps 1001: expected 1 to 1000"),

@@ -34,7 +34,7 @@ def test_generator_that_cannot_be_used_is_refused(cli, quick_study, other, tmp_p
     assert_refused(sample(tmp_path / "none"), str(tmp_path / "none"), "no finished", "jaxmoust fit")
     assert_refused(sample(quick_study.classifier), "no finished", "jaxmoust fit")
     assert_refused(sample(edm, "--config.sample.guidance=2.0"), "guidance 2.0", "method.label_dropout", "guidance=1.0")
-    assert_refused(sample(edm, "--config.sample.sampler=bogus"), "'bogus'", "euler")
+    assert_refused(sample(edm, "--config.sample.solver=bogus"), "'bogus'", "euler")
     assert_refused(sample(edm, "--config.num_images=0"), "num_images=0")
     assert_refused(sample(edm, "--config.sample.num_steps=1000000000"), "1 to 100,000")
     assert_refused(sample(edm, "--config.sample.per_device_batch=1000000000000"), "sample.per_device_batch", "GiB")
