@@ -39,7 +39,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.data.captions = scale.words.get("captions", captions.DIGITS if scale.name == "digits" else "")
     known = tuple(name for name in PRESETS if config.data.captions or name not in CAPTIONED)
-    names = tuple(scale.words["recipe"].split("+")) if "recipe" in scale.words else known
+    names = tuple(scale.words["recipe"].split("+")) if scale.words.get("recipe") else known
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
             f"got recipe={'+'.join(unknown)}, expected of {', '.join(known)}, by '+'"

@@ -32,6 +32,6 @@ def fetch(name: str, wanted: list[str], what: str, revision: str = "") -> Path:
         gated = isinstance(error, errors.GatedRepoError) or "gated" in str(error).lower()
         remedy = "It is gated: accept its terms on its page, then type `hf auth login`" if gated else "Check the name"
         raise ValueError(
-            f"{name!r} is no folder here, and the Hugging Face hub did not give it: {str(error).splitlines()[0]} "
-            f"{remedy}. Without a network, type `hf download {name} --local-dir DIR` where there is one, and give DIR."
+            f"{name!r} is no folder here, and the Hugging Face hub did not give it: "
+            f"{str(error).splitlines()[0].rstrip('.')}. {remedy}. Without a network, type `hf download {name} --local-dir DIR` where there is one, and give DIR."
         ) from error

@@ -170,7 +170,9 @@ class Work:
                 self.say(f"[{i}/{len(todo)}] {what}: {how}{top1}")
                 self._draw([*left.values()])
                 if over():
-                    return
+                    break
+        self._write_after = 0.0
+        self._write_results()
 
     def _write_results(self) -> None:
         """Writes results.csv of what has been read, so rarely that this takes no more than PAGE_SHARE of the time."""

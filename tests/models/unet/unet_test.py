@@ -181,7 +181,8 @@ def test_noise_level_changes_the_answer(params):
 def test_image_does_not_depend_on_its_place_in_the_batch(params):
     order = np.array([5, 2, 7, 0, 1, 6, 3, 4])
     moved = _evaluate(params, X[order], C_NOISE[order], LABEL[order])
-    np.testing.assert_array_equal(moved, _evaluate(params)[order])
+    # Some processors add up in another order at another place: rounding of answers of about 1.
+    np.testing.assert_allclose(moved, _evaluate(params)[order], atol=1e-6, rtol=0)
 
 
 def test_dropout_is_a_function_of_each_key(params):
