@@ -33,5 +33,6 @@ def fetch(name: str, wanted: list[str], what: str, revision: str = "") -> Path:
         remedy = "It is gated: accept its terms on its page, then type `hf auth login`" if gated else "Check the name"
         raise ValueError(
             f"{name!r} is no folder here, and the Hugging Face hub did not give it: "
-            f"{str(error).splitlines()[0].rstrip('.')}. {remedy}. Without a network, type `hf download {name} --local-dir DIR` where there is one, and give DIR."
+            f"{str(error).splitlines()[0].rstrip('.')}. {remedy}. Without a network, type "
+            f"`hf download {name} --local-dir DIR` where there is one, and give DIR."
         ) from error
