@@ -38,6 +38,14 @@ SLOW = (
     *("assets", "cli", "configs", "experiments", "generate", "jobs", "kill", "models", "notebooks", "resume", "speed"),
     *("train", "data/loading/speed", "data/samplers/speed", "report/browser", "report/html", "runtime/checkpoint"),
     *("runtime/parallel", "study/runner", "core/augment", "analysis/equivalence", "data/loading/workers"),
+    *(
+        "bucket_runs",
+        "runtime/bucket",
+        "study/calibrate",
+        "study/engines/local",
+        "study/engines/ray",
+        "study/engines/slurm",
+    ),
 )
 
 
