@@ -165,7 +165,7 @@ class Lease:
             return False
         for old in before:
             self.bucket.remove(f"{self.name}.{old}")
-        self.number = number
+        self.number, self.is_lost = number, False
         return True
 
     def beat(self, over: threading.Event) -> None:
@@ -183,6 +183,7 @@ class Lease:
         """Lets others have it."""
         with contextlib.suppress(BucketError):
             self.bucket.remove(f"{self.name}.{self.number}")
+        self.number = 0
 
     def _sign(self, count: int) -> bytes:
         return f"process {os.getpid()} on {socket.gethostname()}, {_TOKEN}, beat {count}".encode()

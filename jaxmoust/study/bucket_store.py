@@ -77,9 +77,10 @@ class BucketStore(Store):
         return result
 
     def fail(self, stage: Stage, error: Exception) -> None:
-        """Records that a stage could not be computed, and why, for all machines."""
+        """Records that a stage could not be computed, and why, for all machines, unless another has taken it over."""
         super().fail(stage, error)
-        if self._error_path(stage).exists():
+        mine = self._leases.get(stage.name)
+        if (mine is None or not mine.is_lost) and self._error_path(stage).exists():
             self.bucket.write(self._error_path(stage).name, self._error_path(stage).read_bytes())
 
     def failure(self, stage: Stage) -> tuple[int, str]:

@@ -261,4 +261,4 @@ class Store:
         return self.path / f"{stage.name}.error.json"
 
     def _lease_path(self, stage: Stage | str) -> Path:
-        return self.path / f".{self.folder(stage).name}.lease"
+        return self.path / f".{stage if isinstance(stage, str) else stage.name}.lease"

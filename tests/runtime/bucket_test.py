@@ -106,6 +106,19 @@ def test_lease_is_of_one_until_given_back(bucket_url, quick):
         assert again
 
 
+def test_lease_that_was_given_back_is_not_ours_when_another_has_it(bucket_url, quick):
+    """One object asks for it again and again, as a store does for each of its stages."""
+    mine, other = (Lease(Bucket(f"{bucket_url}/run"), LEASE) for _ in range(2))
+    with lease(mine) as ours:
+        assert ours
+    with lease(other) as theirs:
+        assert theirs and not mine
+        with lease(mine) as ours:
+            assert not ours
+    with lease(mine) as ours:
+        assert ours
+
+
 def test_lease_of_the_dead_is_taken_over_by_one(bucket_url, quick):
     there, taken = Bucket(f"{bucket_url}/run"), []
     there.write(f"{LEASE}.7", b"process 1 on elsewhere, 00, beat 3")
