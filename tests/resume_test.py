@@ -66,9 +66,9 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def rows_of(workdir: Path) -> list[dict]:
-    """results.csv without the time a run took, and without the commit, which may move while tests run."""
+    """results.csv without the time a run took, its folder's name and the commit, which may move while tests run."""
     with open(workdir / "results.csv", newline="") as file:
-        return [{k: v for k, v in row.items() if k not in ("seconds", "commit")} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "commit", "run")} for row in csv.DictReader(file)]
 
 
 def steps_of(folder: Path, metric: str) -> list[int]:

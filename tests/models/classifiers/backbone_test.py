@@ -280,7 +280,7 @@ def test_backbone_of_the_hub_is_fetched_without_pickles(tmp_path, monkeypatch):
         raise OSError("403 Client Error: Cannot access gated repo")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
-    with pytest.raises(ValueError, match=r"gated repo It is gated: accept .* type `hf auth login`"):
+    with pytest.raises(ValueError, match=r"gated repo\. It is gated: accept .* type `hf auth login`"):
         load_backbone("owner/model")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gone)
     with pytest.raises(ValueError, match=r"Not Found Check the name\. .* `hf download owner/model --local-dir DIR`"):
