@@ -12,8 +12,7 @@ them.
 Run: jaxmoust study --config=experiments/captions.py --workdir=runs/captions
      jaxmoust study --config=experiments/captions.py:fashion,captions=FILE.json --workdir=runs/captions_fashion
      jaxmoust study --config=experiments/captions.py:cifar10,captions=FILE.json --workdir=runs/captions_cifar10
-Cost:
-Result:
+Not run yet.
 """
 
 import ml_collections

@@ -9,8 +9,7 @@ Run: jaxmoust study --config=experiments/external_images.py --workdir=runs/exter
      jaxmoust study --config=experiments/external_images.py:fashion --workdir=runs/external_images_fashion
      jaxmoust study --config=experiments/external_images.py:cifar10,cifake=FILE --workdir=runs/external_images_cifar10
      (experiments/parts.py says which data the scales want)
-Cost:
-Result:
+Not run yet.
 """
 
 import ml_collections

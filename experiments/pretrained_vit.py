@@ -3,7 +3,7 @@
 The study fine-tunes a ViT-L/16 that was trained on ImageNet-21k, and finds little to gain. At cifar10 and imagenet100
 this does the same: `pretrained=FILE` is its public checkpoint. At digits and fashion a small ViT is trained first,
 inside the study, on images of the external generator as it is, of typeset digits; the arms begin as that. Two
-arms of the same network begin from nothing.
+arms of the same network begin from scratch.
 
 Run: jaxmoust study --config=experiments/pretrained_vit.py --workdir=runs/pretrained_vit
      jaxmoust study --config=experiments/pretrained_vit.py:fashion --workdir=runs/pretrained_vit_fashion
@@ -18,8 +18,8 @@ significant at 5 % after Holm's correction):
     Real, stronger augmentation  72.80 [66.37, 79.22]  -0.05 [-2.91, +2.80]
     EDM only                     59.35 [55.21, 63.49]  -13.50 [-15.82, -11.18] *
     Real + EDM                   70.77 [66.02, 75.51]  -2.08 [-3.82, -0.34]
-    Real only, from nothing      62.74 [57.86, 67.61]  -10.11 [-17.85, -2.38]
-    Real + EDM, from nothing     59.05 [56.02, 62.07]  -13.80 [-18.25, -9.35] *
+    Real only, from scratch      62.74 [57.86, 67.61]  -10.11 [-17.85, -2.38]
+    Real + EDM, from scratch     59.05 [56.02, 62.07]  -13.80 [-18.25, -9.35] *
     Before                       24.79 [22.59, 26.99]  -48.06 [-53.34, -42.77] *
 In words: what the ViT learnt from typeset digits is worth 10.1 points [2.3, 17.9], paired over seeds, though alone it
     reads a quarter of handwriting. The EDM's images gain nothing, with it (-2.1 [-3.8, -0.3]) or without (-3.7
@@ -71,10 +71,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         *(dict(control, **begin) for control in parts.controls(scale)),
         dict(parts.only("edm"), **begin),
         dict(parts.mixed("edm"), **begin),
-        parts.arm("real_anew", "Real only, from nothing", "The same network without what it learnt before.", **nothing),
+        parts.arm("real_anew", "Real only, from scratch", "The same network without what it learnt before.", **nothing),
         parts.arm(
             "edm_mixed_anew",
-            "Real + EDM, from nothing",
+            "Real + EDM, from scratch",
             "Half of each batch real, half of the EDM; without what it learnt before.",
             ("edm",),
             parts.share(edm=0.5),

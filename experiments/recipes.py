@@ -7,8 +7,7 @@ have; at other scales captions=FILE names them (docs/captions.md), and without i
 Run: jaxmoust study --config=experiments/recipes.py --workdir=runs/recipes
      jaxmoust study --config=experiments/recipes.py:fashion,recipe=diff_mix+da_fusion --workdir=runs/recipes_fashion
      jaxmoust study --config=experiments/recipes.py:cifar10,captions=FILE.json --workdir=runs/recipes_cifar10
-Cost:
-Result:
+Not run yet.
 """
 
 import captions

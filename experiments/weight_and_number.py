@@ -7,8 +7,7 @@ that the number says only how often a synthetic image comes again.
 Run: jaxmoust study --config=experiments/weight_and_number.py --workdir=runs/weight_and_number
      jaxmoust study --config=experiments/weight_and_number.py:fashion --workdir=runs/weight_and_number_fashion
      jaxmoust study --config=experiments/weight_and_number.py:cifar10 --workdir=runs/weight_and_number_cifar10
-Cost:
-Result:
+Not run yet.
 """
 
 import ml_collections

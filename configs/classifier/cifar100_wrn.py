@@ -6,8 +6,7 @@ Run: jaxmoust train --config=configs/classifier/cifar100_wrn.py --workdir=runs/c
 Settings: Zagoruyko & Komodakis 2016 (1605.07146), section 3: Nesterov, batch 128, 200 epochs, rate 0.1, decay 5e-4,
     flips and crops out of 4 px of reflected border; the rate falls by a cosine instead of three steps, and no norm
     is decayed. They report 80.75 % without dropout, 81.15 % with 0.3.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

@@ -11,7 +11,6 @@ Settings: DeVries & Taylor 2017 (1708.04552), section 4: batch 128, 200 epochs, 
     "small", for some hundreds or thousands of photos: no ResNet-18 but the 3 blocks of fashion_resnet.py, 16 to 64
     channels, and its "small": rate 0.4, 600 steps of 64.
 Cost of "small" (800 made-up images of 32 px) on 2 CPU cores, x86_64, jax 0.10.2, with five other jobs on them: 106 s.
-Result:
 """
 
 import ml_collections

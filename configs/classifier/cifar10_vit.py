@@ -1,4 +1,4 @@
-"""ViT-Ti with patches of 4 px on CIFAR-10 from nothing, alone or mixed with a synthetic set.
+"""ViT-Ti with patches of 4 px on CIFAR-10 from scratch, alone or mixed with a synthetic set.
 
 Run: jaxmoust train --config=configs/classifier/cifar10_vit.py --workdir=runs/cifar10_vit
      jaxmoust train --config=configs/classifier/cifar10_vit.py:synthetic=runs/edm,share=0.5 --workdir=runs/mix
@@ -6,8 +6,7 @@ Run: jaxmoust train --config=configs/classifier/cifar10_vit.py --workdir=runs/ci
 Settings: Lee et al. 2021 (2112.13492), section 4.1: AdamW, batch 128, 100 epochs, 10 of them warm-up, rate 1e-3, decay
     0.05, mixup, cutmix, label smoothing and stochastic depth of 0.1; with RandAugment where they have AutoAugment,
     and without their erasing. Their plain ViT, of 2.8 M parameters, reaches 93.58 %.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

@@ -5,8 +5,7 @@ Run: jaxmoust train --config=configs/classifier/imagenet100_resnet50.py --workdi
      (with --config.data.path=DIR as for ImageNet, and --config.data.classes=FILE, the hundred classes, one a line)
 Settings: those of ImageNet (Goyal et al. 2017, 1706.02677, section 5.1) at a batch of 256, for 100 epochs: rate 0.1,
     5 epochs of warm-up, decay 1e-4, random-resized-crop and flips, a cosine, labels smoothed by 0.1.
-Cost:
-Result:
+Not run at this size.
 """
 
 import imagenet_resnet50

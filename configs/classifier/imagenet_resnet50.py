@@ -7,8 +7,7 @@ Settings: Goyal et al. 2017 (1706.02677), section 5.1: Nesterov, 90 epochs, 5 of
     images of a batch, decay 1e-4 but of no norm, random-resized-crop and flips; the rate falls by a cosine and labels
     are smoothed by 0.1 (He et al. 2019, 1812.01187). Goyal et al. report 76.4 %; the study's peers 76.1 to 76.4 %
     (Sariyildiz et al. 2023, Azizi et al. 2023).
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

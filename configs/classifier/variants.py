@@ -17,7 +17,7 @@ def finish(config: ml_collections.ConfigDict, arg: str, **quick: dict) -> ml_col
 
     Args:
         config: what it is without words.
-        arg: "quick" trains for seconds, to see that all parts meet; synthetic=DIR mixes in the set of that folder,
+        arg: "quick" trains for seconds, as a smoke test; synthetic=DIR mixes in the set of that folder,
             called by name ("edm"), which gives its share (a half) of every batch.
         quick: by section, what "quick" changes besides QUICK, such as the size of the network.
     """

@@ -7,8 +7,7 @@ Run: jaxmoust train --config=configs/classifier/vit_l16_finetune.py --workdir=ru
 Settings: Dosovitskiy et al. 2021 (2010.11929), table 4, for CIFAR: SGD with momentum 0.9, batch 512, 10,000 steps, 500
     of them warm-up, no decay, gradients clipped at norm 1, rate 0.01 out of their 0.001 to 0.03; here at 224 instead of
     384 px, and with Nesterov's momentum. A batch goes through the network in four parts, to bound memory.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

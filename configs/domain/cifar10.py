@@ -8,8 +8,7 @@ What is compared: `real="base"`, the base set, gives a score that knows no more 
     real images that neither has seen, which is the cleaner measure of the gap.
 Both kinds are brought to 32 px in the same way; a set that was sampled larger, or kept as JPEG, may be recognised by
     the traces of that. --config.data.image_px=16 compares what is left of both at half the size.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

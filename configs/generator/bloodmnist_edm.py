@@ -15,7 +15,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains a small network for seconds, as a smoke test."""
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
     config.data = dict(source="medmnist", image_px=28, channels=3)

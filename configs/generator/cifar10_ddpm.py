@@ -23,7 +23,7 @@ WORDS = ("quick|small",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
+    """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, as a smoke test."""
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
     config.data = dict(source="tfds:cifar10", image_px=32, channels=3)

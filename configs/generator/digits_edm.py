@@ -10,7 +10,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains for seconds, as a smoke test."""
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
     config.data = dict(source="digits", n_base=100)

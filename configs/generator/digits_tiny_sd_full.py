@@ -14,7 +14,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains for seconds, as a smoke test."""
     config = ml_collections.ConfigDict()
     config.task = "finetune"
     config.pipeline = dict(path="tiny_sd")

@@ -15,7 +15,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains for seconds, as a smoke test."""
     config = digits_tiny_sd_full.get_config(arg)
     rank = 2 if arg == "quick" else 16
     targets = ("to_q", "to_k", "to_v", "to_out_0", "proj", "net_2", "time_emb_proj")

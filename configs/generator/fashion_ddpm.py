@@ -15,7 +15,7 @@ WORDS = ("quick|small",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
+    """Args: arg: "small": 0.64 M parameters, for 2 CPU cores; "quick": seconds, as a smoke test."""
     config = fashion_edm.get_config(arg)
     config.method = dict(name="ddpm")
     config.optim.clip_norm = 1.0

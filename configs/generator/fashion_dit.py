@@ -14,7 +14,7 @@ WORDS = ("quick|small",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "small": 1.87 M parameters, for 2 CPU cores; "quick": seconds, to see that all parts meet."""
+    """Args: arg: "small": 1.87 M parameters, for 2 CPU cores; "quick": seconds, as a smoke test."""
     config = fashion_edm.get_config(arg)
     sizes = dict(quick=dict(width=16, depth=2, num_heads=2), small=dict(width=128, depth=6, num_heads=4))
     config.model = dict(name="dit_s", patch_size=4, **sizes.get(arg, {}))

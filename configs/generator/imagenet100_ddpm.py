@@ -15,7 +15,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains a small network for seconds, as a smoke test."""
     config = imagenet100_edm.get_config(arg)
     config.method = dict(name="ddpm")
     config.optim.clip_norm = 1.0

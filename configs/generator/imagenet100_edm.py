@@ -18,7 +18,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains a small network for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains a small network for seconds, as a smoke test."""
     config = ml_collections.ConfigDict()
     config.task = "diffuse"
     config.data = dict(source="folder", image_px=64, channels=3)

@@ -8,8 +8,7 @@ Recipe: the example published with diffusers (examples/text_to_image/README.md):
     mirrored images, 15,000 steps. There batches are of 4; 32 here, as many devices share them. One caption in ten is
     empty, as guidance wants (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters
     stay float32.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections
@@ -19,7 +18,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains the U-Net of the package's own pipeline for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains the U-Net of the package's own pipeline for seconds, as a smoke test."""
     config = ml_collections.ConfigDict()
     config.task = "finetune"
     config.pipeline = dict(path="stable-diffusion-v1-5/stable-diffusion-v1-5", dtype="bfloat16", remat=True)

@@ -9,8 +9,7 @@ Recipe: the LoRA example published with diffusers (examples/text_to_image/README
     gradients clipped at norm 1. There a batch is one image, for 100 epochs of a small set; here 8, as many devices
     share them, for the 15,000 steps of its example for the whole U-Net. One caption in ten is empty, as guidance wants
     (Ho & Salimans 2022, 2207.12598). Computing in bfloat16 is a choice of ours; parameters stay float32.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections
@@ -21,7 +20,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" trains adapters of the package's own pipeline for seconds, to see that all parts meet."""
+    """Args: arg: "quick" trains adapters of the package's own pipeline for seconds, as a smoke test."""
     config = sd21_full.get_config(arg)
     recipe = sd15_lora.get_config(arg)
     config.method, config.optim, config.train = recipe.method, recipe.optim, recipe.train

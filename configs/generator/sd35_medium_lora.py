@@ -4,8 +4,7 @@ Run: jaxmoust fit --config=configs/generator/sd35_medium_lora.py --workdir=runs/
      (CIFAR-10 as `jaxmoust data prepare` leaves it; the pipeline is
      gated: log in by HF_TOKEN, or give a folder: --config.pipeline.path=DIR)
 Recipe: that of sd3_medium_lora.py; 5 GiB for one image on a device.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

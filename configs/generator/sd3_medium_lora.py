@@ -10,8 +10,7 @@ Recipe: the LoRA example published with diffusers (examples/dreambooth/README_sd
     --precondition_outputs=0. One caption in ten is empty, as guidance wants (Ho & Salimans 2022, 2207.12598). Frozen
     parameters are bfloat16, and the insides of blocks are computed again on the way back (remat): 5 GiB for one image
     on a device.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

@@ -7,8 +7,7 @@ Recipe: the LoRA example published with diffusers (examples/text_to_image/README
     of the U-Net, AdamW at a constant 1e-4, mirrored images, 1,024 px; its script's defaults: rank and alpha 4, weight
     decay 0.01, gradients clipped at norm 1. Steps and batches as sd15_lora.py; frozen parameters are bfloat16, and the
     insides of blocks are computed again on the way back (remat).
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

@@ -10,7 +10,7 @@ QUICK = dict(
 
 
 def quick(config: ml_collections.ConfigDict, **besides: dict) -> None:
-    """Makes a training one of seconds, to see that all parts meet.
+    """Makes a training one of seconds, as a smoke test.
 
     Args: besides: by section, what changes besides QUICK, such as the size of the network.
     """

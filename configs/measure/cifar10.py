@@ -6,8 +6,7 @@ Run: jaxmoust measure --config=configs/measure/cifar10.py:clip --workdir=runs/me
        --config.set=runs/edm_set --config.extractor.path=runs/cifar10_resnet18
 Settings: flipped copies count, as the generators of configs/generator/cifar10_*.py learn from flipped images too. The
     published CMMD is on CLIP's ViT-L/14 at 336 px. For a floor of as many images: --config.num_images=10000.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick" draws a few images, to see that all parts meet."""
+    """Args: arg: "quick" draws a few images, as a smoke test."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "sample"

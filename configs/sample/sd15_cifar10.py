@@ -4,8 +4,7 @@ Run: jaxmoust sample --config=configs/sample/sd15_cifar10.py --workdir=runs/sd15
      (the pipeline comes from the Hugging Face hub, or from a folder: --config.pipeline.path=DIR)
 Settings: guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images, below the usual 7.5; 50 DDIM
     steps at the checkpoint's own spacing.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections
@@ -14,7 +13,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick": few images and steps, to see that all parts meet; --config.pipeline.path is still needed."""
+    """Args: arg: "quick": few images and steps, as a smoke test; --config.pipeline.path is still needed."""
     quick = arg == "quick"
     config = ml_collections.ConfigDict()
     config.task = "text_to_image"

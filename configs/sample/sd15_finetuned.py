@@ -4,8 +4,7 @@ Run: jaxmoust sample --config=configs/sample/sd15_finetuned.py --workdir=runs/sd
      (after configs/generator/sd15_lora.py; of the other, --config.pipeline.path=runs/sd15_full)
 Settings: guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images, below the usual 7.5 (the
     sweep is --config.sample.guidance=1 ... 7.5); 50 DDIM steps at the checkpoint's own spacing.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

@@ -5,8 +5,7 @@ Run: jaxmoust sample --config=configs/sample/sd21_imagenet100.py --workdir=runs/
      hub, or from a folder: --config.pipeline.path=DIR)
 Settings: guidance 2 as Sariyildiz et al. 2023 (2212.08420) find best for training images, below the usual 7.5 (the
     sweep is --config.sample.guidance=1 ... 7.5); 50 DDIM steps at the checkpoint's own spacing.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections

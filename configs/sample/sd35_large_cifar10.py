@@ -4,8 +4,7 @@ Run: jaxmoust sample --config=configs/sample/sd35_large_cifar10.py --workdir=run
      (gated: log in by HF_TOKEN, or give a folder: --config.pipeline.path=DIR)
 Settings: 40 steps and guidance 4.5 as Hugging Face's post on its release has them, and Stability's sd3.5
     (sd3_infer.py), of another solver. bfloat16, as are the parameters. A batch of 8: 24 GiB at 512 px.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections
@@ -15,7 +14,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick": few images and steps, to see that all parts meet; --config.pipeline.path is still needed."""
+    """Args: arg: "quick": few images and steps, as a smoke test; --config.pipeline.path is still needed."""
     config = sd3_medium_cifar10.get_config(arg)
     config.pipeline.path = "stabilityai/stable-diffusion-3.5-large"
     config.name = "sd35_large"

@@ -4,8 +4,7 @@ Run: jaxmoust sample --config=configs/sample/sdxl_cifar10.py --workdir=runs/sdxl
      (the pipeline comes from the Hugging Face hub, or from a folder: --config.pipeline.path=DIR)
 Settings: 50 steps and guidance 5 are the defaults of torch's StableDiffusionXLPipeline. Files and computation are of
     half precision. The study's guidance for training images, 2, is --config.sample.guidance=2.
-Cost:
-Result:
+Not run at this size.
 """
 
 import ml_collections
@@ -15,7 +14,7 @@ WORDS = ("quick",)  # of arg; others are refused
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-    """Args: arg: "quick": few images and steps, to see that all parts meet; --config.pipeline.path is still needed."""
+    """Args: arg: "quick": few images and steps, as a smoke test; --config.pipeline.path is still needed."""
     quick = arg == "quick"
     config = sd15_cifar10.get_config(arg)
     config.pipeline.update(

@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="where the stages are kept")
     parser.add_argument("--out", type=Path, default=ROOT / "jaxmoust" / "assets" / "tiny_sd", help="replaced")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--quick", action="store_true", help="few images and steps: do all parts meet?")
+    parser.add_argument("--quick", action="store_true", help="few images and steps, as a smoke test")
     args = parser.parse_args()
     parallel.use_all_cores()
     world, fresh = args.workdir / "world", args.workdir / "fresh"

@@ -105,7 +105,7 @@ class Domain(Job):
                 "config.real is 'unused' and the base set is all there is: set data.n_base, or real='base'."
             )
         if config["model"]["name"] == "backbone":
-            raise ValueError("config.model.name 'backbone': expected a network that `domain` trains from nothing.")
+            raise ValueError("config.model.name 'backbone': expected a network that `domain` trains from scratch.")
         # No smoothing and no weights: the logits are calibrated on images that were not trained on.
         plain = {**config, "method": {}}
         self.training = build.make_training(

@@ -238,7 +238,7 @@ def _resolve_warm_start(
     """
     ref = training.task.pretrained
     if not ref or (ref not in inputs.planned and not (inputs.path(ref) / "checkpoints").is_dir()):
-        return training, {}  # from nothing, or from a public checkpoint
+        return training, {}  # from scratch, or from a public checkpoint
     output = inputs.output(ref, "classify", "train")
     if not output.folder and output.config["model"] != config["model"]:
         raise ValueError(

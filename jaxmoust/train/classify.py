@@ -63,7 +63,7 @@ class Classify:
         alpha: what adapters are multiplied with is alpha / rank.
         keep: "probabilities" has an evaluation return those of every image and class, too; "ranks" what is less.
         pretrained: path of a public checkpoint, or of the folder of a run (DIR@best takes its best checkpoint), to
-            start from, see `warm_start`; "" starts from nothing. Tasks that differ in it alone are equal: they run
+            start from, see `warm_start`; "" starts from scratch. Tasks that differ in it alone are equal: they run
             the same programs.
     Raises: ValueError: a smoothing outside [0, 1), a negative weight, or two of 0; a tau below 0; a rank below 1.
     Source: of the adjustment Menon et al. 2021 (2007.07314), Eq. 10.
