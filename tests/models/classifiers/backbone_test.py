@@ -283,7 +283,7 @@ def test_backbone_of_the_hub_is_fetched_without_pickles(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"gated repo\. It is gated: accept .* type `hf auth login`"):
         load_backbone("owner/model")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", gone)
-    with pytest.raises(ValueError, match=r"Not Found Check the name\. .* `hf download owner/model --local-dir DIR`"):
+    with pytest.raises(ValueError, match=r"Not Found\. Check the name\. .* `hf download owner/model --local-dir DIR`"):
         load_backbone("owner/model")
 
 
