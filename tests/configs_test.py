@@ -590,8 +590,9 @@ def test_measuring_config_is_accepted_on_images_of_its_format(path, arg, stand_i
     assert len(measure.real.base) in (100, 200)
 
 
-# 3.5 trains as 3 does, Fashion-MNIST's DiT as CIFAR-10's, and both are accepted by their jobs above.
-LIKE_OTHERS = ("digits", "sd35", "fashion_dit")
+# 3.5 trains as 3 does, 2.1 as 1.5, Fashion-MNIST's DiT as CIFAR-10's, ImageNet-100's DDPM as its EDM and
+# CIFAR-10's DDPM; all are accepted by their jobs above.
+LIKE_OTHERS = ("digits", "sd35", "sd21", "fashion_dit", "imagenet100_ddpm")
 
 
 @pytest.mark.parametrize("path", [f for f in TRAINED if not any(name in f for name in LIKE_OTHERS)])

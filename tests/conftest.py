@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import buckets
@@ -20,6 +21,10 @@ ROOT = Path(__file__).parents[1]
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+if version("jaxlib").startswith(
+    "0.10."
+):  # half of the time of compiling without optimizations; later ones have no flag
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Most of the tests' time is compiling. With "0" the compiler does all it does for a user.
