@@ -19,7 +19,7 @@ from jaxmoust.jobs import finetune
 from jaxmoust.jobs.finetune import new_words
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.configure import as_config
-from jaxmoust.jobs.parts.inputs import Inputs
+from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.jobs.parts.streams import run_fit
@@ -140,6 +140,22 @@ def test_merge_leaves_adapters_alone_in_kohyas_form(base, adapted, tmp_path):
     config = as_config("configs/merge.py", {"pipeline": {**given, "lora_scale": (1.0,)}})
     with pytest.raises(ValueError, match="names 1 for 2 files"):
         do(config, tmp_path / "none")
+
+
+def test_what_lies_on_top_of_a_pipeline_yet_to_be_fine_tuned_is_checked_ahead(base, adapted, tmp_path):
+    """As it is once that lies there: words and adapters of others, and the types of the computation."""
+    inputs, given = Inputs(), {"path": "a stage"}
+    inputs.planned["a stage"] = Output({"task": "finetune"}, {}, None)
+    inputs.shared["a stage"] = plain = pipelines.open_pipeline({"path": str(base)}, Inputs())
+    of_others = stable_diffusion.add_tokens(plain, {"<mine>": "cat"})
+    stable_diffusion.save_tokens(of_others, ("<mine>",), tmp_path / "words")
+    on_top = {"tokens": str(tmp_path / "words"), "lora": str(adapted), "dtype": "bfloat16"}
+    opened = pipelines.open_pipeline({**given, **on_top}, inputs)
+    there = pipelines.open_pipeline({"path": str(base), **on_top}, Inputs())
+    assert opened.pipeline == there.pipeline != plain.pipeline
+    assert lora.attached(opened.params) and not lora.attached(plain.params)
+    with pytest.raises(ValueError, match=r"nothing\.safetensors"):
+        pipelines.open_pipeline({**given, "lora": str(tmp_path / "nothing.safetensors")}, inputs)
 
 
 def test_pipeline_that_nobody_uses_leaves_the_memory(base):

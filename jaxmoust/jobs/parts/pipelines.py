@@ -18,6 +18,7 @@ from jaxmoust.jobs.parts.inputs import Inputs, read_object
 from jaxmoust.models import hub, stable_diffusion
 from jaxmoust.models.stable_diffusion import Loaded, lora_files
 from jaxmoust.models.stable_diffusion import lora as adapters
+from jaxmoust.models.stable_diffusion.pipeline import build
 from jaxmoust.runtime.folder import refuse_damaged
 
 PIPELINE, LORA, TOKENS, CLASSES = "pipeline", "lora.safetensors", "tokens", "classes"
@@ -75,11 +76,14 @@ def _open(
             "config.pipeline.path is empty: give a folder in diffusers' layout, the folder of a fine-tuning run, or "
             "OWNER/MODEL on the Hugging Face hub."
         )
-    if path in inputs.planned:
-        return inputs.shared[path]  # which the check of the fine-tuning opened, with its new words
     here = inputs.path(path)
     task = (read_object(here / "config.json") or {}).get("task")
-    if task in TUNING_TASKS or (task == "merge" and (here / PIPELINE).is_dir()):
+    if path in inputs.planned:
+        opened = inputs.shared[path]  # which the check of the fine-tuning opened, with its new words
+        configs, tokenizers = opened.pipeline.configs, opened.pipeline.tokenizers
+        pipeline = build(configs, tokenizers, jnp.dtype(dtype), remat, text_length)
+        loaded = Loaded(pipeline, opened.params, opened.by_class)
+    elif task in TUNING_TASKS or (task == "merge" and (here / PIPELINE).is_dir()):
         output = inputs.output(path, task, "merge" if task == "merge" else "fit")
         how = {"dtype": dtype, "remat": remat, "param_dtype": param_dtype, "text_length": text_length}
         loaded = open_fine_tuned(here, {**output.config["pipeline"], **how}, inputs)
