@@ -47,7 +47,12 @@ _DEFAULTS: dict[str, Any] = {
 }
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v"}
 # Of a schedule: what DDPM's linear one can be.
-_SCHEDULES = {"beta_schedule": ("linear",), "trained_betas": (None,), "prediction_type": tuple(_PREDICTIONS)}
+_SCHEDULES: dict[str, tuple] = {
+    "beta_schedule": ("linear",),
+    "trained_betas": (None,),
+    "prediction_type": tuple(_PREDICTIONS),
+    "rescale_betas_zero_snr": (False, None),
+}
 _INNER = {"norm0": "norm1", "conv0": "conv1", "modulation": "time_emb_proj", "norm1": "norm2", "conv1": "conv2"}
 _INNER |= {"skip": "conv_shortcut", "norm": "group_norm", "proj": "to_out.0"}
 _OUTER = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out", "label_embed": "class_embedding"}
@@ -136,6 +141,11 @@ def method_of(folder: Path) -> dict[str, Any]:
     schedule: dict[str, Any] = next(filter(None, map(read_json, files)), {})
     if faults := faults_of(schedule, _SCHEDULES):
         raise ValueError(f"{folder} has a noise schedule that method ddpm cannot be: {'; '.join(faults)}.")
+    if "_class_name" in schedule and not {"beta_start", "beta_schedule", "trained_betas"} & schedule.keys():
+        raise ValueError(
+            f"{folder} has the noise schedule of {schedule['_class_name']!r:.80}, which has no betas; expected "
+            "one that has, as DDPM's."
+        )
     return {
         "name": "ddpm",
         "num_timesteps": schedule.get("num_train_timesteps", 1000),

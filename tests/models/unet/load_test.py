@@ -207,7 +207,14 @@ def test_networks_that_ours_cannot_be_are_refused(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(
-    "schedule", [{"beta_schedule": "squaredcos_cap_v2"}, {"prediction_type": "sample"}, {"trained_betas": [0.1, 0.2]}]
+    "schedule",
+    [
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"prediction_type": "sample"},
+        {"trained_betas": [0.1, 0.2]},
+        {"rescale_betas_zero_snr": True},
+        {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "use_beta_sigmas": False},
+    ],
 )
 def test_schedules_that_ours_cannot_be_are_refused(tmp_path, schedule):
     assert_refused(save_diffusers(tmp_path, tensors_of("ddpm"), scheduler=schedule), str(next(iter(schedule.values()))))
