@@ -9,8 +9,7 @@ Source of the hash: the low frequencies of a small grey picture, as pHash takes 
 import math
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.spatial import cKDTree
+import scipy
 
 MOST_PAIRS = 20_000_000  # that may look alike; of the pictures of one film all do
 _ASKED = 256  # images that tell how many pairs there may be
@@ -34,9 +33,9 @@ def near_duplicates(thumbs: np.ndarray) -> np.ndarray:
     shapes = flat[keys] - flat[keys].mean(axis=1, keepdims=True)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
     # Of vectors of length 1 the distance tells the correlation; that of their lowest frequencies is no larger.
-    low = dctn(shapes.reshape(-1, *thumbs.shape[1:]), axes=(1, 2), norm="ortho")[:, :_FREQUENCIES, :_FREQUENCIES]
-    low = low.reshape(len(keys), _FREQUENCIES**2)[:, 1:]
-    tree, radius = cKDTree(low), (2 - 2 * _LEAST_CORRELATION) ** 0.5
+    low = scipy.fft.dctn(shapes.reshape(-1, *thumbs.shape[1:]), axes=(1, 2), norm="ortho")
+    low = low[:, :_FREQUENCIES, :_FREQUENCIES].reshape(len(keys), _FREQUENCIES**2)[:, 1:]
+    tree, radius = scipy.spatial.cKDTree(low), (2 - 2 * _LEAST_CORRELATION) ** 0.5
     some = low[:: max(1, len(low) // _ASKED)]
     num = len(low) / 2 * float(np.mean(tree.query_ball_point(some, radius, return_length=True) if len(low) else 0))
     if num > MOST_PAIRS:

@@ -48,7 +48,7 @@ from jaxmoust.jobs.parts.job import (
     refusals,
 )
 from jaxmoust.jobs.parts.registry import BadInput, job_of, schema_of
-from jaxmoust.report import compare, findings, index
+from jaxmoust.report import findings, index
 from jaxmoust.report.numbers import seconds_text
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, identity
@@ -100,6 +100,8 @@ def without_config(args: argparse.Namespace) -> bool:
             "--index and --compare stand alone, without --config and --workdir: each writes a page of studies that are "
             "there."
         )
+    from jaxmoust.report import compare  # here, as its pandas takes a while, which no plan should pay
+
     with refusals():
         for place in (args.index, *(args.compare or ())):
             refuse_url("--index or --compare", place)
@@ -303,11 +305,11 @@ def _seeds_of(config: Config) -> list[int]:
 
 def _without_seeds(value: Any, kinds: Mapping[str, str]) -> Any:
     """A configuration without its seeds, with kinds in the place of the stages it names: alike is checked once."""
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return kinds.get(value, value)
+    if isinstance(value, (dict, Mapping)):
         return {name: _without_seeds(one, kinds) for name, one in value.items() if name not in _SEEDS}
-    if isinstance(value, list | tuple):
-        return [_without_seeds(one, kinds) for one in value]
-    return kinds.get(value, value) if isinstance(value, str) else value
+    return [_without_seeds(one, kinds) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _work_of(config: Config, size_of: Callable[[str], int]) -> float:

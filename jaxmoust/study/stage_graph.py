@@ -48,6 +48,7 @@ class StageGraph:
         # Asked for again and again by arms and seeds; the caches go with the graph.
         self.generator = functools.cache(self._generator)
         self.sampling = functools.cache(self._sampling)
+        self._of_arm = functools.cache(self._whole_arm)
 
     def _seed(self, what: str, seed: int) -> int:
         """The seed of something at a seed of the study: that one, or, of what does not vary, the first."""
@@ -91,12 +92,11 @@ class StageGraph:
             raise ValueError(f"config.arms: the arms {[*waiting, name]} wait for each other's classifiers.")
         waiting = (*waiting, name)
         arm = find("config.scores.*.arm or config.arms.*.start", self._arms, name)
-        schema = {"task": Field(), **self._schema_of("classify")}
-        job = merge(self._config["classifier"], {key: arm[key] for key in arm if key in schema}, schema)
+        job = self._of_arm(name)
         before: tuple[Stage, ...] = ()
         if arm[START]:
             before = (self.classifier(arm[START], seed, waiting),)
-            job = merge(job, {"method": {"pretrained": before[0].name}}, schema)
+            job = {**job, "method": {**job["method"], "pretrained": before[0].name}}
         for one in arm["sets"]:
             find(f"config.arms.{name}.sets", self._config["sets"], one)
         sets = [self.sampling(one, self._bases[name], seed) for one in arm["sets"]]
@@ -109,14 +109,20 @@ class StageGraph:
             )
         mixed = {"synthetic": tuple(one.name for one in sets), "scores": tuple(one.name for one in scores)}
         init, order = self._seed("init", seed), self._seed("order", seed)
-        drawn = {"seed": init, "order_seed": None if order == init else order, "data": mixed}
-        job = self._on_base(complete(merge(job, drawn, schema), schema, f"config.arms.{name}"), (), seed)
+        drawn = {"seed": init, "order_seed": None if order == init else order, "data": {**job["data"], **mixed}}
+        job = self._on_base({**job, **drawn}, (), seed)
         features: tuple[Stage, ...] = ()
         if job["method"].get("learn") == PROBE and not job["probe"]["features"]:
             features = self._features(job, sets)
             job = {**job, "probe": {**job["probe"], "features": tuple(one.name for one in features)}}
         self._classifiers[name, seed] = self._stage("train", job, (*sets, *scores, *features, *before))
         return self._classifiers[name, seed]
+
+    def _whole_arm(self, name: str) -> dict[str, Any]:
+        """The classifier with what an arm has other; of seeds and stages, nothing yet."""
+        arm, schema = self._arms[name], {"task": Field(), **self._schema_of("classify")}
+        job = merge(self._config["classifier"], {key: arm[key] for key in arm if key in schema}, schema)
+        return complete(job, schema, f"config.arms.{name}")
 
     def _features(self, job: Config, sets: Sequence[Stage]) -> tuple[Stage, ...]:
         """What a probe stands on: features of the training images, of the test images, and of its sets.

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from jaxmoust.analysis.equivalence import learning_curve
 from jaxmoust.analysis.equivalence.laws import EFFECTIVE, ETAS, LAWS, STEEPEST, STUDY, LawFit, fit_law, left_out_error
@@ -210,7 +210,7 @@ class Equivalence:
         expected = self.curve.error_at(n_base + fit.theta[:, None] * fit.law.shape(fit.phi[:, None], n_base, n_syn))
         # The curve's own error is part of what may separate the two.
         sd = np.hypot(self.error_sd, np.std(self.curve.error_at(n_base)[1:], axis=0))
-        return float(stats.chi2.sf(np.sum(np.square((expected[0] - self.means[0]) / sd)[inside]), spare))
+        return float(scipy.stats.chi2.sf(np.sum(np.square((expected[0] - self.means[0]) / sd)[inside]), spare))
 
     def _fit(self, law: str) -> LawFit:
         if law not in self.fits:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Interval = tuple[float, float]
 
@@ -203,7 +203,7 @@ class Curve:
         if spare < 1 or not noise.dof:
             return None
         missed = (self.error_at(self.cells.n_base)[0] - self.means[0]) / noise.sd_of_means(self.cells)
-        return float(stats.f.sf(np.sum(missed**2) / spare, spare, noise.dof))
+        return float(scipy.stats.f.sf(np.sum(missed**2) / spare, spare, noise.dof))
 
     @property
     def parameters(self) -> dict[str, NDArray[np.float64]]:
@@ -258,7 +258,7 @@ def _check_rises(cells: Cells, noise: Noise) -> None:
     mean, of_mean = cells.mean[order], noise.sd_of_means(cells)[order]
     apart = np.diff(mean) / np.hypot(of_mean[1:], of_mean[:-1])
     worst = int(apart.argmax())
-    if stats.t.sf(apart[worst], noise.dof) * len(apart) < RISING:
+    if scipy.stats.t.sf(apart[worst], noise.dof) * len(apart) < RISING:
         low, high = cells.n_base[order][worst : worst + 2]
         raise _no_curve(
             f"the error rises from {mean[worst]:.2f} % at n_base {low} to {mean[worst + 1]:.2f} % at {high}, by more "

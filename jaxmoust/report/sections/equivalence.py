@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from jaxmoust.analysis.equivalence import fit as equivalence
 from jaxmoust.analysis.equivalence import results_csv
@@ -153,7 +153,7 @@ def ratio_series(real: Cells, mixed: Cells) -> list[lines.Series]:
         for ratio, of, i in cells:
             mean = 100 - float(of.mean[i])
             if noise.dof:
-                half = float(stats.t.isf(ENDS[0], noise.dof) * noise.sd_of_means(of)[i])
+                half = float(scipy.stats.t.isf(ENDS[0], noise.dof) * noise.sd_of_means(of)[i])
                 points.append((ratio, mean, mean - half, mean + half))
             else:
                 points.append((ratio, mean, None, None))
