@@ -167,7 +167,7 @@ def write_set(
     machine: parallel.Machine,
     process_index: int = 0,
     process_count: int = 1,
-    versions: Mapping[str, str] | None = None,
+    made_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Fills in the shards of a synthetic set that are missing; see `write_missing`.
 
@@ -183,4 +183,4 @@ def write_set(
         )
     record = {"generator": generator.digest, "guidance": sampling.guidance, "steps": sampling.num_steps}
     sample = functools.partial(draw, generator, sampling, spec.seed, machine=machine)
-    write_missing(sample, spec, path, record, process_index, process_count, versions)
+    write_missing(sample, spec, path, record, process_index, process_count, made_by)

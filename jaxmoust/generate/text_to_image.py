@@ -253,7 +253,7 @@ def write_set(
     machine: parallel.Machine,
     process_index: int = 0,
     process_count: int = 1,
-    versions: Mapping[str, str] | None = None,
+    made_by: Mapping[str, Any] | None = None,
     start_from: Source | None = None,
 ) -> None:
     """Fills in the shards of a synthetic set that are missing; see `write_missing`.
@@ -281,4 +281,4 @@ def write_set(
     prompts = functools.partial(of_images, request.prompts)
     descent = request.descent or Descent((request.strength,))
     columns = functools.partial(descent.columns, start_from.labels) if start_from else None
-    write_missing(sample, spec, path, record, process_index, process_count, versions, prompts, columns)
+    write_missing(sample, spec, path, record, process_index, process_count, made_by, prompts, columns)

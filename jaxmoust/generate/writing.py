@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ Draw = Callable[[np.ndarray, np.ndarray], Iterator[np.ndarray]]
 """(labels [N], indices [N]) -> blocks of images, uint8 [n, H, W, C], N in all, in order."""
 Columns = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
+PART_SECONDS = "seconds.part"  # the name of what each task leaves that wrote a part of a set, until it is complete
 MOST_STEPS = 100_000  # the noise levels of all lie in the program; the published ones take up to 1,000
 
 
@@ -82,16 +84,16 @@ def write_missing(
     record: Mapping[str, object],
     process_index: int = 0,
     process_count: int = 1,
-    versions: Mapping[str, str] | None = None,
+    made_by: Mapping[str, Any] | None = None,
     prompts: Callable[[np.ndarray, np.ndarray], Sequence[str]] | None = None,
     columns: Columns | None = None,
 ) -> None:
     """Writes the shards of a set that are missing, and completes it when none is.
 
-    Processes that share the folder take every `process_count`-th shard. `versions` of the packages go into its
-    provenance.
+    Processes that share the folder take every `process_count`-th shard.
 
     Args:
+        made_by: what its provenance says besides, as `finish` takes it.
         record: what is true of the images, which the spec must say of them: generator, guidance, steps.
         prompts: (labels, indices) -> the prompt of each image, where they differ within a class.
         columns: (labels, indices) -> what else is recorded of each image, as `write_shard` says.
@@ -107,7 +109,7 @@ def write_missing(
     if mine:
         _write(draw, spec, path, mine, prompts, columns)
     if not synthetic.missing_shards(path, spec):
-        synthetic.finish(path, spec, versions, _of_all(spec, columns))
+        synthetic.finish(path, spec, made_by, _of_all(spec, columns))
 
 
 def _of_all(spec: synthetic.SyntheticSpec, columns: Columns | None) -> dict[str, np.ndarray] | None:
@@ -118,17 +120,23 @@ def complete_set(
     path: Path,
     spec: synthetic.SyntheticSpec,
     machine: parallel.Machine,
-    versions: Mapping[str, str] | None = None,
+    made_by: Mapping[str, Any] | None = None,
     columns: Columns | None = None,
-) -> None:
+) -> float:
     """Waits for the other processes of a run, and completes a set to which each has written its shards.
 
+    Returns: the seconds that tasks took which wrote parts of it before.
     Raises: ValueError: some are missing, for instance since the processes write into folders of their own.
     """
     machine.barrier("sampled")
     if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
-        synthetic.finish(path, spec, versions, _of_all(spec, columns))
+        synthetic.finish(path, spec, made_by, _of_all(spec, columns))
     machine.barrier("completed")
+    parts = [*path.glob(f"{PART_SECONDS}*")]
+    seconds = sum(float(part.read_text()) for part in parts)
+    for part in parts:
+        part.unlink()
+    return seconds
 
 
 def _write(

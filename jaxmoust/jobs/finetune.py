@@ -110,7 +110,8 @@ class TunePipeline(Job):
             self.machine,
             rehearse=False,
         )
-        self.frozen = dict(self.training.task.frozen(self.loaded.params, self.asked, captions=self.captions))
+        frozen = self.training.task.frozen(self.loaded.params, self.asked, captions=self.captions, encode=False)
+        self.shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
         available = self.machine.memory_bytes
         with build.network_refusals("config.pipeline", real.shape):
             holds = self._need(at_most=True).total <= available or self.need.total <= available
@@ -119,6 +120,11 @@ class TunePipeline(Job):
                 f"A step needs about {self.need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
                 "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
             )
+
+    @functools.cached_property
+    def frozen(self) -> dict[str, Any]:
+        """What the steps use and do not train; texts are encoded when it is asked for."""
+        return dict(self.training.task.frozen(self.loaded.params, self.asked, captions=self.captions))
 
     def contents(self) -> dict[str, str]:
         """The images, the pipeline, the words, and the captions that are trained on."""
@@ -161,11 +167,12 @@ class TunePipeline(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Trains, and leaves what was learnt."""
-        started, config, task, frozen = time.monotonic(), self.config, self.training.task, self.frozen
+        started, config, task = time.monotonic(), self.config, self.training.task
         print(f"each device needs about {self.need}")
         if config["method"].get("precompute"):
             images = evaluation_stream(self.real.base, plain_form(self.real.shape), config, self.machine)
-            frozen = task.frozen(self.loaded.params, self.asked, images, self.machine, self.captions)
+            self.frozen = task.frozen(self.loaded.params, self.asked, images, self.machine, self.captions)
+        start, frozen = task.start(self.loaded.params), self.frozen
         seconds_before = time.monotonic() - started
         state, evaluation, seconds = run_fit(
             self.training,
@@ -175,7 +182,7 @@ class TunePipeline(Job):
             self.machine,
             config["seed"],
             config["task"],
-            task.start(self.loaded.params),
+            start,
             frozen,
             self.watch(folder),
         )
@@ -191,6 +198,7 @@ class TunePipeline(Job):
             "generator": text_to_image.digest(tuned),
             **({"captions": self._caption_report()} if self.captions else {}),
             "num_trained": sum(leaf.size for leaf in jax.tree.leaves(trained)),
+            "trained_on": folder.devices,
             "seconds": seconds + seconds_before,
         }
 
@@ -247,7 +255,7 @@ class TunePipeline(Job):
     def _need(self, at_most: bool, rows: int = 0) -> memory.Need:
         task, recipe, precompute = self.training.task, self.training.recipe, self.config["method"].get("precompute")
         rows = rows or recipe.rows(self.machine.per_device)
-        frozen = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self.frozen)
+        frozen = dict(self.shapes)
         batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "source", "index", "slot")}
         if precompute:
             frozen["latents"] = self._latents(len(self.real.base))

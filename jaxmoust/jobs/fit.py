@@ -100,6 +100,7 @@ class Fit(Job):
             "steps": self.training.recipe.num_steps,
             **self.promise(),
             "generator": generator.digest,
+            "trained_on": folder.devices,
             "seconds": before + seconds,
         }
 

@@ -9,6 +9,7 @@ Image i of class c depends on (generator, seed, c, i) alone. Missing shards are 
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,12 +89,20 @@ class Sample(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
-        started, here, everyone = time.monotonic(), parallel.Machine.local(), self.machine
-        shared = (everyone.process_index, everyone.process_count)
-        spec, versions = self._spec(self.generator.digest), environment()["packages"]
-        pixels.write_set(self.generator, self.sampling, spec, folder.path, here, *shared, versions)
-        complete_set(folder.path, spec, everyone, versions)
-        return {**self.promise(), "generator": self.generator.digest, "seconds": time.monotonic() - started}
+        started, everyone = time.monotonic(), self.machine
+        self.write(folder.path, everyone.process_index, everyone.process_count)
+        before = complete_set(folder.path, self._spec(self.generator.digest), everyone, self._made_by)
+        seconds = before + time.monotonic() - started
+        return {**self.promise(), "generator": self.generator.digest, "seconds": seconds}
+
+    def write(self, folder: Path, index: int, count: int) -> None:
+        """Writes the shards of a part that are not there."""
+        spec, here = self._spec(self.generator.digest), parallel.Machine.local()
+        pixels.write_set(self.generator, self.sampling, spec, folder, here, index, count, self._made_by)
+
+    @property
+    def _made_by(self) -> dict[str, Any]:
+        return {"versions": environment()["packages"], "trained_on": self.fitted.result.get("trained_on", "")}
 
     def calibrate(self) -> float:
         """By a few images and steps, after as many that compile, of networks that may be yet to be trained."""

@@ -9,6 +9,7 @@ The pipeline comes from the Hugging Face hub or from a folder (--config.pipeline
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
 from jaxmoust.data.checks import listed
+from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.data.synthetic.store import PARENTS, SOFT
 from jaxmoust.generate import prompts, text_to_image
@@ -118,28 +120,31 @@ class TextToImage(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
-        started, everyone, versions = time.monotonic(), self.machine, environment()["packages"]
-        start_from = self.real.distinct if self.config["from_real"] else None
-        descent = self.request.descent
+        started, everyone, descent = time.monotonic(), self.machine, self.request.descent
+        self.write(folder.path, everyone.process_index, everyone.process_count)
+        start_from, spec = self._start_from, self._spec(text_to_image.digest(self.loaded))
         columns = functools.partial(descent.columns, start_from.labels) if start_from and descent else None
-        spec = self._spec(text_to_image.digest(self.loaded))
-        text_to_image.write_set(
-            self.loaded,
-            self.request,
-            spec,
-            folder.path,
-            parallel.Machine.local(),
-            everyone.process_index,
-            everyone.process_count,
-            versions,
-            start_from=start_from,
-        )
-        complete_set(folder.path, spec, everyone, versions, columns)
+        before = complete_set(folder.path, spec, everyone, self._made_by, columns)
         said, section = {}, self.config["prompts"]
         if section["contexts"]:
             report = prompts.caption_report(self.real.distinct, self.class_names, section["words_file"])
             said = {"captions": report}
-        return {**self.promise(), **said, "generator": spec.generator, "seconds": time.monotonic() - started}
+        seconds = before + time.monotonic() - started
+        return {**self.promise(), **said, "generator": spec.generator, "seconds": seconds}
+
+    def write(self, folder: Path, index: int, count: int) -> None:
+        """Writes the shards of a part that are not there."""
+        spec, here = self._spec(text_to_image.digest(self.loaded)), parallel.Machine.local()
+        given = (self.loaded, self.request, spec, folder, here, index, count, self._made_by)
+        text_to_image.write_set(*given, start_from=self._start_from)
+
+    @property
+    def _start_from(self) -> Source | None:
+        return self.real.distinct if self.config["from_real"] else None
+
+    @property
+    def _made_by(self) -> dict[str, Any]:
+        return {"versions": environment()["packages"], "trained_on": self.tuned.get("trained_on", "")}
 
     def calibrate(self) -> float:
         """By one batch of each device, after one that compiles, with the pipeline that a fine-tuned one starts from."""

@@ -165,6 +165,7 @@ class Train(Job):
             "share": float(of_sources[1:].sum() / of_sources.sum()),
             "sampler": repr(self.sampler),
             **beside,
+            "trained_on": folder.devices,
             "seconds": seconds,
         }
 

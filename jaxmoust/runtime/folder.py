@@ -258,6 +258,13 @@ class RunFolder:
         """Where the run's checkpoints lie."""
         return self.path / "checkpoints"
 
+    @property
+    def devices(self) -> str:
+        """The devices that the run has had, in words: "4 x NVIDIA H200 (gpu)"; of one that moved on, all in turn."""
+        now: Any = read_json(self.path / "environment.json")
+        given = [one.get("device") for one in (*now.get("earlier", ()), now)]
+        return ", then ".join(dict.fromkeys(filter(None, given)))
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes the digests of all that the run has left, then result.json, the sign that it is done.
 
@@ -298,16 +305,16 @@ def _plain(value: Any, name: str = "", exact: bool = True) -> Any:
     """Rebuilds a value from what JSON knows; `exact=False` also writes whole floats as integers."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, (str, bool, int)):  # a union would be made anew each time
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{name or 'the value'} is {value}. Allowed: finite numbers.")
         # Past 2**53 a float names a whole number that nobody wrote.
         return int(value) if not exact and value.is_integer() and abs(value) < 2**53 else value
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(v, f"{name}[{i}]", exact) for i, v in enumerate(value)]
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the second takes long to ask
         for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"{name or 'the value'} has the key {key!r}. Allowed: text keys.")

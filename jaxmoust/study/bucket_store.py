@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jaxmoust.runtime.bucket import Bucket, Lease, holder, lease, scheme_of
 from jaxmoust.runtime.bucket_copy import Copy, name_of, published, scratch_folder
+from jaxmoust.runtime.folder import CURVES, DIGESTS, damaged
+from jaxmoust.runtime.paths import read_json
 from jaxmoust.study.store import Stage, Store
 
 LOOK_SECS = 5.0  # between two looks at what other machines have finished
@@ -35,7 +37,7 @@ class BucketStore(Store):
 
     def folder(self, stage: Stage | str) -> Path:
         """The copy of a stage's folder; of a finished one all is fetched."""
-        name = stage if isinstance(stage, str) else stage.name
+        name = stage if isinstance(stage, str) else stage.whole
         if name not in self._fetched and name in self._known():
             Copy(self.bucket / name, self.path / name).pull()
             self._fetched.add(name)
@@ -43,17 +45,27 @@ class BucketStore(Store):
 
     def small(self, stage: Stage) -> Path:
         """The copy of a finished stage's folder, with what is read of it when nothing is computed from it."""
-        folder = self.path / stage.name
-        if not (folder / "result.json").exists() and stage.name in self._known():
-            Copy(self.bucket / stage.name, folder).pull(_SMALL)
+        folder = self.path / stage.whole
+        if not (folder / "result.json").exists() and stage.whole in self._known():
+            Copy(self.bucket / stage.whole, folder).pull(_SMALL)
         return folder
 
     def find(self, stage: Stage) -> dict | None:
         """The stage's result if the bucket has it."""
-        if stage.name not in self._results and stage.name not in self._known(LOOK_SECS):
+        if stage.name not in self._results and stage.whole not in self._known(LOOK_SECS):
             return None
         self.small(stage)
         return super().find(stage)
+
+    def is_damaged(self, stage: Stage) -> bool:
+        """Whether a file of a finished stage is gone from the bucket, or a small one is other than it was left.
+
+        The rest is fetched by who computes something from it; what a bucket gives is what was put there.
+        """
+        if damaged(small := self.small(stage), deep=False):
+            return True
+        left = {*(read_json(small / DIGESTS) or ())} - {CURVES}
+        return not left <= (self.bucket / stage.name).files().keys()
 
     def is_whole(self, folder: Path) -> bool:
         """Whether a set has all its images: the bucket has them, whether they are fetched or not."""
@@ -68,8 +80,10 @@ class BucketStore(Store):
 
     def compute(self, stage: Stage) -> dict:
         """Does a stage's job in a copy, which is published meanwhile, and returns its result."""
-        with published(Copy(self.bucket / stage.name, self.path / stage.name), self._leases[stage.name]):
+        with published(Copy(self.bucket / stage.whole, self.path / stage.whole), self._leases[stage.name]):
             result = super().compute(stage)
+        if stage.part:
+            return result
         self.bucket.write(f"{_FINISHED}/{stage.name}", b"")
         self._known().add(stage.name)
         self._fetched.add(stage.name)

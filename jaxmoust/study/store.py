@@ -45,6 +45,8 @@ class Stage:
         needs: the stages it refers to.
         identity: what tells it from others: its configuration, with the content of images, files and folders in the
             place of where they lie; None: the configuration alone.
+        part: (i, k): it writes every k-th shard of a set, from the i-th, into the set's folder, and does not finish it;
+            None: all of the job.
     """
 
     kind: str
@@ -52,13 +54,20 @@ class Stage:
     # Neither printed nor compared: the configuration names them, and a walk over all paths of a graph takes for ever.
     needs: tuple["Stage", ...] = field(default=(), repr=False, compare=False)
     identity: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    part: tuple[int, int] | None = None
 
     @functools.cached_property
     def name(self) -> str:
-        """KIND-DIGEST, the folder of its result in a store."""
+        """KIND-DIGEST, the folder of its result in a store; of a part, with which one it is."""
         identity = self.config if self.identity is None else self.identity
         all_of_it = {"kind": self.kind, "identity": identity, "format": FORMAT}
-        return f"{self.kind}-{digest(all_of_it)[:16]}"
+        part = ".part{}of{}".format(*self.part) if self.part else ""
+        return f"{self.kind}-{digest(all_of_it)[:16]}{part}"
+
+    @property
+    def whole(self) -> str:
+        """The name of the stage that it is a part of, or its own."""
+        return self.name.partition(".")[0]
 
 
 def in_order(stages: list[Stage]) -> list[Stage]:
@@ -103,7 +112,7 @@ class Store:
 
     def folder(self, stage: Stage | str) -> Path:
         """Where a stage's result lies or will lie."""
-        return self.path / (stage if isinstance(stage, str) else stage.name)
+        return self.path / (stage if isinstance(stage, str) else stage.whole)
 
     def small(self, stage: Stage) -> Path:
         """The folder of a finished stage, for whoever reads its result, its answers or its record alone."""
@@ -121,7 +130,7 @@ class Store:
         if (result := self._results.get(stage.name)) is not None:
             return result
         folder = self.small(stage)
-        if stage.name in self._broken or damaged(folder, deep=False):
+        if self.is_broken(stage) or damaged(folder, deep=False):
             return None  # its job mends it
         result = read_json(folder / "result.json")
         if result is not None:
@@ -138,15 +147,23 @@ class Store:
         Of what these will read, that is checkpoints and all, what is damaged is computed again, too.
         """
         todo = [stage for stage in stages if not self.has(stage)]
-        names = {stage.name for stage in todo}
+        names, whole = {stage.name for stage in todo}, set[str]()
         for stage in todo:  # which grows
             for need in stage.needs:
-                if need.name not in names and self._agree(bool(damaged(self.folder(need)))):
-                    self._results.pop(need.name, None)
-                    self.distrust(need)
-                    names.add(need.name)
-                    todo.append(need)
+                if need.name in names or need.name in whole:
+                    continue
+                if not self._agree(self.is_damaged(need)):
+                    whole.add(need.name)
+                    continue
+                self._results.pop(need.name, None)
+                self.distrust(need)
+                names.add(need.name)
+                todo.append(need)
         return [stage for stage in in_order([*stages]) if stage.name in names]
+
+    def is_damaged(self, stage: Stage) -> bool:
+        """Whether something of a finished stage is other than it was left, checkpoints and all."""
+        return bool(damaged(self.folder(stage)))
 
     def has(self, stage: Stage) -> bool:
         """Whether the stage was finished: the primary process's answer, in every process of a run."""
@@ -164,11 +181,11 @@ class Store:
 
     def is_broken(self, stage: Stage) -> bool:
         """Whether what lies there of a stage is known to be damaged, so that its job is to mend it."""
-        return stage.name in self._broken
+        return stage.whole in self._broken
 
     def distrust(self, stage: Stage) -> None:
         """Takes what lies there of a stage for damaged until it is computed."""
-        self._broken.add(stage.name)
+        self._broken.add(stage.whole)
 
     def environment(self, stage: Stage) -> dict:
         """The machine and the versions that computed a finished stage; empty where their record is lost."""
@@ -198,7 +215,7 @@ class Store:
         """Does a stage's job (continuing it if it was interrupted) and returns its result."""
         result = self._run(stage, self.folder(stage))
         self._broken.discard(stage.name)
-        if self.primary:
+        if self.primary and not stage.part:
             self._error_path(stage).unlink(missing_ok=True)
             sweep(self.path, f"{stage.name}.*")  # whoever has the lease is alone there
         return result
@@ -258,7 +275,7 @@ class Store:
 
     # Beside the stage's folder, for a job that refuses its input leaves no folder.
     def _error_path(self, stage: Stage) -> Path:
-        return self.path / f"{stage.name}.error.json"
+        return self.path / f"{stage.whole}.error.json"
 
     def _lease_path(self, stage: Stage | str) -> Path:
         return self.path / f".{stage if isinstance(stage, str) else stage.name}.lease"

@@ -57,9 +57,7 @@ class Autoencode:
         refuse_blending(self.augment)
         self.pipeline.latent_shape(self.image_px)
 
-    def frozen(
-        self, params: Any, prompts: Any = None, images: Any = None, machine: Any = None, captions: Any = ()
-    ) -> dict[str, Any]:
+    def frozen(self, *given: Any, **options: Any) -> dict[str, Any]:
         """What the steps use and do not train: nothing, as the VAE is alone."""
         return {}
 

@@ -124,6 +124,7 @@ class Finetune:
         images: Images | None = None,
         machine: parallel.Machine | None = None,
         captions: Sequence[str] = (),
+        encode: bool = True,
     ) -> dict[str, Any]:
         """Lays out what the steps use and do not train; text is encoded here, once, unless its encoder learns.
 
@@ -135,6 +136,7 @@ class Finetune:
             captions: of each image, by its index in the batches, in the place of its class's prompts; () for none.
             images: all training images as padded evaluation batches, to precompute.
             machine: the devices to encode them on.
+            encode: False leaves states as `jax.ShapeDtypeStruct`s, for who asks what a step takes.
         Raises: ValueError: another number of classes, or a prompt that is too long.
         """
         if len(prompts) != self.num_classes:
@@ -154,6 +156,8 @@ class Finetune:
         states = jax.eval_shape(self.pipeline.encode_text, encoders, ids)
         if self.text_learns or memory.size_of(states) > _MOST_STATES_BYTES:
             return {**frozen, **{part: of for part, of in encoders.items() if part not in self.whole}, "ids": ids}
+        if not encode:
+            return {**frozen, "states": states}
         encoded = encode_prompts(Loaded(self.pipeline, params), texts)
         return {**frozen, "states": jax.tree.map(lambda *of: np.stack(of), *encoded)}
 

@@ -136,6 +136,9 @@ def test_places_that_cannot_be_are_refused(words, said):
         ("device = 3", "device is 3, expected a table"),
         ("[device]\nplatform = 'cpu'\n[fit]\ndevices = 9999", "fit.devices is 9999, and this machine has"),
         ("[device]\nplatform = 'gpu'", "is of a gpu, and this machine has"),
+        ("[device]\nplatform = 'cpu'\n[fit]\nparts = 2", "fit.parts is 2, .*Only a set"),
+        ("[device]\nplatform = 'cpu'\n[sample]\nparts = 2\nhosts = 2", "sample.parts is 2, with sample.hosts 2"),
+        ("[device]\nplatform = 'cpu'\n[fit]\nhosts = 2", "fit.hosts is 2, and this is one machine.*--engine=slurm"),
     ],
 )
 def test_resources_that_cannot_be_are_refused(text, said, tmp_path):
@@ -153,18 +156,22 @@ def test_workers_and_resources_are_one_or_the_other(tmp_path):
 def test_resources_say_what_a_stage_has_here_and_elsewhere(tmp_path):
     (tmp_path / "r.toml").write_text(
         "[device]\nplatform = 'gpu'\nkind = 'NVIDIA H200'\nmemory_gb = 141\n[default]\ncpus = 4\nhours = 1.5\n"
-        "[fit]\ndevices = 8\nmemory_gb = 64\n[slurm]\nslurm_partition = 'a'\n[ray]\naccelerator_type = 'H200'\n"
+        "[fit]\ndevices = 8\nmemory_gb = 64\nhosts = 2\n"
+        "[slurm]\nslurm_partition = 'a'\n[ray]\naccelerator_type = 'H200'\n"
     )
     resources = engines.read_resources(f"{tmp_path}/r.toml")
     assert resources.slurm_options("fit") == {
         **{"gpus_per_node": 8, "cpus_per_task": 4, "mem_gb": 64.0, "timeout_min": 90, "slurm_partition": "a"},
+        **{"nodes": 2, "tasks_per_node": 1},
     }
+    assert resources.count_of("fit") == 16
     assert resources.ray_options("train") == {"num_gpus": 1, "num_cpus": 4, "accelerator_type": "H200"}
 
 
 def test_resources_of_the_manual_are_read(request):
     resources = engines.read_resources(f"{request.config.rootpath}/docs/cluster/resources.toml")
     assert resources.ray_options("fit") == {"num_gpus": 8, "num_cpus": 32, "memory": 32 * 10**9}
+    assert resources.parts == 4 and resources.count_of("fit") == 8
     assert resources.slurm_options("train")["timeout_min"] == 480 and resources.device.kind == "NVIDIA H200"
 
 

@@ -1,11 +1,14 @@
 """Laws of jobs/sample.py: whose set may be sampled, what is mended, and who can open it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from command_line import assert_refused, contents
 
+from jaxmoust.jobs.parts.configure import as_config
+from jaxmoust.jobs.parts.job import do
 from jaxmoust.runtime import parallel
 
 
@@ -79,6 +82,21 @@ def test_sample_fills_in_shards_that_a_finished_set_has_lost(cli, quick_study, t
     shard.unlink()
     assert cli(line, work=tmp_path / "set").code == 0
     assert shard.read_bytes() == whole
+
+
+def test_set_that_tasks_write_in_parts_is_that_of_one_and_says_where_its_generator_was_trained(quick_study, tmp_path):
+    changes = {"generator": str(quick_study.generator), "shard_images": 10}
+    config = as_config("configs/sample/edm.py:quick", changes)
+    for folder, parts in (("one", [None]), ("two", [(1, 2), (0, 2), None])):
+        outcomes = [do(config, tmp_path / folder, part=part) for part in parts]
+    one, two = (tmp_path / name for name in ("one", "two"))
+    provenance = json.loads((one / "provenance.json").read_text())
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in (*provenance["files"], "spec.json"))
+    assert json.loads((two / "provenance.json").read_text()) == provenance
+    assert outcomes[2].result["seconds"] > outcomes[0].result["seconds"] + outcomes[1].result["seconds"]
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
+    trained_on = json.loads((quick_study.generator / "result.json").read_text())["trained_on"]
+    assert provenance["trained_on"] == trained_on and re.fullmatch(r"\d x \w+ \(cpu, \d+ cores\)", trained_on)
 
 
 def test_sample_opens_in_plain_tfds(quick_study):

@@ -119,7 +119,7 @@ def write_shard(
 def finish(
     path: str | os.PathLike,
     spec: SyntheticSpec,
-    versions: Mapping[str, str] | None = None,
+    made_by: Mapping[str, Any] | None = None,
     columns: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Turns the shards into a data set: writes TFDS's own files and provenance.json, once all are there.
@@ -130,7 +130,7 @@ def finish(
     Args:
         path: the set's folder.
         spec: what the set is.
-        versions: of the packages that made it, for the record.
+        made_by: what its record says besides: "versions" of packages, "trained_on": the devices of the generator.
         columns: of all images, as `write_shard` takes those of a shard; kept once more beside the shards.
     Raises: ValueError: another spec, or shards that are missing (named).
     """
@@ -167,7 +167,7 @@ def finish(
         texts[_LINEAGE_FILE] = content.getvalue()
     digests = {file.name: file_digest(file) for file in files}
     digests |= {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
-    provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": dict(versions or {})}
+    provenance = {"generator": spec.generator, "spec": asdict(spec), "versions": {}, **(made_by or {})}
     _write_provenance(folder, {**provenance, "files": digests})
     for name, text in texts.items():  # dataset_info.json makes the folder a data set, so it comes last
         atomic_write(folder / name, text)

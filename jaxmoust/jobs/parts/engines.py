@@ -9,6 +9,7 @@ from jaxmoust.jobs.parts.job import refusals
 from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.jobs.parts.worker import work
 from jaxmoust.runtime import parallel
+from jaxmoust.runtime.bucket import scheme_of
 from jaxmoust.runtime.lock import own_locks
 from jaxmoust.study.engines.local import Local
 from jaxmoust.study.engines.loop import Engine, InProcess
@@ -109,6 +110,7 @@ def _local(args: argparse.Namespace, resources: Resources | None) -> Place:
         raise ValueError("--workers shares devices out evenly, and --resources says which a stage has: give one.")
     else:
         counts = {kind: one.devices for kind, one in resources.by_kind.items()}
+        _refuse_hosts(args, resources, "this is one machine")
         if devices.platform != resources.device.platform:
             named = resources.device.platform
             raise ValueError(f"--resources={args.resources} is of a {named}, and this machine has {what}.")
@@ -117,9 +119,18 @@ def _local(args: argparse.Namespace, resources: Resources | None) -> Place:
             raise ValueError(f"--resources={args.resources}: {kind}.devices is {count}, and this machine has {what}.")
         devices.environment(devices.names[:count])
     parallel.plan_for(devices, max(counts.values()))
+    parts = resources.parts if resources else 1
     return Place(
-        lambda store: Local(store, work, devices, counts.__getitem__), counts.get, there // min(counts.values())
+        lambda store: Local(store, work, devices, counts.__getitem__, parts), counts.get, there // min(counts.values())
     )
+
+
+def _refuse_hosts(args: argparse.Namespace, resources: Resources, why: str) -> None:
+    if several := [kind for kind, one in resources.by_kind.items() if one.hosts > 1]:
+        raise ValueError(
+            f"--resources={args.resources}: {several[0]}.hosts is {resources.by_kind[several[0]].hosts}, and {why}. "
+            "Leave it 1, or take --engine=slurm, where such a stage has a process on each node."
+        )
 
 
 def _cluster(args: argparse.Namespace, resources: Resources | None) -> Place:
@@ -129,19 +140,22 @@ def _cluster(args: argparse.Namespace, resources: Resources | None) -> Place:
             "docs/cluster/resources.toml is one to begin with."
         )
     most = args.workers or MOST
-    counts = {kind: one.devices for kind, one in resources.by_kind.items()}
-    parallel.plan_for(resources.device, max(counts.values()))
+    if args.engine == "ray":
+        _refuse_hosts(args, resources, "a task of Ray is a process of one machine")
+    elif scheme_of(args.store or args.workdir):
+        _refuse_hosts(args, resources, "processes of several machines cannot write one folder of a bucket")
+    parallel.plan_for(resources.device, max(map(resources.count_of, KINDS)))
 
     def make(store: Store) -> Engine:
         try:
             if args.engine == "ray":
                 from jaxmoust.study.engines.ray import Ray
 
-                return Ray(store, work, resources.ray_options, most, args.ray_address)
+                return Ray(store, work, resources.ray_options, most, args.ray_address, resources.parts)
             from jaxmoust.study.engines.slurm import Slurm
 
-            return Slurm(store, work, resources.slurm_options, most)
+            return Slurm(store, work, resources.slurm_options, most, "slurm", resources.parts)
         except ImportError as e:
             raise ValueError(f"{e}. Install it by `pip install 'jaxmoust[{args.engine}]'`.") from e
 
-    return Place(make, counts.get, most, shared=True)
+    return Place(make, resources.count_of, most, shared=True)

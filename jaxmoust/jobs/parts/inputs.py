@@ -63,11 +63,14 @@ class Inputs:
 
         Raises: BucketError: one cannot be read.
         """
-        if isinstance(value, Mapping):
-            return {name: self.local(one) for name, one in value.items()}
-        if isinstance(value, tuple | list):
+        if isinstance(value, str):
+            if "://" not in value or not scheme_of(value):
+                return value
+        elif isinstance(value, tuple | list):
             return type(value)(self.local(one) for one in value)
-        if not isinstance(value, str) or not scheme_of(value):
+        elif isinstance(value, (dict, Mapping)):
+            return {name: self.local(one) for name, one in value.items()}
+        else:
             return value
         url = value.removesuffix(BEST)
         return str(self.once(f"copy of {url}", lambda: fetched(url))) + value[len(url) :]
@@ -82,7 +85,7 @@ class Inputs:
         """Opens the real images of a data section. Raises: ValueError: whatever is wrong with them."""
         wanted = {name: value for name, value in data.items() if name in _REAL_FIELDS}
         rules = rules_of(data)
-        name = digest({**wanted, **dataclasses.asdict(rules)})
+        name = repr((sorted(wanted.items()), rules))
         if name not in self._real:
             try:
                 self._real[name] = real_data(**wanted, rules=rules)
@@ -197,7 +200,7 @@ def content_digest(here: Path) -> str:
     """The content address of a synthetic set, a finished run, a file, or a folder's files; "" where nothing lies.
 
     Of a set its images count, and not the files beside them, such as scores; of a run, its configuration, its data and
-    its result, and not how long it took; of another folder, no hidden files.
+    its result, and not how long it took, and where; of another folder, no hidden files.
 
     Raises: ValueError: a finished run that is damaged.
     """
@@ -207,7 +210,7 @@ def content_digest(here: Path) -> str:
     config, result = (read_object(here / name) if here.is_dir() else None for name in ("config.json", "result.json"))
     if config is not None and result is not None and "task" in config:
         contents = read_object(here / "contents.json") or {}
-        found = {name: value for name, value in result.items() if name != "seconds"}
+        found = {name: value for name, value in result.items() if name not in ("seconds", "trained_on")}
         return digest_bytes(digest([config, contents, found]).encode())
     names = sorted(str(file.relative_to(here)) for file in here.rglob("*") if file.is_file()) if here.is_dir() else [""]
     names = [name for name in names if not any(part.startswith(".") for part in Path(name).parts)]

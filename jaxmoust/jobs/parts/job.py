@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from jaxmoust.config import Config, Schema
 from jaxmoust.data.mixture import as_tuple
+from jaxmoust.generate.writing import PART_SECONDS
 from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.registry import BadInput, job_of
 from jaxmoust.runtime import parallel
@@ -65,6 +66,10 @@ class Job(ABC):
     @abstractmethod
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Does the work, or what is left of it, and returns the result."""
+
+    def write(self, folder: Path, index: int, count: int) -> None:
+        """Writes every `count`-th shard of a set, from the `index`-th, of a job that samples one: a part of `run`."""
+        raise NotImplementedError
 
     def promise(self) -> dict[str, Any]:
         """What is known of the result once `check` has passed: what checks of other jobs read of it."""
@@ -226,9 +231,10 @@ def open_alone(
         yield folder
 
 
-def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
+def do(config: Config, workdir: Path, inputs: Inputs | None = None, part: tuple[int, int] | None = None) -> Outcome:
     """Does the job of a complete configuration in a folder, or finds the result of the same job and data there.
 
+    Args: part: (i, k) writes every k-th shard of a set, from the i-th, beside others who write the rest; None does all.
     Raises:
         BadInput: the configuration, its data or the folder does not allow it; nothing was written.
     """
@@ -253,6 +259,13 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None) -> Outcome:
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
         job.check()
         job.open()
+    if part:
+        started = time.monotonic()
+        job.write(workdir, *part)
+        seconds = time.monotonic() - started
+        if not (spent := workdir / f"{PART_SECONDS}{part[0]}").exists():  # else all of it was there
+            atomic_write(spent, f"{seconds}")
+        return Outcome({"seconds": seconds})
     with open_alone(workdir, config, contents, job.places, machine) as folder:
         result = job.run(folder)
         folder.write_result(result)

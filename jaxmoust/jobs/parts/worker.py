@@ -30,15 +30,17 @@ def work(task: Task) -> Reply:
     """
     os.chdir(task.cwd)
     parallel.use_all_cores()
-    parallel.enable_compilation_cache()
-    store, names = _open(task.store)
-    names |= {task.name, *task.needs}
-    stage = Stage(task.kind, task.config)
-    vars(stage)["name"] = task.name  # which covers what this process does not know
-    if task.broken:
-        store.distrust(stage)
     undo = stop.install()
     try:
+        if task.hosts > 1:
+            parallel.initialize("auto")
+        parallel.enable_compilation_cache()
+        store, names = _open(task.store)
+        names |= {task.name, *task.needs}
+        stage = Stage(task.kind, task.config, part=task.part)
+        vars(stage)["name"] = task.name  # which covers what this process does not know
+        if task.broken:
+            store.distrust(stage)
         with watched(store, task.stop):
             reply = attempt(stage, store, task.since)
     except stop.Stopped:
@@ -58,9 +60,10 @@ def _open(path: str) -> tuple[Store, set[str]]:
 
     def run(stage: Stage, workdir: Path) -> dict:
         with _logged(workdir / LOG):
-            return do(stage.config, workdir, inputs).result
+            return do(stage.config, workdir, inputs, stage.part).result
 
-    store = store_at(path, run)
+    machine = parallel.Machine.all()
+    store = store_at(path, run, machine.primary, machine.agree)
     return store, names
 
 

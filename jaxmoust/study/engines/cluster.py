@@ -20,17 +20,26 @@ class Cluster(ABC):
 
     Args:
         work: what such a process does with a task. options_of: what a stage of a kind asks of the cluster.
-        most: how many stages may run or wait there at once.
+        most: how many stages may run or wait there at once. where: which cluster, as it calls that.
+        parts: among how many tasks the shards of a set are shared out.
+    Raises: ValueError: there is no such cluster.
     """
 
     tries = float("inf")  # machines go; a stage that ends its process each time has to be stopped by hand
 
     def __init__(
-        self, store: Store, work: Callable[[Task], Reply], options_of: Callable[[str], Mapping[str, Any]], most: int
+        self,
+        store: Store,
+        work: Callable[[Task], Reply],
+        options_of: Callable[[str], Mapping[str, Any]],
+        most: int,
+        where: str,
+        parts: int = 1,
     ):
-        self._store, self._work, self._options_of, self._most = store, work, options_of, most
+        self._store, self._work, self._options_of, self._most, self.parts = store, work, options_of, most, parts
         self._stop = f".stop-{uuid.uuid4().hex[:8]}"  # a mark in the store
         self._running: dict[str, Any] = {}  # what the cluster calls a stage, by its name
+        self._connect(where)
 
     def at_work(self) -> contextlib.AbstractContextManager[object]:
         """Signals are noted, for the loop to pass on."""
@@ -40,8 +49,9 @@ class Cluster(ABC):
         """Submits a stage, unless as many as may be there are."""
         if len(self._running) >= self._most:
             return False
-        task = Task.of(stage, self._store, since, self._stop)
-        self._running[stage.name] = self._submit(task, self._options_of(stage.kind))
+        options = self._options_of(stage.kind)
+        task = Task.of(stage, self._store, since, self._stop, options.get("nodes", 1))
+        self._running[stage.name] = self._submit(task, options)
         return True
 
     def finished(self, secs: float) -> list[tuple[str, Reply]]:
@@ -61,6 +71,10 @@ class Cluster(ABC):
     def close(self) -> None:
         """Removes the mark that stops."""
         self._store.unmark(self._stop)
+
+    @abstractmethod
+    def _connect(self, where: str) -> None:
+        """Finds the cluster."""
 
     @abstractmethod
     def _submit(self, task: Task, options: Mapping[str, Any]) -> Any:

@@ -28,12 +28,15 @@ class Local:
     Args:
         work: what a worker does with a task; of a module, so that it can be imported there.
         devices: all that are shared out. count_of: how many of them a stage of a kind takes.
+        parts: among how many tasks the shards of a set are shared out.
     """
 
     tries = 3.0  # one that ends the process each time is not begun for ever
 
-    def __init__(self, store: Store, work: Work, devices: parallel.Devices, count_of: Callable[[str], int]):
-        self._store, self._work, self._devices, self._count_of = store, work, devices, count_of
+    def __init__(
+        self, store: Store, work: Work, devices: parallel.Devices, count_of: Callable[[str], int], parts: int = 1
+    ):
+        self._store, self._work, self._devices, self._count_of, self.parts = store, work, devices, count_of, parts
         self._free, self._workers = [*devices.names], list[_Worker]()
         self._inbox: queue.SimpleQueue[tuple[_Worker, Reply | None]] = queue.SimpleQueue()
 

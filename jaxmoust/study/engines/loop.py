@@ -6,6 +6,7 @@ engine starts stages and says what became of them; the store's lease guards each
 
 import bisect
 import contextlib
+import dataclasses
 import math
 import os
 import statistics
@@ -48,8 +49,8 @@ class Reply:
     """What became of an attempt at a stage.
 
     Args:
-        how: "over": done, found or failed; "taken": another process computes it; "stopped": asked to, with a
-            checkpoint; "lost": who computed it is gone.
+        how: "over": done, found or failed; "taken": another process computes it; "stopped": asked to, by this process
+            or for its time was nearly over, with a checkpoint; "lost": who computed it is gone.
         result, here, seconds, error: of a stage that is over, as `Done` has them.
     """
 
@@ -65,11 +66,12 @@ class Task:
     """A stage as another process is told of it; everything can be pickled.
 
     Args:
-        kind, name, config: the stage's. needs: the names of all that it stands on.
+        kind, name, config, part: the stage's. needs: the names of all that it stands on.
         store: the store's folder, or its address in a bucket. cwd: the folder that relative paths are of.
         since: when the failure was recorded that does not count, see `attempt`.
         broken: whether what lies there is known to be damaged.
         stop: a mark in the store that asks to stop; "" where a signal does.
+        hosts: how many processes, one a machine, do it together.
     """
 
     kind: str
@@ -81,19 +83,22 @@ class Task:
     since: int | None = None
     broken: bool = False
     stop: str = ""
+    part: tuple[int, int] | None = None
+    hosts: int = 1
 
     @classmethod
-    def of(cls, stage: Stage, store: Store, since: int | None, stop: str = "") -> "Task":
+    def of(cls, stage: Stage, store: Store, since: int | None, stop: str = "", hosts: int = 1) -> "Task":
         """Describes a stage of a store, as this process sees both."""
         needs = tuple(one.name for one in in_order([stage]) if one is not stage)
         given = (stage.kind, stage.name, stage.config, needs, store.address, os.getcwd())
-        return cls(*given, since, store.is_broken(stage), stop)
+        return cls(*given, since, store.is_broken(stage), stop, stage.part, hosts)
 
 
 class Engine(Protocol):
     """A place to compute stages."""
 
     tries: float  # how often a stage is begun whose worker dies
+    parts: int  # among so many tasks the shards of a set are shared out
 
     def at_work(self) -> contextlib.AbstractContextManager[object]:
         """A block in which stages are started; SIGTERM does not interrupt the loop where others compute."""
@@ -138,7 +143,7 @@ def attempt(stage: Stage, store: Store, since: int | None = None) -> Reply:
 class InProcess:
     """Computes stages in this process, one after another."""
 
-    tries = 1.0
+    tries, parts = 1.0, 1
 
     def __init__(self, store: Store):
         self._store, self._replies = store, list[tuple[str, Reply]]()
@@ -188,16 +193,30 @@ def compute_all(
     loop = _Loop(stages, store, say, engine or InProcess(store))
     with loop.engine.at_work():
         try:
-            yield from loop.run()
+            yield from (done for done in loop.run() if not done.stage.part)
         finally:
             loop.halt()
+
+
+def in_parts(stages: Sequence[Stage], parts: int) -> list[Stage]:
+    """Stages in the same order, before each that samples a set its parts: up to so many, each of shards of its own."""
+    divided: dict[str, Stage] = {}
+    for stage in stages:
+        config = stage.config
+        shards = -(-config["num_images"] // config["shard_images"]) if "shard_images" in config else 1
+        if (count := min(parts, shards)) > 1:
+            some = [dataclasses.replace(stage, part=(i, count)) for i in range(count)]
+            divided |= {one.name: one for one in some}
+            stage = dataclasses.replace(stage, needs=(*stage.needs, *some))
+        divided[stage.name] = stage
+    return [*divided.values()]
 
 
 class _Loop:
     """The graph of a study as it is computed: what is ready, what runs, what has failed."""
 
     def __init__(self, stages: Sequence[Stage], store: Store, say: Callable[[str], object], engine: Engine):
-        self.stages, self.store, self.say, self.engine = [*stages], store, say, engine
+        self.stages, self.store, self.say, self.engine = in_parts(stages, engine.parts), store, say, engine
         self.left = {stage.name for stage in self.stages}  # those that are not over
         self.needed_by: dict[str, list[int]] = {}
         self.missing = Counter[int]()  # how many of its needs are not over
@@ -207,9 +226,11 @@ class _Loop:
                 self.missing[i] += 1
         self.ready = [i for i in range(len(self.stages)) if not self.missing[i]]
         self.running: dict[str, int] = {}
+        self.held: dict[str, contextlib.ExitStack] = {}  # leases of sets that are sampled in parts, by name
         self.failed: set[str] = set()
         self.elsewhere: dict[str, int] = {}  # stages that others compute, and when their last failure before that was
         self.lost = Counter[str]()
+        self.took: dict[str, float] = {}  # the seconds of the parts of a set
         self.stopping = False
         self.seconds: dict[str, list[float]] = {}  # that stages took, by kind
         self.said, self.counted = -math.inf, time.monotonic()  # when it was last said what is waited for, and what runs
@@ -246,6 +267,8 @@ class _Loop:
         while self.running:
             for _ in self._collect(POLL_SECS):
                 pass
+        for name in [*self.held]:
+            self._let_go(name)
 
     def _start(self) -> Iterator[Done]:
         """Starts what is ready until there is no room; ends at the first that is over, for that may free others."""
@@ -255,7 +278,7 @@ class _Loop:
                 self.ready.remove(i)
                 yield self._over(i, done)
                 return
-            if stage.name in self.elsewhere and self.store.is_taken(stage):
+            if not self._is_free(stage):
                 continue
             if not self.engine.start(stage, self.elsewhere.get(stage.name)):
                 return
@@ -267,12 +290,29 @@ class _Loop:
             if done is not None:
                 return
 
+    def _is_free(self, stage: Stage) -> bool:
+        """Whether nobody else computes a stage; of a set that is sampled in parts, this process has the lease then."""
+        if not stage.part:
+            self._let_go(stage.name)  # for who finishes it
+        elif stage.whole not in self.held:
+            with contextlib.ExitStack() as stack:
+                whole = self.stages[self.needed_by[stage.name][0]]
+                if not stack.enter_context(self.store.lease(whole)):
+                    return False
+                self.held[stage.whole] = stack.pop_all()
+        return stage.name not in self.elsewhere or not self.store.is_taken(stage)
+
+    def _let_go(self, name: str) -> None:
+        if name in self.held:
+            self.held.pop(name).close()
+
     def _known(self, stage: Stage) -> Done | None:
         """What is over without being started: found, or standing on something that failed."""
         if self.store.has(stage):
             return Done(stage, self.store.find(stage), here=False)
-        if lost := [need.name for need in stage.needs if need.name in self.failed]:
-            return Done(stage, None, here=False, error=f"it needs {lost[0]}, which failed")
+        if lost := [need for need in stage.needs if need.name in self.failed]:
+            error = self.store.failure(stage)[1] if lost[0].part else ""
+            return Done(stage, None, here=bool(error), error=error or f"it needs {lost[0].name}, which failed")
         return None
 
     def _collect(self, secs: float) -> Iterator[Done]:
@@ -286,6 +326,8 @@ class _Loop:
                 continue
             if reply.how == "taken":
                 self.elsewhere.setdefault(name, self.store.failure(stage)[0])
+            elif reply.how == "stopped" and not self.stopping:  # its time was nearly over
+                self.say(f"{name} was stopped where it is, with a checkpoint, and is begun again from there")
             elif not self.stopping:
                 self.lost[name] += 1
                 if self.lost[name] >= self.engine.tries:
@@ -297,6 +339,11 @@ class _Loop:
             bisect.insort(self.ready, i)
 
     def _over(self, i: int, done: Done) -> Done:
+        self._let_go(done.stage.name)
+        if done.stage.part:
+            self.took[done.stage.whole] = self.took.get(done.stage.whole, 0.0) + done.seconds
+        elif done.stage.name in self.took:
+            done = dataclasses.replace(done, seconds=done.seconds + self.took.pop(done.stage.name))
         self.left.discard(done.stage.name)
         self.said = -math.inf
         if done.here:
@@ -317,7 +364,7 @@ class _Loop:
             self.say(f"{len(self.running)} running, {self._num_over} of {len(self.stages)} over{self._time_left()}")
         elif self.ready and not self.running and now - self.said >= SAY_SECS:
             self.said, first = now, self.stages[self.ready[0]]
-            self.say(f"waiting for {first.name}, which {self.store.holder(first) or 'another process'} computes")
+            self.say(f"waiting for {first.name}, which {self.store.holder(first.whole) or 'another process'} computes")
 
     def _time_left(self) -> str:
         """How long the rest takes if as many go on to run, by what stages of each kind took; "" where that is open."""

@@ -6,41 +6,33 @@ keeps the memory of a device as long as a process lives.
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 
 from jaxmoust.study.engines.cluster import Cluster
 from jaxmoust.study.engines.loop import Reply, Task
-from jaxmoust.study.store import Store
 
 # What a worker takes over from the environment of the driver.
 _KEPT = ("PYTHONPATH", "JAXMOUST_CACHE", "XLA_FLAGS", "HF_HOME")
 
 
 class Ray(Cluster):
-    """A cluster of Ray. Args: address: as `ray.init` takes it; the rest as `Cluster` has them."""
+    """A cluster of Ray. Args: where: its address, as `ray.init` takes it; the rest as `Cluster` has them."""
 
-    def __init__(
-        self,
-        store: Store,
-        work: Callable[[Task], Reply],
-        options_of: Callable[[str], Mapping[str, Any]],
-        most: int,
-        address: str,
-    ):
-        super().__init__(store, work, options_of, most)
+    def _connect(self, where: str) -> None:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            ray.init(address, log_to_driver=False, logging_level="warning")
+            ray.init(where, log_to_driver=False, logging_level="warning")
         except (ConnectionError, RuntimeError) as e:
             raise ValueError(
-                f"--ray_address={address}: there is no cluster of Ray: {e}. Start one by `ray start`."
+                f"--ray_address={where}: there is no cluster of Ray: {e}. Start one by `ray start`."
             ) from e
         for number, handler in handlers.items():  # in whose place Ray has put its own
             signal.signal(number, handler)
-        self._warm, self._fresh = ray.remote(max_retries=0)(work), ray.remote(max_retries=0, max_calls=1)(work)
+        self._warm = ray.remote(max_retries=0)(self._work)
+        self._fresh = ray.remote(max_retries=0, max_calls=1)(self._work)
 
     def _submit(self, task: Task, options: Mapping[str, Any]) -> Any:
         given = {"env_vars": {name: os.environ[name] for name in _KEPT if name in os.environ}}

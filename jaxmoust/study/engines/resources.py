@@ -25,15 +25,19 @@ class Resource:
     """What a stage of a kind has.
 
     Args:
-        devices: GPUs, chips of a TPU, or cores where there are neither.
+        devices: of each machine: GPUs, chips of a TPU, or cores where there are neither.
         cpus: cores beside them. memory_gb: of the machine; 0 asks for none.
         hours: after which SLURM ends it, which goes on in another job then; 0 is the cluster's own limit.
+        hosts: machines that work at it in step, a process on each; of SLURM.
+        parts: tasks among which the files of a set are shared out, each with these devices; of kind sample.
     """
 
     devices: int = 1
     cpus: int = 1
     memory_gb: float = 0.0
     hours: float = 0.0
+    hosts: int = 1
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class Resources:
     by_kind: Mapping[str, Resource]
     ray: Mapping[str, Any] = field(default_factory=dict)
     slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    def count_of(self, kind: str) -> int:
+        """How many devices a stage has, over all its machines."""
+        return self.by_kind[kind].devices * self.by_kind[kind].hosts
+
+    @property
+    def parts(self) -> int:
+        """Among how many tasks a set is shared out."""
+        return self.by_kind["sample"].parts
 
     def ray_options(self, kind: str) -> dict[str, Any]:
         """What a stage asks of Ray."""
@@ -69,7 +82,8 @@ class Resources:
         memory = {"mem_gb": one.memory_gb} if one.memory_gb else {}
         hours = {"timeout_min": max(1, round(60 * one.hours))} if one.hours else {}
         cores = {"cpus_per_task": one.devices if platform == "cpu" else one.cpus}
-        return {**cores, **devices, **memory, **hours, **self.slurm}
+        nodes = {"nodes": one.hosts, "tasks_per_node": 1} if one.hosts > 1 else {}
+        return {**cores, **devices, **memory, **hours, **nodes, **self.slurm}
 
 
 def read_resources(path: str) -> Resources:
@@ -89,8 +103,13 @@ def read_resources(path: str) -> Resources:
     by_kind = {}
     for kind in KINDS:
         section = complete(merge(default, given.get(kind, {}), schema), schema, f"{at}: {kind}")
-        if wrong := [name for name, value in section.items() if value < (name in ("devices", "cpus"))]:
+        if wrong := [name for name, value in section.items() if value < (name not in ("memory_gb", "hours"))]:
             raise ValueError(f"{at}: {kind}.{wrong[0]} is {section[wrong[0]]}. Expected more.")
-        by_kind[kind] = Resource(**section)
+        by_kind[kind] = of_kind = Resource(**section)
+        if of_kind.parts > 1 and (kind != "sample" or of_kind.hosts > 1):
+            raise ValueError(
+                f"{at}: {kind}.parts is {of_kind.parts}, with {kind}.hosts {of_kind.hosts}. Only a set can be made in "
+                "parts, on one machine each: say parts in [sample], and leave hosts 1 there."
+            )
     one = Devices(device["platform"], (), device["kind"], int(device["memory_gb"] * 1e9))
     return Resources(one, by_kind, given.get("ray", {}), given.get("slurm", {}))

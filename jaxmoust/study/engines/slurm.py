@@ -5,9 +5,11 @@ a checkpoint and is submitted again.
 """
 
 import contextlib
+import functools
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,45 +18,54 @@ import submitit
 
 from jaxmoust.study.engines.cluster import Cluster
 from jaxmoust.study.engines.loop import Reply, Task
-from jaxmoust.study.store import Store
 
-POLL_SECS = 1.0
+POLL_SECS, QUEUE_SECS = 1.0, 30.0  # between two looks for answers, and into SLURM's queue
 
 
 class Slurm(Cluster):
     """SLURM, from a machine that submits to it.
 
-    Args: kind: "slurm", or "local" for processes of this machine; the rest as `Cluster` has them.
+    Args: where: "slurm", or "local" for processes of this machine; the rest as `Cluster` has them.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        work: Callable[[Task], Reply],
-        options_of: Callable[[str], Mapping[str, Any]],
-        most: int,
-        kind: str = "slurm",
-    ):
-        super().__init__(store, work, options_of, most)
+    def _connect(self, where: str) -> None:
+        self._where, self._asked = where, time.monotonic()
         logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns at each look where SLURM keeps no accounts
         try:
-            self._executor = submitit.AutoExecutor(store.path.absolute() / ".slurm", cluster=kind)
+            self._make = functools.partial(submitit.AutoExecutor, self._store.path.absolute() / ".slurm", cluster=where)
+            self._make()
         except (RuntimeError, ValueError) as e:
             raise ValueError(f"--engine=slurm: {e} Start the study where `sbatch` is.") from e
 
     def _submit(self, task: Task, options: Mapping[str, Any]) -> Any:
-        self._executor.update_parameters(name=task.name, **options)
-        return self._executor.submit(_in_time, self._work, task)
+        executor = self._make()  # a new one: it would keep what was asked for another kind of stage
+        executor.update_parameters(name=task.name, **options)
+        if {"timeout_min", "slurm_time"}.isdisjoint(options):  # not submitit's 5 minutes, but the partition's own limit
+            executor._executor.update_parameters(time=None)
+        return executor.submit(_in_time, self._work, task)
 
     def _over(self, secs: float) -> list[str]:
         until = time.monotonic() + secs
-        while not (over := [name for name, job in self._running.items() if job.done()]) and time.monotonic() < until:
+        while True:
+            over = [name for name, job in self._running.items() if job.done()] or self._gone()
+            if over or time.monotonic() >= until:
+                return over
             time.sleep(min(POLL_SECS, secs))
-        return over
+
+    def _gone(self) -> list[str]:
+        """What is no more in SLURM's queue and left no answer: where it keeps no accounts, nothing else says so."""
+        if self._where != "slurm" or time.monotonic() < self._asked + QUEUE_SECS:
+            return []
+        self._asked = time.monotonic()
+        queue = subprocess.run(["squeue", "--me", "--noheader", "--format=%i"], capture_output=True, text=True)
+        jobs = queue.stdout.split()
+        return [] if queue.returncode else [name for name, job in self._running.items() if job.job_id not in jobs]
 
     def _reply(self, one: Any) -> Reply:
+        if not one.done():
+            return Reply("lost")
         try:
-            return one.result()
+            return one.results()[0]  # of several hosts each says the same
         except submitit.core.utils.FailedJobError as e:  # before the job could be tried
             return Reply("over", None, True, error=str(e).strip().splitlines()[-1])
         except submitit.core.utils.UncompletedJobError:

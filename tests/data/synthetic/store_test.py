@@ -54,7 +54,7 @@ def write_all(path, spec=SPEC):
 @pytest.fixture
 def folder(tmp_path):
     write_all(tmp_path)
-    finish(tmp_path, SPEC, {"jax": "0.10"})
+    finish(tmp_path, SPEC, {"versions": {"jax": "0.10"}})
     return tmp_path
 
 
@@ -233,7 +233,7 @@ def flip(file, place=0.5):
 def finished_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     write_all(folder)
-    finish(folder, SPEC, {"jax": "0.10"})
+    finish(folder, SPEC, {"versions": {"jax": "0.10"}})
     return folder
 
 
@@ -256,7 +256,7 @@ def test_a_file_of_a_finished_set_that_is_damaged_is_noticed_and_the_same_work_m
     elif file.exists():
         assert json.loads(file.read_text()) == json.loads(before[file.name])
     write_all(finished_folder)
-    finish(finished_folder, SPEC, {"jax": "0.10"})
+    finish(finished_folder, SPEC, {"versions": {"jax": "0.10"}})
     assert is_whole(finished_folder) and contents(finished_folder) == before
 
 
@@ -341,7 +341,7 @@ def test_open_synthetic_names_another_file_that_is_damaged_or_lost(folder, name)
         spoil(folder / name)
         with pytest.raises(ValueError, match=rf"whose {name} is missing or damaged.*Run the job that wrote the set"):
             open_synthetic(folder)
-        finish(folder, SPEC, {"jax": "0.10"})
+        finish(folder, SPEC, {"versions": {"jax": "0.10"}})
         assert is_whole(folder)
 
 

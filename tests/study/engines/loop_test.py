@@ -15,7 +15,7 @@ import pytest
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.lock import lease
 from jaxmoust.study.engines import loop
-from jaxmoust.study.engines.loop import compute_all
+from jaxmoust.study.engines.loop import InProcess, compute_all
 from jaxmoust.study.store import Stage, Store
 
 # Computes one generator and six classifiers that stand on it; each takes a while, and writes a line when it begins.
@@ -192,6 +192,40 @@ def test_stage_that_fails_costs_what_needs_it_and_is_tried_again(tree, tmp_path,
     broken = False
     again = list(compute_all(lost, store))
     assert all(each.here and each.result for each in again) and not list(tmp_path.glob("*.error.json"))
+
+
+def test_set_is_sampled_in_parts_under_one_lease_and_then_finished(tmp_path):
+    order, bad = [], ()
+    fit = Stage("fit", {})
+    of_shards = Stage("sample", {"num_images": 21, "shard_images": 10}, (fit,))
+    small = Stage("sample", {"num_images": 5, "shard_images": 10}, (fit,))
+    todo = [fit, of_shards, small, Stage("train", {}, (of_shards,))]
+
+    def job(stage, workdir):
+        order.append((stage.whole, stage.part))
+        if stage.part in bad:
+            raise ValueError("bad")
+        if stage.part:
+            with lease(tmp_path / f".{stage.whole}.lease") as free:
+                assert not free and workdir == tmp_path / of_shards.name
+            return {"seconds": 1.0}
+        return finish(stage, workdir)
+
+    def run():
+        store = Store(tmp_path, job)
+        engine = InProcess(store)
+        engine.parts = 8
+        return {done.stage.name: done for done in compute_all(todo, store, engine=engine)}
+
+    bad, parts = ((1, 3),), [(of_shards.name, (i, 3)) for i in range(3)]
+    done = run()
+    assert done.keys() == {stage.name for stage in todo} and done[of_shards.name].error == "bad"
+    assert order == [(fit.name, None), *parts, (small.name, None)] and not list(tmp_path.glob(".*.lease"))
+    assert [path.name for path in tmp_path.glob("*.error.json")] == [f"{of_shards.name}.error.json"]
+    bad = ()
+    order.clear()
+    assert all(each.result for each in run().values()) and not list(tmp_path.glob("*.error.json"))
+    assert order == [*parts, (of_shards.name, None), (todo[3].name, None)]
 
 
 def test_stage_that_is_stopped_is_no_failure(tree, tmp_path):

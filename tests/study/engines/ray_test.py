@@ -1,16 +1,14 @@
 """Stages on a cluster of Ray of two nodes on this machine: each once, whatever becomes of a node or of the driver."""
 
 import contextlib
-import os
-import time
 
 import pytest
+from clusters import begun, check_stop, python_path, store_at
 from toy_worker import work
 
-from jaxmoust.runtime import stop
 from jaxmoust.study.engines import loop
 from jaxmoust.study.engines.loop import compute_all
-from jaxmoust.study.store import Stage, Store, in_order
+from jaxmoust.study.store import Stage, in_order
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'jaxmoust[ray]'")
 
@@ -22,7 +20,7 @@ def cluster(pytestconfig):
 
     root = pytestconfig.rootpath
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (root, root / "tests"))))
+        patch.setenv("PYTHONPATH", python_path(root))
         patch.delenv("XLA_FLAGS", raising=False)
         memory = {"object_store_memory": 100 * 2**20}
         head = {"num_cpus": 0, "include_dashboard": False, **memory}
@@ -38,16 +36,10 @@ def engine(cluster, tmp_path, monkeypatch):
     from jaxmoust.study.engines.ray import Ray
 
     monkeypatch.setattr(loop, "POLL_SECS", 0.2)
-    store = Store(tmp_path / "stages", lambda stage, folder: pytest.fail("computed in the driver"))
+    store = store_at(tmp_path)
     with contextlib.closing(Ray(store, work, lambda kind: {"num_cpus": 1}, 8, cluster.address)) as made:
         made.store = store
         yield made
-
-
-def begun(engine, stage):
-    """The processes in which a stage was begun."""
-    path = engine.store.folder(stage) / "begun"
-    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_graph_is_computed_once_and_failures_cost_what_needs_them(engine):
@@ -69,20 +61,7 @@ def test_stage_whose_process_dies_is_begun_again_elsewhere(engine):
 
 def test_driver_that_is_stopped_leaves_nothing_running_or_waiting(engine, monkeypatch):
     """Two run, and two wait for a core."""
-    long, asked = [Stage("train", {"seed": seed, "secs": 600.0}) for seed in range(4)], []
-
-    def requested():
-        if not asked and sum(bool(begun(engine, stage)) for stage in long) == 2:
-            asked.append(time.monotonic())
-        return bool(asked)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.stop, "requested", requested)
-        with pytest.raises(stop.Stopped):
-            list(compute_all(long, engine.store, engine=engine))
-    assert time.monotonic() - asked[0] < 60 and not list(engine.store.path.glob(".*.lease"))
-    engine.close()
-    assert not list(engine.store.path.glob(".stop-*"))
+    check_stop(engine, monkeypatch, 4)
 
 
 def test_node_that_is_gone_loses_its_stage_to_the_other(cluster, engine):
