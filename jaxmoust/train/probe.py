@@ -22,6 +22,7 @@ MOST_ITERATIONS = 500
 # Of the gradient's norm, in coordinates in which the Hessian is at most 1: of a solution, and of one to compare by.
 TOLERANCE, ROUGH = 1e-4, 3e-3
 _QUERIES = 1024  # whose neighbours are sought at once
+_STRIPES = 16  # into which similarities are cut
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021 (2104.14294), section 4.1
 
 
@@ -128,17 +129,17 @@ def fit(
         if select is None:
             fold, scored = _dealt(rows, num_classes, probe.folds, seed)
             weights = [rows.weight * (fold != k) for k in range(probe.folds)]
-            turned = np.asarray(x)[:, :count]
-            held_out = [(turned[:, of].T, rows.label[of]) for of in _parts(fold, scored)]
+            is_held = np.zeros((probe.folds, count + more), np.float32)
+            is_held[fold[scored], scored] = 1
+            held_out = (*problem[:2], is_held)
         else:
-            turned = (select[0] - mean) @ basis.astype(np.float32)
-            weights, held_out = [rows.weight], [(turned, select[1])]
+            seen = _turned(*map(_single, (select[0], mean, basis)))
+            weights, held_out = [rows.weight], (seen, select[1], np.ones((1, len(select[1])), np.float32))
         solutions = {0.0: np.repeat(start, len(weights), 0)}
         for l2 in STRENGTHS:
             *_, before, last = [0 * start, *solutions.values()]
             solutions[l2] = solve(2 * last - before, weights, l2, ROUGH)[0]
-            of_parts = [_losses(*part, w) for part, w in zip(held_out, solutions[l2], strict=True)]
-            losses[l2] = float(np.concatenate(of_parts).mean())
+            losses[l2] = float(_loss(*held_out, solutions[l2]))
             if min([*losses.values()][-2:]) > min(losses.values()):  # twice worse
                 break
         best = min(losses, key=lambda l2: losses[l2])
@@ -155,11 +156,6 @@ def fit(
 
 def _single(number: Any) -> np.ndarray:
     return np.asarray(number, np.float32)
-
-
-def _parts(fold: np.ndarray, scored: np.ndarray) -> list[np.ndarray]:
-    """The held-out rows of each fold."""
-    return [scored[fold[scored] == k] for k in range(fold.max() + 1)]
 
 
 def _room(count: int) -> int:
@@ -196,9 +192,9 @@ def _rotated(features: np.ndarray, weight: np.ndarray) -> tuple[jax.Array, np.nd
     covariance = np.asarray(_covariance(*given, jnp.asarray(share, jnp.float32)), np.float64)
     scale = np.sqrt(max(np.trace(covariance), np.finfo(np.float32).tiny))
     with threadpool_limits(1, "blas"):  # of so small a matrix several threads mostly wait for each other
-        spectrum, basis = np.linalg.eigh(covariance / scale**2)
-    basis = basis / scale
-    return _turned(*given, jnp.asarray(basis, jnp.float32)), basis, np.maximum(spectrum, 0).astype(np.float32), mean
+        spectrum, basis = np.linalg.eigh(_single(covariance / scale**2))
+    basis = (basis / scale).astype(np.float32)
+    return _turned(*given, jnp.asarray(basis)), basis, np.maximum(spectrum, 0), mean
 
 
 @jax.jit
@@ -212,12 +208,12 @@ def _turned(features: jax.Array, mean: jax.Array, basis: jax.Array) -> jax.Array
     return basis.T @ (features - mean).T
 
 
-def _losses(x: np.ndarray, label: np.ndarray, solution: np.ndarray) -> np.ndarray:
-    """The cross-entropy of rows [n] under weights [F + 1, K], whose last row is the bias."""
-    logits = x @ solution[:-1] + solution[-1]
-    top = logits.max(1, keepdims=True)
-    total = np.log(np.exp(logits - top).sum(1)) + top[:, 0]
-    return total - logits[np.arange(len(label)), label]
+@jax.jit
+def _loss(x: jax.Array, label: jax.Array, is_held: jax.Array, solutions: jax.Array) -> jax.Array:
+    """The mean cross-entropy of the rows [W, n] of x [F, n] that solutions [W, F + 1, K] are compared on."""
+    logits = jnp.einsum("wfk,fn->wkn", solutions[:, :-1], x) + solutions[:, -1, :, None]
+    given = jnp.take_along_axis(logits, label[None, None, :], axis=1)[:, 0]
+    return (is_held * (jax.nn.logsumexp(logits, axis=1) - given)).sum() / is_held.sum()
 
 
 @jax.jit
@@ -289,11 +285,28 @@ def nearest(rows: Rows, num_classes: int, test: np.ndarray) -> np.ndarray:
     votes = np.zeros((len(test), num_classes))
     for start in range(0, len(test), _QUERIES):
         similar = _unit(test[start : start + _QUERIES]) @ train.T
-        which = np.argpartition(similar, -count, axis=1)[:, -count:]
+        which = _highest(similar, count)
         vote = counted[which] * np.exp((np.take_along_axis(similar, which, 1) - 1) / TEMPERATURE)
         place = np.broadcast_to(np.arange(start, start + len(which))[:, None], which.shape)
         np.add.at(votes, (place, label[which]), vote)
     return votes
+
+
+def _highest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places [Q, count] of the highest values [Q, n] of each row, in any order.
+
+    One of them is the highest of what lies at its place in as many stripes: there all candidates are.
+    """
+    width = values.shape[1] // _STRIPES
+    if width <= count:
+        return np.argpartition(values, -count, axis=1)[:, -count:]
+    striped = values[:, : width * _STRIPES].reshape(len(values), _STRIPES, width)
+    best = np.argpartition(striped.max(1), -count, axis=1)[:, -count:]
+    candidates = (best[:, None] + width * np.arange(_STRIPES)[:, None]).reshape(len(values), -1)
+    rest = np.arange(width * _STRIPES, values.shape[1])
+    candidates = np.concatenate([candidates, np.broadcast_to(rest, (len(values), len(rest)))], axis=1)
+    inside = np.argpartition(np.take_along_axis(values, candidates, 1), -count, axis=1)[:, -count:]
+    return np.take_along_axis(candidates, inside, 1)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -119,6 +119,13 @@ def test_neighbours_vote_by_cosine_and_by_what_they_count():
     assert votes[2, 1] == pytest.approx(2 * np.exp((np.sqrt(0.5) - 1) / 0.07))  # its view counts for its image
 
 
+@pytest.mark.parametrize("n", [21, 335, 340, 700])
+def test_highest_are_those_of_a_whole_row(n):
+    values = np.random.default_rng(n).normal(size=(9, n)).astype(np.float32)
+    found = np.take_along_axis(values, probe._highest(values, 20), 1)
+    np.testing.assert_array_equal(np.sort(found, 1), np.sort(values, 1)[:, -20:])
+
+
 def test_draws_go_round_the_views():
     counts = np.array([0, 1, 7, 10])
     dealt = spread(counts, 5, 3)
