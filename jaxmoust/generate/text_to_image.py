@@ -27,7 +27,7 @@ from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.data.synthetic.spec import Descent
 from jaxmoust.generate.prompts import Prompts, of_images
 from jaxmoust.generate.writing import check_sampling, image_keys, in_blocks, to_uint8, write_missing
-from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts, lora
+from jaxmoust.models.stable_diffusion import Loaded, StableDiffusion, encode_prompts, lora, memory
 from jaxmoust.runtime import parallel
 
 _TEXTS_AT_ONCE = 4096  # prompts that are encoded before the images that they ask for
@@ -131,10 +131,7 @@ def draw(
         NonFiniteImage: what comes out is not finite.
     """
     pipeline = loaded.pipeline
-    shape = pipeline.latent_shape(request.image_px)
-    # One program serves every class, prompt and amount of guidance.
-    guidance = 1.0 if request.guidance == 1.0 else 2.0
-    like = replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance, descent=None)
+    shape, like = pipeline.latent_shape(request.image_px), _like(request)
     descent = request.descent or Descent((request.strength,))
 
     @functools.lru_cache(maxsize=1)
@@ -206,10 +203,42 @@ def _encoded(loaded: Loaded, prompts: Sequence[str]) -> dict[str, Any]:
     return dict(zip(asked, encode_prompts(loaded, asked), strict=True))
 
 
+def need(loaded: Loaded, request: Request, from_image: bool = False) -> memory.Need:
+    """The memory of one device that samples a batch as `draw` does, or that reads the prompts, whichever is more."""
+
+    def shaped(x: Any, *rows: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*rows, *x.shape[len(rows) :]), x.dtype)
+
+    pipeline, rows, px = loaded.pipeline, request.per_device_batch, request.image_px
+    params = lora.attach(loaded.params, loaded.by_class[0]) if loaded.by_class else loaded.params
+    params = jax.tree.map(shaped, params)
+    text = jax.eval_shape(pipeline.encode_text, params, pipeline.tokenize([request.negative]))
+    number = jax.ShapeDtypeStruct((rows,), np.uint32)
+    batch = {"label": number, "index": number, "text": jax.tree.map(lambda x: shaped(x, rows), text)}
+    if from_image:
+        batch["image"] = jax.ShapeDtypeStruct((rows, px, px, 3), np.uint8)
+    scalars = {"seed": jax.ShapeDtypeStruct((), np.uint32), "guidance": jax.ShapeDtypeStruct((), np.float32)}
+    net = {**jax.eval_shape(lambda params: pipeline.net_params(params, px), params), "vae": params["vae"]}
+    sample = _sample(pipeline, pipeline.latent_shape(px), _like(request), from_image)
+    sampling = memory.of_sampling(lambda net, given: sample(net, *given), net, ({**scalars, "text": text}, batch))
+    reading = (memory.Need({part: memory.size_of(params[part])}) for part in pipeline.tokenizers)
+    return max(sampling, *reading, key=lambda one: one.total)
+
+
+def _like(request: Request) -> Request:
+    """What a program depends on: one serves every class, prompt and amount of guidance."""
+    guidance = 1.0 if request.guidance == 1.0 else 2.0
+    return replace(request, prompts=(("",),), negative="", resize_filter="box", guidance=guidance, descent=None)
+
+
 @functools.lru_cache(maxsize=16)
 def _solver(
     pipeline: StableDiffusion, shape: tuple[int, int, int], like: Request, from_image: bool, machine: parallel.Machine
 ) -> Callable:
+    return machine.map(_sample(pipeline, shape, like, from_image), num_replicated=2)
+
+
+def _sample(pipeline: StableDiffusion, shape: tuple[int, int, int], like: Request, from_image: bool) -> Callable:
     sigmas = pipeline.sigmas(like.num_steps)[-like.num_kept - 1 :]
 
     def sample(params: Any, shared: dict[str, jax.Array], batch: dict[str, jax.Array]) -> dict:
@@ -226,7 +255,7 @@ def _solver(
         latent = SOLVERS[like.solver](denoiser, x, jnp.asarray(sigmas), k_steps)
         return to_uint8(pipeline.decode_latent(params, latent))
 
-    return machine.map(sample, num_replicated=2)
+    return sample
 
 
 def _init_images(

@@ -11,6 +11,7 @@ a synthetic set; the first view is the image as it is, the others are augmented.
     --config.data.path=PHOTOS --config.probe.features=runs/features/train,runs/features/test
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,7 +24,9 @@ from jaxmoust.data.source import Source
 from jaxmoust.jobs.parts import probe
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import evaluation_batch_size, form_of, preparation_of, write_array
+from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.runtime.folder import RunFolder, digest
+from jaxmoust.train import predict
 from jaxmoust.train.classify import Classify
 
 
@@ -101,14 +104,21 @@ class Features(Job):
         write_array(folder.path / "features.npy", rows.astype(np.float32), self.machine)
         return {**self.promise(), "seconds": time.monotonic() - started}
 
+    @functools.cached_property
+    def need_alone(self) -> memory.Need:
+        """What a batch takes where there is one device."""
+        form = form_of(self.task.model, self.real.shape, self.config["data"])
+        return predict.need(self.task, form.shape, self.config["eval"]["batch_size"])
+
     def calibrate(self) -> float:
-        """By one batch of real images as they are, after one that compiles."""
-        some = self.real.base.subset(np.arange(min(len(self.real.base), self.config["eval"]["batch_size"])))
+        """By one whole batch of real images as they are, after one that compiles."""
+        size = self.config["eval"]["batch_size"]
+        some = self.real.base.subset(np.arange(size) % len(self.real.base))
         given = (self.task, self.task.base(), some, self.real, self.config, self.machine, 1)
         probe.compute(*given)
         started = time.monotonic()
         probe.compute(*given)
-        return (time.monotonic() - started) / len(some) * len(self.source) * self.config["views"]
+        return (time.monotonic() - started) * -(-len(self.source) // size) * self.config["views"]
 
     @staticmethod
     def work(config: Config, size_of: Callable[[str], int]) -> float:

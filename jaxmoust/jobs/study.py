@@ -63,8 +63,13 @@ from jaxmoust.study.until import ENDLESS, Budget, read_budget
 
 HERE = engines.Place()
 SMALL_GPU_BYTES = 16e9  # of a T4, a V100, a core of a TPU v3
-_TOO_LITTLE = "does not hold it; what needs less is a smaller train.batch_size, more optim.micro_batches, "
-_LESS = {"fit": "pipeline.remat=True or method.precompute=True", "train": "or method.learn 'lora' or 'probe'"}
+_FEWER = "a smaller train.batch_size, more optim.micro_batches,"
+_LESS = {  # what needs less memory, of each kind of stage
+    "fit": f"{_FEWER} pipeline.remat=True or method.precompute=True",
+    "train": f"{_FEWER} or method.learn 'lora' or 'probe'",
+    "sample": "a smaller sample.per_device_batch or sample.image_px, or pipeline.dtype and param_dtype 'bfloat16'",
+    "features": "a smaller eval.batch_size",
+}
 
 
 class StudyFailed(RuntimeError):
@@ -241,12 +246,14 @@ class Study:
         return None if parallel.stands_in() else self._plan(stage).calibrate()
 
     def memory_words(self) -> list[str]:
-        """The memory that fine-tuning needs on one device, and whether GPUs that are free to use have it."""
+        """The memory that public networks need on one device, and whether GPUs that are free to use have it."""
         words: dict[str, str] = {}
         for stage in self.experiment.stages:
             what = self.experiment.describe(stage).partition(",")[0]  # of whatever base set and seed
             if stage.kind == "train":  # all arms train one network
                 what = f"classifiers, method.learn {stage.config['method']['learn']!r}"
+            elif stage.kind == "features":
+                what = "features of images"
             if stage.kind not in _LESS or self.store.has(stage) or what in words:
                 continue
             need = getattr(self._plan(stage), "need_alone", None)
@@ -254,7 +261,7 @@ class Study:
                 words[what] = ""
                 continue
             fits = need.total <= 0.75 * SMALL_GPU_BYTES  # the rest is the compiler's
-            verdict = "holds it" if fits else f"{_TOO_LITTLE}{_LESS[stage.kind]}"
+            verdict = "holds it" if fits else f"does not hold it; what needs less is {_LESS[stage.kind]}"
             words[what] = f"{what}: {need} on one device; a GPU of 16 GB {verdict}."
         return [*filter(None, words.values())]
 

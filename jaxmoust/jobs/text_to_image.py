@@ -27,6 +27,7 @@ from jaxmoust.jobs.parts.inputs import descent_of
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import check_room
 from jaxmoust.jobs.sample import SET
+from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.folder import RunFolder, digest, environment
 
@@ -145,6 +146,11 @@ class TextToImage(Job):
     @property
     def _made_by(self) -> dict[str, Any]:
         return {"versions": environment()["packages"], "trained_on": self.tuned.get("trained_on", "")}
+
+    @functools.cached_property
+    def need_alone(self) -> memory.Need:
+        """What a batch takes of a device."""
+        return text_to_image.need(self.loaded, self.request, self.config["from_real"])
 
     def calibrate(self) -> float:
         """By one batch of each device, after one that compiles, with the pipeline that a fine-tuned one starts from."""

@@ -1,6 +1,7 @@
 """A trained classifier's logits, or features, of every image of a source, on all devices."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmoust.core.state import TrainState
+from jaxmoust.models.stable_diffusion import memory
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.loop import Batch, Images, normalize, rows_of, variables_of
@@ -42,6 +44,13 @@ def views(task: Classify, base: Any, data: Images, machine: parallel.Machine, nu
         variables = {"network": network, "view": machine.replicate(np.uint32(view))}
         found.append(rows_of(_augmented, task, variables, data, machine))
     return np.stack([check_finite(rows["rows"], "The network") for rows in found])
+
+
+def need(task: Classify, shape: tuple[int, int, int], rows: int) -> memory.Need:
+    """The memory of one device that computes features of so many images (H, W, C) at once."""
+    return memory.of_sampling(
+        partial(_features, task), task.shapes, {"image": jax.ShapeDtypeStruct((rows, *shape), np.uint8)}
+    )
 
 
 class NonFiniteRows(RuntimeError):

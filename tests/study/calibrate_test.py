@@ -20,15 +20,19 @@ def of_each_kind(file: str, folder, *words: str) -> tuple[Study, dict]:
     return study, found
 
 
-def test_every_kind_of_stage_of_photographs_is_tried_before_anything_has_run(tmp_path):
+def test_every_kind_of_stage_of_photographs_is_tried_before_anything_has_run(tmp_path, monkeypatch):
     backbone, mine = write_backbone(tmp_path / "backbone"), write_images(tmp_path / "mine")
     words = f"external,quick,px=8,base=40,backbone={backbone},mine={mine}"
     study, stages = of_each_kind(f"photographs.py:{words}", tmp_path, *DIGITS)
     kinds = {"fit", "sample", "features", "train", "domain", "measure"}
     assert {kind for kind, _ in stages} == kinds and ("sample", "imported") in stages
     assert all(study.calibrate(stage) > 0 for stage in stages.values())
-    (words,) = study.memory_words()  # of a probe nothing is said
-    assert words.startswith("fit finetune lora: ") and words.endswith("on one device; a GPU of 16 GB holds it.")
+    said = sorted(study.memory_words())  # of a probe, and of images that lie there, nothing is said
+    subjects = ["features of images", "fit finetune lora", "sample sd", "sample sd_lora"]
+    assert [words.partition(":")[0] for words in said] == subjects
+    assert all(words.endswith("on one device; a GPU of 16 GB holds it.") for words in said)
+    monkeypatch.setattr("jaxmoust.jobs.study.SMALL_GPU_BYTES", 1e3)
+    assert all("does not hold it; what needs less is a smaller " in words for words in study.memory_words())
 
 
 @pytest.mark.parametrize(("file", "kinds"), [("filters.py", ("score",)), ("my_images.py", ("fit", "sample"))])

@@ -39,7 +39,8 @@ def test_stages_of_a_probe_are_tried_before_they_run(lay_out, tmp_path):
     study.check(tmp_path / "work")
     tried = {stage.kind: study.calibrate(stage) for stage in study.experiment.stages[:3]}
     assert set(tried) == {"features", "train"} and all(seconds > 0 for seconds in tried.values())
-    assert study.memory_words() == []
+    (words,) = study.memory_words()
+    assert words.startswith("features of images: ") and words.endswith("on one device; a GPU of 16 GB holds it.")
 
 
 def test_fine_tuning_says_once_what_it_needs_of_a_small_gpu(monkeypatch):
