@@ -10,6 +10,7 @@ sizes are brought to data.image_px as test images are. An image that is one of t
 """
 
 import functools
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -81,6 +82,7 @@ class Imported(Job):
         self.real = self.inputs.real(config["data"])
         images, self.files = self.opened_images
         self.placed = importer.among(images, self.real.base.class_names, config["path"] or config["source"])
+        self._warn_of_enlarged()
         path = self.inputs.path(config["path"])
         known = read_spec(path) if config["path"] and is_set(path) else None
         generation = {name: getattr(known, name, None) for name in ("seed", "guidance", "steps")}
@@ -96,6 +98,16 @@ class Imported(Job):
             config["shard_images"],
             **generation,
         )
+
+    def _warn_of_enlarged(self) -> None:
+        """Says that images are smaller than what they are brought to, where real ones are not."""
+        px, mine, real = self.real.shape[0], self.placed.shape, self.real.base.shape
+        if mine and min(mine[:2]) < px and not (real and min(real[:2]) < px):
+            said = (
+                f"The images of {self.config['path'] or self.config['source']}, {min(mine[:2])} px, are enlarged to "
+                f"{px} px (data.image_px), real ones are not: what that blurs counts as a difference."
+            )
+            self.inputs.once(said, functools.partial(logging.warning, said))
 
     def promise(self) -> dict[str, Any]:
         """What is known of the set."""

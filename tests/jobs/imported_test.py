@@ -121,6 +121,18 @@ def test_imported_set_of_cifakes_layout_takes_its_generated_half(cli, tmp_path):
     assert_refused(cli(line.replace(" --config.classes=airplane,cat", ""), **given), "'automobile'", "classes=")
 
 
+def test_imported_set_of_small_images_says_that_they_are_enlarged_where_real_ones_are_not(cli, tmp_path, caplog):
+    real, mine = (write_images(tmp_path / name, 4, size, "01") for name, size in (("real", 24), ("mine", 12)))
+    line = "sample --config=configs/sample/imported.py --workdir={w} --config.path={p} --config.data.source=folder"
+    line += " --config.data.path={real} --config.data.image_px="
+    assert cli(f"{line}20", w=tmp_path / "a", p=mine, real=real).code == 0
+    assert f"The images of {mine}, 12 px, are enlarged to 20 px (data.image_px), real ones are not" in caplog.text
+    caplog.clear()
+    for px in ("12", "30"):  # of 30 px are neither
+        assert cli(f"{line}{px}", w=tmp_path / px, p=mine, real=real).code == 0
+    assert "enlarged" not in caplog.text
+
+
 def test_imported_set_of_a_set_keeps_what_made_its_images(cli, tmp_path):
     images = write_images(tmp_path / "generated", per_class=2, size_px=12, classes="01")
     (images / "t.csv").write_text("file,label,prompt\n0/00.png,4,a four\n1/01.png,2,a two\n")

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import jax
 import numpy as np
 import photographs
 import pytest
@@ -130,6 +131,31 @@ def test_measure_prepares_images_from_the_size_of_the_study(backbone, work):
         np.testing.assert_array_equal(seen[:20], expected)
 
 
+def test_sets_that_the_preprocessing_enlarges_are_named_where_real_images_are_larger(
+    backbone, planted, tmp_path, caplog
+):
+    photographs.write(tmp_path / "photos", "train")
+    photographs.write(tmp_path / "photos", "test", first=9)
+    own = shutil.copytree(backbone, tmp_path / "backbone")
+    said = {"size": {"shortest_edge": 11}, "crop_size": 8, "do_center_crop": True, "resample": 2}
+    (own / "preprocessor_config.json").write_text(json.dumps({**said, "image_mean": [0.4] * 3, "image_std": [0.3] * 3}))
+    spec = synthetic.SyntheticSpec("small", photographs.CLASSES, (8, 8, 3), 3, 3, 0, "planted")
+    synthetic.write_shard(tmp_path / "small", spec, 0, np.zeros((3, 8, 8, 3), np.uint8))
+    synthetic.finish(tmp_path / "small", spec)
+    data = {"source": "folder", "path": str(tmp_path / "photos"), "n_base": 0, "image_px": 20}
+    how = {"sampler": {"name": "share", "shares": {"real": 0.5, "small": 0.5}}}
+    Train(config_of(own, data={**data, "synthetic": (str(tmp_path / "small"),)}, **how)).check()
+    assert "The images of small, 8 px, are enlarged to 11 px for the backbone" in caplog.text
+    assert "Write them with data.image_px=11." in caplog.text
+    caplog.clear()
+    alike = {
+        "data": {**DATA, "synthetic": (planted,)},
+        "sampler": {"name": "share", "shares": {"real": 0.5, "planted": 0.5}},
+    }
+    Train(config_of(own, **alike)).check()  # real ones are of 8 px, too
+    assert "enlarged" not in caplog.text
+
+
 def test_features_that_lie_there_give_the_same_probe_of_any_part_of_their_images(run, work, backbone, features):
     config, _, result = run
     given = do({**config, "probe": {**config["probe"], "features": features}}, work / "given").result
@@ -172,6 +198,45 @@ def test_probe_sees_what_the_sampler_draws_of_a_set(work, backbone, monkeypatch)
     assert by_image[:60].tolist() == [2.0] * 60 and by_image[60:].tolist() == [1.0] * 20
     assert rows.features[:, 0].tolist() == rows.image.tolist() and (rows.real == (rows.image < 60)).all()
     assert job.run is not None and do(job.config, work / "mixed").result["share"] == 0.25
+
+
+@pytest.fixture(scope="module")
+def planted(work):
+    """A set of noise, two images of each class."""
+    spec = synthetic.SyntheticSpec("planted", tuple("0123456789"), (8, 8, 1), 20, 20, 0, "planted")
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    synthetic.write_shard(work / "planted", spec, 0, images)
+    synthetic.finish(work / "planted", spec)
+    return str(work / "planted")
+
+
+@pytest.mark.parametrize("learn", ["lora", "full"])
+def test_samplers_shares_weights_and_filters_count_in_a_training_as_in_a_probe(learn, backbone, planted, monkeypatch):
+    """What a probe weighs an image by is how often a training draws it, times its kind's weight in the loss."""
+    monkeypatch.setattr("jaxmoust.jobs.train._read_scores", lambda *given: np.arange(20.0))
+    data = {"synthetic": (planted,), "copies": 2, "scores": "by_hand", "drop_lowest": 0.5}
+    how = {"sampler": {"name": "share", "shares": {"real": 0.75, "planted": 0.25}}, "train": {"batch_size": 80}}
+    how["train"] |= {"num_steps": 2, "best_metric": "", "eval_steps": 0}
+    method = {"lambda_syn": 0.5} | ({"rank": 2} if learn == "lora" else {})
+    jobs = [Train(config_of(backbone, of, data={**DATA, **data}, method=method, **how)) for of in ("probe", learn)]
+    for job in jobs:
+        job.check()
+    shapes = [np.arange(60)[None, :, None], 60 + np.arange(20)[None, :, None]]
+    rows = probe.rows_of(shapes, jobs[0].pool, jobs[0].sampler, jobs[0].num_draws, jobs[0].training.task)
+    job, task, drawn = jobs[1], jobs[1].training.task, np.zeros(80)
+    job.open()
+    stream = job.stream_from(0)
+    for _ in range(2):
+        batch = next(stream)
+        mine = batch["source"] > 0
+        np.add.at(drawn, np.where(mine, 60 + batch["index"], batch["index"] % 60), np.where(mine, 0.5, 1.0))
+    assert np.bincount(rows.image, rows.weight, minlength=80).tolist() == drawn.tolist()
+    assert drawn[60:70].tolist() == [0.0] * 10 and drawn[70:].sum() == 20.0  # filtered; a quarter, of half the weight
+    params, stats = task.init(jax.random.key(0))
+    given, keys = (params, stats, task.frozen(job.class_shares, job.base)), jax.random.split(jax.random.key(1), 80)
+    loss = jax.jit(task.loss)
+    losses = [float(loss(*given, {**batch, "source": 0 * batch["source"] + kind}, keys)[0]) for kind in (0, 1)]
+    assert losses[1] == pytest.approx(losses[0] / 2, rel=1e-5)
 
 
 def test_image_of_a_soft_label_is_a_weighted_row_of_each_of_its_classes(work, backbone):
