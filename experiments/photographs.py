@@ -2,8 +2,8 @@
 
 Three rungs, each for what the one below leaves open; all of them share a store, so nothing is computed twice.
     probe      a linear head on features that are computed once: real only, duplicated, stronger augmentation, the
-               learning curve of real images, and a set that lies there (mine=DIR: made elsewhere, or retrieved);
-               minutes on a laptop
+               learning curve of real images, and sets that lie there (mine=DIR: made elsewhere; retrieved=DIR: real
+               photographs that were found); minutes on a laptop
     external   Stable Diffusion as it is, and with adapters tuned on the base set, a fifth and a half of every batch;
                with domain gap, fidelity and copies; a GPU
     finetune   the backbone itself, on the arms of `external` that are named (arms=sd_lora_20+sd_50)
@@ -11,7 +11,8 @@ Three rungs, each for what the one below leaves open; all of them share a store,
 Words: path=DIR holds the photographs (a folder a class, or train/ and test/), backbone=DIR the public weights (or their
 name on the hub), px=N the side that images are written and trained at (256), base=N how many photographs are learnt
 from: each seed then takes N others (0, the default: all of them, the same at every seed), words=FILE what folders are
-called, as JSON.
+called, as JSON. Retrieved photographs are the control for generated ones: the same share of real images that were found
+in place of being sampled (Geng et al. 2024, 2406.05184).
 "packaged" is `make photographs`: patches of photographs that come with scikit-image and scikit-learn, a small backbone,
 and the package's own small pipeline in the place of Stable Diffusion.
 
@@ -42,6 +43,7 @@ WORDS = (
     "px=",
     "base=",
     "mine=",
+    "retrieved=",
     "words=",
     "arms=",
 )
@@ -55,7 +57,7 @@ TINY_TUNE = dict(
     **parts.NO_GRID,
 )
 SHARES = dict(sd_20=("sd", 0.2), sd_50=("sd", 0.5), sd_lora_20=("sd_lora", 0.2), sd_lora_50=("sd_lora", 0.5))
-TITLES = dict(sd="external SD", sd_lora="external SD + LoRA", mine="the set of mine")
+TITLES = dict(sd="external SD", sd_lora="external SD + LoRA", mine="the set of mine", retrieved="retrieved photographs")
 QUICK_TUNE = dict(config="configs/generator/digits_tiny_sd_lora.py:quick")
 QUESTIONS = dict(
     external="Do images of Stable Diffusion help a linear head on public features of one's own photographs?",
@@ -67,7 +69,7 @@ PACKAGED = dict(path="runs/photographs/images", backbone="runs/photographs/backb
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
     """Args: arg: "probe", "external" or "finetune"; "packaged"; "quick"; path=DIR, backbone=DIR, px=N, base=N,
-    mine=DIR, words=FILE, arms=A+B; by ",".
+    mine=DIR, retrieved=DIR, words=FILE, arms=A+B; by ",".
     """
     given = dict(word.partition("=")[::2] for word in arg.split(",") if word)
     words = {**(PACKAGED if "packaged" in given else {}), **given}
@@ -80,16 +82,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     few = 3 if "packaged" in words or "quick" in words else 5
     config.seeds = tuple(range(few if rung != "probe" or "quick" in words else 20))
     config.vary = ("init", "order", "draw", *(("base",) if base else ()))
+    backbone = words.get("backbone", "")
     config.data = dict(source="folder", path=words.get("path", ""), image_px=px, channels=3, n_base=base)
+    config.data.near_duplicates_by = backbone  # which says what is in train and in test, cut or mirrored
     config.generators, config.sets, config.scores, config.domains, config.measures = {}, {}, {}, {}, {}
     learn = "full" if rung == "finetune" else "probe"
     config.classifier = dict(
-        config=f"configs/classifier/backbone.py:{learn},backbone={words.get('backbone', '')}",
+        config=f"configs/classifier/backbone.py:{learn},backbone={backbone}",
         augment=dict(crop_px=max(px // 16, 1)),
     )
-    mixed = dict(mine_20=("mine", 0.2), mine_50=("mine", 0.5)) if "mine" in words else {}
-    if mixed:
-        config.sets.mine = dict(config="configs/sample/imported.py", path=words["mine"])
+    mixed = {}
+    for name in [name for name in ("mine", "retrieved") if name in words]:
+        mixed |= {f"{name}_20": (name, 0.2), f"{name}_50": (name, 0.5)}
+        made_by = dict(made_by=name) if name == "retrieved" else {}
+        config.sets[name] = dict(config="configs/sample/imported.py", path=words[name], **made_by)
     if rung != "probe":
         mixed |= SHARES
         _external(config, words)

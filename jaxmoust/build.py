@@ -62,7 +62,7 @@ _HIDDEN = (
 )
 
 SEED: Schema = {"seed": Field(0, int, "of initialisation, order and noise; 0 to 2**32 - 1")}
-DATA: Schema = {**fields(real_data, skip=("rules",)), **fields(Rules)}
+DATA: Schema = {**fields(real_data, skip=("rules", "look")), **fields(Rules)}
 EVAL: Schema = {"batch_size": Field(256, int, "images evaluated at once, over all devices")}
 KEEP: Schema = {
     "keep": Field(

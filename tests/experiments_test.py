@@ -174,3 +174,14 @@ def test_arms_of_photographs_that_are_named_bring_their_sets_alone():
     assert "fit" not in kinds and {"features", "sample", "train", "domain", "measure"} <= kinds
     config = completed("photographs.py", "external,mine=DIR,arms=mine_20")
     assert (set(config["sets"]), config["generators"], config["domains"]) == ({"mine"}, {}, {})
+
+
+def test_retrieved_photographs_are_a_control_of_every_rung_of_photographs():
+    for rung in ("probe", "external", "finetune"):
+        config = completed("photographs.py", f"{rung},retrieved=DIR")
+        assert config["sets"]["retrieved"]["made_by"] == "retrieved"
+        mixed = [arm for arm in config["arms"] if "retrieved" in arm["sets"]]
+        assert [(arm["name"], arm["sampler"]["shares"]["retrieved"]) for arm in mixed] == [
+            ("retrieved_20", 0.2),
+            ("retrieved_50", 0.5),
+        ]

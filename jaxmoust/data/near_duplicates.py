@@ -7,9 +7,12 @@ Source of the hash: the low frequencies of a small grey picture, as pHash takes 
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy
+
+from jaxmoust.data.source import Source
 
 MOST_PAIRS = 20_000_000  # that may look alike; of the pictures of one film all do
 _ASKED = 256  # images that tell how many pairs there may be
@@ -19,6 +22,9 @@ NEAR = 1 / 3  # of the usual distance to the nearest other image, in features
 _AT_ONCE = 1024  # images whose distances to all are held at once
 _ROUNDING = 1e-5  # of squared distances of vectors of length 1
 _FREQUENCIES = 3  # of each direction; the mean, which is 0, aside
+
+# Finds pairs of images that look alike in another way, among those of sources one after the other: int64 [p, 2].
+Look = Callable[[Sequence[Source]], np.ndarray]
 
 
 def near_duplicates(thumbs: np.ndarray) -> np.ndarray:
@@ -77,6 +83,11 @@ def near_by_features(features: np.ndarray, least: float = NEAR) -> np.ndarray:
         if count > MOST_PAIRS:
             raise ValueError(f"more than {MOST_PAIRS:,} pairs of them are near, which is too many to compare")
     return np.concatenate(found)
+
+
+def with_looked(pairs: np.ndarray, look: Look | None, sources: Sequence[Source]) -> np.ndarray:
+    """Adds the pairs of images of sources that a look finds to those that are known: int64 [p, 2], each once."""
+    return np.unique(np.concatenate([pairs, look(sources)]), axis=0) if look else pairs
 
 
 def joined(pairs: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxmoust.data.near_duplicates import Look
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import REAL, Source
@@ -74,6 +75,7 @@ def real_data(
     test_crop: float = 1.0,
     validation: float | str = 0.0,
     rules: Rules | None = None,
+    look: Look | None = None,
 ) -> RealData:
     """Opens a data set and cuts the base set out of its training split.
 
@@ -98,6 +100,7 @@ def real_data(
         validation: the part of each class of the training split that is cut off to select on, before the base set is
             taken, or the name of a split of the source's own, such as "validation"; 0.0 is none.
         rules: how the files of a folder are read and divided, by default as `Rules` says.
+        look: finds more images that look alike, see `open_folder`.
     Raises: ValueError: no such data set, a base set that cannot be cut out of it, copies below 1, a crop out of range,
         or other content than `digest` says.
     """
@@ -108,7 +111,7 @@ def real_data(
         )
     part, own = _validation(validation)
     splits = ("train", "test", *filter(None, [own]))
-    train, test, *selected = registry.open_splits(source, splits, path, classes, rules or AS_THEY_ARE)
+    train, test, *selected = registry.open_splits(source, splits, path, classes, rules or AS_THEY_ARE, look)
     if rules and rules.captions:
         train = captioned(train, rules.captions)
     num_skipped, select, places = train.num_skipped, selected[0] if selected else None, np.arange(len(train))

@@ -2,15 +2,14 @@
 
 Prints how many images each class has, and with --picture draws some of each. With --check it decodes every image and
 reports how many are for training and held out, which files are passed over, which are in train and in test, and what a
-study would refuse. With --backbone it also names images whose features are much alike, and with --groups it writes them
-as groups into a table, for data.labels and data.group=group. The fields of a configuration's data section that say how
-files are read are options, too.
+study would refuse. The fields of a configuration's data section that say how files are read are options, too: with
+--near_duplicates_by copies are also found by a public network's features.
 
   jaxmoust data inspect --source=digits
   jaxmoust data inspect --source=folder --path=my_images --split=test --picture=sheet.png
   jaxmoust data inspect --source=folder --path=my_images --check
   jaxmoust data inspect --source=folder --path=my_images --labels=labels.csv --group=patient --check
-  jaxmoust data inspect --source=folder --path=my_images --check --backbone=facebook/dinov2-small --groups=groups.csv
+  jaxmoust data inspect --source=folder --path=my_images --check --near_duplicates_by=facebook/dinov2-small
   jaxmoust data inspect --source=folder --path=imagenet --classes=imagenet100.txt
   jaxmoust data inspect --source=medmnist --path=bloodmnist.npz --split=val
   jaxmoust data inspect --path=runs/edm_set --picture=sheet.png
@@ -36,17 +35,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", default="", help="a text file: the classes to use, one a line")
     parser.add_argument("--picture", default="", help="a PNG to write, a row for each class")
     parser.add_argument("--check", action="store_true", help="decode every image, and say all that is to be said")
-    parser.add_argument("--backbone", default="", help="with --check: a public network by which copies are found, too")
-    parser.add_argument(
-        "--groups", default="", help="with --backbone: a table to write, with a group of what looks alike"
-    )
     for field in dataclasses.fields(Rules):
         parser.add_argument(f"--{field.name}", default=field.default, help=f"as data.{field.name} of a configuration")
 
 
 def main(args: argparse.Namespace) -> None:
     """Opens the images and prints what there is."""
-    from jaxmoust.data.sources import image_folder, inspection, registry
+    from jaxmoust.data.sources import inspection, registry
     from jaxmoust.data.sources.image_folder import Rules
     from jaxmoust.data.synthetic.store import is_set, open_synthetic
     from jaxmoust.report import contact_sheet
@@ -55,20 +50,16 @@ def main(args: argparse.Namespace) -> None:
         if args.picture and Path(args.picture).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
             raise ValueError(f"--picture={args.picture}: expected a file to write, such as sheet.png.")
         rules = Rules(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Rules)})
+        look = None
+        if rules.near_duplicates_by:
+            from jaxmoust.jobs.parts.inputs import Inputs
+
+            look = Inputs().look(rules.near_duplicates_by)
         if args.check:
-            found = inspection.inspect(args.source, args.path, args.classes, rules)
-            root = Path(args.path).expanduser()
-            divided = args.source == "folder" and args.backbone and bool(image_folder.split_folders(root))
-            if args.groups and (args.labels or not args.backbone):
-                raise ValueError(
-                    "--groups needs --backbone, and class folders: add a column group to a table of yours."
-                )
-            _print(found, (args.backbone, args.groups, divided) if args.backbone else ())
+            _print(inspection.inspect(args.source, args.path, args.classes, rules, look))
             return
-        if args.backbone or args.groups:
-            raise ValueError("--backbone and --groups go with --check. Give that, too.")
         if args.source:
-            source = registry.open_source(args.source, args.split, args.path, args.classes, rules)
+            source = registry.open_source(args.source, args.split, args.path, args.classes, rules, look)
         elif args.path:
             if not is_set(Path(args.path)):
                 raise ValueError(
@@ -91,8 +82,8 @@ def main(args: argparse.Namespace) -> None:
         print(args.picture)
 
 
-def _print(found: Any, look: tuple = ()) -> None:
-    """Prints what an inspection found, and what looks alike. Raises: BadInput: a study would refuse it."""
+def _print(found: Any) -> None:
+    """Prints what an inspection found. Raises: BadInput: a study would refuse it."""
     for split, source in found.splits.items():
         print(f"{len(source):,} images {found.SAID[split]}")
     if found.splits:
@@ -102,11 +93,6 @@ def _print(found: Any, look: tuple = ()) -> None:
             print(f"  {name:<{max(map(len, names))}}  {'  '.join(f'{count:>8,}' for count in of_class)}")
     for text in found.notes:
         print(text)
-    if look and found.splits:
-        from jaxmoust.jobs.parts.lookalikes import look_alike
-
-        for text in look_alike(found.splits, *look):
-            print(text)
     if found.refused:
         raise BadInput("A study would refuse these images:\n" + "\n".join(found.refused))
     print("Nothing that a study would refuse.")

@@ -53,7 +53,9 @@ class Evaluate(Job):
         data = dict(self.config["data"])
         if not data["source"]:
             data |= {name: value for name, value in self.output.config["data"].items() if name in data}
-        return open_source(data["source"], data["split"], data["path"], data["classes"], rules_of(data))
+        rules = rules_of(data)
+        look = self.inputs.look(rules.near_duplicates_by)
+        return open_source(data["source"], data["split"], data["path"], data["classes"], rules, look)
 
     def check(self) -> None:
         """Refuses a classifier of other classes than the images have."""

@@ -130,7 +130,7 @@ class StageGraph:
         Where base sets differ by arm or seed, features are of all training images, of which each takes its own.
         """
         schema = {"task": Field(), **self._schema_of(FEATURES)}
-        of_images = fields(real_data, skip=("rules",))
+        of_images = fields(real_data, skip=("rules", "look"))
         usual = {"copies": 1, "random_crop": 0.0}
         if "base" in self._vary or any(self._bases.values()):
             usual |= {name: of_images[name].default for name in BASE_FIELDS}

@@ -202,6 +202,22 @@ def test_folder_says_which_photographs_are_in_two_classes_and_keeps_them_on_one_
         assert {*folder.labels[folder.parts == "test"]} == {0, 1, 2} == {*folder.labels[folder.parts == "train"]}
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_folder_keeps_what_a_look_finds_on_one_side_and_says_so(root, seed):
+    """As a public network's features find copies; here the first bird and the last dog."""
+    seen = []
+
+    def look(sources):
+        seen.extend(len(source) for source in sources)
+        return np.array([[0, 11]])
+
+    given = (str(root), ("train", "test"), 0.3, seed, "")
+    folder = open_folder(*given, Rules(near_duplicates="together"), look)
+    sides = dict(zip(folder.names, folder.parts, strict=True))
+    assert seen == [12] and sides["bird/0.png"] == sides["dog/3.png"]
+    assert "of two classes: 1 ('bird/0.png' and 'dog/3.png')" in folder.notes[0]
+
+
 # ---- a table of labels in the place of class folders
 
 

@@ -1,5 +1,6 @@
 """Laws of jobs/data_inspect.py: what is counted, shown and refused."""
 
+import json
 import os
 import re
 import shutil
@@ -9,8 +10,7 @@ from command_line import assert_refused, contents, write_images
 from PIL import Image
 from tiny_backbone import write_backbone
 
-from jaxmoust.data.sources.image_folder import Rules
-from jaxmoust.data.sources.registry import open_splits
+from jaxmoust.jobs.parts.inputs import Inputs
 
 
 def test_inspect_refuses_what_it_cannot_show(cli, tmp_path):
@@ -82,28 +82,25 @@ def test_inspect_check_decodes_sources_that_are_no_folders(cli):
     assert "1,000 images to learn from\n797 images held out\n" in cli("data inspect --check --source=digits").out
 
 
-def test_inspect_says_what_looks_alike_to_a_backbone_and_writes_a_table_that_keeps_it_on_one_side(cli, tmp_path):
+def test_inspect_names_what_looks_alike_to_a_backbone_and_a_study_keeps_it_on_one_side(cli, tmp_path):
+    """A copy with painted sides, of which this network reads the middle alone; at a glance it is another picture."""
     backbone, root = write_backbone(tmp_path / "backbone"), tmp_path / "set"
+    said = {"size": {"shortest_edge": 11}, "crop_size": 8, "do_center_crop": True, "resample": 2}
+    said |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (backbone / "preprocessor_config.json").write_text(json.dumps(said))
     photographs.write(root, "train")
     photographs.write(root, "test", 2, first=10)
-    Image.fromarray(photographs.pixels(1, 2)).save(root / "test" / "cat" / "again.png")
-    line = "data inspect --source=folder --path={root} --check --backbone={backbone} --groups={table}"
-    outcome = cli(line, root=root, backbone=backbone, table=tmp_path / "groups.csv")
+    copy = photographs.pixels(1, 2).copy()
+    copy[:, :4] = copy[:, -4:] = 0
+    Image.fromarray(copy).save(root / "test" / "cat" / "again.png")
+    line = "data inspect --source=folder --path={root} --check --near_duplicates=together"
+    assert "again.png" not in cli(line, root=root).out
+    outcome = cli(line + " --near_duplicates_by={backbone}", root=root, backbone=backbone)
     assert outcome.code == 0, outcome.err
-    assert re.search(r"look alike to vit-\w+: \d+\.", outcome.out) and "left out: " in outcome.out
-    assert "train/cat/2.png and test/cat/again.png" in outcome.out
-    rules = Rules(labels=str(tmp_path / "groups.csv"), group="group")
-    train, test = open_splits("folder", ("train", "test"), str(root), rules=rules)
-    files = [source.file(i) for source in (train, test) for i in range(len(source))]
-    assert "test/cat/again.png" in files and "train/cat/2.png" not in files and len(test) == 7
-    assert_refused(cli("data inspect --source=folder --path={root} --groups=x.csv", root=root), "--check")
-
-
-def test_inspect_puts_what_looks_alike_into_one_group_of_a_folder_without_splits(cli, tmp_path):
-    backbone, root = write_backbone(tmp_path / "backbone"), photographs.write(tmp_path / "set", each=6)
-    Image.fromarray(photographs.pixels(1, 2)).save(root / "cat" / "again.png")
-    line = "data inspect --source=folder --path={root} --check --backbone={backbone} --groups={table}"
-    assert cli(line, root=root, backbone=backbone, table=tmp_path / "groups.csv").code == 0
-    rows = [row.split(",") for row in (tmp_path / "groups.csv").read_text().splitlines()]
-    groups = {name: group for name, _, group in rows[1:]}
-    assert rows[0] == ["file", "label", "group"] and groups["cat/again.png"] == groups["cat/2.png"]
+    assert "'train/cat/2.png' and 'test/cat/again.png'); the other one is left out." in outcome.out
+    given = {"source": "folder", "path": str(root), "n_base": 0, "image_px": 8, "channels": 3}
+    given |= {"near_duplicates": "together", "near_duplicates_by": str(backbone)}
+    real = Inputs().real(given)
+    files = [source.file(i) for source in (real.base, real.test) for i in range(len(source))]
+    assert "test/cat/again.png" in files and "train/cat/2.png" not in files and len(real.test) == 7
+    assert_refused(cli(line + " --near_duplicates_by=no/such/net", root=root), "no/such/net")

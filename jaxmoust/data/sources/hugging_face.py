@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmoust.data.checks import check_choice
 from jaxmoust.data.image import AS_IT_IS, Encoded, EncodedImages, Reading
-from jaxmoust.data.near_duplicates import joined
+from jaxmoust.data.near_duplicates import Look, joined
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.image_folder import SPLITS, Rules
@@ -58,7 +58,7 @@ class Rows(EncodedImages):
         return Encoded(self.read(str(i)), self.channels, self.display_name(str(i)), self.reading)
 
 
-def hugging_face(name: str, split: str, cache_dir: str, rules: Rules) -> Source:
+def hugging_face(name: str, split: str, cache_dir: str, rules: Rules, look: Look | None = None) -> Source:
     """Opens a split of a set with one column of images and one ClassLabel.
 
     Splits may have any of the usual names (see SPLITS). Of a set without one for test each class is divided, as in a
@@ -70,6 +70,7 @@ def hugging_face(name: str, split: str, cache_dir: str, rules: Rules) -> Source:
         split: "train", "test" or "validation".
         cache_dir: where the library keeps what it downloads and converts; "" is its own place.
         rules: how images are read and divided; `group` is a column.
+        look: finds more images that look alike, where one split is divided.
     Raises: ValueError: the extra `hf` is missing, no such set or split, other columns, unreadable images.
     """
     check_choice("split", split, tuple(SPLITS), f" of hf:{name}")
@@ -100,7 +101,10 @@ def hugging_face(name: str, split: str, cache_dir: str, rules: Rules) -> Source:
     if is_cut:
         keys = [make_key(0, 5, c) for c in range(len(class_names))]
         if rules.near_duplicates == "together" and found.pairs is not None:
-            groups = joined(found.pairs, np.arange(labels.size) if groups is None else groups)
+            good, pairs = np.flatnonzero(found.reasons == ""), found.pairs
+            if look:
+                pairs = np.concatenate([pairs, good[look([source.subset(good)])]])
+            groups = joined(pairs, np.arange(labels.size) if groups is None else groups)
         keep = held_out(labels, _TEST_FRACTION, keys, groups) == (split == "test")
     else:
         keep = np.ones(labels.size, bool)

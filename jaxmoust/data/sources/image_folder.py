@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxmoust.data.checks import check_choice, check_number, listed
 from jaxmoust.data.image import Reading
-from jaxmoust.data.near_duplicates import joined
+from jaxmoust.data.near_duplicates import Look, joined, with_looked
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.sources.archive import FileImages, Members, is_system, table_of
@@ -63,6 +63,8 @@ class Rules:
         group: a column of that table, such as patient or camera, that no split divides.
         near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side; of
             sets of TFDS and Hugging Face, too.
+        near_duplicates_by: a public network, a folder or a name on the hub, by whose features copies that were cut or
+            mirrored are found, too; "" compares images at a glance alone.
         captions: what each training image shows: "files" (photo.txt beside photo.jpg), "table" (a column such as
             caption of the table of labels), or a JSON file, {file: caption} or a list in the order of the images.
     """
@@ -71,6 +73,7 @@ class Rules:
     value_range: str = ""
     on_bad: Literal["refuse", "skip"] = "refuse"
     near_duplicates: Literal["report", "together"] = "report"
+    near_duplicates_by: str = ""
     labels: str = ""
     group: str = ""
     captions: str = ""
@@ -173,6 +176,7 @@ def open_folder(
     seed: int = 0,
     classes: str = "",
     rules: Rules = AS_THEY_ARE,
+    look: Look | None = None,
 ) -> Folder:
     """Opens a folder, a subfolder a class: PATH/train/CLASS and PATH/test/CLASS, or PATH/CLASS.
 
@@ -189,6 +193,7 @@ def open_folder(
         classes: a text file that names the class folders to use, one a line, in the order of their labels; by
             default all of them, by name.
         rules: how images are read and divided.
+        look: finds more images that look alike, as `near_duplicates_by` of the rules says.
     Raises: ValueError: no such folder, no classes, empty classes, unreadable images, a class list with unknown
         names; unless the rules skip them.
     """
@@ -224,6 +229,9 @@ def open_folder(
             if not classes:
                 refuse_chunks(counts, str(root / folders.get(split, "")))
     folder = _looked_at(listing, wanted, rules, since_ns, bool(by_json or table))
+    if look and folder.scan.pairs is not None:
+        pairs = with_looked(folder.scan.pairs, look, [folder.source("all")])
+        folder = replace(folder, scan=replace(folder.scan, pairs=pairs))
     if not folders and "all" not in splits:
         # Numbered among all classes, so that a class list does not move images between train and test.
         folder = _divided(folder, test_fraction, {name: make_key(seed, 5, c) for c, name in enumerate(present)})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from jaxmoust.data.near_duplicates import Look
 from jaxmoust.data.source import Source
 from jaxmoust.data.sources import image_folder, registry
 
@@ -28,14 +29,17 @@ class Inspection:
     refused: tuple[str, ...] = ()
 
 
-def inspect(name: str, path: str, classes: str, rules: image_folder.Rules) -> Inspection:
+def inspect(name: str, path: str, classes: str, rules: image_folder.Rules, look: Look | None = None) -> Inspection:
     """Opens the splits of a source, decodes every image, and refuses nothing.
 
-    Args: as `registry.open_source`.
+    Args: as `registry.open_splits`.
     """
     logging.getLogger(image_folder.__name__).setLevel(logging.ERROR)  # its notes are among what is found
     try:
-        found = _folder(path, classes, rules) if name == "folder" and path else _decoded(name, path, classes, rules)
+        if name == "folder" and path:
+            found = _folder(path, classes, rules, look)
+        else:
+            found = _decoded(name, path, classes, rules, look)
     except (ValueError, OSError) as error:
         return Inspection(refused=(str(error),))
     names = next(iter(found.splits.values())).class_names
@@ -43,11 +47,12 @@ def inspect(name: str, path: str, classes: str, rules: image_folder.Rules) -> In
     return replace(found, refused=(*found.refused, *(alone if len(names) == 1 else ())))
 
 
-def _folder(path: str, classes: str, rules: image_folder.Rules) -> Inspection:
+def _folder(path: str, classes: str, rules: image_folder.Rules, look: Look | None) -> Inspection:
     root = Path(path).expanduser()
     has_own = root.is_dir() and not rules.labels and "validation" in image_folder.split_folders(root)
     splits = ("train", "test", *(("validation",) if has_own else ()))
-    folder = image_folder.open_folder(path, splits, classes=classes, rules=replace(rules, on_bad="skip"))
+    skipping = replace(rules, on_bad="skip")
+    folder = image_folder.open_folder(path, splits, classes=classes, rules=skipping, look=look)
     turned = int(folder.scan.changes[:, 0].sum())
     notes = [
         *folder.notes,
@@ -58,8 +63,8 @@ def _folder(path: str, classes: str, rules: image_folder.Rules) -> Inspection:
     return Inspection({s: folder.source(s) for s in splits}, (*notes, *(f"left out: {s}" for s in left_out)), refused)
 
 
-def _decoded(name: str, path: str, classes: str, rules: image_folder.Rules) -> Inspection:
-    sources, notes = registry.compared_splits(name, ("train", "test"), path, classes, rules)
+def _decoded(name: str, path: str, classes: str, rules: image_folder.Rules, look: Look | None) -> Inspection:
+    sources, notes = registry.compared_splits(name, ("train", "test"), path, classes, rules, look)
     splits = dict(zip(("train", "test"), sources, strict=True))
     refused = []
 

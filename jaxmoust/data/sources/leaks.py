@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from jaxmoust.data.near_duplicates import near_duplicates
+from jaxmoust.data.near_duplicates import Look, near_duplicates, with_looked
 from jaxmoust.data.source import Source
 from jaxmoust.data.sources.scan import NOT_KNOWN, THUMB
 from jaxmoust.data.sources.scan_cache import REMEMBERED_FROM, load, save
@@ -19,13 +19,14 @@ TOGETHER = "data.near_duplicates='together' leaves the other one out."
 
 
 def parted(
-    sources: Sequence[Source], splits: Sequence[str], near_duplicates_are: str
+    sources: Sequence[Source], splits: Sequence[str], near_duplicates_are: str, look: Look | None = None
 ) -> tuple[list[Source], tuple[str, ...]]:
     """Compares the test images with those of the other splits.
 
     Args:
         sources: one for each of the splits.
         near_duplicates_are: "report", or "together": then the ones that are not of the test split are left out.
+        look: finds more of them.
     Returns: (the sources, what is to be said).
     """
     kept = list(sources)
@@ -37,6 +38,7 @@ def parted(
         pairs = near_duplicates(np.concatenate([_thumbs(source) for source in kept]))
     except ValueError:
         return kept, (NOT_KNOWN,)
+    pairs = with_looked(pairs, look, kept)
     test = splits.index("test")
     pairs = pairs[((parts == test)[pairs]).sum(axis=1) == 1]
     if not pairs.size:

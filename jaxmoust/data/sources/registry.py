@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmoust.data.checks import check_choice, meant
+from jaxmoust.data.near_duplicates import Look
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.data.sources.archive_source import cifake
@@ -116,27 +117,35 @@ SOURCES: dict[str, Callable[..., Source]] = {
 
 
 def open_splits(
-    name: str, splits: Sequence[str], path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE
+    name: str,
+    splits: Sequence[str],
+    path: str = "",
+    classes: str = "",
+    rules: Rules = AS_THEY_ARE,
+    look: Look | None = None,
 ) -> list[Source]:
-    """Opens several splits of a source, each file scanned once; see `open_source`."""
+    """Opens several splits of a source, each file scanned once; see `open_source` and `open_folder`."""
     if name == "folder" and path:
-        folder = open_folder(path, splits, classes=classes, rules=rules)
+        folder = open_folder(path, splits, classes=classes, rules=rules, look=look)
         return [folder.source(split) for split in splits]
-    sources, notes = compared_splits(name, splits, path, classes, rules)
+    sources, notes = compared_splits(name, splits, path, classes, rules, look)
     for note in notes:
         _LOG.warning("%s: %s", name, note)
     return sources
 
 
 def compared_splits(
-    name: str, splits: Sequence[str], path: str, classes: str, rules: Rules
+    name: str, splits: Sequence[str], path: str, classes: str, rules: Rules, look: Look | None = None
 ) -> tuple[list[Source], tuple[str, ...]]:
     """Opens several splits of a source that is no folder: (the splits, what is to be said of copies among them)."""
-    sources = [open_source(name, split, path, classes, rules) for split in splits]
-    return parted(sources, splits, rules.near_duplicates) if name.startswith(("hf:", "tfds:")) else (sources, ())
+    sources = [open_source(name, split, path, classes, rules, look) for split in splits]
+    is_compared = name.startswith(("hf:", "tfds:"))
+    return parted(sources, splits, rules.near_duplicates, look) if is_compared else (sources, ())
 
 
-def open_source(name: str, split: str, path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE) -> Source:
+def open_source(
+    name: str, split: str, path: str = "", classes: str = "", rules: Rules = AS_THEY_ARE, look: Look | None = None
+) -> Source:
     """Opens a source by its name.
 
     Args:
@@ -146,19 +155,21 @@ def open_source(name: str, split: str, path: str = "", classes: str = "", rules:
         classes: a text file that names the classes to use, one a line, in the order of their labels; by default
             all of them, as the source orders them.
         rules: how the files of a folder are read and divided.
+        look: finds more images that look alike, see `open_folder`.
     Raises: ValueError: an unknown name, or whatever the source finds wrong.
     """
     if name == "folder":
         if not path:
             raise ValueError("Got source 'folder' without a path. Give the folder of images, data.path=DIR.")
-        return image_folder(path, split, classes=classes, rules=rules)  # looks into no other folder than the named ones
+        # looks into no other folder than the named ones
+        return open_folder(path, (split,), classes=classes, rules=rules, look=look).source(split)
     if name == "digits" and path:
         raise ValueError(
             f"Got the path {path!r} for source 'digits', which is built in and reads none. Set data.source=folder for "
             "a folder of images, or leave the path out."
         )
     if name.startswith("hf:"):
-        source = hugging_face(name.removeprefix("hf:"), split, path, rules)
+        source = hugging_face(name.removeprefix("hf:"), split, path, rules, look)
     elif name.startswith("tfds:"):
         source = tfds_source(name.removeprefix("tfds:"), split, path)
     elif name in SOURCES:

@@ -14,11 +14,13 @@ import numpy as np
 from jaxmoust.config import Config, plain
 from jaxmoust.data.image import Encoded, EncodedImages
 from jaxmoust.data.mixture import as_tuple
+from jaxmoust.data.near_duplicates import Look
 from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Lineage, Soft, Source, digest_bytes, digest_files
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.synthetic import store as synthetic
 from jaxmoust.data.synthetic.spec import Descent, in_turn
+from jaxmoust.jobs.parts.lookalikes import by_features
 from jaxmoust.runtime.bucket import scheme_of
 from jaxmoust.runtime.bucket_copy import fetched
 from jaxmoust.runtime.checkpoint import BEST
@@ -88,12 +90,16 @@ class Inputs:
         name = repr((sorted(wanted.items()), rules))
         if name not in self._real:
             try:
-                self._real[name] = real_data(**wanted, rules=rules)
+                self._real[name] = real_data(**wanted, rules=rules, look=self.look(rules.near_duplicates_by))
             except ValueError as e:
                 here = Path(data["path"]).expanduser()
                 absent = data["source"] != "digits" and not (data["path"] and here.exists())
                 raise ValueError(f"{e}{_WITHOUT_DATA if absent else ''}") from e
         return self._real[name]
+
+    def look(self, backbone: str) -> Look | None:
+        """Finds images that look alike to a public network; "" is none."""
+        return by_features(str(self.path(backbone)), self.digest(backbone)) if backbone else None
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, made once for all that ask under the same name."""
@@ -229,7 +235,7 @@ _WITHOUT_DATA = (
     " To try the command without these data: --config.data.source=digits --config.data.path= --config.data.classes= "
     "--config.data.image_px=32 --config.data.channels=3."
 )
-_REAL_FIELDS = frozenset(real_data.__annotations__) - {"return", "rules"}
+_REAL_FIELDS = frozenset(real_data.__annotations__) - {"return", "rules", "look"}
 
 
 def rules_of(data: Mapping[str, Any]) -> Rules:

@@ -25,8 +25,8 @@ from jaxmoust.runtime.paths import atomic_write, read_json
 LOCK = ".lock"
 # Fields that only say where something lies, or where a copy of it is kept.
 PLACES = (
-    *("data.path", "data.classes", "data.labels", "data.captions", "data.map_dir", "data.decoded"),
-    "latents.keep",
+    *("data.path", "data.classes", "data.labels", "data.captions", "data.near_duplicates_by"),
+    *("data.map_dir", "data.decoded", "latents.keep"),
 )
 
 

@@ -122,6 +122,20 @@ def test_hf_keeps_copies_on_one_side_where_it_divides_a_set(tmp_path):
     assert not pixels[0] & pixels[1]
 
 
+def test_hf_keeps_what_a_look_finds_on_one_side_where_it_divides_a_set(tmp_path):
+    """Rows 3 and 11; the first three cannot be read, and are not looked at."""
+    rows(bad=(0, 1, 2)).to_parquet(tmp_path / "all.parquet")
+    pair = {photographs.pixels(i % 3, i // 3).tobytes() for i in (3, 11)}
+
+    def look(sources):
+        pixels = [source.read(i).tobytes() for source in sources for i in range(len(source))]
+        return np.array([[i for i, one in enumerate(pixels) if one in pair]])
+
+    given = (f"hf:{tmp_path}/all.parquet", ("train", "test"), "", "", Rules(near_duplicates="together", on_bad="skip"))
+    sides = [{source.read(i).tobytes() for i in range(len(source))} for source in open_splits(*given, look)]
+    assert sum(map(len, sides)) == 9 and any(pair <= side for side in sides)
+
+
 def test_hf_counts_what_it_leaves_out_in_parts_of_a_split(tmp_path):
     rows(bad=(0, 1)).to_parquet(tmp_path / "all.parquet")
     real = real_data(f"hf:{tmp_path}/all.parquet", image_px=8, rules=Rules(on_bad="skip"))
