@@ -5,10 +5,10 @@ shares of images that are synthetic, classes balanced. Every probe chooses its s
 
     python experiments/speed/probe.py [--num_images=5000] [--num_features=384] [--num_seeds=20] [--scikit_learn]
 
-Cost: of 3 seeds, 0.6 s of processor time a probe on 2,500 images and 0.9 s on 5,000, its k-NN of 0.15 s among them, and
-    4 s of compiling for either size (x86_64, jax 0.10.2): some 104 s of processors for all 120. The 2 cores were shared
-    with ten other jobs, so no seconds of all 120 are given. One fit took 0.9 s where that of before took 1.3 s, beside
-    twenty other jobs. scikit-learn took 9 to 10 s for one strength of such images on the same machine.
+Cost: of 3 seeds, 0.39 s of processor time a probe on 2,500 images and 0.74 s on 5,000, its k-NN of 0.07 and 0.11 s
+    among them (before: 0.61 and 1.02 s in the same run), and 4 s of compiling for either size (x86_64, jax 0.10.2):
+    some 75 s of processors for all 120. The 2 cores were shared with others at load 7, so no seconds of all 120 are
+    given. scikit-learn took 9 to 10 s for one strength of such images on the same machine.
 """
 
 import argparse
