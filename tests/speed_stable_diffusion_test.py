@@ -1,6 +1,5 @@
-"""The benchmark of Stable Diffusion runs, and measures the published sizes; its figures are for a quiet machine."""
+"""The benchmarks of Stable Diffusion run, and measure the published sizes; their figures are for a quiet machine."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -13,25 +12,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def run(*flags: str) -> str:
-    command = [sys.executable, "experiments/speed/stable_diffusion.py", "--quick", *flags]
+def run(script: str, *flags: str) -> str:
+    command = [sys.executable, f"experiments/speed/{script}.py", *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_benchmark_prints_our_own_rates_without_torch():
-    """Two ways to draw, two ways to train."""
-    out = run("--no-torch", "--batch_size=4")
+@pytest.mark.parametrize("size", ["tiny", "tiny_sd35"])
+def test_benchmark_prints_our_own_rates_without_torch(size):
+    """Two ways to sample, two ways to train."""
+    out = run("stable_diffusion", "--quick", "--no-torch", "--batch_size=4", f"--size={size}")
     rates = re.findall(r"^  jaxmoust +([\d,.]+) images/s +([\d.]+)% of matmul$", out, re.M)
     assert len(rates) == 4 and all(float(rate.replace(",", "")) > 0 for rate, _ in rates)
     assert "torch" not in out
 
 
-def test_sizes_say_how_many_images_fit():
+def test_needs_say_how_many_images_fit():
     """Recomputing fits more; what an accelerator of five times the memory holds is more, too."""
-    out = run("--sizes")
+    out = run("pipeline_needs", "--size=tiny")
     found = re.findall(r"^  ([\w, .]+): 16 GiB: (\d+); 80 GiB: (\d+); each image", out, re.M)
     fits = {title: (int(small), int(large)) for title, small, large in found}
     assert set(fits) == {
@@ -47,23 +47,46 @@ def test_sizes_say_how_many_images_fit():
     assert fits["sampling, guidance 7.5"] <= fits["sampling, guidance 1.0"]  # equal where the decoder needs most
 
 
+def test_needs_are_compared_with_the_compilers():
+    """What both say of a small 3.5 is a factor of two apart at most, and equal blocks compile sooner as one."""
+    out = run("pipeline_needs", "--size=tiny_sd35", "--plan")
+    ratios = [float(ratio) for ratio in re.findall(r"ratio ([\d.]+)$", out, re.M)]
+    assert len(ratios) == 3 and 0.5 < ratios[0] < 2 and 0.5 < ratios[1] < 2
+    out = run("pipeline_needs", "--size=tiny_sd35", "--compile")
+    assert re.findall(r"^tiny_sd35, ([a-z ]+): trace", out, re.M) == ["equal blocks once", "each block"]
+
+
+def test_loading_is_compared_with_reading(tmp_path):
+    out = run("pipeline_load", str(tmp_path / "made"), "--write=tiny_sd3")
+    assert len(re.findall(r"^  the (files|pipeline), (from the disk|again): [\d.]+ s, [\d.]+ GB/s$", out, re.M)) == 4
+    assert re.search(r"^  at most [\d.]+ times the parameters in memory$", out, re.M)
+
+
 @pytest.fixture(scope="module")
-def script():
-    folder = ROOT / "experiments" / "speed"
-    sys.path.insert(0, str(folder))
+def pipelines():
+    folder = str(ROOT / "experiments" / "speed")
+    sys.path.insert(0, folder)
     try:
-        spec = importlib.util.spec_from_file_location("speed_stable_diffusion", folder / "stable_diffusion.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+        import pipelines
+
+        yield pipelines
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(folder)
+        sys.modules.pop("pipelines", None)
 
 
 @pytest.mark.parametrize(
-    ("size", "unet", "text"), [("sd15", 859_520_964, 123_060_480), ("sd21", 865_910_724, 340_387_840)]
+    ("size", "net", "vae"),
+    [
+        ("sd15", 859_520_964, 83_653_863),
+        ("sd21", 865_910_724, 83_653_863),
+        ("sdxl", 2_567_463_684, 83_653_863),
+        ("sd3_medium", 2_028_328_000, 83_819_683),
+        ("sd35_medium", 2_243_171_520, 83_819_683),
+    ],
 )
-def test_measured_pipelines_have_the_published_sizes(script, size, unet, text):
-    shapes = script.pipeline_of(size, "bfloat16").parameter_shapes()
-    counts = {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in shapes.items()}
-    assert counts == {"unet": unet, "vae": 83_653_863, "text_encoder": text}
+def test_measured_pipelines_have_the_published_sizes(pipelines, size, net, vae):
+    pipeline = pipelines.pipeline_of(size, "bfloat16")
+    shapes = pipeline.parameter_shapes()
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(shapes[part])) for part in (pipeline.NET, "vae")]
+    assert counts == [net, vae]
