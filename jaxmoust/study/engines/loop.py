@@ -203,7 +203,8 @@ def in_parts(stages: Sequence[Stage], parts: int) -> list[Stage]:
     divided: dict[str, Stage] = {}
     for stage in stages:
         config = stage.config
-        shards = -(-config["num_images"] // config["shard_images"]) if "shard_images" in config else 1
+        sampled = {"num_images", "shard_images"} <= config.keys()  # imported sets have as many images as they have
+        shards = -(-config["num_images"] // config["shard_images"]) if sampled else 1
         if (count := min(parts, shards)) > 1:
             some = [dataclasses.replace(stage, part=(i, count)) for i in range(count)]
             divided |= {one.name: one for one in some}
