@@ -161,7 +161,11 @@ def _check_words(file: str, arg: str, allowed: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def _neighbours(file: Path) -> Iterator[None]:
-    """Lets the files beside a file be imported, anew each time: they may have changed, or be another folder's."""
+    """Lets the files beside a file be imported, anew each time: they may have changed, or be another folder's.
+
+    Nothing is written beside them: a user's folder is left as it was.
+    """
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     folder, names = str(file.parent.resolve()), {path.stem for path in file.parent.glob("*.py")}
     hidden = {name: sys.modules.pop(name) for name in names & set(sys.modules)}
     sys.path.insert(0, folder)
@@ -169,6 +173,7 @@ def _neighbours(file: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.dont_write_bytecode = written
         sys.path.remove(folder)
         for name in names & set(sys.modules):
             del sys.modules[name]

@@ -59,6 +59,7 @@ def get_config(arg=""):
 def test_configuration_imports_the_files_beside_it_and_leaves_no_trace(tmp_path, monkeypatch):
     """Two folders with a file of one name: each configuration reads its own, and as it is now."""
     monkeypatch.setitem(sys.modules, "neighbour", types.ModuleType("neighbour"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     before, path = dict(sys.modules), list(sys.path)
     for folder in ("one", "other"):
         (tmp_path / folder).mkdir()
@@ -69,6 +70,7 @@ def test_configuration_imports_the_files_beside_it_and_leaves_no_trace(tmp_path,
     (tmp_path / "one" / "neighbour.py").write_text("NAME = 'changed since'")
     assert read_config(str(tmp_path / "one" / "config.py"))["a"] == "changed since"
     assert sys.modules["neighbour"] is before["neighbour"] and "later" not in sys.modules and sys.path == path
+    assert not list(tmp_path.rglob("__pycache__")) and not sys.dont_write_bytecode
 
 
 def test_read_config_refuses_what_is_no_configuration(tmp_path):

@@ -180,10 +180,10 @@ def make(line: str, tiny: bool) -> tuple[Callable[[], None], float, float]:
 
     size, each = ("tiny", 1) if tiny else ("sd15", 8)
     images = each * parallel.Machine.all().num_devices
-    network, steps = stable_diffusion.unet_flops(size), 2 if tiny else 20
+    (network, decoder), steps = stable_diffusion.flops(size), 2 if tiny else 20
     if line == ADAPTED:  # the gradient of what adapters sit on, and not that of its weights
         return stable_diffusion.OursTraining(size, images, "bfloat16", "lora"), images, 2 * network * images
-    flops = (2 * steps * network + stable_diffusion.decode_flops(size)) * images
+    flops = (2 * steps * network + decoder) * images
     return stable_diffusion.OursSampling(size, images, "bfloat16", 7.5, steps), images, flops
 
 
