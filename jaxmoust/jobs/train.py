@@ -49,7 +49,7 @@ from jaxmoust.runtime.folder import RunFolder, digest
 from jaxmoust.runtime.paths import atomic_write
 from jaxmoust.runtime.progress import MetricWriter
 from jaxmoust.train.loop import Evaluation, seconds_a_step
-from jaxmoust.train.probe import Probe, nearest
+from jaxmoust.train.probe import Probe, check_folds, nearest
 from jaxmoust.train.probe import fit as fit_linear
 
 # Into how many windows of steps the record of what was drawn is cut, and how many draws of each are counted at most.
@@ -100,6 +100,9 @@ class Train(Job):
         self.probe = unpack("probe", Probe, self.config["probe"])
         if task.learn == "probe":
             probe.check(self.config)
+            if not self.probe.l2 and not self.real.validation and self.drawn[0].any():  # chosen on real images
+                labels = self.real.distinct.labels
+                check_folds(self.probe.folds, len(labels), int((np.bincount(labels)[labels] > 1).sum()))
             sets = self.pool.sources[1:]
             self.features = probe.Features.checked(self.config, task, self.real, sets, self.inputs)
 

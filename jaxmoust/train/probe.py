@@ -154,6 +154,15 @@ def fit(
     )
 
 
+def check_folds(num_folds: int, num_images: int, num_held: int) -> None:
+    """Refuses fewer images, or fewer that have another one of their class, than folds. Raises: ValueError: so few."""
+    if min(num_images, num_held) < num_folds:
+        raise ValueError(
+            f"probe.folds {num_folds}: of {num_images} images {num_held} can be held out, in classes of two and "
+            "more, expected at most a fold for each. Give more images, or the strength itself, probe.l2."
+        )
+
+
 def _single(number: Any) -> np.ndarray:
     return np.asarray(number, np.float32)
 
@@ -173,11 +182,7 @@ def _dealt(rows: Rows, num_classes: int, num_folds: int, seed: int) -> tuple[np.
     several = np.bincount(rows.label[first], minlength=num_classes) > 1
     scored = rows.plain & several[rows.label]
     scored &= rows.real if rows.real.any() else True
-    if len(images) < num_folds or scored.sum() < num_folds:
-        raise ValueError(
-            f"probe.folds {num_folds}: of {len(images)} images {scored.sum()} can be held out, in classes of two and "
-            "more, expected at most a fold for each. Give more images, or the strength itself, probe.l2."
-        )
+    check_folds(num_folds, len(images), int(scored.sum()))
     return fold_of(rows.label[first], num_folds, seed)[image], np.flatnonzero(scored)
 
 

@@ -323,3 +323,11 @@ def test_validation_images_choose_the_strength_and_are_neither_learnt_from_nor_t
     result = do(config, work / "validated").result
     assert (result["n_base"], result["n"], result["n_validation"]) == (60, 797, 100)
     assert result["l2"] == float(min(result["l2_losses"], key=result["l2_losses"].get))
+
+
+def test_fewer_photographs_than_folds_are_refused_before_anything_is_computed(backbone):
+    Train(config_of(backbone, data={**DATA, "n_base": 20}, probe={"folds": 20})).check()
+    with pytest.raises(ValueError, match=r"probe\.folds 3: of 10 images 0 can be held out.*probe\.l2"):
+        Train(config_of(backbone, data={**DATA, "n_base": 10}, probe={"folds": 3})).check()
+    Train(config_of(backbone, data={**DATA, "n_base": 10}, probe={"folds": 3, "l2": 1e-3})).check()
+    Train(config_of(backbone, data={**DATA, "n_base": 10, "validation": 0.1}, probe={"folds": 3})).check()
