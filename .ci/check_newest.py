@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 import transformers
+from PIL import Image
 
 import jaxmoust
+from jaxmoust.data.sources.registry import open_source
 from jaxmoust.models.stable_diffusion.folder import embedded
 from jaxmoust.models.stable_diffusion.tokenizer import open_tokenizer
 
@@ -36,4 +38,11 @@ with tempfile.TemporaryDirectory() as folder:
 prompts = ["a photo of the digit seven", "Ein Foto\tder ZIFFER 7!", "", "7<|endoftext|>7 \u4e03 \u00e9e\u0301"]
 expected = theirs(prompts, padding="max_length", max_length=77)["input_ids"]
 assert np.array_equal(ours(prompts, 77), expected), "the tokens are others"
-print("40 images, tokens alike: as they should be")
+
+with tempfile.TemporaryDirectory() as folder:
+    for i, image in enumerate(images):
+        (Path(folder) / "set" / f"{i % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(Path(folder) / "set" / f"{i % 2}" / f"{i}.png")
+    train, test = (open_source(f"hf:{folder}/set", split, folder) for split in ("train", "test"))
+assert train.class_names == ("0", "1") and len(train) + len(test) == 40, "the image folder is read otherwise"
+print("40 images, tokens alike, an image folder read: as they should be")

@@ -142,7 +142,7 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
         if args.dry_run:
             num_images = len(study.real.test)
             given = (study.experiment, study.store, place.device, _work_of, num_images)
-            print(dry_run(*given, study.calibrate, study.memory_words(), place.width))
+            print(dry_run(*given, study.calibrate, study.memory_words(), place.width, place.parts))
             return
         with contextlib.closing(place.engine(study.store)) as engine:
             study.run(workdir, command, budget, engine)

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from jaxmoust.analysis.decisions import assumed_spread
@@ -19,6 +19,7 @@ from jaxmoust.report.numbers import seconds_text
 from jaxmoust.report.power import family_words
 from jaxmoust.runtime.folder import canonical_json
 from jaxmoust.runtime.paths import read_json
+from jaxmoust.study.engines.loop import in_parts
 from jaxmoust.study.experiment import Experiment
 from jaxmoust.study.store import Stage, Store, in_order
 
@@ -84,10 +85,11 @@ class DryRun:
     power: tuple[str, ...] = ()
     devices: Mapping[str, str] = field(default_factory=dict)  # of a stage, by its kind
     width: int = 1  # how many stages shall run at once
+    parts: int = 1  # among how many tasks the shards of a set are shared out
 
     def __str__(self) -> str:
         """For a terminal: a line for each stage to compute, and the sum."""
-        num_found = sum(self.found.values())
+        num_found, tasks = sum(self.found.values()), list(_in_parts(self.todo, self.parts))
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.found.items()))
         found = f"{num_found} found ({kinds})" if num_found else "0 found"
         stages = f"{num_found + len(self.todo)} stages"
@@ -100,7 +102,7 @@ class DryRun:
         if known:
             unknown = f"; {len(self.todo) - len(known)} more of unknown time" if len(known) < len(self.todo) else ""
             most = "at most " if self.experiment.rule.until_decided else ""
-            at_once = f", {seconds_text(at_width(self.todo, self.width)[0])} with {self.width} at once"
+            at_once = f", {seconds_text(at_width(tasks, self.width)[0])} with {self.width} at once"
             lines.append(
                 f"expected: {most}{seconds_text(sum(known))} in one process{at_once if self.width > 1 else ''} for "
                 f"{len(known)} of them{unknown}"
@@ -108,7 +110,7 @@ class DryRun:
         elif self.todo:
             lines.append("expected: unknown, for nothing like them was computed on this device in this store")
         if self.todo:
-            lines.append(f"at once: up to {at_width(self.todo, len(self.todo))[1]} of them; {self._by_device()}")
+            lines.append(f"at once: up to {at_width(tasks, len(tasks))[1]} of them; {self._by_device()}")
         lines += [self.experiment.claim, *self.power]
         return "\n".join([*lines, "Nothing was written: the same command without --dry-run does it."])
 
@@ -123,6 +125,16 @@ class DryRun:
             + (f", each on {device}" if device else "")
             for device, of in kinds.items()
         )
+
+
+def _in_parts(todo: Sequence[Planned], parts: int) -> Iterator[Planned]:
+    """What engines start for stages: a set that is sampled in parts takes as long as each of them does."""
+    whole = {one.stage.name: one for one in todo}
+    for stage in in_parts([one.stage for one in todo], parts):
+        one, (_, count) = whole[stage.whole], stage.part or (0, 1)
+        in_its_parts = any(need.whole == stage.name for need in stage.needs)
+        seconds = 0.0 if in_its_parts else one.seconds and one.seconds / count
+        yield replace(one, stage=stage, seconds=seconds)
 
 
 def at_width(todo: Sequence[Planned], width: int) -> tuple[float, int]:
@@ -160,11 +172,13 @@ def dry_run(
     calibrate: Callable[[Stage], float | None] = lambda stage: None,
     memory: Sequence[str] = (),
     width: int = 1,
+    parts: int = 1,
 ) -> DryRun:
     """Returns the stages that an experiment would compute, each with the time it should take on its devices.
 
     Args:
-        device: what a stage of a kind has, in words. width: how many stages shall run at once.
+        device: what a stage of a kind has, in words. width: how many stages shall run at once; parts: among
+            how many tasks the shards of a set are shared out.
         num_images: of the test set, from which follows what differences the experiment can show.
         calibrate: the seconds of a stage by a little of it, for those whose like was never computed; it has a minute.
         memory: what stages need of a device, in words.
@@ -175,7 +189,8 @@ def dry_run(
     found.subtract(stage.kind for stage in todo)
     planned = tuple(expected(todo, experiment, store, device, work, calibrate))
     power = (*memory, *_power(experiment, planned, num_images))
-    return DryRun(experiment, +found, planned, power, {kind: device(kind) for kind in {s.kind for s in todo}}, width)
+    devices = {kind: device(kind) for kind in {stage.kind for stage in todo}}
+    return DryRun(experiment, +found, planned, power, devices, width, parts)
 
 
 def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) -> Iterator[str]:

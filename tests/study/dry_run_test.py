@@ -177,6 +177,22 @@ def test_plan_sums_what_is_known_and_says_what_is_not(store):
     assert "expected: 2 min 00 s in one process for 2 of them; 1 more of unknown time" in text
 
 
+def test_hours_at_a_width_count_the_parts_of_a_set_beside_each_other(store):
+    """A generator of 1 min 40 s, its set of 50 files' worth of 200 s in four parts, and a training of a minute."""
+    generator = fit()
+    of_set = Stage("sample", sample(generator, 0).config | {"shard_images": 5}, (generator,))
+    wanted = train(0, [of_set])
+    finish(store, fit(seed=9), 100.0)
+    finish(store, sample(fit(seed=9), 9), 200.0)
+    finish(store, train(9, [sample(fit(seed=9), 9)]), 60.0)
+    given = (experiment([wanted]), store, lambda kind: DEVICE, work, 797)
+    expected = {1: "6 min 00 s with 4 at once", 2: "4 min 20 s with 4 at once", 4: "3 min 30 s with 4 at once"}
+    for parts, said in expected.items():
+        shown = str(dry_run(*given, width=4, parts=parts))
+        assert f"expected: 6 min 00 s in one process, {said} for 3 of them" in shown
+        assert f"at once: up to {parts} of them" in shown
+
+
 def test_plan_does_not_touch_the_stages_configurations(store):
     wanted = train(1)
     before = copy.deepcopy(wanted.config)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -41,12 +42,14 @@ class Place:
         make: the engine over a store; by default in this process.
         count_of: how many devices a stage of a kind has there. width: how many stages may run at once.
         shared: whether several machines share the store.
+        parts: among how many tasks the shards of a set are shared out.
     """
 
     make: Callable[[Store], Engine] = InProcess
     count_of: Callable[[str], int | None] = lambda kind: None
     width: int = 1
     shared: bool = False
+    parts: int = 1
 
     def engine(self, store: Store) -> Engine:
         """What computes stages of a store there. Raises: BadInput: its disk has no locks for that, or no cluster."""
@@ -120,9 +123,8 @@ def _local(args: argparse.Namespace, resources: Resources | None) -> Place:
         devices.environment(devices.names[:count])
     parallel.plan_for(devices, max(counts.values()))
     parts = resources.parts if resources else 1
-    return Place(
-        lambda store: Local(store, work, devices, counts.__getitem__, parts), counts.get, there // min(counts.values())
-    )
+    make = functools.partial(Local, work=work, devices=devices, count_of=counts.__getitem__, parts=parts)
+    return Place(make, counts.get, there // min(counts.values()), parts=parts)
 
 
 def _refuse_hosts(args: argparse.Namespace, resources: Resources, why: str) -> None:
@@ -158,4 +160,4 @@ def _cluster(args: argparse.Namespace, resources: Resources | None) -> Place:
         except ImportError as e:
             raise ValueError(f"{e}. Install it by `pip install 'jaxmoust[{args.engine}]'`.") from e
 
-    return Place(make, resources.count_of, most, shared=True)
+    return Place(make, resources.count_of, most, shared=True, parts=resources.parts)
