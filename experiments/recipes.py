@@ -1,8 +1,8 @@
 """Which published recipe for synthetic images pays: the same real images, classifier, steps and controls for all.
 
 A recipe is one file of presets/, which says its source, what is theirs and what is ours: datadream, da_fusion,
-real_fake, discl, bob, diff_mix, real_guidance. real_fake and bob need a caption of each training image, which digits
-have; at other scales captions=FILE names them (docs/captions.md), and without it these two are left out.
+real_fake, discl, bob, diff_mix, real_guidance, tada. real_fake and bob need a caption of each training image, which
+digits have; at other scales captions=FILE names them (docs/captions.md), and without it these two are left out.
 
 Run: jaxmoust study --config=experiments/recipes.py --workdir=runs/recipes
      jaxmoust study --config=experiments/recipes.py:fashion,recipe=diff_mix+da_fusion --workdir=runs/recipes_fashion
@@ -13,7 +13,7 @@ Not run yet.
 import captions
 import ml_collections
 import parts
-from presets import bob, da_fusion, datadream, diff_mix, discl, real_fake, real_guidance
+from presets import bob, da_fusion, datadream, diff_mix, discl, real_fake, real_guidance, tada
 
 PRESETS = dict(
     datadream=datadream,
@@ -23,6 +23,7 @@ PRESETS = dict(
     bob=bob,
     diff_mix=diff_mix,
     real_guidance=real_guidance,
+    tada=tada,
 )
 CAPTIONED = ("real_fake", "bob")
 
@@ -50,6 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         recipe = preset.get_recipe(parts, scale)
         config.generators.update(recipe["generators"])
         config.sets.update(recipe["sets"])
+        config.scores.update(recipe.get("scores", {}))
         words = preset.__doc__.partition("\n")[0]
         arms.append(parts.arm(name, preset.TITLE, words, tuple(recipe["sets"]), **recipe["arm"]))
     config.arms = (*parts.controls(scale), *arms)

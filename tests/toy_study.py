@@ -32,10 +32,15 @@ SCHEMAS = {
         "name": Field("", str),
         "num_images": Field(40, int),
         "from_real": Field(False, bool),
+        "hard": {"scores": Field("", str), "part": Field(0.4, float)},
     },
     "imported": {"data": DATA, "path": Field("", str), "name": Field("", str)},
     "clip_score": {"clip": Field("", str), "set": Field("", str)},
-    "score": {name: Field("", str) for name in ("checkpoint", "set", "score")},
+    "score": {
+        **{name: Field("", str) for name in ("checkpoint", "set", "score")},
+        "folds": Field(0, int),
+        "part": Field(1.0, float),
+    },
     "domain": {**SEED, "set": Field("", str), "classifier": Field("", str), "data": DATA, **TRAIN},
     "measure": {
         "set": Field("", str),

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config, Field, fields, unpack
+from jaxmoust.core.checks import require
 from jaxmoust.data.checks import listed
 from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.spec import SyntheticSpec
@@ -23,7 +24,6 @@ from jaxmoust.data.synthetic.store import PARENTS, SOFT
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.generate.writing import complete_set
 from jaxmoust.jobs.parts import pipelines
-from jaxmoust.jobs.parts.inputs import descent_of
 from jaxmoust.jobs.parts.job import PLACES, Job
 from jaxmoust.jobs.parts.streams import check_room
 from jaxmoust.jobs.sample import SET
@@ -49,12 +49,18 @@ class TextToImage(Job):
         "label_power": Field(
             0.5, float, "translated, the class asked for has the label's part strength ** label_power"
         ),
+        "hard": {
+            "scores": Field(
+                "", str, "what `score` left of the base set: start from its hardest images alone; '' from all"
+            ),
+            "part": Field(0.4, float, "so many of each class: those with the lowest scores"),
+        },
         "sample": {
             **fields(text_to_image.Request, skip=("prompts", "negative", "image_px", "descent")),
             "image_px": Field(0, int, "what the pipeline samples at, brought to data.image_px; 0 is its own size"),
         },
     }
-    refers = (*pipelines.REFERS, "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
+    refers = (*pipelines.REFERS, "hard.scores", "prompts.templates_file", "prompts.words_file", "prompts.captions_file")
 
     def check(self) -> None:
         """Opens the pipeline, of one that is yet to be fine-tuned the one it starts from, and reads the prompts."""
@@ -76,14 +82,17 @@ class TextToImage(Job):
         given |= {"most": -(-config["num_images"] // len(self.class_names)), "seed": config["seed"]}
         asked = unpack("prompts", prompts.read, section, **given)
         section = {**config["sample"], "image_px": config["sample"]["image_px"] or self.loaded.pipeline.image_px}
-        descent = descent_of(config) if config["from_real"] else None
+        part = config["hard"]["part"]
+        require(0 < part <= 1, "config.hard.part", part, "numbers above 0, up to 1 (all)")
+        descent = self.inputs.descent(config, self.real.distinct) if config["from_real"] else None
         given = {"prompts": asked, "negative": negative, "descent": descent}
         self.request = unpack("sample", text_to_image.Request, section, **given)
-        if (self.request.strength < 1 or config["strengths"] or config["translate"]) and not config["from_real"]:
+        starts = self.request.strength < 1 or config["strengths"] or config["translate"] or config["hard"]["scores"]
+        if starts and not config["from_real"]:
             raise ValueError(
-                f"sample.strength {self.request.strength}, strengths {config['strengths']} and translate "
-                f"{config['translate']} need images to start from: set from_real=True, or strength=1.0, strengths=() "
-                "and translate=False."
+                f"sample.strength {self.request.strength}, strengths {config['strengths']}, translate "
+                f"{config['translate']} and hard.scores {config['hard']['scores']!r} need images to start from: set "
+                "from_real=True, or strength=1.0, strengths=(), translate=False and hard.scores=''."
             )
         if config["strengths"] and self.request.strength != 1:
             raise ValueError(
@@ -172,6 +181,7 @@ class TextToImage(Job):
 
     def _spec(self, generator: str) -> SyntheticSpec:
         config, request = self.config, self.request
+        kept = request.descent.kept if request.descent else None
         single = all(len(some) == 1 for some in request.prompts)
         return SyntheticSpec(
             name=config["name"] or "stable_diffusion",
@@ -193,6 +203,7 @@ class TextToImage(Job):
                 **({PARENTS: self.real.distinct.digest} if config["from_real"] else {}),
                 **({"strengths": config["strengths"]} if config["strengths"] else {}),
                 **({SOFT: config["label_power"]} if config["translate"] else {}),
+                **({} if kept is None else {"hard": digest(kept.tolist())}),
                 **pipelines.origin(config["pipeline"]),
             },
         )

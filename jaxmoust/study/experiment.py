@@ -157,6 +157,9 @@ class Experiment:
         if stage.kind == "features" and not stage.needs:
             views = f", {stage.config['views']} views" if stage.config["views"] > 1 else ""
             return f"features of {stage.config['part']} images{base_words(stage, self.data)}{views}"
+        if stage.kind == "score" and not stage.config.get("set"):
+            of, part = self.describe(stage.needs[0]).removeprefix("train "), stage.config["part"]
+            return f"score {stage.config['score']} of real images by {of}" + (f", {part:.0%} of it" if part < 1 else "")
         sampled = stage if stage.kind == "sample" else stage.needs[0]
         seed = f", seed {sampled.config['seed']}" if "seed" in sampled.config else ""  # images that lie there have none
         of_set = f"{sampled.config['name']}{base_words(sampled, self.data)}{seed}"

@@ -70,16 +70,33 @@ class StageGraph:
         job |= {"name": name} if imported else {"name": name, "seed": self._seed("draw", seed)}
         if imported and source:
             raise ValueError(f"{at}.generator is {source!r}, and its images lie in {entry['path']!r}. Leave it empty.")
+        late = self._hard(at, entry["hard"]["scores"], seed) if external and entry["hard"]["scores"] else ()
+        if late:
+            job |= {"hard": {**job["hard"], "scores": late[0].name}}
         if imported or (external and not source):
-            return self._stage("sample", job)
+            return self._stage("sample", job, late)
         find(f"{at}.generator", self._config["generators"], source)
         generator = self.generator(source, base, seed)
         job = _from_generator(generator, job, f"{at} samples from {source!r}")
         if not (weaker := entry.get("autoguidance")):
-            return self._stage("sample", job, (generator,))
+            return self._stage("sample", job, (generator, *late))
         find(f"{at}.autoguidance", self._config["generators"], weaker)
         guiding = self.generator(weaker, base, seed)
         return self._stage("sample", {**job, "autoguidance": guiding.name}, (generator, guiding))
+
+    def _hard(self, at: str, score: str, seed: int) -> tuple[Stage]:
+        """The scoring of the real images that a set starts from, by an arm that learnt from them alone."""
+        entry = find(f"{at}.hard.scores", self._config["scores"], score)
+        where = f"config.scores.{score}"
+        judge = find(f"{where}.arm", self._arms, entry["arm"])
+        if judge["sets"] or judge[START] or entry["task"] != "score" or not entry["folds"]:
+            raise ValueError(
+                f"{at}.hard.scores names {score!r}, which is to score the base set: expected a configuration of task "
+                f"'score' with folds=2 or more, and as {where}.arm one without sets."
+            )
+        classifier = self.classifier(entry["arm"], seed if "base" in self._vary else self._seed("draw", seed))
+        job = self._job(entry, (), seed) | {"set": "", "checkpoint": classifier.name}
+        return (self._stage("score", job, (classifier,)),)
 
     def classifier(self, name: str, seed: int, waiting: tuple[str, ...] = ()) -> Stage:
         """The training of an arm at a seed, with those of the arms whose classifiers it waits for.

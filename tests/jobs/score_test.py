@@ -10,6 +10,8 @@ from PIL import Image
 
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.sources import registry as sources
+from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.jobs.parts.job import do
 
 
@@ -79,6 +81,47 @@ def test_score_cross_fitted_judges_every_image_by_who_has_not_seen_it(
     assert (tmp_path / "scores/fold0/checkpoints").is_dir() and (tmp_path / "scores/fold1/checkpoints").is_dir()
     # Of the 30 that the classifier learnt from each is kept from exactly one of the two.
     assert [sizes[0] for sizes in asked] == [100, 100] and sum(sizes[1] for sizes in asked) == 30
+
+
+def test_real_images_are_scored_by_who_has_not_seen_them_and_the_hardest_have_children(cli, tmp_path, monkeypatch):
+    assert cli(f"train {RESNET} --workdir={{work}}", work=tmp_path / "real").code == 0
+    asked = []
+    from_sources = Pool.from_sources
+
+    def watched(sources):
+        asked.append([len(source) for source in sources])
+        return from_sources(sources)
+
+    monkeypatch.setattr(Pool, "from_sources", staticmethod(watched))
+    line = "score --config=configs/score/classifier.py --config.checkpoint={real} --workdir={work} {more}"
+    given = {"real": tmp_path / "real", "work": tmp_path / "late"}
+    assert cli(line, **given, more="--config.folds=2 --config.part=0.5").code == 0
+    result, scores = json.loads((tmp_path / "late/result.json").read_text()), np.load(tmp_path / "late/scores.npy")
+    assert asked == [[50], [50]] and result["folds"] == 2 and scores.shape == (100,)
+    assert len((tmp_path / "late/fold1/metrics.jsonl").read_text().splitlines()) > 0
+    assert_refused(
+        cli(line, real=given["real"], work=tmp_path / "no", more=""), "score the real images", "--config.folds=2"
+    )
+
+    children = (
+        "sample --config=configs/sample/tiny_sd.py:quick --config.data.n_base=100 --config.from_real=true "
+        "--config.hard.scores={late} --config.num_images=100 --workdir={work} {more}"
+    )
+    given = {"late": tmp_path / "late", "work": tmp_path / "set"}
+    assert cli(children, **given, more="--config.hard.part=0.3").code == 0
+    made = open_synthetic(tmp_path / "set")
+    real = Inputs().real(json.loads((tmp_path / "set/config.json").read_text())["data"]).distinct
+    kept = set(made.lineage.parents.tolist())
+    assert made.lineage.data == real.digest == result["set_digest"]
+    for c in range(10):
+        mine = np.flatnonzero(real.labels == c)
+        hard = mine[np.argsort(scores[mine], kind="stable")][: int(np.ceil(0.3 * len(mine) - 1e-9))]
+        assert kept & set(mine.tolist()) == set(hard.tolist())
+    given["work"] = tmp_path / "no"
+    other = cli(children, **given, more="--config.data.base_seed=1")
+    assert_refused(other, "are of images with digest", "Score these images")
+    assert_refused(cli(children, **given, more="--config.from_real=false"), "hard.scores", "from_real=True")
+    assert_refused(cli(children, **given, more="--config.hard.part=0.0"), "config.hard.part")
 
 
 def test_scores_by_who_may_have_seen_the_test_images_are_refused(cli, train_mixed, quick_study, tmp_path):

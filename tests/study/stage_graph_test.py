@@ -254,6 +254,37 @@ def test_arms_without_scores_do_not_wait_for_a_classifier(config):
     assert {need.kind for stage in stages_of(config).values() for need in stage.needs} == {"sample"}
 
 
+def test_set_that_starts_from_hard_images_waits_for_who_says_which_are(external):
+    external["scores"]["late"] = {"arm": "real", "config": "score.py", "folds": 2, "part": 0.2}
+    for name in ("set_", "set_adapted"):
+        external["sets"][name] |= {"from_real": True, "hard": {"scores": "late"}}
+    stages = stages_of(external)
+    for seed in (0, 1):
+        (alone,), (tuned,) = (stages[f"arm_{name}", seed].needs for name in ("", "adapted"))
+        (scored,) = alone.needs
+        assert (scored.kind, scored.config["set"], scored.config["part"]) == ("score", "", 0.2)
+        assert scored.needs == (stages["real", seed],) and scored.config["checkpoint"] == stages["real", seed].name
+        assert alone.config["hard"] == tuned.config["hard"] == {"scores": scored.name, "part": 0.4}
+        assert [need.kind for need in tuned.needs] == ["fit", "score"]
+    assert lay_out(external).describe(scored) == "score confidence of real images by real, seed 1, 20% of it"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arm": "mixed"},  # which may have seen children of what it would be asked about
+        {"folds": 0},
+        {"config": "clip.py", "clip": "folder"},
+    ],
+)
+def test_scores_that_cannot_say_what_is_hard_are_refused(external, change):
+    late = {"arm": "real", "config": "score.py", "folds": 2} | change
+    external["scores"]["late"] = {k: v for k, v in late.items() if k != "folds" or "clip" not in change}
+    external["sets"]["set_"] |= {"from_real": True, "hard": {"scores": "late"}}
+    with pytest.raises(ValueError, match=r"sets\.set_\.hard\.scores names 'late', which is to score the base set"):
+        lay_out(external)
+
+
 # --- arms that begin as another --------------------------------------------------------------------------------------
 
 

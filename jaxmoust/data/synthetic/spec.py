@@ -128,6 +128,7 @@ class Descent:
             label is then the class by strength ** power and the real image's by the rest.
         power: of the strength; below 1, labels say more of the class than noise does.
         seed: of the order.
+        kept: places of those real images from which alone synthetic ones start, ascending; None for all.
     Raises: ValueError: no strength, one out of range or twice, or a power that is not above 0.
     Source: Wang et al. 2024 (2403.19600), Sec. 4 (Diff-Mix), whose gamma the power is.
     """
@@ -136,6 +137,7 @@ class Descent:
     translate: bool = False
     power: float = 0.5
     seed: int = 0
+    kept: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuses what makes no images."""
@@ -149,19 +151,24 @@ class Descent:
         """The place of each image's strength among the strengths: int64 [N]; arguments as `parents_of`."""
         if self.translate:
             return np.asarray(indices) % len(self.strengths)
-        counts = np.bincount(base_labels, minlength=int(labels.max(initial=0)) + 1)
+        counts = np.bincount(base_labels[self._kept(base_labels)], minlength=int(labels.max(initial=0)) + 1)
         return np.asarray(indices) // np.maximum(counts[labels], 1) % len(self.strengths)
 
     def parents(self, base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """The real image of each, as `parents_of` says, or of another class; -1 where there is none."""
+        kept = self._kept(base_labels)
         if not self.translate:
-            return parents_of(base_labels, labels, indices)
+            parents = parents_of(base_labels[kept], labels, indices)
+            return np.where(parents < 0, -1, kept[parents])
         parents = np.full(len(labels), -1, np.int64)
         for c in np.unique(labels):
-            mine, others = np.flatnonzero(labels == c), np.flatnonzero(base_labels != c)
+            mine, others = np.flatnonzero(labels == c), kept[base_labels[kept] != c]
             if others.size:
                 parents[mine] = others[shuffled(indices[mine], others.size, make_key(self.seed, 13, int(c)))]
         return parents
+
+    def _kept(self, base_labels: np.ndarray) -> np.ndarray:
+        return np.arange(len(base_labels)) if self.kept is None else self.kept
 
     def columns(self, base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
         """What the record says of each image: parent and strength, and, translated, second and second_weight."""
@@ -172,6 +179,18 @@ class Descent:
             found["second"] = base_labels[parent].astype(np.int64)
             found["second_weight"] = (1 - strength**self.power).astype(np.float32)
         return found
+
+
+def hardest(labels: np.ndarray, scores: np.ndarray, part: float) -> np.ndarray:
+    """Which images of each class have the lowest scores: so large a part of them, at least one.
+
+    Args: labels: [N]. scores: [N]. part: above 0, up to 1; what is no whole number of images is one more.
+    Returns: int64 [n], places in ascending order.
+    """
+    order = np.lexsort((scores, labels))
+    counts = np.bincount(labels)
+    rank = np.arange(labels.size) - (np.cumsum(counts) - counts)[labels[order]]
+    return np.sort(order[rank < np.ceil(part * counts - 1e-9)[labels[order]]])
 
 
 def parents_of(base_labels: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -1,16 +1,18 @@
-"""Cross-fitted scores of a set, by classifiers of one recipe.
+"""Cross-fitted scores of a set, or of the real images, by classifiers of one recipe.
 
-A classifier that trained on a set remembers its images. So it is trained anew, once for each of a few folds of the set,
+A classifier that trained on images remembers them. So it is trained anew, once for each of a few folds of the images,
 on everything that it was trained on but that fold, and each image is scored by the one that it was held out from.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from jaxmoust import build
 from jaxmoust.config import Config
+from jaxmoust.core.optim import Recipe
 from jaxmoust.data.pool import Pool
 from jaxmoust.data.real import RealData
 from jaxmoust.data.source import Source
@@ -35,12 +37,19 @@ def check_trained(trained: Config) -> None:
         )
 
 
+def shortened(recipe: Recipe, part: float) -> Recipe:
+    """A recipe of so much of its steps, of a schedule as long: what is right by then was learnt early."""
+    steps = math.ceil(part * recipe.num_steps)
+    return dataclasses.replace(recipe, num_steps=steps, warmup_steps=int(part * recipe.warmup_steps))
+
+
 class CrossFit:
     """The trainings that score a set, laid out; everything that could refuse them has been asked.
 
     Args:
         config: of the verb `score`. trained: the classifier's own configuration; real, training: what it describes.
-        images: the set to score. sets: those that the classifier learnt from, whole, in its own order.
+        images: those to score: a set, or `real.distinct`. sets: those that the classifier learnt from, whole, in its
+            own order.
     Raises: ValueError: as `check_trained`; more folds than images.
     """
 
@@ -55,13 +64,14 @@ class CrossFit:
         machine: parallel.Machine,
     ):
         self.num_folds, self.images, self.machine = config["folds"], images, machine
-        self.training, self.seed, data = dataclasses.replace(training, best_metric=""), trained["seed"], trained["data"]
+        self.seed, data, recipe = trained["seed"], trained["data"], shortened(training.recipe, config["part"])
+        self.training = dataclasses.replace(training, best_metric="", recipe=recipe)
         check_trained(trained)
-        self.folds = fold_of(images.labels, self.num_folds, self.seed)
-        recipe, order = training.recipe, build.order_seed(trained)
+        self.folds, order = fold_of(images.labels, self.num_folds, self.seed), build.order_seed(trained)
         self.streams, self.shares, num_draws = [], [], recipe.num_steps * recipe.batch_size
         for k in range(self.num_folds):
-            pool = Pool.from_sources([real.base, *(self._part(source, data["n_synthetic"], k) for source in sets)])
+            base = self._part(real.distinct, 0, k) if images is real.distinct else real.base
+            pool = Pool.from_sources([base, *(self._part(source, data["n_synthetic"], k) for source in sets)])
             sampler = build.make_sampler(trained["sampler"], pool, order, num_draws, {})
             self.shares.append(training.task.class_shares(sampler.expected(0, num_draws), pool.class_names))
             self.streams.append(training_stream(pool, sampler, real, recipe, machine))

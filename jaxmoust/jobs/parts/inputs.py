@@ -19,7 +19,7 @@ from jaxmoust.data.real import RealData, open_set, real_data
 from jaxmoust.data.source import Lineage, Soft, Source, digest_bytes, digest_files
 from jaxmoust.data.sources.image_folder import Rules
 from jaxmoust.data.synthetic import store as synthetic
-from jaxmoust.data.synthetic.spec import Descent, in_turn
+from jaxmoust.data.synthetic.spec import Descent, hardest, in_turn
 from jaxmoust.jobs.parts.lookalikes import by_features
 from jaxmoust.runtime.bucket import scheme_of
 from jaxmoust.runtime.bucket_copy import fetched
@@ -148,7 +148,7 @@ class Inputs:
         labels = in_turn(counts)[0] if counts else np.arange(output.result["n"], dtype=np.int32) % len(names)
         lineage = soft = None
         if real and real.digest == output.result.get(synthetic.PARENTS):
-            descent, indices = descent_of(output.config), np.arange(len(labels)) // len(names)
+            descent, indices = self.descent(output.config, real), np.arange(len(labels)) // len(names)
             found = descent.columns(real.labels, labels, indices)
             lineage = Lineage(real.digest, np.maximum(found["parent"], 0), found["strength"])
             soft = Soft(found["second"].astype(np.int32), found["second_weight"]) if descent.translate else None
@@ -156,6 +156,27 @@ class Inputs:
         source = Source(output.config["name"], labels, names, shape, _Unread(len(labels)), ref, origin, lineage=lineage)
         source = dataclasses.replace(source, soft=soft)
         return open_set(source, real, num_images) if real else source
+
+    def descent(self, config: Config, base: Source) -> Descent:
+        """From which of the base set's images a set's configuration starts.
+
+        Of scores that are yet to come, it is so many of each class, whichever they will be.
+
+        Raises: ValueError: as `Descent`; no scores, or those of other images.
+        """
+        strengths = tuple(config.get("strengths", ())) or (config["sample"]["strength"],)
+        how = {name: config[of] for name, of in (("translate", "translate"), ("power", "label_power")) if of in config}
+        if (hard := config.get("hard")) and hard["scores"]:
+            output = self.output(hard["scores"], "score", "score")
+            if output.result["set_digest"] != base.digest:
+                raise ValueError(
+                    f"config.hard.scores {hard['scores']} are of images with digest {output.result['set_digest']}, the "
+                    f"base set has {base.digest}. Score these images: `jaxmoust score --config.set= --config.folds=2` "
+                    "by a classifier of the same source, n_base, base_seed and validation."
+                )
+            scores = np.load(output.folder / "scores.npy") if output.folder else np.zeros(len(base))
+            how["kept"] = hardest(base.labels, scores, hard["part"])
+        return Descent(strengths, seed=config["seed"], **how)
 
     def learnt_from(self, ref: str) -> str:
         """The digest of the real images that a set's generator was trained on; "" where nothing says."""
@@ -180,13 +201,6 @@ class Inputs:
     def is_whole(folder: Path) -> bool:
         """Whether a finished job's folder has what its result says: of a synthetic set, every shard as it was."""
         return not synthetic.is_set(folder) or synthetic.is_whole(folder)
-
-
-def descent_of(config: Config) -> Descent:
-    """From which real images a set's configuration starts. Raises: ValueError: as `Descent`."""
-    strengths = tuple(config.get("strengths", ())) or (config["sample"]["strength"],)
-    how = {name: config[of] for name, of in (("translate", "translate"), ("power", "label_power")) if of in config}
-    return Descent(strengths, seed=config["seed"], **how)
 
 
 @dataclasses.dataclass(frozen=True)

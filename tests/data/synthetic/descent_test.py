@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxmoust.data.synthetic.spec import Descent, parents_of
+from jaxmoust.data.synthetic.spec import Descent, hardest, parents_of
 
 BASE = np.array([2, 0, 1, 0, 2, 1, 0])
 LABELS, INDICES = np.arange(60) % 3, np.arange(60) // 3
@@ -22,6 +22,23 @@ def test_each_real_image_is_taken_with_every_strength_before_one_is_taken_again(
         mine = np.flatnonzero(c == LABELS)[: 2 * count]
         pairs = set(zip(found["parent"][mine].tolist(), found["strength"][mine].tolist(), strict=True))
         assert pairs == {(int(p), s) for p in np.flatnonzero(c == BASE) for s in (0.25, 0.75)}
+
+
+def test_hardest_are_the_lowest_scores_of_each_class():
+    scores = np.array([0.9, 0.5, 0.8, 0.1, 0.2, 0.7, 0.3])
+    assert hardest(BASE, scores, 0.5).tolist() == [3, 4, 5, 6]  # of 3, 2 and 2 images: 2, 1 and 1
+    assert hardest(BASE, scores, 0.01).tolist() == [3, 4, 5]
+    assert hardest(BASE, scores, 1.0).tolist() == list(range(7))
+    assert hardest(np.zeros(10, int), np.zeros(10), 0.3).tolist() == [0, 1, 2]  # 0.3 of 10 are three
+
+
+@pytest.mark.parametrize("translate", [False, True])
+def test_images_start_from_those_that_are_kept_as_from_a_base_set_of_no_others(translate):
+    kept = np.array([0, 3, 4, 5, 6])
+    whole = Descent((0.25, 0.75), translate=translate, seed=3, kept=kept).columns(BASE, LABELS, INDICES)
+    alone = Descent((0.25, 0.75), translate=translate, seed=3).columns(BASE[kept], LABELS, INDICES)
+    assert whole.pop("parent").tolist() == kept[alone.pop("parent")].tolist()
+    assert all(whole[name].tolist() == column.tolist() for name, column in alone.items())
 
 
 def test_translated_images_come_from_other_classes_and_their_labels_are_shared():
