@@ -1,12 +1,12 @@
 """How long a study of many stages takes to plan: to lay it out and to check everything before the first stage runs.
 
 Run: python experiments/speed/planning.py --seeds=600
-Processor time of one process on an empty store, stages of the quickstart at that many seeds (x86_64, jax 0.10.2; two
-readings of the first line, at load 0.4 and 1.3):
+Processor time of one process on an empty store, stages of the quickstart at that many seeds (x86_64, jax 0.10.2,
+nothing beside; the last line of another day):
 
     seeds  stages  imports and configuration  laid out  checked   all
-        3      64                      2.4 s     0.1 s    3.9 s   6.3 s
-      100   1,713                      2.2 s     1.0 s    4.2 s   7.5 s
+        3      64                      2.3 s     0.2 s    5.7 s   8.2 s
+       60   1,033                      2.5 s     0.7 s    5.5 s   8.6 s
       600  10,213                      2.3 s     6.1 s    6.8 s  15.2 s
 
 Stages that differ by seed alone are checked once. What is left of the checks at three seeds is tracing: a step of each
