@@ -21,9 +21,9 @@ Of a small 3 (tiny_sd3), in the same way:
     20 steps, guidance 1.0     13.93 (73 %)      9.90 1.41x     11.41 1.22x
     an update, full            38.44 (29 %)     62.28 0.62x     70.28 0.55x
     an update, lora            52.75 (27 %)     57.76 0.91x     62.77 0.84x
-A third of such an update goes into copies: the gradient of a dense layer wants what comes from above transposed, and XLA
-computes all of that again in the order of the copy. Neither its other library for products nor its other emitter of
-fusions is faster here (34 to 39 images/s all four).
+More than a quarter of such an update goes into copies: the gradient of a dense layer wants what comes from above
+transposed, and XLA computes all of that again in the order of the copy. Neither its other library for products nor its
+other emitter of fusions is faster here (34 to 39 images/s all four).
 """
 
 import argparse
