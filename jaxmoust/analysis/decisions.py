@@ -263,10 +263,10 @@ def _pair(arm: str, base: str, family: str, values: Values) -> Pair:
         gains = np.array([np.mean(ours[seed]) - np.mean(theirs[seed]) for seed in shared])
         return Pair(arm, base, family, gains)
     d = np.stack([np.subtract(ours[seed], theirs[seed], dtype=np.float64) for seed in shared])
-    return Pair(arm, base, family, d.mean(axis=1), _by_images(d))
+    return Pair(arm, base, family, d.mean(axis=1), by_images(d))
 
 
-def _by_images(d: NDArray) -> float:
+def by_images(d: NDArray) -> float:
     """The variance of the mean of d [S, N] by what images vary beyond noise: two-way analysis of variance."""
     num_seeds, num_images = d.shape
     if min(d.shape) < 2:

@@ -97,7 +97,8 @@ class ArmSummary:
         """The column's value when all seeds share it, else all values; as numbers in a form of `str.format`, if any."""
         if form:
             return " / ".join(form.format(number) for number in dict.fromkeys(self.by_seed(column).values()))
-        return " / ".join(dict.fromkeys(str(row[column]) for row in self.runs.values() if row[column] is not None))
+        values = (row.get(column) for row in self.runs.values())
+        return " / ".join(dict.fromkeys(str(value) for value in values if value is not None))
 
     @property
     def verdict(self) -> str:

@@ -20,10 +20,10 @@ from jaxmoust.data.source import Source
 from jaxmoust.data.synthetic.store import open_synthetic
 from jaxmoust.report import draw_counts, findings, index
 from jaxmoust.report import html as report
-from jaxmoust.report.arms import TOP_K, ArmInfo, Terms
+from jaxmoust.report.arms import TOP_K, ArmInfo, Terms, summarise
 from jaxmoust.report.numbers import seconds_text
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, Gallery, Page, Section, StageRecord, check_ranks
-from jaxmoust.report.sections import diagnostics, predictions
+from jaxmoust.report.sections import diagnostics, predictions, weight_and_number
 from jaxmoust.report.sections import looks as looks_section
 from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime.folder import CURVES, curves_are_whole, environment
@@ -256,6 +256,7 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
         "n_base": result["n_base"],
         "n_synthetic": result["n_synthetic"],
         "share": round(result["share"], 6),
+        "weight": _weight(run.stage.config["method"]),
         "steps": result["steps"],
         "top1": round(result["top1"], 6),
         "top5": number("top5"),
@@ -266,6 +267,12 @@ def make_row(experiment: Experiment, run: Run, store: Store) -> dict | None:
         **{name: number(name) for name in METRIC_COLUMNS},
         "run": run.stage.name,
     }
+
+
+def _weight(method: Mapping[str, Any]) -> float | str:
+    """What a synthetic image's loss counts beside a real one's; "" where real ones count nothing."""
+    real, synthetic = method.get("lambda_real", 1.0), method.get("lambda_syn", 1.0)
+    return round(synthetic / real, 6) if real else ""
 
 
 def make_page(
@@ -317,6 +324,7 @@ def make_page(
     sections = [
         *looks_section.sections(titles, paths, rule.margin, len(rows), len(arms) * rule.most_seeds),
         *_sections(arms, experiment.baseline, rows, _diagnostics(experiment, store, set_titles), reader),
+        *weight_and_number.sections(summarise(arms, rows), experiment.baseline, ranks),
         *predictions.sections(_mistaken_arms(titles, experiment.baseline, rows), said, *tested),
     ]
     return Page(

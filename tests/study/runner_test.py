@@ -32,7 +32,7 @@ from jaxmoust.study.store import Stage, Store
 # DESIGN: one row a run, exactly these columns, in this order.
 COLUMNS = (
     "experiment,arm,seed,generator,fine_tuning,sampler,n_base,n_synthetic,share,steps,top1,top5,n_test,seconds,device,"
-    "commit,balanced_accuracy,macro_f1,worst_class,nll,ece,auroc,auprc,run"
+    "commit,balanced_accuracy,macro_f1,worst_class,nll,ece,auroc,auprc,weight,run"
 )
 LINE = "study --config=experiments/quickstart.py:quick --config.seeds=0,1"
 

@@ -10,7 +10,7 @@ from jaxmoust.report.arms import ArmSummary
 from jaxmoust.report.charts import base, lines
 from jaxmoust.report.page import Figure, Section
 
-KIND = ("generator", "fine_tuning", "sampler")
+KIND = ("generator", "fine_tuning", "sampler", "weight")
 LEAST = 3  # different numbers of synthetic images that make a line
 
 ByRatio = dict[float, accuracy.Summary]
@@ -27,7 +27,8 @@ def sections(arms: Sequence[ArmSummary], baseline: str) -> list[Section]:
         sizes, top1 = set(arm.by_seed("n_synthetic").values()), arm.over_seeds("top1")
         if top1 and len(sizes) == 1 and sizes != {0}:  # what a filter leaves differs by seed
             only = "only" if set(arm.by_seed("share").values()) == {1} else ""
-            kind = (*map(arm.setting, KIND), only)
+            *settings, weight = map(arm.setting, KIND)
+            kind = (*settings, "" if weight in ("", "1", "1.0") else f"weight {weight}", only)
             kinds.setdefault(kind, {})[sizes.pop() / int(arm.setting("n_base"))] = top1
     kinds = {kind: by_ratio for kind, by_ratio in kinds.items() if len(by_ratio) >= LEAST}
     if not kinds:

@@ -1,0 +1,49 @@
+"""The section of number and weight: from the page's own runs, in words, a picture and a table."""
+
+import itertools
+
+import pytest
+from made_up_page import make_page
+
+from jaxmoust.report.arms import summarise
+from jaxmoust.report.sections import ratio, weight_and_number
+
+CELLS = dict(zip((f"arm{i}" for i in range(1, 7)), itertools.product((100, 400, 1000), (0.1, 1.0)), strict=True))
+
+
+@pytest.fixture
+def page():
+    """Arm 0 is real images alone; the others get more right with more images, and fewer with more weight."""
+    page = make_page((0, 6, -6, 12, 0, 18, 6))
+    for row in page.rows:
+        number, weight = CELLS.get(row["arm"], (0, 1.0))
+        row |= {"n_synthetic": number, "share": 0.5 if number else 0.0, "weight": weight}
+    return page
+
+
+def sections(page):
+    return weight_and_number.sections(summarise(page.arms, page.rows), page.baseline, page.ranks)
+
+
+def test_number_and_weight_are_told_with_their_intervals(page):
+    (made,) = sections(page)
+    slope, best = made.words
+    assert slope.startswith("In the middle of the grid, ten times as many synthetic images change Top-1 by +")
+    assert "counts ten times as much by \N{MINUS SIGN}" in slope and "number does more" in slope
+    assert "highest at 10 [" in best and "weight of 0.1 [" in best
+    (figure,), (table,) = made.figures, made.tables
+    assert figure.markup.svg.count("<text") >= 6 and len(table.rows) == 6
+    assert table.rows[0][:2] == [1.0, 0.1] and made.answer == slope
+
+
+@pytest.mark.parametrize("change", [{"weight": 1.0}, {"n_synthetic": 100}, {"share": 1.0}, {"weight": None}])
+def test_study_without_a_grid_has_no_such_section(page, change):
+    for row in page.rows:
+        row |= change
+    assert sections(page) == []
+
+
+def test_arms_of_other_weights_are_lines_of_their_own(page):
+    """One would otherwise stand for all that have as many images."""
+    (made,) = ratio.sections(summarise(page.arms, page.rows), page.baseline)
+    assert [words.partition(":")[0] for words in made.words] == ["edm, weight 0.1", "edm"]
