@@ -132,6 +132,11 @@ def complete_set(
     if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
         synthetic.finish(path, spec, made_by, _of_all(spec, columns))
     machine.barrier("completed")
+    return seconds_of_parts(path)
+
+
+def seconds_of_parts(path: Path) -> float:
+    """The seconds that tasks took which did parts of a job before; their notes of it are gone then."""
     parts = [*path.glob(f"{PART_SECONDS}*")]
     seconds = sum(float(part.read_text()) for part in parts)
     for part in parts:

@@ -30,6 +30,7 @@ from jaxmoust.data.samplers.share import Share
 from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.source import Source, from_arrays
 from jaxmoust.generate import prompts, text_to_image
+from jaxmoust.generate.writing import seconds_of_parts
 from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import (
@@ -352,11 +353,35 @@ class TuneUNet(TunePipeline):
         """As every training; of adapters for each class, one training after the other, those that are whole stay."""
         return self._run_by_class(folder) if self.by_class else super().run(folder)
 
+    def write(self, folder: Path, index: int, count: int) -> None:
+        """Trains the adapters of every `count`-th class, from the `index`-th."""
+        if not self.by_class:
+            super().write(folder, index, count)
+        self._train_classes(
+            RunFolder(folder, dict(self.config), self.machine.primary), range(len(self.class_names))[index::count]
+        )
+
     def _run_by_class(self, folder: RunFolder) -> dict[str, Any]:
         """Trains the adapters of each class in a folder of its own, and says the means over classes."""
-        started, config, task, base = time.monotonic(), self.config, self.training.task, self.real.base
-        params, start, losses, num_trained = self.loaded.params, task.start(self.loaded.params), [], 0
-        for c, name in enumerate(self.class_names):
+        started = time.monotonic()
+        losses, num_trained = self._train_classes(folder, range(len(self.class_names)))
+        self.machine.barrier("left")
+        tuned = pipelines.open_fine_tuned(folder.path, self.config["pipeline"], self.inputs)
+        return {
+            "loss_train": float(np.mean(losses)),
+            "steps": self.training.recipe.num_steps,
+            **self.promise(),
+            "generator": text_to_image.digest(tuned),
+            **({"captions": self._caption_report()} if self.captions else {}),
+            "num_trained": num_trained,
+            "seconds": seconds_of_parts(folder.path) + time.monotonic() - started,
+        }
+
+    def _train_classes(self, folder: RunFolder, classes: range) -> tuple[list[float], int]:
+        """Trains the adapters of some classes, or what is left of it: their losses, and how many numbers learnt."""
+        config, task, base, losses, num_trained = self.config, self.training.task, self.real.base, list[float](), 0
+        params, start = self.loaded.params, task.start(self.loaded.params)
+        for c in classes:
             here = RunFolder(folder.path / pipelines.CLASSES / f"{c:04d}", folder.config, folder.primary)
             if self.machine.primary:
                 here.path.mkdir(parents=True, exist_ok=True)
@@ -369,7 +394,7 @@ class TuneUNet(TunePipeline):
             sampler, pixels = self.sampler_of(images), not config["method"]["precompute"]
             given = (self.real, self.training.recipe, self.machine)
             stream_from = training_stream(sampler.pool, sampler, *given, pixels=pixels)
-            title = f"class {name}, {c + 1} of {len(self.class_names)}"
+            title = f"class {self.class_names[c]}, {c + 1} of {len(self.class_names)}"
             how = (self.machine, config["seed"], title, start, frozen)
             state, evaluation, _ = run_fit(self.training, stream_from, {"train": seen}, here, *how)
             trained = parallel.to_host(state.ema["params"] if state.ema else state.params)
@@ -377,17 +402,7 @@ class TuneUNet(TunePipeline):
                 self.save(here.path, trained, evaluation.metrics)
             losses.append(evaluation.metrics["loss_train"])
             num_trained += sum(leaf.size for leaf in jax.tree.leaves(trained))
-        self.machine.barrier("left")
-        tuned = pipelines.open_fine_tuned(folder.path, config["pipeline"], self.inputs)
-        return {
-            "loss_train": float(np.mean(losses)),
-            "steps": self.training.recipe.num_steps,
-            **self.promise(),
-            "generator": text_to_image.digest(tuned),
-            **({"captions": self._caption_report()} if self.captions else {}),
-            "num_trained": num_trained,
-            "seconds": time.monotonic() - started,
-        }
+        return losses, num_trained
 
     def save(self, folder: Path, trained: Any, metrics: dict[str, float]) -> None:
         """Writes a whole pipeline, or what is smaller and all that changed."""

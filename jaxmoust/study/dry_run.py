@@ -19,7 +19,7 @@ from jaxmoust.report.numbers import seconds_text
 from jaxmoust.report.power import family_words
 from jaxmoust.runtime.folder import canonical_json
 from jaxmoust.runtime.paths import read_json
-from jaxmoust.study.engines.loop import in_parts
+from jaxmoust.study.engines.loop import NOT_IN_PARTS, in_parts
 from jaxmoust.study.experiment import Experiment
 from jaxmoust.study.store import Stage, Store, in_order
 
@@ -85,7 +85,9 @@ class DryRun:
     power: tuple[str, ...] = ()
     devices: Mapping[str, str] = field(default_factory=dict)  # of a stage, by its kind
     width: int = 1  # how many stages shall run at once
-    parts: int = 1  # among how many tasks the shards of a set are shared out
+    parts: Mapping[str, int] = field(
+        default_factory=dict
+    )  # of a kind of stage, among how many tasks its work is shared out
 
     def __str__(self) -> str:
         """For a terminal: a line for each stage to compute, and the sum."""
@@ -127,8 +129,8 @@ class DryRun:
         )
 
 
-def _in_parts(todo: Sequence[Planned], parts: int) -> Iterator[Planned]:
-    """What engines start for stages: a set that is sampled in parts takes as long as each of them does."""
+def _in_parts(todo: Sequence[Planned], parts: Mapping[str, int]) -> Iterator[Planned]:
+    """What engines start for stages: one in parts takes as long as each of them does."""
     whole = {one.stage.name: one for one in todo}
     for stage in in_parts([one.stage for one in todo], parts):
         one, (_, count) = whole[stage.whole], stage.part or (0, 1)
@@ -172,13 +174,13 @@ def dry_run(
     calibrate: Callable[[Stage], float | None] = lambda stage: None,
     memory: Sequence[str] = (),
     width: int = 1,
-    parts: int = 1,
+    parts: Mapping[str, int] = NOT_IN_PARTS,
 ) -> DryRun:
     """Returns the stages that an experiment would compute, each with the time it should take on its devices.
 
     Args:
-        device: what a stage of a kind has, in words. width: how many stages shall run at once; parts: among
-            how many tasks the shards of a set are shared out.
+        device: what a stage of a kind has, in words. width: how many stages shall run at once; parts: of a
+            kind, among how many tasks its work is shared out.
         num_images: of the test set, from which follows what differences the experiment can show.
         calibrate: the seconds of a stage by a little of it, for those whose like was never computed; it has a minute.
         memory: what stages need of a device, in words.

@@ -136,7 +136,7 @@ def test_places_that_cannot_be_are_refused(words, said):
         ("device = 3", "device is 3, expected a table"),
         ("[device]\nplatform = 'cpu'\n[fit]\ndevices = 9999", "fit.devices is 9999, and this machine has"),
         ("[device]\nplatform = 'gpu'", "is of a gpu, and this machine has"),
-        ("[device]\nplatform = 'cpu'\n[fit]\nparts = 2", "fit.parts is 2, .*Only a set"),
+        ("[device]\nplatform = 'cpu'\n[train]\nparts = 2", "train.parts is 2, .*Only sets, and adapters by class"),
         ("[device]\nplatform = 'cpu'\n[sample]\nparts = 2\nhosts = 2", "sample.parts is 2, with sample.hosts 2"),
         ("[device]\nplatform = 'cpu'\n[fit]\nhosts = 2", "fit.hosts is 2, and this is one machine.*--engine=slurm"),
     ],
@@ -171,7 +171,7 @@ def test_resources_say_what_a_stage_has_here_and_elsewhere(tmp_path):
 def test_resources_of_the_manual_are_read(request):
     resources = engines.read_resources(f"{request.config.rootpath}/docs/cluster/resources.toml")
     assert resources.ray_options("fit") == {"num_gpus": 8, "num_cpus": 32, "memory": 32 * 10**9}
-    assert resources.parts == 4 and resources.count_of("fit") == 8
+    assert resources.parts["sample"] == 4 and resources.parts["train"] == 1 and resources.count_of("fit") == 8
     assert resources.slurm_options("train")["timeout_min"] == 480 and resources.device.kind == "NVIDIA H200"
 
 

@@ -287,6 +287,12 @@ def test_adapters_of_each_class_are_trained_by_one_job_that_resumes_and_sampled_
     found = tune(config, tmp_path / "run")
     assert trained == ["class 3, 1 of 2", "class 7, 2 of 2"] and found["adapters"] == "class"
     files = [tmp_path / "run" / "classes" / f"000{c}" / "lora.safetensors" for c in (0, 1)]
+    for part in ((1, 2), (0, 2), (2, 3)):  # by tasks of their own, of which the last has nothing to do
+        do(config, tmp_path / "shared", part=part)
+    assert not (tmp_path / "shared" / "result.json").exists()
+    together = tune(config, tmp_path / "shared")
+    assert together["generator"] == found["generator"] and together["seconds"] > 0
+    assert not list((tmp_path / "shared").glob("seconds.part*"))
     assert files[0].read_bytes() != files[1].read_bytes()
     shared = {"data": {"classes": str(two), "n_base": 8}, "num_images": 8}
     made = draw(tmp_path / "run", tmp_path / "set", **shared)

@@ -188,7 +188,7 @@ def test_hours_at_a_width_count_the_parts_of_a_set_beside_each_other(store):
     given = (experiment([wanted]), store, lambda kind: DEVICE, work, 797)
     expected = {1: "6 min 00 s with 4 at once", 2: "4 min 20 s with 4 at once", 4: "3 min 30 s with 4 at once"}
     for parts, said in expected.items():
-        shown = str(dry_run(*given, width=4, parts=parts))
+        shown = str(dry_run(*given, width=4, parts={"sample": parts}))
         assert f"expected: 6 min 00 s in one process, {said} for 3 of them" in shown
         assert f"at once: up to {parts} of them" in shown
 

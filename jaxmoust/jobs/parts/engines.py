@@ -3,8 +3,8 @@
 import argparse
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from jaxmoust.jobs.parts.job import refusals
 from jaxmoust.jobs.parts.registry import BadInput
@@ -13,7 +13,7 @@ from jaxmoust.runtime import parallel
 from jaxmoust.runtime.bucket import scheme_of
 from jaxmoust.runtime.lock import own_locks
 from jaxmoust.study.engines.local import Local
-from jaxmoust.study.engines.loop import Engine, InProcess
+from jaxmoust.study.engines.loop import NOT_IN_PARTS, Engine, InProcess
 from jaxmoust.study.engines.resources import KINDS, Resources, read_resources
 from jaxmoust.study.store import Store
 
@@ -42,14 +42,14 @@ class Place:
         make: the engine over a store; by default in this process.
         count_of: how many devices a stage of a kind has there. width: how many stages may run at once.
         shared: whether several machines share the store.
-        parts: among how many tasks the shards of a set are shared out.
+        parts: of a kind of stage, among how many tasks its work is shared out.
     """
 
     make: Callable[[Store], Engine] = InProcess
     count_of: Callable[[str], int | None] = lambda kind: None
     width: int = 1
     shared: bool = False
-    parts: int = 1
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     def engine(self, store: Store) -> Engine:
         """What computes stages of a store there. Raises: BadInput: its disk has no locks for that, or no cluster."""
@@ -122,7 +122,7 @@ def _local(args: argparse.Namespace, resources: Resources | None) -> Place:
             raise ValueError(f"--resources={args.resources}: {kind}.devices is {count}, and this machine has {what}.")
         devices.environment(devices.names[:count])
     parallel.plan_for(devices, max(counts.values()))
-    parts = resources.parts if resources else 1
+    parts = resources.parts if resources else NOT_IN_PARTS
     make = functools.partial(Local, work=work, devices=devices, count_of=counts.__getitem__, parts=parts)
     return Place(make, counts.get, there // min(counts.values()), parts=parts)
 

@@ -68,7 +68,7 @@ class Job(ABC):
         """Does the work, or what is left of it, and returns the result."""
 
     def write(self, folder: Path, index: int, count: int) -> None:
-        """Writes every `count`-th shard of a set, from the `index`-th, of a job that samples one: a part of `run`."""
+        """Does a part of `run`: every `count`-th shard of a set, or class of adapters by class, from the `index`-th."""
         raise NotImplementedError
 
     def promise(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def open_alone(
 def do(config: Config, workdir: Path, inputs: Inputs | None = None, part: tuple[int, int] | None = None) -> Outcome:
     """Does the job of a complete configuration in a folder, or finds the result of the same job and data there.
 
-    Args: part: (i, k) writes every k-th shard of a set, from the i-th, beside others who write the rest; None does all.
+    Args: part: (i, k) does what `Job.write` does, beside others who do the rest; None does all.
     Raises:
         BadInput: the configuration, its data or the folder does not allow it; nothing was written.
     """

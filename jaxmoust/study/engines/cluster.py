@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxmoust.runtime import stop
-from jaxmoust.study.engines.loop import Reply, Task
+from jaxmoust.study.engines.loop import NOT_IN_PARTS, Reply, Task
 from jaxmoust.study.store import Stage, Store
 
 
@@ -21,7 +21,7 @@ class Cluster(ABC):
     Args:
         work: what such a process does with a task. options_of: what a stage of a kind asks of the cluster.
         most: how many stages may run or wait there at once. where: which cluster, as it calls that.
-        parts: among how many tasks the shards of a set are shared out.
+        parts: of a kind of stage, among how many tasks its work is shared out.
     Raises: ValueError: there is no such cluster.
     """
 
@@ -34,7 +34,7 @@ class Cluster(ABC):
         options_of: Callable[[str], Mapping[str, Any]],
         most: int,
         where: str,
-        parts: int = 1,
+        parts: Mapping[str, int] = NOT_IN_PARTS,
     ):
         self._store, self._work, self._options_of, self._most, self.parts = store, work, options_of, most, parts
         self._stop = f".stop-{uuid.uuid4().hex[:8]}"  # a mark in the store

@@ -12,11 +12,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from jaxmoust.runtime import parallel, stop
-from jaxmoust.study.engines.loop import Reply, Task
+from jaxmoust.study.engines.loop import NOT_IN_PARTS, Reply, Task
 from jaxmoust.study.store import Stage, Store
 
 Work = Callable[[Task], Reply]
@@ -28,13 +28,18 @@ class Local:
     Args:
         work: what a worker does with a task; of a module, so that it can be imported there.
         devices: all that are shared out. count_of: how many of them a stage of a kind takes.
-        parts: among how many tasks the shards of a set are shared out.
+        parts: of a kind of stage, among how many tasks its work is shared out.
     """
 
     tries = 3.0  # one that ends the process each time is not begun for ever
 
     def __init__(
-        self, store: Store, work: Work, devices: parallel.Devices, count_of: Callable[[str], int], parts: int = 1
+        self,
+        store: Store,
+        work: Work,
+        devices: parallel.Devices,
+        count_of: Callable[[str], int],
+        parts: Mapping[str, int] = NOT_IN_PARTS,
     ):
         self._store, self._work, self._devices, self._count_of, self.parts = store, work, devices, count_of, parts
         self._free, self._workers = [*devices.names], list[_Worker]()

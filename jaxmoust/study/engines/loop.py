@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from jaxmoust.report.numbers import seconds_text
@@ -24,6 +25,7 @@ from jaxmoust.study.store import Stage, Store, in_order
 POLL_SECS = 1.0  # between two looks at what other processes have finished
 SAY_SECS = 600.0  # between two lines that say what is waited for
 PROGRESS_SECS = 60.0  # between two that say how many stages run
+NOT_IN_PARTS: Mapping[str, int] = MappingProxyType({})
 LOOKS_APART = 50.0  # so many times longer than a look takes it is until the next, where nothing moves
 
 
@@ -98,7 +100,7 @@ class Engine(Protocol):
     """A place to compute stages."""
 
     tries: float  # how often a stage is begun whose worker dies
-    parts: int  # among so many tasks the shards of a set are shared out
+    parts: Mapping[str, int]  # of a kind of stage: among so many tasks its work is shared out, see `in_parts`
 
     def at_work(self) -> contextlib.AbstractContextManager[object]:
         """A block in which stages are started; SIGTERM does not interrupt the loop where others compute."""
@@ -143,7 +145,8 @@ def attempt(stage: Stage, store: Store, since: int | None = None) -> Reply:
 class InProcess:
     """Computes stages in this process, one after another."""
 
-    tries, parts = 1.0, 1
+    tries: float = 1.0
+    parts = NOT_IN_PARTS
 
     def __init__(self, store: Store):
         self._store, self._replies = store, list[tuple[str, Reply]]()
@@ -198,14 +201,19 @@ def compute_all(
             loop.halt()
 
 
-def in_parts(stages: Sequence[Stage], parts: int) -> list[Stage]:
-    """Stages in the same order, before each that samples a set its parts: up to so many, each of shards of its own."""
+def in_parts(stages: Sequence[Stage], parts: Mapping[str, int]) -> list[Stage]:
+    """Stages in the same order, before each whose work can be shared out its parts, as many as its kind has.
+
+    A set has parts of shards of their own, at most as many as there are shards; adapters by class parts of classes.
+    """
     divided: dict[str, Stage] = {}
     for stage in stages:
         config = stage.config
         sampled = {"num_images", "shard_images"} <= config.keys()  # imported sets have as many images as they have
-        shards = -(-config["num_images"] // config["shard_images"]) if sampled else 1
-        if (count := min(parts, shards)) > 1:
+        most = -(-config["num_images"] // config["shard_images"]) if sampled else 1
+        by_class = config.get("task") == "finetune" and config["method"].get("per") == "class"
+        count = parts.get(stage.kind, 1)  # how many classes there are, the data say
+        if (count := count if by_class else min(count, most)) > 1:
             some = [dataclasses.replace(stage, part=(i, count)) for i in range(count)]
             divided |= {one.name: one for one in some}
             stage = dataclasses.replace(stage, needs=(*stage.needs, *some))
@@ -227,11 +235,11 @@ class _Loop:
                 self.missing[i] += 1
         self.ready = [i for i in range(len(self.stages)) if not self.missing[i]]
         self.running: dict[str, int] = {}
-        self.held: dict[str, contextlib.ExitStack] = {}  # leases of sets that are sampled in parts, by name
+        self.held: dict[str, contextlib.ExitStack] = {}  # leases of stages in parts, by name
         self.failed: set[str] = set()
         self.elsewhere: dict[str, int] = {}  # stages that others compute, and when their last failure before that was
         self.lost = Counter[str]()
-        self.took: dict[str, float] = {}  # the seconds of the parts of a set
+        self.took: dict[str, float] = {}  # the seconds of the parts of a stage
         self.stopping = False
         self.seconds: dict[str, list[float]] = {}  # that stages took, by kind
         self.said, self.counted = -math.inf, time.monotonic()  # when it was last said what is waited for, and what runs
@@ -292,7 +300,7 @@ class _Loop:
                 return
 
     def _is_free(self, stage: Stage) -> bool:
-        """Whether nobody else computes a stage; of a set that is sampled in parts, this process has the lease then."""
+        """Whether nobody else computes a stage; of a stage in parts, this process has its lease then."""
         if not stage.part:
             self._let_go(stage.name)  # for who finishes it
         elif stage.whole not in self.held:

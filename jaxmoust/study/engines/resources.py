@@ -29,7 +29,8 @@ class Resource:
         cpus: cores beside them. memory_gb: of the machine; 0 asks for none.
         hours: after which SLURM ends it, which goes on in another job then; 0 is the cluster's own limit.
         hosts: machines that work at it in step, a process on each; of SLURM.
-        parts: tasks among which the files of a set are shared out, each with these devices; of kind sample.
+        parts: tasks with these devices each among which a stage is shared out: the files of a set (kind sample), and
+            the classes of adapters by class (kind fit).
     """
 
     devices: int = 1
@@ -59,9 +60,9 @@ class Resources:
         return self.by_kind[kind].devices * self.by_kind[kind].hosts
 
     @property
-    def parts(self) -> int:
-        """Among how many tasks a set is shared out."""
-        return self.by_kind["sample"].parts
+    def parts(self) -> Mapping[str, int]:
+        """Of a kind of stage, among how many tasks it is shared out."""
+        return {kind: one.parts for kind, one in self.by_kind.items()}
 
     def ray_options(self, kind: str) -> dict[str, Any]:
         """What a stage asks of Ray."""
@@ -106,10 +107,11 @@ def read_resources(path: str) -> Resources:
         if wrong := [name for name, value in section.items() if value < (name not in ("memory_gb", "hours"))]:
             raise ValueError(f"{at}: {kind}.{wrong[0]} is {section[wrong[0]]}. Expected more.")
         by_kind[kind] = of_kind = Resource(**section)
-        if of_kind.parts > 1 and (kind != "sample" or of_kind.hosts > 1):
+        if of_kind.parts > 1 and (kind not in ("sample", "fit") or of_kind.hosts > 1):
             raise ValueError(
-                f"{at}: {kind}.parts is {of_kind.parts}, with {kind}.hosts {of_kind.hosts}. Only a set can be made in "
-                "parts, on one machine each: say parts in [sample], and leave hosts 1 there."
+                f"{at}: {kind}.parts is {of_kind.parts}, with {kind}.hosts {of_kind.hosts}. Only sets, and adapters by "
+                "class, can be made in parts, on one machine each: say parts in [sample] or [fit], and leave hosts 1 "
+                "there."
             )
     one = Devices(device["platform"], (), device["kind"], int(device["memory_gb"] * 1e9))
     return Resources(one, by_kind, given.get("ray", {}), given.get("slurm", {}))

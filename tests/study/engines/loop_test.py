@@ -15,7 +15,7 @@ import pytest
 from jaxmoust.runtime import parallel, stop
 from jaxmoust.runtime.lock import lease
 from jaxmoust.study.engines import loop
-from jaxmoust.study.engines.loop import InProcess, compute_all
+from jaxmoust.study.engines.loop import InProcess, compute_all, in_parts
 from jaxmoust.study.store import Stage, Store
 
 # Computes one generator and six classifiers that stand on it; each takes a while, and writes a line when it begins.
@@ -214,7 +214,7 @@ def test_set_is_sampled_in_parts_under_one_lease_and_then_finished(tmp_path):
     def run():
         store = Store(tmp_path, job)
         engine = InProcess(store)
-        engine.parts = 8
+        engine.parts = {"sample": 8}
         return {done.stage.name: done for done in compute_all(todo, store, engine=engine)}
 
     bad, parts = ((1, 3),), [(of_shards.name, (i, 3)) for i in range(3)]
@@ -226,6 +226,14 @@ def test_set_is_sampled_in_parts_under_one_lease_and_then_finished(tmp_path):
     order.clear()
     assert all(each.result for each in run().values()) and not list(tmp_path.glob("*.error.json"))
     assert order == [*parts, (of_shards.name, None), (todo[3].name, None)]
+
+
+def test_adapters_by_class_come_in_as_many_parts_as_are_said_and_other_trainings_in_none():
+    by_class = Stage("fit", {"task": "finetune", "method": {"per": "class"}})
+    others = [Stage("fit", {"task": "finetune", "method": {"per": "dataset"}}), Stage("fit", {"task": "diffuse"})]
+    *some, whole = in_parts([by_class], {"fit": 3, "sample": 2})
+    assert [one.part for one in some] == [(0, 3), (1, 3), (2, 3)] and whole.needs == tuple(some)
+    assert in_parts(others, {"fit": 3}) == others
 
 
 def test_stage_that_is_stopped_is_no_failure(tree, tmp_path):
