@@ -6,39 +6,37 @@ images are the controls. "imbalanced" cuts half of the classes to a fifth; a fou
 classes' shares of the draws (Menon et al. 2021), which a gain on rare classes must beat.
 
 Run: jaxmoust study --config=experiments/sampling_strategy.py --workdir=runs/sampling
-     jaxmoust study --config=experiments/sampling_strategy.py:imbalanced --workdir=runs/sampling_imbalanced \
-       --config.seeds=0,1,2,3,4,5,6,7,8,9
+     jaxmoust study --config=experiments/sampling_strategy.py:imbalanced --workdir=runs/sampling_imbalanced
      jaxmoust study --config=experiments/sampling_strategy.py:fashion --workdir=runs/sampling_fashion
      jaxmoust study --config=experiments/sampling_strategy.py:cifar10,imbalanced --workdir=runs/sampling_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
 Cost: 43 min at digits on one CPU core beside other jobs (x86_64, jax 0.10.2), of which an EDM for each seed is most;
-    imbalanced, of one training for all seeds (--config.vary=init,order,draw), 10 min on 2 cores.
-Result (digits, Top-1 on 797 test images and points over random. Left: --until-decided --most_seeds=10, a generator for
-each seed, intervals that hold for all comparisons and looks together; all are undecided after ten seeds. Right: ten
-seeds, one training of the generator, each interval alone; none is significant at 5 % after Holm's correction):
+    imbalanced an hour.
+Result (digits, --until-decided --most_seeds=10, a generator for each seed: Top-1 on 797 test images and points over
+random with intervals that hold for all comparisons and looks together; all are undecided after ten seeds):
                                  100, 10 of each class        60, ten or two of a class
-    Random                       93.00 [92.07, 93.92]         86.73 [84.81, 88.64]
-    Real only                    93.54 +0.54 [-1.17, +2.25]   87.87 +1.14 [-1.16, +3.45]
-    Real, duplicated             93.36 +0.36 [-1.32, +2.05]   87.54 +0.82 [-1.29, +2.92]
-    Real, stronger augmentation  94.13 +1.13 [-0.72, +2.98]   86.66 -0.06 [-1.73, +1.61]
-    Share                        94.17 +1.17 [-0.44, +2.78]   86.37 -0.35 [-2.10, +1.40]
-    Class-balanced               93.68 +0.68 [-0.96, +2.31]   88.07 +1.34 [-0.30, +2.98]
-    Square-root                  93.68 +0.68 [-0.96, +2.31]   86.26 -0.46 [-2.04, +1.11]
-    Effective number             93.68 +0.68 [-0.96, +2.31]   87.38 +0.65 [-1.25, +2.56]
-    Weighted by confidence       93.45 +0.45 [-1.18, +2.09]   86.09 -0.64 [-2.37, +1.09]
-    Ramp up                      93.55 +0.55 [-1.07, +2.17]   85.07 -1.66 [-3.95, +0.64]
-    Ramp down                    93.61 +0.61 [-1.02, +2.25]   87.10 +0.38 [-1.62, +2.37]
-    Synthetic first              93.75 +0.75 [-0.87, +2.37]   87.23 +0.50 [-1.31, +2.32]
-    Easy to hard                 93.22 +0.23 [-1.43, +1.88]   86.12 -0.60 [-2.96, +1.75]
+    Random                       93.00 [92.07, 93.92]         86.73 [84.80, 88.65]
+    Real only                    93.54 +0.54 [-1.17, +2.25]   87.94 +1.22 [-2.26, +4.70]
+    Real, duplicated             93.36 +0.36 [-1.32, +2.05]   87.55 +0.83 [-2.57, +4.23]
+    Real, stronger augmentation  94.13 +1.13 [-0.72, +2.98]   86.55 -0.18 [-3.75, +3.40]
+    Real, logit-adjusted                                      89.13 +2.41 [-1.14, +5.96]
+    Share                        94.17 +1.17 [-0.44, +2.78]   85.90 -0.83 [-4.21, +2.56]
+    Class-balanced               93.68 +0.68 [-0.96, +2.31]   87.62 +0.89 [-2.55, +4.33]
+    Square-root                  93.68 +0.68 [-0.96, +2.31]   87.14 +0.41 [-3.03, +3.86]
+    Effective number             93.68 +0.68 [-0.96, +2.31]   87.69 +0.97 [-2.41, +4.34]
+    Weighted by confidence       93.45 +0.45 [-1.18, +2.09]   86.62 -0.10 [-3.49, +3.29]
+    Ramp up                      93.55 +0.55 [-1.07, +2.17]   85.40 -1.33 [-4.80, +2.14]
+    Ramp down                    93.61 +0.61 [-1.02, +2.25]   87.11 +0.39 [-3.07, +3.85]
+    Synthetic first              93.75 +0.75 [-0.87, +2.37]   87.82 +1.09 [-2.28, +4.47]
+    Easy to hard                 93.22 +0.23 [-1.43, +1.88]   86.51 -0.21 [-3.64, +3.22]
 In words: with classes of one size no sampler is found to be better than one shuffle, nor equivalent to it: at most 2.8
     points are gained or 1.5 lost. Share is the highest in the mean, 1.2 points [0.4, 2.0] by Student's t over the ten
-    seeds alone, and so the first to ask again. Where half of the classes are rare, none differs significantly either:
-    drawing classes evenly from both halves is left with 1.3 points on the shuffle. It does gain 1.7 [0.8, 2.6] on
-    share, which draws the same halves without regard to classes (paired over seeds, p = 0.003 alone), and no mixture
-    differs significantly from real images alone. The fourth control, run later beside real only with the same ten seeds
-    (which came out the same to the last digit), reaches 89.02 [88.49, 89.55], a higher mean than any arm of the table:
-    1.15 [-0.04, +2.35] above real only; over the seeds alone 1.24 [0.13, 2.35] of balanced accuracy and 6.1 [1.4, 10.8]
-    of the worst class (61.4 to 67.6 %). So no sampler beats it.
+    seeds alone, and so the first to ask again. Where half of the classes are rare, none is decided either: a generator
+    for each seed makes the shuffle spread by 2.7 points over seeds. Paired over the ten seeds, each difference by
+    itself: drawing classes evenly gains 1.7 points [0.6, 2.9] on share, which draws the same halves without regard to
+    classes. Logit adjustment, without a synthetic image, has the highest mean: 1.2 [0.0, 2.4] above real only, 1.3
+    [0.1, 2.5] of balanced accuracy, 5.9 [1.5, 10.3] of the worst class (61.3 to 67.1 %), and 1.5 [0.3, 2.7] above
+    classes drawn evenly. So no sampler beats it.
 Result (fashion: 1,000 real images, 5,000 images of the EDM, 10,000 test images, 3 seeds, differences by Student's t
 over them; where another experiment has left the sets in the same store 20 min, 45 s a classifier on 2 CPU cores):
     Random                       78.75 [78.70, 78.81]
