@@ -41,16 +41,22 @@ def sections(arms: Sequence[ArmSummary], baseline: str, ranks: Ranks) -> list[Se
 
 def _section(kind: str, surface: Surface) -> Section:
     title = "Weight and number" + (f" ({kind})" if kind else "")
-    which = "undecided which is more"
+    which = "which of the two gains more is undecided"
     if surface.difference.low > 0 or surface.difference.high < 0:
-        which = f"{'number' if surface.difference.low > 0 else 'weight'} does more"
+        which = "more images gain more" if surface.difference.low > 0 else "more weight gains more"
+    ratios, weights = ({*of} for of in zip(*surface.cells, strict=True))
+    at_edge = any(
+        np.isclose(best.value, [min(of), max(of)]).any()
+        for of, best in ((ratios, surface.ratio_best), (weights, surface.weight_best))
+    )
     words = [
         f"In the middle of the grid, ten times as many synthetic images change Top-1 by {_points(surface.number)}, and "
         f"a loss that counts ten times as much by {_points(surface.weight)}: {which} "
-        f"({_points(surface.difference)} between them).",
+        f"(a difference of {_points(surface.difference)}).",
         f"The fitted surface is highest at {_number(surface.ratio_best)} synthetic images for each real one, with a "
         f"weight of {_number(surface.weight_best)}: {_points(surface.highest)} beside real images alone. The highest "
-        "place was chosen for being the highest, so this is a little too much.",
+        "place was chosen for being the highest, so this is a little too much."
+        + (" It lies at the edge of the grid, and may lie beyond." if at_edge else ""),
     ]
     rows = [
         {"ratio": ratio, "weight": weight, "gain": float(gain), "fitted": float(fitted)}

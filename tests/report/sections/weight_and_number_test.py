@@ -29,8 +29,8 @@ def test_number_and_weight_are_told_with_their_intervals(page):
     (made,) = sections(page)
     slope, best = made.words
     assert slope.startswith("In the middle of the grid, ten times as many synthetic images change Top-1 by +")
-    assert "counts ten times as much by \N{MINUS SIGN}" in slope and "number does more" in slope
-    assert "highest at 10 [" in best and "weight of 0.1 [" in best
+    assert "counts ten times as much by \N{MINUS SIGN}" in slope and "more images gain more" in slope
+    assert "highest at 10 [" in best and "weight of 0.1 [" in best and "at the edge of the grid" in best
     (figure,), (table,) = made.figures, made.tables
     assert figure.markup.svg.count("<text") >= 6 and len(table.rows) == 6
     assert table.rows[0][:2] == [1.0, 0.1] and made.answer == slope
