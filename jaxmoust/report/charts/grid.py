@@ -19,7 +19,7 @@ def gains(rows: Rows) -> Chart:
     color = alt.Color("gain:Q", scale=alt.Scale(scheme="redblue", domain=[-most, most]), legend=None)
     tips = ["ratio:O", "weight:O", *(alt.Tooltip(f"{name}:Q", format="+.2f") for name in ("gain", "fitted"))]
     chart = alt.Chart(alt.InlineData(list(rows)), width=num_x * 1.6 * CELL_PX, height=num_y * CELL_PX * 0.7)
-    number = alt.condition(f"abs(datum.gain) > {most / 2}", alt.value("white"), alt.value("black"))
+    number = alt.condition(f"abs(datum.gain) > {0.75 * most}", alt.value("white"), alt.value("black"))
     return alt.layer(
         chart.mark_rect().encode(x=x, y=y, color=color, tooltip=tips),
         chart.mark_text(fontSize=12).encode(x=x, y=y, text=alt.Text("gain:Q", format="+.2f"), color=number),
