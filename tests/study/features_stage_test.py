@@ -17,7 +17,7 @@ def lay_out(tmp_path_factory):
 
     def study(*words):
         words = (*words, "--config.data.source=digits", "--config.data.path=", "--config.seeds=0,1,2")
-        path = f"experiments/photographs.py:quick,px=8,backbone={backbone},base=40"
+        path = f"experiments/photographs.py:quick,px=8,backbone={backbone},base=80"
         return Study(configuration(path, [*words])[1], backbone.parent / "stages")
 
     return study
