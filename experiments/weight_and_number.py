@@ -7,7 +7,18 @@ that the number says only how often a synthetic image comes again.
 Run: jaxmoust study --config=experiments/weight_and_number.py --workdir=runs/weight_and_number
      jaxmoust study --config=experiments/weight_and_number.py:fashion --workdir=runs/weight_and_number_fashion
      jaxmoust study --config=experiments/weight_and_number.py:cifar10 --workdir=runs/weight_and_number_cifar10
-Not run yet.
+Cost: 30 min at digits on one CPU core beside other jobs (x86_64, jax 0.10.2), an EDM for each seed among it.
+Result (digits: points of Top-1 on 797 test images above real only, 93.63 % [93.33, 93.93], mean of 5 seeds with a
+generator each, by number and weight; with a margin of 1 point two of them, with a *, are equivalent to real only, as is
+the base set duplicated; the others are undecided):
+    synthetic for each real    weight 0.1  weight 0.3  weight 1  weight 3
+                          1         +0.40       +0.35     -0.25     -0.93
+                          4        +0.13*       +0.30     +0.13     -0.13
+                         10        +0.20*       +0.43     +0.18     -0.53
+In words: of the surface fitted to the grid, ten times as many images change Top-1 by +0.2 points [-0.2, 0.6], and ten
+    times the weight by -0.6 [-0.8, -0.3]: what these images cost comes with their weight, not with their number. The
+    surface is highest at 2.9 [1, 10] for each real one with a weight of 0.2 [0.1, 0.6], +0.4 points [-0.3, 1.2]: no
+    gain is shown.
 """
 
 import ml_collections

@@ -28,7 +28,7 @@ def sections(arms: Sequence[ArmSummary], baseline: str) -> list[Section]:
         if top1 and len(sizes) == 1 and sizes != {0}:  # what a filter leaves differs by seed
             only = "only" if set(arm.by_seed("share").values()) == {1} else ""
             *settings, weight = map(arm.setting, KIND)
-            kind = (*settings, "" if weight in ("", "1", "1.0") else f"weight {weight}", only)
+            kind = (*settings, weight and f"weight {weight.removesuffix('.0')}", only)
             kinds.setdefault(kind, {})[sizes.pop() / int(arm.setting("n_base"))] = top1
     kinds = {kind: by_ratio for kind, by_ratio in kinds.items() if len(by_ratio) >= LEAST}
     if not kinds:

@@ -46,4 +46,4 @@ def test_study_without_a_grid_has_no_such_section(page, change):
 def test_arms_of_other_weights_are_lines_of_their_own(page):
     """One would otherwise stand for all that have as many images."""
     (made,) = ratio.sections(summarise(page.arms, page.rows), page.baseline)
-    assert [words.partition(":")[0] for words in made.words] == ["edm, weight 0.1", "edm"]
+    assert [words.partition(":")[0] for words in made.words] == ["edm, weight 0.1", "edm, weight 1"]
