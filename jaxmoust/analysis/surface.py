@@ -39,7 +39,7 @@ class Surface:
     Args:
         cells: (ratio, weight) of each. gains, fitted: of each cell, in points.
         number, weight: points for ten times as many images, and for ten times the weight, at the middle of the grid.
-        difference: of the first from the second.
+        difference: the first less the second.
         ratio_best, weight_best: where it is highest within the grid, and where it is in 95 % of further draws.
         highest: the gain there; it was chosen for being the highest, so it is a little too high.
     """

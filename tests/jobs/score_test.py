@@ -58,19 +58,23 @@ def test_score_knows_images_of_a_longer_or_a_shorter_set_that_was_drawn_alike(cl
     assert_refused(outcome, "was itself trained on")
 
 
-def test_score_cross_fitted_judges_every_image_by_who_has_not_seen_it(
-    cli, train_mixed, quick_study, tmp_path, monkeypatch
-):
-    made = quick_study.made
-    assert train_mixed(made, "--config.data.n_synthetic=30").code == 0
-    asked = []
-    from_sources = Pool.from_sources
+@pytest.fixture
+def pools(monkeypatch):
+    """How many images of each source the pools have that are made meanwhile."""
+    asked, from_sources = [], Pool.from_sources
 
     def watched(sources):
         asked.append([len(source) for source in sources])
         return from_sources(sources)
 
     monkeypatch.setattr(Pool, "from_sources", staticmethod(watched))
+    return asked
+
+
+def test_score_cross_fitted_judges_every_image_by_who_has_not_seen_it(cli, train_mixed, quick_study, tmp_path, pools):
+    made = quick_study.made
+    assert train_mixed(made, "--config.data.n_synthetic=30").code == 0
+    pools.clear()
     line = (
         "score --config=configs/score/classifier.py --config.folds=2 --config.checkpoint={judge} --config.set={made} "
         "--workdir={work}"
@@ -80,24 +84,17 @@ def test_score_cross_fitted_judges_every_image_by_who_has_not_seen_it(
     assert result["folds"] == 2 and scores.shape == (40,) and np.all((scores > 0) & (scores < 1))
     assert (tmp_path / "scores/fold0/checkpoints").is_dir() and (tmp_path / "scores/fold1/checkpoints").is_dir()
     # Of the 30 that the classifier learnt from each is kept from exactly one of the two.
-    assert [sizes[0] for sizes in asked] == [100, 100] and sum(sizes[1] for sizes in asked) == 30
+    assert [sizes[0] for sizes in pools] == [100, 100] and sum(sizes[1] for sizes in pools) == 30
 
 
-def test_real_images_are_scored_by_who_has_not_seen_them_and_the_hardest_have_children(cli, tmp_path, monkeypatch):
+def test_real_images_are_scored_by_who_has_not_seen_them_and_the_hardest_have_children(cli, tmp_path, pools):
     assert cli(f"train {RESNET} --workdir={{work}}", work=tmp_path / "real").code == 0
-    asked = []
-    from_sources = Pool.from_sources
-
-    def watched(sources):
-        asked.append([len(source) for source in sources])
-        return from_sources(sources)
-
-    monkeypatch.setattr(Pool, "from_sources", staticmethod(watched))
+    pools.clear()
     line = "score --config=configs/score/classifier.py --config.checkpoint={real} --workdir={work} {more}"
     given = {"real": tmp_path / "real", "work": tmp_path / "late"}
     assert cli(line, **given, more="--config.folds=2 --config.part=0.5").code == 0
     result, scores = json.loads((tmp_path / "late/result.json").read_text()), np.load(tmp_path / "late/scores.npy")
-    assert asked == [[50], [50]] and result["folds"] == 2 and scores.shape == (100,)
+    assert pools == [[50], [50]] and result["folds"] == 2 and scores.shape == (100,)
     assert len((tmp_path / "late/fold1/metrics.jsonl").read_text().splitlines()) > 0
     assert_refused(
         cli(line, real=given["real"], work=tmp_path / "no", more=""), "score the real images", "--config.folds=2"

@@ -68,8 +68,11 @@ class Job(ABC):
         """Does the work, or what is left of it, and returns the result."""
 
     def write(self, folder: Path, index: int, count: int) -> None:
-        """Does a part of `run`: every `count`-th shard of a set, or class of adapters by class, from the `index`-th."""
-        raise NotImplementedError
+        """Does a part of `run`: every `count`-th shard of a set, or class of adapters by class, from the `index`-th.
+
+        Raises: TypeError: a job whose work is not shared out; `in_parts` has no parts of such.
+        """
+        raise TypeError(f"{type(self).__name__} is done as a whole, by `run`, and has no part {index} of {count}.")
 
     def promise(self) -> dict[str, Any]:
         """What is known of the result once `check` has passed: what checks of other jobs read of it."""

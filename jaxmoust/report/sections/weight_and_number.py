@@ -19,8 +19,9 @@ def sections(arms: Sequence[ArmSummary], baseline: str, ranks: Ranks) -> list[Se
     kinds: dict[tuple[str, ...], dict[tuple[float, float], str]] = {}
     for arm in arms:
         sizes, weights, bases = (set(arm.by_seed(name).values()) for name in ("n_synthetic", "weight", "n_base"))
+        compared = arm.info.baseline in ("", baseline)  # of another base set, real images alone are others
         one = len(sizes) == len(weights) == len(bases) == 1 and min(*sizes, *weights) > 0
-        if one and arm.info.name in ranks and min(arm.by_seed("share").values()) < 1:
+        if one and compared and arm.info.name in ranks and min(arm.by_seed("share").values()) < 1:
             cell = (sizes.pop() / bases.pop(), weights.pop())
             kinds.setdefault(tuple(arm.setting(name) for name in KIND if name != "weight"), {})[cell] = arm.info.name
     made = []

@@ -1,6 +1,7 @@
 """The section of number and weight: from the page's own runs, in words, a picture and a table."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from made_up_page import make_page
@@ -41,6 +42,11 @@ def test_study_without_a_grid_has_no_such_section(page, change):
     for row in page.rows:
         row |= change
     assert sections(page) == []
+
+
+def test_arms_of_another_base_set_are_not_compared_with_this_ones_baseline(page):
+    arms = [replace(arm, baseline="another") for arm in page.arms]
+    assert weight_and_number.sections(summarise(arms, page.rows), page.baseline, page.ranks) == []
 
 
 def test_arms_of_other_weights_are_lines_of_their_own(page):
