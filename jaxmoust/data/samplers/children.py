@@ -76,13 +76,14 @@ class Children(Sampler):
     def _draw(self, position: np.ndarray) -> np.ndarray:
         keys = self.pool.at(shuffled(position, int(self.pool.bounds[1]), make_key(self.seed, 2, 0)))
         children, starts = self._family
-        first = starts[keys]
-        count = starts[keys + 1] - first
         chance = (fold(make_key(self.seed, 10), position) >> np.uint64(11)) * 2.0**-53
-        which = fold(make_key(self.seed, 11), position) >> np.uint64(32)
-        mine = np.flatnonzero((chance < self.p) & (count > 0))
-        child = (which[mine] * count[mine].astype(np.uint64)) >> np.uint64(32)
-        keys[mine] = self.pool.at(children[first[mine] + child.astype(np.int64)].astype(np.int64))
+        mine = np.flatnonzero(chance < self.p)
+        count = starts[keys[mine] + 1] - starts[keys[mine]]
+        if not count.all():  # of those without children the real image itself
+            mine, count = mine[count > 0], count[count > 0]
+        which = fold(make_key(self.seed, 11), position[mine]) >> np.uint64(32)
+        child = (which * count.astype(np.uint64)) >> np.uint64(32)
+        keys[mine] = self.pool.at(children[starts[keys[mine]] + child.astype(np.int64)].astype(np.int64))
         return keys
 
     def expected(self, start: int, stop: int) -> np.ndarray:
