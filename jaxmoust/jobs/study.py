@@ -215,13 +215,19 @@ class Study:
             RunFolder.check(workdir, self.config, self.contents, self._places)
 
     def _plan(self, stage: Stage) -> Job:
-        """Checks a stage's job, after those of what it needs, and keeps what is known of its result beforehand."""
+        """Checks a stage's job, after those of what it needs, and keeps what is known of its result beforehand.
+
+        Raises: ValueError: what the job refuses, and which stage it is.
+        """
         for need in stage.needs:
             if need.name not in self.inputs.planned and not self.store.has(need):
                 self._plan(need)
         with self.place.planning(stage.kind):
             job = self._job(stage.config)
-            job.check()
+            try:
+                job.check()
+            except ValueError as e:
+                raise ValueError(f"{self.experiment.describe(stage)}: {e}") from e
         self.inputs.planned[stage.name] = Output(stage.config, job.promise(), None)
         self.inputs.shared[stage.name] = job.opened()
         return job

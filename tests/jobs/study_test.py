@@ -235,7 +235,7 @@ def get_config(arg=""):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ('["arms"][-1]["augment"] = {"cutout_px": -2}', ["cutout_px=-2"]),
+        ('["arms"][-1]["augment"] = {"cutout_px": -2}', ["train ", ", seed 0: ", "cutout_px=-2"]),
         ('["arms"][-1]["data"] = {"n_synthetic": 41}', ["n_synthetic 41", "ddpm holds 40"]),
         ('["arms"][-1]["sampler"]["shares"] = {"real": 0.5, "ddpm": 0.6}', ["sum to 1.1"]),
         ('["arms"][-1]["sampler"] = {"name": "weighted", "weights": {"ddpm": "scores"}}', ["data.scores"]),

@@ -28,20 +28,20 @@ def sections(arms: Sequence[ArmSummary], baseline: str, ranks: Ranks) -> list[Se
     for kind, names in kinds.items():
         levels = [len(set(of)) for of in zip(*names, strict=True)]
         shared = set(ranks.get(baseline, {})).intersection(*(ranks[name] for name in names.values()))
-        if min(levels) < 2 or len(names) < LEAST_CELLS or len(shared) < 2:
+        if min(levels) < 2 or len(names) < LEAST_CELLS:
             continue
+        title = "Weight and number" + (f" ({kind[0]})" if len(kinds) > 1 else "")
         alone = [ranks[baseline][seed] < 1 for seed in sorted(shared)]
         right = [[ranks[name][seed] < 1 for seed in sorted(shared)] for name in names.values()]
         differences = 100 * (np.array(right, np.float32) - np.array(alone, np.float32))
         try:
-            made.append(_section(kind[0] if len(kinds) > 1 else "", fit(list(names), differences)))
-        except ValueError:  # a grid with holes, say
-            continue
+            made.append(_section(title, fit(list(names), differences)))
+        except ValueError as why:  # a grid with holes, or of one seed
+            made.append(Section(title, [f"No surface is fitted to these arms: {why}"]))
     return made
 
 
-def _section(kind: str, surface: Surface) -> Section:
-    title = "Weight and number" + (f" ({kind})" if kind else "")
+def _section(title: str, surface: Surface) -> Section:
     which = "which of the two gains more is undecided"
     if surface.difference.low > 0 or surface.difference.high < 0:
         which = "more images gain more" if surface.difference.low > 0 else "more weight gains more"

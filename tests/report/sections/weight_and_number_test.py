@@ -53,3 +53,15 @@ def test_arms_of_other_weights_are_lines_of_their_own(page):
     """One would otherwise stand for all that have as many images."""
     (made,) = ratio.sections(summarise(page.arms, page.rows), page.baseline)
     assert [words.partition(":")[0] for words in made.words] == ["edm, weight 0.1", "edm, weight 1"]
+
+
+def test_grid_with_holes_says_why_it_has_no_surface(page):
+    """Two rows and two columns that cross once: what number and weight do together was not tried."""
+    cross = [(100, 0.1), (400, 0.1), (1000, 0.1), (100, 0.5), (100, 1.0), (100, 2.0)]
+    for row in page.rows:
+        if row["arm"] in CELLS:
+            number, weight = cross[list(CELLS).index(row["arm"])]
+            row |= {"n_synthetic": number, "weight": weight}
+    (made,) = sections(page)
+    assert not made.figures and not made.answer
+    assert made.words[0].startswith("No surface is fitted to these arms: 6 cells of 3 seeds")
