@@ -1,7 +1,8 @@
 """What the benchmarks of networks share: networks here and in torch, the chip's matmul ceiling, taking turns.
 
 The torch networks are the peers' own: ResNet and ViT of `transformers` (the ResNet with a CIFAR stem), DDPM++ and its
-sampler from a checkout of NVlabs/edm. Parameter counts are compared, so that a ratio is of one network with itself.
+sampler from a checkout of NVlabs/edm; and a DiT as torch's users write it, torch_dit.py (that of `diffusers` embeds the
+time in every block anew). Parameter counts are compared, so that a ratio is of one network with itself.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from flax import linen as nn
 
 from jaxmoust.models.classifiers.resnet import DEPTHS, ResNet
 from jaxmoust.models.classifiers.vit import SIZES, ViT
+from jaxmoust.models.dit import DiT
 from jaxmoust.models.unet.unet import PUBLISHED
 from jaxmoust.runtime import parallel
 
@@ -44,13 +46,16 @@ def options(description: str | None) -> argparse.ArgumentParser:
 
 
 def make(name: str, dtype: str, quick: bool) -> nn.Module:
-    """Our network: "resnet18", "vit_s" or "edm"."""
+    """Our network: "resnet18", "vit_s", "dit_s" (patches of 4 px) or "edm"."""
     how: dict[str, Any] = {"dtype": jnp.dtype(dtype)}
     if name == "resnet18":
         small = {"width": 8} if quick else {}
         return ResNet(num_classes=NUM_CLASSES, stem="cifar", axis_name=parallel.AXIS, **DEPTHS[18], **small, **how)
+    size = SMALL_VIT if quick else SIZES["S"]
     if name == "vit_s":
-        return ViT(num_classes=NUM_CLASSES, patch_px=4, **(SMALL_VIT if quick else SIZES["S"]), **how)
+        return ViT(num_classes=NUM_CLASSES, patch_px=4, **size, **how)
+    if name == "dit_s":
+        return DiT(out_channels=SHAPE[2], num_classes=NUM_CLASSES, patch_size=4, **size, **how)
     small = {"base_channels": 8, "num_blocks": 1} if quick else {}
     return PUBLISHED["ddpmpp_cifar10"](out_channels=SHAPE[2], num_classes=NUM_CLASSES, **small, **how)
 
@@ -61,6 +66,10 @@ def make_torch(name: str, quick: bool, edm: str) -> Any:
     from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "dit_s":
+        import torch_dit
+
+        return torch_dit.DiT(SHAPE[0], SHAPE[2], NUM_CLASSES, 4, **(SMALL_VIT if quick else SIZES["S"])).to(device)
     if name == "resnet18":
         width = 8 if quick else 64
         widths = [width * 2**i for i in range(4)]
@@ -123,9 +132,9 @@ def matmul_ceiling(dtype: str, quick: bool) -> float:
 def forward_flops(name: str, quick: bool) -> float:
     """Operations of one image's way through the network, as XLA counts them before it optimises."""
     model = make(name, "float32", quick)
-    model = model.clone(scan=False) if name == "vit_s" else model  # a loop's body is counted once
+    model = model.clone(scan=False) if name.endswith("t_s") else model  # a loop's body is counted once
     args = (jnp.zeros((1, *SHAPE)),)
-    if name == "edm":
+    if name in ("edm", "dit_s"):
         args += (jnp.zeros((1,)), jnp.zeros((1,), jnp.int32))
     variables = jax.eval_shape(model.init, jax.random.key(0), *args)
     return jax.jit(model.apply).lower(variables, *args).cost_analysis()["flops"]

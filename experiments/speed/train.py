@@ -1,6 +1,7 @@
 """How many images a second one update of training takes in, beside torch on the same network in the same run.
 
-ResNet-18 (CIFAR stem), ViT-S (patch 4) and EDM's DDPM++ (55.7 M), all at 32 px with 10 classes. An update is what our
+ResNet-18 (CIFAR stem), ViT-S (patch 4), DiT-S/4 as a rectified flow, and EDM's DDPM++ (55.7 M), all at 32 px with 10
+classes. An update is what our
 loop does for a batch: uint8 images from the host, loss, gradients, optimizer (SGD-Nesterov with weight decay; AdamW;
 Adam and the average of parameters). torch does the same with the peers' networks, eagerly and with torch.compile,
 convolutions in channels_last. No augmentation on either side. The ceiling is one large matrix product.
@@ -25,17 +26,18 @@ import jax
 import numpy as np
 import peers
 
-from jaxmoust.core.diffusion.methods import EDM
+from jaxmoust.core.diffusion.methods import EDM, Flow
 from jaxmoust.core.optim import Recipe
 from jaxmoust.runtime import parallel
 from jaxmoust.train.classify import Classify
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.loop import init_state, make_step
 
-BATCH_SIZES = {"resnet18": 128, "vit_s": 64, "edm": 8}
+BATCH_SIZES = {"resnet18": 128, "vit_s": 64, "dit_s": 64, "edm": 8}
 RECIPES = {
     "resnet18": dict(name="sgd", learning_rate=0.1, weight_decay=5e-4),
     "vit_s": dict(name="adamw", learning_rate=1e-3, weight_decay=0.05),
+    "dit_s": dict(name="adamw", learning_rate=1e-4, decay=False, ema_half_life_images=1_774_368.0),
     "edm": dict(name="adam", learning_rate=1e-3, ema_half_life_images=500_000.0),
 }
 
@@ -56,7 +58,8 @@ class Ours:
     def __init__(self, name: str, batch_size: int, dtype: str, quick: bool) -> None:
         """Initialises the state."""
         model, size = peers.make(name, dtype, quick), dict(num_classes=peers.NUM_CLASSES, image_shape=peers.SHAPE)
-        task = Diffuse(model, EDM(), **size) if name == "edm" else Classify(model, **size)
+        method = {"edm": EDM, "dit_s": Flow}.get(name)
+        task = Diffuse(model, method(), **size) if method else Classify(model, **size)
         recipe = Recipe(batch_size=batch_size, num_steps=1_000_000, **RECIPES[name])
         self.machine = parallel.Machine.all()
         self.step = make_step(task, recipe, self.machine)
@@ -85,7 +88,7 @@ class Torchs:
         self.image = torch.from_numpy(batch["image"])
         self.label = torch.from_numpy(batch["label"]).long().to(self.device)
         self.one_hot = torch.nn.functional.one_hot(self.label, peers.NUM_CLASSES).float()
-        self.layout = torch.contiguous_format if name == "vit_s" else torch.channels_last
+        self.layout = torch.contiguous_format if name.endswith("t_s") else torch.channels_last
         self.dtype = dtype
         params, self.average = list(self.net.parameters()), None
         self.num_params = sum(p.numel() for p in params)
@@ -94,10 +97,14 @@ class Torchs:
         elif name == "vit_s":
             self.optimizer = torch.optim.AdamW(params, 1e-3, weight_decay=0.05)
         else:
-            self.optimizer = torch.optim.Adam(params, 1e-3)
+            kind, rate = (torch.optim.AdamW, 1e-4) if name == "dit_s" else (torch.optim.Adam, 1e-3)
+            self.optimizer = kind(params, rate, weight_decay=0.0)
             self.average = [p.detach().clone() for p in params]
-            self.edm_loss = peers.checkout(edm, "training.loss").EDMLoss()
-        loss = self.denoising_loss if name == "edm" else self.classification_loss
+        loss = self.classification_loss
+        if name == "edm":
+            self.edm_loss, loss = peers.checkout(edm, "training.loss").EDMLoss(), self.denoising_loss
+        elif name == "dit_s":
+            loss = self.flow_loss
         self.loss = torch.compile(loss) if compiled else loss
 
     def classification_loss(self, x):
@@ -105,6 +112,10 @@ class Torchs:
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(self.net(x).logits, self.label)
+
+    def flow_loss(self, x):
+        """The rectified flow's."""
+        return self.net.loss(x, self.label)
 
     def denoising_loss(self, x):
         """NVlabs' loss."""
