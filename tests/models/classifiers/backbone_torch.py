@@ -1,7 +1,8 @@
 """Torch's networks of all the families that `load_backbone` reads, small, and what they answer; only with torch.
 
 `python tests/models/classifiers/backbone_torch.py` writes backbone_parity.npz, beside torch, timm, transformers and
-torchvision; the tests read that file and need none of them.
+torchvision; the tests read that file and need none of them. With --published it writes nothing, and prints how far our
+features are from torch's in networks of published sizes (10 minutes on 2 CPU cores, 4 GB).
 """
 
 import json
@@ -224,6 +225,85 @@ def answers() -> dict[str, np.ndarray]:
     return content
 
 
+PUBLISHED_TIMM = (
+    *("resnet18", "resnet50", "resnet101", "convnext_tiny", "convnext_base", "vit_base_patch16_224"),
+    *("deit_small_patch16_224", "deit3_small_patch16_224", "vit_base_patch32_clip_quickgelu_224"),
+    *("vit_large_patch14_clip_224", "vit_base_patch16_siglip_224", "vit_small_patch14_dinov2"),
+    "vit_base_patch14_reg4_dinov2",
+)
+
+
+def published() -> Iterator[tuple[str, Any, dict[str, Any], Callable]]:
+    """(name, network of a published size, its config.json, pixels -> features)."""
+    import timm
+    import torchvision.models as tv
+    import transformers as tf
+
+    for name in PUBLISHED_TIMM:
+        net = timm.create_model(name, num_classes=0, **({"img_size": 224} if "dinov2" in name else {}))
+        own = {"architecture": name, "num_classes": 0}
+        yield f"timm {name}", net, own, lambda x, net=net: net.forward_head(net.forward_features(x), pre_logits=True)
+    large = dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14)
+    base = dict(hidden_sizes=[128, 256, 512, 1024], depths=[3, 3, 27, 3])
+    for title, one in (
+        ("CLIP ViT-B/32", tf.CLIPVisionModel(tf.CLIPVisionConfig())),
+        ("CLIP ViT-L/14", tf.CLIPVisionModel(tf.CLIPVisionConfig(**large))),
+        ("SigLIP ViT-B/16", tf.SiglipVisionModel(tf.SiglipVisionConfig())),
+        ("ConvNeXt-T", tf.ConvNextModel(tf.ConvNextConfig())),
+        ("ConvNeXt-B", tf.ConvNextModel(tf.ConvNextConfig(**base))),
+        ("ResNet-50", tf.ResNetModel(tf.ResNetConfig())),
+    ):
+        own = json.loads(one.config.to_json_string())
+        yield f"Hugging Face {title}", one, own, lambda x, net=one: net(x).pooler_output.flatten(1)
+    for name in ("resnet50", "convnext_tiny", "vit_b_16"):
+        net = getattr(tv, name)()
+        last = next(part for part in ("fc", "heads", "classifier") if hasattr(net, part))
+        yield f"torchvision {name}", net, {}, lambda x, net=net, last=last: _without(net, last, x)
+
+
+def _without(net: Any, last: str, x: Any) -> Any:
+    """What a network's last layer is given; of a ConvNeXt's two, what the second one is."""
+    import torch
+
+    head = getattr(net, last)
+    setattr(net, last, head[:-1] if last == "classifier" else torch.nn.Identity())
+    answer = net(x)
+    setattr(net, last, head)
+    return answer
+
+
+def measure() -> None:
+    """Prints the largest error of each published network's features, relative to the largest of them."""
+    import tempfile
+
+    import jax
+    import safetensors.torch
+    import torch
+
+    from jaxmoust.models.classifiers.backbone import load_backbone
+
+    torch.manual_seed(0)
+    for title, net, config, run in published():
+        net.eval()
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            for tensor in (*net.parameters(), *net.buffers()):  # what starts as 0 or 1 hides errors
+                if tensor.ndim < 2 and tensor.is_floating_point():
+                    tensor.add_(0.1 * torch.rand_like(tensor))
+            whole = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+            safetensors.torch.save_file(whole, Path(folder) / "model.safetensors")
+            if config:
+                (Path(folder) / "config.json").write_text(json.dumps(config))
+            ours, x = load_backbone(folder, image_px=224), pixels(224)
+            expected = run(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+            images = x * np.float32(ours.preprocessing.std) + np.float32(ours.preprocessing.mean)
+            error = np.abs(np.asarray(jax.jit(ours.features)(ours.variables, images)) - expected).max()
+            count = sum(tensor.numel() for tensor in net.parameters())
+        print(f"{title:50} {count / 1e6:6.1f} M  {error / np.abs(expected).max():.1e}", flush=True)
+
+
 if __name__ == "__main__":
+    if "--published" in sys.argv:
+        measure()
+        sys.exit()
     np.savez_compressed(STORED, **answers())
     print(STORED, STORED.stat().st_size, "bytes")
