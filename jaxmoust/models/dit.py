@@ -165,4 +165,5 @@ SIZES: dict[str, dict[str, Any]] = {
     "XL": {"width": 1152, "depth": 28, "num_heads": 16},
 }
 DITS: dict[str, partial[DiT]] = {f"dit_{name.lower()}": partial(DiT, **size) for name, size in SIZES.items()}
-"""Table 1 of the paper by name; every size may still be given. DiT-XL/2 of 1,000 classes has 675,129,632 parameters."""
+"""Table 1 of the paper by name; every size may still be given. DiT-XL/2 of 1,000 classes and a learnt variance has
+674,834,720 parameters; the paper's code counts 675,129,632, its fixed table of positions (294,912) among them."""
