@@ -10,7 +10,10 @@ Run: jaxmoust study --config=experiments/generator_quality.py --workdir=runs/gen
      jaxmoust study --config=experiments/generator_quality.py:fashion --workdir=runs/generator_quality_fashion
      jaxmoust study --config=experiments/generator_quality.py:cifar10 --workdir=runs/generator_quality_cifar10
      (and imagenet100; experiments/parts.py says which data the scales want)
-     "fashion,dit" and "cifar10,dit" put a DiT beside them, of fashion's trained as long by the clock as its EDM.
+     "fashion,dit", "cifar10,dit" and "imagenet100,dit" put a DiT beside them. All three of fashion are trained by as
+     many steps on batches as large; configs/generator/fashion_dit.py has the seconds of a step, which differ. At the
+     other scales each has the budget of its own recipe: EDM 200 million images, DiT 102 million, DDPM 102 million at
+     cifar10 and 200 million at imagenet100, where the DiT works on latents of 256 px and the other two at 64 px.
      "cifar10,sd" and "imagenet100,sd" compare Stable Diffusion 2.1-base with 3 medium in their place: both as they are,
     at 512 px and guidance 2, where nothing is trained but classifiers. Both come from the hub (3 is gated), or from
     folders: --config.sets.sd2.pipeline.path=DIR --config.sets.sd3.pipeline.path=DIR. They have not been run yet.
@@ -77,7 +80,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     scale = parts.read(arg, "dit", "sd")
     methods = METHODS | (dict(dit="DiT") if "dit" in scale.words else {})
     if not all(name in scale.fit for name in methods):
-        raise ValueError(f"got {arg!r}: there is a DiT of fashion and of cifar10, expected one of these beside 'dit'.")
+        raise ValueError(f"got {arg!r}: expected fashion, cifar10 or imagenet100 beside 'dit', as digits have no DiT.")
     few, many = parts.sizes(
         scale, digits=(100, 1000), fashion=(250, 1000), cifar10=(5000, 50_000), imagenet100=(12_500, 126_689)
     )
@@ -98,13 +101,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     for name, method in methods.items():
         for made, n_base in ((name, few), (f"{name}_many", many)):
             title = f"{method} of {n_base:,}"
-            config.generators[made] = parts.generator(scale, name, data=parts.base_set(scale, n_base))
+            config.generators[made] = parts.generator(scale, name, n_base)
             config.sets[made] = parts.drawn(scale, name, generator=made, title=title)
             # Near the few, and copies of what it learnt from: of the many, where it did.
             config.measures[made] = parts.diagnostic(scale, "measure", made)
             if n_base != few:
-                own = parts.diagnostic(scale, "measure", made, data=parts.base_set(scale, n_base))
-                config.measures[f"{made}_own"] = own
+                config.measures[f"{made}_own"] = parts.diagnostic(scale, "measure", made, n_base=n_base)
             what = f"an {method}" if method[0] in "AEIOU" else f"a {method}"
             what = f"{what} trained on {n_base:,} real images"
             arms.append(parts.only(made, f"{title},", what))

@@ -11,10 +11,10 @@ A scale is a data set, a classifier of its size, and the generators that there a
                  to each set that is asked for in words
 "quick" beside a scale ("fashion,quick") runs every part of it for seconds; its numbers mean nothing.
 
-Of the generators, edm and ddpm are trained on the base set (internal). sd is external: pre-trained on other images, and
-sampled as it is. sd_lora and sd_full are the same, fine-tuned on the base set: a tiny Stable Diffusion of typeset
-digits at the small scales, Stable Diffusion 1.5 and 2.1-base at the large ones. There sd2 and sd3 are 2.1-base and 3
-medium as they are, asked alike.
+Of the generators, edm, ddpm and dit (none at digits) are trained on the base set (internal). sd is external:
+pre-trained on other images, and sampled as it is. sd_lora and sd_full are the same, fine-tuned on the base set: a tiny
+Stable Diffusion of typeset digits at the small scales, Stable Diffusion 1.5 and 2.1-base at the large ones. There sd2
+and sd3 are 2.1-base and 3 medium as they are, asked alike.
 """
 
 import ml_collections
@@ -130,12 +130,14 @@ SCALES = dict(
         fit=dict(
             edm=dict(config="configs/generator/imagenet100_edm.py", **AT_64),
             ddpm=dict(config="configs/generator/imagenet100_ddpm.py", **AT_64),
+            dit=dict(config="configs/generator/imagenet100_dit.py", **AT_256),
             sd_lora=dict(config="configs/generator/sd21_lora.py", **AT_512),
             sd_full=dict(config="configs/generator/sd21_full.py", **AT_512),
         ),
         sample=dict(
             edm=EDM,
             ddpm=DDIM,
+            dit=dict(config="configs/sample/ddim_latents.py"),
             sd=SD21,
             sd_lora=dict(**SD21, pipeline=dict(variant="")),
             sd_full=dict(**SD21, pipeline=dict(variant="")),
@@ -230,9 +232,9 @@ def study(
     return config
 
 
-def generator(scale: ml_collections.ConfigDict, name: str, **differs: dict) -> dict:
-    """The training of one of the scale's generators on the base set, unless what differs says otherwise."""
-    return {**_entry(scale, scale.fit[name]), **differs}
+def generator(scale: ml_collections.ConfigDict, name: str, n_base: int = 0, **differs: dict) -> dict:
+    """The training of one of the scale's generators on the base set, or on one of n_base images, with what differs."""
+    return {**_on(scale, _entry(scale, scale.fit[name]), n_base), **differs}
 
 
 def drawn(
@@ -250,9 +252,16 @@ def drawn(
     return dict(generator=generator or (name if fitted else ""), title=title or headed(name), **entry)
 
 
-def diagnostic(scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", **differs) -> dict:
-    """A look at a set, "domain" or "measure", beside the classifier of an arm."""
-    return {**_entry(scale, scale[kind]), "set": name, "arm": arm, **differs}
+def diagnostic(
+    scale: ml_collections.ConfigDict, kind: str, name: str, arm: str = "real", n_base: int = 0, **differs
+) -> dict:
+    """A look at a set, "domain" or "measure", beside the classifier of an arm; real images as of `generator`."""
+    return {**_on(scale, _entry(scale, scale[kind]), n_base), "set": name, "arm": arm, **differs}
+
+
+def _on(scale: ml_collections.ConfigDict, entry: dict, n_base: int) -> dict:
+    """An entry on so many real images, of the size that it says; 0 is as it stands."""
+    return {**entry, "data": {**entry.get("data", {}), **base_set(scale, n_base)}} if n_base else entry
 
 
 def _entry(scale: ml_collections.ConfigDict, entry: ml_collections.ConfigDict) -> dict:

@@ -18,7 +18,7 @@ OTHERS["photographs.py"] = ("base=80,mine=DIR", "external", "finetune,arms=sd_20
 OTHERS["external_images.py"] = ("digits", "fashion", "cifar10,cifake=DIR")
 SCALED = sorted({path.name for path in (ROOT / "experiments").glob("*.py")} - {"parts.py", *OTHERS})
 EVERY = [(file, arg) for file, args in {**dict.fromkeys(SCALED, SCALES), **OTHERS}.items() for arg in args]
-EVERY += [("generator_quality.py", "cifar10,sd"), ("generator_quality.py", "imagenet100,sd")]
+EVERY += [("generator_quality.py", f"{scale},{word}") for scale in ("cifar10", "imagenet100") for word in ("sd", "dit")]
 
 # What an experiment wants besides its scale.
 WANTED = {("pretrained_vit.py", scale): ",pretrained=vit.npz" for scale in ("cifar10", "imagenet100")}
@@ -138,17 +138,43 @@ def test_public_checkpoint_is_wanted_where_none_is_trained_and_only_there(arg):
         configuration(f"experiments/pretrained_vit.py:{arg}", [])
 
 
-@pytest.mark.parametrize("arg", ["fashion,dit", "fashion,dit,quick", "cifar10,dit"])
+@pytest.mark.parametrize("arg", ["fashion,dit", "cifar10,dit", "imagenet100,dit", "fashion,dit,quick"])
 def test_dit_stands_beside_edm_and_ddpm_where_it_is_asked_for(arg):
     config, plain = completed("generator_quality.py", arg), completed("generator_quality.py", arg.replace(",dit", ""))
     assert {*config["generators"]} - {*plain["generators"]} == {"dit", "dit_many"}
     assert len(config["arms"]) == len(plain["arms"]) + 4
-    assert config["generators"]["dit"]["model"]["name"] == "dit_s"
-    if arg == "fashion,dit":  # a step of either takes as long
-        steps = {config["generators"][name]["train"]["num_steps"] for name in ("edm", "dit")}
-        assert len(steps) == 1
-    with pytest.raises(BadInput, match=r"'digits,dit'.*fashion and of cifar10"):
+    assert config["generators"]["dit"]["model"]["name"] == ("dit_b" if "imagenet100" in arg else "dit_s")
+    with pytest.raises(BadInput, match=r"'digits,dit'.*fashion, cifar10 or imagenet100"):
         completed("generator_quality.py", "digits,dit")
+
+
+@pytest.mark.parametrize(
+    ("scale", "millions"),
+    [
+        ("fashion", {"edm": 0.1152, "ddpm": 0.1152, "dit": 0.1152}),
+        ("cifar10", {"edm": 200, "ddpm": 102.4, "dit": 102.4}),
+        ("imagenet100", {"edm": 200, "ddpm": 200, "dit": 102.4}),
+    ],
+)
+def test_internal_generators_see_as_many_images_as_the_experiment_says(scale, millions):
+    generators = completed("generator_quality.py", f"{scale},dit")["generators"]
+    for name, expected in millions.items():
+        for of in (generators[name]["train"], generators[f"{name}_many"]["train"]):
+            assert of["num_steps"] * of["batch_size"] / 1e6 == pytest.approx(expected, rel=1e-5)
+    batches = {generators[name]["train"]["batch_size"] for name in millions}
+    assert scale != "fashion" or batches == {64}
+
+
+@pytest.mark.parametrize("quick", ["", ",quick"])
+def test_dit_of_imagenet100_works_on_latents_of_its_own_size_and_is_guided(quick):
+    config = completed("generator_quality.py", f"imagenet100,dit{quick}")
+    fitted, drawn = config["generators"]["dit"], config["sets"]["dit"]
+    vae = "tiny_sd" if quick else "stabilityai/sd-vae-ft-ema"
+    assert (fitted["data"]["image_px"], fitted["method"]["name"], fitted["latents"]["path"]) == (256, "ddpm", vae)
+    assert (drawn["sample"]["solver"], drawn["sample"]["guidance"], drawn["sample"]["clip"]) == ("euler", 1.5, False)
+    fits = [stage.config for stage in lay_out("generator_quality.py", f"imagenet100,dit{quick}").stages]
+    sides = {one["model"]["name"]: one["data"]["image_px"] for one in fits if one["task"] == "diffuse"}
+    assert sides["dit_b"] == 256 and {side for name, side in sides.items() if name != "dit_b"} == {64}
 
 
 @pytest.mark.parametrize("arg", ["cifar10,sd", "imagenet100,sd"])

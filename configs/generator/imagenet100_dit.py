@@ -6,8 +6,8 @@ an average of decay 0.9999 a step of 256 images, flips, 7 million steps; 250 ste
 learnt. Latents are encoded once. --config.method.name=flow trains it as SiT is (2401.08740).
 
 Run: jaxmoust fit --config=configs/generator/imagenet100_dit.py --workdir=runs/imagenet100_dit --config.data.path=DIR
-     jaxmoust sample --config=configs/sample/ddim.py --workdir=runs/dit_set --config.generator=runs/imagenet100_dit \
-       --config.sample.guidance=1.5 --config.sample.clip=False
+     jaxmoust sample --config=configs/sample/ddim_latents.py --workdir=runs/dit_set \
+       --config.generator=runs/imagenet100_dit
      (DIR holds train/CLASS/*.JPEG and a validation split; --config.data.classes=FILE names the 100 classes, one a line)
 """
 
