@@ -6,10 +6,14 @@ Run: python docs/scripts/write_captions.py --model=OWNER/MODEL --images=my_image
 """
 
 import argparse
+import contextlib
 import json
+import re
 from pathlib import Path
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+# Those that the package reads; .avif wants a Pillow that knows it, .heic and .heif the package pillow-heif.
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+SUFFIXES |= {".avif", ".heic", ".heif"}
 ASK = (
     "Write one sentence of at most 25 words that says what this photo of a {name} shows: pose, surroundings, the "
     "light and the style of the photo. Call it '{name}', once. Write nothing else."
@@ -34,6 +38,10 @@ def write_captions(root: Path, words: dict[str, str], caption) -> tuple[int, lis
     """Writes the captions that are missing. Returns: how many, and those of all that do not name their class."""
     from PIL import Image
 
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     written, silent = 0, []
     for file in sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES):
         text, name = file.with_suffix(".txt"), words.get(file.parent.name, file.parent.name)
@@ -41,7 +49,8 @@ def write_captions(root: Path, words: dict[str, str], caption) -> tuple[int, lis
             with Image.open(file) as image:
                 text.write_text(caption(image.convert("RGB"), name) + "\n", encoding="utf-8")
             written += 1
-        if name.lower() not in text.read_text(encoding="utf-8").lower():
+        # As a word of its own, as prompts.contexts looks for it.
+        if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text.read_text(encoding="utf-8"), re.IGNORECASE):
             silent.append(str(text))
     return written, silent
 

@@ -94,6 +94,11 @@ def _from_json(source: Source, path: str) -> list[str]:
                 f"data.captions {path}: got captions of images that are not there in {root} "
                 f"({listed(map(repr, absent))}). Name files as they lie in that folder, such as {names[0]!r}."
             )
+        if others := sorted(name for name in set(content) - set(names) if not is_image(name)):
+            raise ValueError(
+                f"data.captions {path}: got captions of files that are not an image ({listed(map(repr, others))}). "
+                f"Name images alone, such as {names[0]!r}."
+            )
         return [content.get(name, "") for name in names]
     if len(texts) != len(source):
         raise ValueError(

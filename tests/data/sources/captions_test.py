@@ -10,7 +10,9 @@ from PIL import Image
 from jaxmoust.data.real import real_data
 from jaxmoust.data.sources.captions import captioned
 from jaxmoust.data.sources.image_folder import Rules
+from jaxmoust.data.sources.labels import suffixes
 from jaxmoust.data.sources.registry import open_source
+from jaxmoust.generate.prompts import contexts_of
 
 TEXTS = {f"{name}/{i}.png": f"a {name}  on\ngrass {i}" for name in ("cat", "dog") for i in range(5)}
 
@@ -64,6 +66,7 @@ def test_captions_of_images_without_files_stand_in_their_order(tmp_path):
         ("files", r"images that are not there in .*cat \('lost.txt'\)"),
         ("table", "expected a table"),
         ({"cat/9.png": "a cat"}, r"not there in .*images \('cat/9.png'\).*such as"),
+        ({"cat/lost.txt": "a cat"}, r"not an image \('cat/lost.txt'\).*such as"),
         ({"cat/1.png": "a cat"}, "8 of 8|7 of 8"),
         ({"cat/1.png": 3}, "holds something else"),
         ("absent.json", "is not there"),
@@ -104,3 +107,22 @@ def test_script_of_the_manual_writes_what_is_missing_and_names_what_lacks_its_cl
     texts = {source.file(i): source.captions[i] for i in range(len(source))}
     assert texts.pop("cat/1.png", "asleep") == "asleep"
     assert set(texts.values()) == {"a cat of 9 px", "a hound of 9 px"}
+
+
+def test_script_of_the_manual_reads_the_images_and_finds_the_words_that_the_package_does(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "docs" / "scripts"))
+    import write_captions
+
+    assert {*suffixes()} <= write_captions.SUFFIXES
+    Image.new("RGB", (9, 9)).save(folder / "cat" / "6.TIF", "TIFF")
+    texts = {"1": "cats asleep", "2": "a CAT, asleep", "3": "a concatenation", "4": "a bobcat", "6": "cat"}
+    for name, text in texts.items():
+        (folder / "cat" / f"{name}.txt").write_text(text)
+    _, silent = write_captions.write_captions(folder, {}, lambda image, name: f"a {name}")
+    assert [Path(text).name for text in silent] == ["1.txt", "3.txt", "4.txt"]
+    (folder / "cat" / "6.txt").unlink()
+    assert write_captions.write_captions(folder, {}, lambda image, name: f"a {name}")[0] == 1
+    source = base(folder, "files")
+    pieces = contexts_of(source, ["cat", "dog"], {}, "\0{}")
+    own = {str((folder / source.file(i)).with_suffix(".txt")): first == "\0" for i, (first, *_) in enumerate(pieces)}
+    assert {text for text, without in own.items() if without} == own.keys() & set(silent)
