@@ -95,11 +95,21 @@ CLASSIFIER: Schema = {
     "eval": {**EVAL, **KEEP},
 }
 LATENTS: Schema = {
-    "path": Field("", str, "whose VAE's latents it works on: a pipeline or a VAE, here or on the hub; '' is on pixels"),
+    "path": Field(
+        "",
+        str,
+        "whose VAE's latents it works on: the folder of a pipeline or a VAE, its name on the hub, or tiny_sd, the "
+        "embedded one; no checkpoint in one file; '' is on pixels",
+    ),
     "revision": Field("", str, "on the hub"),
     "variant": Field("", str, "of the files, such as 'fp16'"),
     "image_px": Field(0, int, "the side that images are brought to before the VAE; 0 leaves them as they are"),
-    "keep": Field("", str, "a folder where latents are kept, by their content, for other runs; '' keeps none"),
+    "keep": Field(
+        "auto",
+        str,
+        "a folder where latents are kept, by their content, for other runs; 'auto' is latents/ in JAXMOUST_CACHE, '' "
+        "keeps none",
+    ),
 }
 GENERATOR: Schema = {
     **SEED,

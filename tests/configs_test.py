@@ -541,7 +541,7 @@ def on_stand_in(path: str, arg: str, stand_in: Callable[[dict], dict], pipeline:
     config = completed(f"{path}:{arg}")
     config["data"] = stand_in(config["data"])
     if config.get("latents", {}).get("path"):
-        config["latents"] |= {"path": "tiny_sd"}
+        config["latents"] |= {"path": "tiny_sd", "keep": ""}
     if "pipeline" in config:
         config["pipeline"] |= {"path": str(pipeline(path)), "revision": "", "variant": ""}
         config["method"]["image_px"] = 16

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from jaxmoust.runtime import paths
 from jaxmoust.runtime.bucket import LEASE, Bucket, BucketError, Lease, holder, lease
 from jaxmoust.runtime.paths import atomic_write, read_json
 
@@ -32,7 +33,7 @@ _AT_ONCE = 16  # files that are on their way
 
 def cache_folder() -> Path:
     """Where copies of buckets lie: beside the compiled programs, in JAXMOUST_CACHE."""
-    return Path(os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")).expanduser() / "buckets"
+    return paths.cache_folder() / "buckets"
 
 
 def scratch_folder() -> Path:

@@ -30,6 +30,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxmoust.runtime import processes, stop
+from jaxmoust.runtime.paths import cache_folder
 
 AXIS = "devices"
 
@@ -149,10 +150,10 @@ def enable_compilation_cache(folder: str | os.PathLike = "") -> None:
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
-    folder = folder or Path(os.environ.get("JAXMOUST_CACHE", Path.home() / ".cache" / "jaxmoust")) / "xla"
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError:
+        folder = Path(folder or cache_folder() / "xla")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
         return
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -37,6 +37,14 @@ _TEMPORARY = ".{name}.{unique}.tmp"
 _SETTLED_NS = 2_000_000_000
 
 
+def cache_folder() -> Path:
+    """The user's cache: what the variable JAXMOUST_CACHE names, or ~/.cache/jaxmoust.
+
+    Raises: RuntimeError: there is no home to keep it in.
+    """
+    return Path(os.environ.get("JAXMOUST_CACHE") or Path.home() / ".cache" / "jaxmoust").expanduser()
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Gives a file to write; when the block ends well it takes the place of `path`, else nothing has changed.

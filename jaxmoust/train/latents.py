@@ -1,5 +1,6 @@
 """Images as latents of a frozen VAE: encoded once, kept by content, drawn anew from the posterior at every step."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from jaxmoust.core.augment.augment import Augment
 from jaxmoust.core.diffusion import noise
 from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder, to_vae_input
 from jaxmoust.runtime import parallel
-from jaxmoust.runtime.paths import replacing
+from jaxmoust.runtime.paths import replacing, sweep
 from jaxmoust.train.loop import Batch, Images, normalize, rows_of
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,23 @@ class Latents:
         """The rows of all images of an evaluation's padded batches, in the source's order."""
         return rows_of(Latents.rows, self, params, images, machine)["row"]
 
-    def kept(self, params: Any, images: Images, machine: parallel.Machine, folder: Path, digest: str) -> np.ndarray:
-        """As `encode`, from a file in the folder if there is one of these images (digest), this VAE and this size."""
-        file = folder / f"latents-{tree.digest(params, header=f'{self} {digest}')}.npy"
-        if not machine.agree(file.is_file()):
-            rows = self.encode(params, images, machine)
-            if machine.primary:
-                folder.mkdir(parents=True, exist_ok=True)
-                with replacing(file) as content:
-                    np.save(content, rows)
+    def kept(self, params: Any, images: Images, machine: parallel.Machine, folder: Path, of: str) -> np.ndarray:
+        """As `encode`, from a file in the folder if every process finds one of this VAE, this size and these images.
+
+        A folder that cannot be written costs the time of encoding, and no more.
+
+        Args: of: names the images and what else decides the rows' last bits: devices, batch.
+        """
+        file = folder / f"latents-{tree.digest(params, header=f'{self} {of}')}.npy"
+        rows = _read(file)
+        if not machine.any(rows is None):
+            return rows
+        rows = self.encode(params, images, machine)
+        for turn in (True, False):  # the first process writes, then those that do not see its disk
+            if machine.primary is turn and not file.is_file():
+                _write(file, rows)
             machine.barrier("latents")
-        return np.load(file, mmap_mode="r")
+        return rows if (from_file := _read(file)) is None else from_file
 
     def draw(
         self, row: Array, augment: Augment, k_augment: Key[Array, " B"], k_latent: Key[Array, " B"]
@@ -75,6 +84,24 @@ class Latents:
     def mean(self, row: Array) -> Float[Array, "B h w C"]:
         """The middle of the posteriors, of images as they are."""
         return jnp.split(row[:, 0].astype(jnp.float32), 2, axis=-1)[0]
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """The rows of a file, which stay on the disk; None where there is none, or no whole one."""
+    try:
+        return np.load(file, mmap_mode="r")
+    except (OSError, EOFError, ValueError):
+        return None
+
+
+def _write(file: Path, rows: np.ndarray) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as content:
+            np.save(content, rows)
+        sweep(file.parent, age_secs=3600.0)  # of processes that were killed; others may be writing now
+    except OSError as error:
+        _LOG.warning("Latents cannot be kept (%s), so they are encoded again next time: set latents.keep.", error)
 
 
 def side_of(augment: Augment, keys: Key[Array, " B"]) -> Int[Array, " B"]:

@@ -71,15 +71,29 @@ def test_draws_are_of_the_posterior_and_turn_as_training_flips():
 def test_latents_are_kept_by_content(tmp_path, monkeypatch):
     stream = lambda: eval_stream(SOURCE, 4, image_px=8, channels=1)  # noqa: E731
     kept = functools.partial(LATENTS.kept, images=stream(), machine=Machine.local(1), folder=tmp_path / "kept")
-    np.testing.assert_array_equal(kept(params(), digest="one"), rows())
+    np.testing.assert_array_equal(kept(params(), of="one"), rows())
     assert len(list((tmp_path / "kept").iterdir())) == 1
     with monkeypatch.context() as patch:
         patch.setattr(module, "rows_of", None)  # nothing is encoded again
-        np.testing.assert_array_equal(kept(params(), digest="one"), rows())
-    kept(params(), digest="other images")
-    kept(jax.tree.map(lambda x: 0.9 * x, params()), digest="one")
+        np.testing.assert_array_equal(kept(params(), of="one"), rows())
+    kept(params(), of="other images")
+    kept(jax.tree.map(lambda x: 0.9 * x, params()), of="one")
     Latents(AUTOENCODER, 8, flip=False).kept(params(), stream(), Machine.local(1), tmp_path / "kept", "one")
     assert len(list((tmp_path / "kept").iterdir())) == 4
+
+
+def test_kept_latents_save_time_and_are_never_relied_on(tmp_path, caplog):
+    stream = eval_stream(SOURCE, 4, image_px=8, channels=1)
+    kept = functools.partial(LATENTS.kept, params(), stream, Machine.local(1), of="one")
+    kept(tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    whole = file.read_bytes()
+    for spoilt in (b"", whole[:-1], b"no array"):
+        file.write_bytes(spoilt)
+        np.testing.assert_array_equal(kept(tmp_path / "kept"), rows())
+    (tmp_path / "a_file").touch()
+    np.testing.assert_array_equal(kept(tmp_path / "a_file" / "below"), rows())
+    assert "latents.keep" in caplog.text
 
 
 def test_images_come_back_in_their_size_and_channels():

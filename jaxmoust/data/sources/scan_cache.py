@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxmoust.data.source import digest_bytes
-from jaxmoust.runtime.paths import atomic_write, sweep
+from jaxmoust.runtime.paths import atomic_write, cache_folder, sweep
 
 _LOG = logging.getLogger(__name__)
 REMEMBERED_FROM = 256  # files; of fewer what there is to learn takes a second or two
@@ -92,8 +92,7 @@ def is_stable(rows: np.ndarray, since_ns: int | None = None) -> bool:
 
 def _entry(what: str) -> Path:
     """The file of an entry. Raises: RuntimeError: there is no home to keep it in."""
-    folder = Path(os.environ.get("JAXMOUST_CACHE") or Path.home() / ".cache" / "jaxmoust")
-    return folder / "data" / digest_bytes(what.encode(errors="surrogateescape"))
+    return cache_folder() / "data" / digest_bytes(what.encode(errors="surrogateescape"))
 
 
 def _address(what: str, facts: str, content: bytes) -> bytes:

@@ -4,14 +4,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxmoust.config import Config
+from jaxmoust.data.source import Source
 from jaxmoust.generate import pixels
 from jaxmoust.jobs.parts.inputs import Inputs
-from jaxmoust.jobs.parts.streams import evaluation_stream, plain_form
+from jaxmoust.jobs.parts.streams import evaluation_stream, plain_form, some_of_each
 from jaxmoust.models.stable_diffusion.autoencoder import Autoencoder, load_autoencoder
 from jaxmoust.runtime import parallel
+from jaxmoust.runtime.paths import cache_folder
 from jaxmoust.train.diffuse import Diffuse
 from jaxmoust.train.latents import Latents
 
@@ -39,22 +42,36 @@ def generator_of(task: Diffuse, params: Any, vae: Any = None) -> pixels.Generato
 def encoded(
     latents: Latents, params: Any, real: Any, config: Config, eval_data: dict[str, Any], machine: parallel.Machine
 ) -> tuple[Callable[[Callable], Callable], dict[str, Any]]:
-    """Encodes the base set, or finds it encoded, and the images of an evaluation.
+    """Encodes the base set and the images of an evaluation, or finds them encoded.
 
     Returns: what makes `stream_from` one of latents, and the evaluation's batches with latents.
     """
-    keep, images = config["latents"]["keep"], evaluation_stream(real.base, plain_form(real.shape), config, machine)
-    if keep:
-        folder = Path(keep).expanduser()
-        rows = latents.kept(params, images, machine, folder, real.base.digest)
-    else:
-        rows = latents.encode(params, images, machine)
+    folder, form = _folder(config["latents"]["keep"]), plain_form(real.shape)
+    # Besides the images: the last bits of sums depend on these.
+    how = f"{form.transform}, {config['eval']['batch_size']} at once, {machine.description}, jax {jax.__version__}"
+
+    def rows_of(source: Source, batches: Any) -> np.ndarray:
+        if not folder:
+            return latents.encode(params, batches, machine)
+        return latents.kept(params, batches, machine, folder, f"{source.digest}, {how}")
+
+    rows = rows_of(real.base, evaluation_stream(real.base, form, config, machine))
 
     def changed(stream_from: Callable[[int], Iterator]) -> Callable[[int], Iterator]:
         return lambda step: (_with(batch, rows) for batch in stream_from(step))
 
-    sets = {name: (batches, latents.encode(params, batches, machine)) for name, batches in eval_data.items()}
+    sets = {name: (eval_data[name], rows_of(source, eval_data[name])) for name, source in some_of_each(real).items()}
     return changed, {name: [_with(batch, of) for batch in batches] for name, (batches, of) in sets.items()}
+
+
+def _folder(keep: str) -> Path | None:
+    """Where latents are kept, by the field latents.keep; None: nowhere."""
+    if keep != "auto":
+        return Path(keep).expanduser() if keep else None
+    try:
+        return cache_folder() / "latents"
+    except RuntimeError:  # no home
+        return None
 
 
 def _with(batch: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:

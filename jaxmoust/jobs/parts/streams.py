@@ -116,15 +116,19 @@ def evaluated_on(real: RealData) -> dict[str, Source]:
     return {name: source for name, source in sets.items() if source is not None}
 
 
-def fit_eval_data(real: RealData, config: Config, machine: parallel.Machine) -> dict[str, loader.EvalStream]:
-    """Opens some images of each of the two sets that a generator is evaluated on."""
+def some_of_each(real: RealData) -> dict[str, Source]:
+    """Some images of each class of each of the two sets that a generator is evaluated on."""
 
-    def some_of_each_class(source: Source) -> Source:
+    def some(source: Source) -> Source:
         return source.subset(base_keys(source.labels, min(len(source), NUM_EVAL_IMAGES), seed=0))
 
-    sets = evaluated_on(real).items()
+    return {name: some(source) for name, source in evaluated_on(real).items()}
+
+
+def fit_eval_data(real: RealData, config: Config, machine: parallel.Machine) -> dict[str, loader.EvalStream]:
+    """Opens some images of each of the two sets that a generator is evaluated on."""
     form = plain_form(real.shape)
-    return {name: evaluation_stream(some_of_each_class(source), form, config, machine) for name, source in sets}
+    return {name: evaluation_stream(of, form, config, machine) for name, of in some_of_each(real).items()}
 
 
 def evaluation_batch_size(config: Config, machine: parallel.Machine, shape: tuple[int, ...] = ()) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 from command_line import assert_refused, contents
 
 from jaxmoust.data.synthetic.store import open_synthetic
+from jaxmoust.train.latents import Latents
 
 FILE = """
 import ml_collections
@@ -25,15 +26,24 @@ def get_config(arg=""):
 """
 
 
-def test_generator_on_latents_is_fitted_sampled_and_guided_as_one_on_pixels_is(cli, quick_study, tmp_path):
+def test_generator_on_latents_is_fitted_sampled_and_guided_as_one_on_pixels_is(cli, quick_study, tmp_path, monkeypatch):
     (tmp_path / "dit.py").write_text(FILE)
-    fit = f"fit --config={tmp_path}/dit.py --config.latents.keep={tmp_path}/kept --workdir={tmp_path}/"
+    monkeypatch.setenv("JAXMOUST_CACHE", str(tmp_path / "cache"))
+    fit = f"fit --config={tmp_path}/dit.py --workdir={tmp_path}/"
     assert cli(fit + "fit").code == 0
-    (kept,) = (tmp_path / "kept").iterdir()
-    assert np.load(kept).shape == (20, 2, 4, 4, 8)  # mirrored, too; mean and deviation of 4 channels
-    written = kept.stat().st_mtime_ns
-    assert cli(fit + "short --config.train.num_steps=1").code == 0
-    assert kept.stat().st_mtime_ns == written
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "latents").iterdir()}
+    # The base set and what it is evaluated on; mirrored, too; mean and deviation of 4 channels.
+    assert sorted(np.load(path).shape for path in kept) == [(n, 2, 4, 4, 8) for n in (20, 20, 512)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Latents, "encode", None)  # nothing is encoded again
+        assert cli(fit + "short --config.train.num_steps=1").code == 0
+        assert cli(fit + "again").code == 0
+    assert cli(fit + f"elsewhere --config.train.num_steps=1 --config.latents.keep={tmp_path}/kept").code == 0
+    assert len([*(tmp_path / "kept").iterdir()]) == 3
+    assert cli(fit + "plain --config.latents.keep=").code == 0
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("fit", "again", "plain")]
+    assert len({(one["generator"], one["loss_train"], one["loss_heldout"]) for one in results}) == 1
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "latents").iterdir()} == kept
     found = json.loads((tmp_path / "fit" / "result.json").read_text())
     assert found["loss_train"] > 0 and found["image_shape"] == [8, 8, 1]
 
