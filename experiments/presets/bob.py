@@ -1,6 +1,7 @@
 """BOB: a generator fine-tuned on captions, asked for the contexts of all images with the class put in.
 
-Source: BOB (CVPR 2026).
+Source: Yang, Wu, Deng, Tureci and Russakovsky, "Beyond Objects: Contextual Synthetic Data Generation for Fine-Grained
+    Classification", CVPR 2026, arXiv 2510.24078.
 Theirs: captions of a few real images a class by a vision-language model, kept in fine-tuning; contexts shuffled over
     classes in sampling; 100 images a class beside 5 real ones.
 Ours: LoRA on captions that are given; contexts of all images, the class's own among them; half of each batch synthetic.

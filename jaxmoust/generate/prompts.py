@@ -92,7 +92,8 @@ def read(
             for those.
         captioned: the images with their captions. most: how many shuffled ones a class is asked for. seed: of these.
     Raises: ValueError: none or several sources, a file that cannot be read, or what the sources refuse.
-    Source: of shuffled contexts BOB (CVPR 2026), which trains on captions and samples under those of other classes.
+    Source: of shuffled contexts BOB (Yang et al. 2025, 2510.24078), which trains on captions and samples under those of
+        other classes.
     """
     check_choice("prompts.contexts", contexts, ("", "own", "shuffle"))
     if other_class and contexts != "shuffle":

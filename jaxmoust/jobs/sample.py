@@ -47,7 +47,7 @@ class Sample(Job):
             None, float | None, "half-life, in images, of the average to sample with; None takes the training's own"
         ),
         "autoguidance": Field(
-            "", str, "a smaller generator, or an earlier one, that sample.guidance leads away from; '' is no class"
+            "", str, "a smaller or a shorter training of its own, that sample.guidance leads away from; '' is no class"
         ),
         **SET,
         "sample": fields(pixels.Sampling),
