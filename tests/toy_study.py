@@ -15,7 +15,7 @@ SCHEMAS = {
         **SEED,
         "data": DATA,
         **PIPELINE,
-        "method": {"rank": Field(4, int), "learn_tokens": Field(0, int)},
+        "method": {"rank": Field(4, int), "learn_tokens": Field(0, int), "prior": Field("", str)},
         **TRAIN,
     },
     "sample": {

@@ -284,7 +284,10 @@ class TuneUNet(TunePipeline):
                 "adapters of the whole data set, or of each class, without grids",
             ),
             "prior": Field(
-                "", str, "a set that the untouched pipeline sampled, half of each batch: prior preservation; '' is none"
+                "",
+                str,
+                "a set that the untouched pipeline sampled (in a study, a name of sets), half of each batch: prior "
+                "preservation; '' is none",
             ),
             "learn_tokens": Field(0, int, "new words to learn for each class; 0 is off"),
             "token_like": Field("", str, "the word that the new ones start as; '' takes each class's own name"),

@@ -152,6 +152,7 @@ class Experiment:
             method = stage.config["method"]
             name = method.get("name") or f"{stage.config['task']} {tuned_parts(method)}"
             name += " on captions" if stage.config.get("prompts", {}).get("contexts") else ""
+            name += " with a prior" if method.get("prior") else ""
             seed = f", seed {stage.config['seed']}" if "generator" in self.vary else ""
             return f"fit {name}{base_words(stage, self.data)}{seed}"
         if stage.kind == "features" and not stage.needs:

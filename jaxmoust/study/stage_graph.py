@@ -57,7 +57,20 @@ class StageGraph:
     def _generator(self, name: str, base: Base, seed: int) -> Stage:
         """The training of a generator on a base set: at a seed as many further on from its own as vary it."""
         job = self._job(self._config["generators"][name], base, seed)
-        return self._stage("fit", {**job, "seed": job["seed"] + (seed if "generator" in self._vary else 0)})
+        job["seed"] += seed if "generator" in self._vary else 0
+        prior = job["method"].get("prior")
+        if prior not in self._config["sets"]:  # none, or a folder
+            return self._stage("fit", job)
+        entry, at = self._config["sets"][prior], f"config.generators.{name}.method.prior"
+        if entry["task"] != "text_to_image" or entry["generator"]:
+            whose = "itself, so each would wait for the other" if entry["generator"] == name else entry["generator"]
+            raise ValueError(
+                f"{at} names the set {prior!r} of task {entry['task']!r}, sampled from {whose or 'elsewhere'}: "
+                "expected images of the pipeline as it is. Name a set of task 'text_to_image' whose generator is ''."
+            )
+        # A generator that is the same at every seed has one prior.
+        sampled = self.sampling(prior, base, seed if "base" in self._vary else self._seed("generator", seed))
+        return self._stage("fit", {**job, "method": {**job["method"], "prior": sampled.name}}, (sampled,))
 
     def _sampling(self, name: str, base: Base, seed: int) -> Stage:
         """The sampling of a set at a seed, from a generator of a base set."""

@@ -150,6 +150,53 @@ def test_set_from_a_generator_of_another_kind_is_refused(external, kind, generat
         lay_out(external)
 
 
+def needs_of_adapted(external, vary, seed):
+    laid_out = lay_out({**external, "vary": vary})
+    (sampled,) = next(run.stage for run in laid_out.runs if (run.arm.name, run.seed) == ("arm_adapted", seed)).needs
+    (tuned,) = sampled.needs
+    return laid_out, tuned, tuned.needs
+
+
+def test_generator_waits_for_the_set_that_is_its_prior(external):
+    external["generators"]["adapted"] = {"config": "tune.py", "method": {"prior": "set_"}}
+    laid_out, tuned, (prior,) = needs_of_adapted(external, ("init", "draw", "generator"), 1)
+    assert prior.kind == "sample" and tuned.config["method"]["prior"] == prior.name
+    assert prior.config["seed"] == 1 and not prior.needs
+    assert prior in stages_of({**external, "vary": ("init", "draw", "generator")})["arm_", 1].needs
+    assert "with a prior" in laid_out.describe(tuned)
+    _, same, (first,) = needs_of_adapted(external, ("init", "draw"), 1)  # of generators that do not vary: one prior
+    assert first.config["seed"] == 0 and same.name == needs_of_adapted(external, ("init", "draw"), 0)[1].name
+
+
+def test_prior_that_starts_from_real_images_is_of_the_generators_base_set(external):
+    external["generators"]["adapted"] = {"config": "tune.py", "method": {"prior": "set_"}}
+    external["sets"]["set_"]["from_real"] = True
+    for seed in (0, 1):
+        _, tuned, (prior,) = needs_of_adapted(external, ("init", "base"), seed)
+        assert prior.config["data"]["base_seed"] == tuned.config["data"]["base_seed"] == seed
+
+
+def test_prior_in_a_folder_is_no_stage(external):
+    external["generators"]["adapted"] = {"config": "tune.py", "method": {"prior": "runs/prior"}}
+    _, tuned, needs = needs_of_adapted(external, ("init", "draw"), 0)
+    assert needs == () and tuned.config["method"]["prior"] == "runs/prior"
+
+
+@pytest.mark.parametrize(
+    ("prior", "said"),
+    [
+        ("set_adapted", "from itself, so each would wait for the other: expected images of the pipeline as it is"),
+        ("set_words", "from words: expected"),
+        ("lies", "of task 'imported', sampled from elsewhere"),
+    ],
+)
+def test_prior_that_the_untouched_pipeline_did_not_sample_is_refused(external, prior, said):
+    external["sets"]["lies"] = {"path": "there"}
+    external["generators"]["adapted"] = {"config": "tune.py", "method": {"prior": prior}}
+    with pytest.raises(ValueError, match=rf"generators\.adapted\.method\.prior names the set '{prior}'.*{said}"):
+        lay_out(external)
+
+
 # --- base sets -------------------------------------------------------------------------------------------------------
 
 
