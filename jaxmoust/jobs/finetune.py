@@ -13,6 +13,7 @@ import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -29,6 +30,7 @@ from jaxmoust.data.samplers.base import Sampler
 from jaxmoust.data.samplers.share import Share
 from jaxmoust.data.samplers.shuffle import Random
 from jaxmoust.data.source import Source, from_arrays
+from jaxmoust.data.synthetic.store import read_labelled, read_spec
 from jaxmoust.generate import prompts, text_to_image
 from jaxmoust.generate.writing import seconds_of_parts
 from jaxmoust.jobs.parts import pipelines
@@ -111,7 +113,8 @@ class TunePipeline(Job):
             self.machine,
             rehearse=False,
         )
-        frozen = self.training.task.frozen(self.loaded.params, self.asked, captions=self.captions, encode=False)
+        texts = {"captions": self.captions, "prior": self._prior_texts(real.base)}
+        frozen = self.training.task.frozen(self.loaded.params, self.asked, **texts, encode=False)
         self.shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
         available = self.machine.memory_bytes
         with build.network_refusals("config.pipeline", real.shape):
@@ -125,7 +128,8 @@ class TunePipeline(Job):
     @functools.cached_property
     def frozen(self) -> dict[str, Any]:
         """What the steps use and do not train; texts are encoded when it is asked for."""
-        return dict(self.training.task.frozen(self.loaded.params, self.asked, captions=self.captions))
+        texts = {"captions": self.captions, "prior": self._prior_texts(self.real.base)}
+        return dict(self.training.task.frozen(self.loaded.params, self.asked, **texts))
 
     def contents(self) -> dict[str, str]:
         """The images, the pipeline, the words, and the captions that are trained on."""
@@ -162,8 +166,7 @@ class TunePipeline(Job):
         seed = self.config["seed"]
         if not self.prior:
             return Random(Pool.from_sources([images]), seed)
-        mine = np.flatnonzero(np.isin(self.prior.labels, np.unique(images.labels)))
-        pool = Pool.from_sources([images, self.prior.subset(mine, "prior")])
+        pool = Pool.from_sources([images, _of_classes(self.prior, images)])
         return Share(pool, dict.fromkeys(pool.source_names, 0.5), seed)
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
@@ -232,11 +235,28 @@ class TunePipeline(Job):
             raise ValueError(
                 "method.prior with method.precompute, which encodes the real images alone: set it to False."
             )
+        planned, texts = self.inputs.planned.get(ref), ("",) * len(prior)
+        if planned:  # its texts are not known yet
+            section = planned.config.get("pipeline")
+            generator = text_to_image.digest(pipelines.open_pipeline(section, self.inputs)) if section else ""
+        else:
+            path = self.inputs.path(ref)
+            generator, texts = read_spec(path).generator, read_labelled(path).prompts or texts
+        if generator != (untouched := text_to_image.digest(self.loaded)):
+            raise ValueError(
+                f"method.prior {ref} was sampled from the generator {generator}, expected the pipeline that is "
+                f"fine-tuned, {untouched}, as it is. Sample a set with the same config.pipeline: path, revision, "
+                "variant, param_dtype, lora and tokens decide."
+            )
         if lacking := [self.class_names[c] for c in np.flatnonzero(prior.class_counts() == 0)]:
             raise ValueError(
                 f"method.prior {ref} has no image of {lacking}, expected some of every class. Sample more."
             )
-        return prior
+        return replace(prior, captions=np.array(texts))
+
+    def _prior_texts(self, images: Source) -> tuple[str, ...]:
+        """What the prior's images of these images' classes were sampled by, in their order."""
+        return tuple(_of_classes(self.prior, images).captions) if self.prior else ()
 
     def _caption_report(self) -> dict[str, int]:
         words_file = self.config["prompts"]["words_file"]
@@ -393,7 +413,8 @@ class TuneUNet(TunePipeline):
             images, captions = base.subset(mine), tuple(self.captions[i] for i in mine) if self.captions else ()
             seen = evaluation_stream(images, plain_form(self.real.shape), config, self.machine)
             encoded = seen if config["method"]["precompute"] else None
-            frozen = task.frozen(params, self.asked, encoded, self.machine, captions)
+            texts = {"captions": captions, "prior": self._prior_texts(images)}
+            frozen = task.frozen(params, self.asked, encoded, self.machine, **texts)
             sampler, pixels = self.sampler_of(images), not config["method"]["precompute"]
             given = (self.real, self.training.recipe, self.machine)
             stream_from = training_stream(sampler.pool, sampler, *given, pixels=pixels)
@@ -456,6 +477,11 @@ class TuneVAE(TunePipeline):
 
 
 JOB = {"finetune": TuneUNet, "autoencode": TuneVAE}
+
+
+def _of_classes(prior: Source, images: Source) -> Source:
+    """The images of a prior that are of other images' classes."""
+    return prior.subset(np.flatnonzero(np.isin(prior.labels, np.unique(images.labels))), "prior")
 
 
 def new_words(class_names: Sequence[str], per_class: int) -> dict[str, str]:

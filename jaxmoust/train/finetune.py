@@ -125,6 +125,7 @@ class Finetune:
         machine: parallel.Machine | None = None,
         captions: Sequence[str] = (),
         encode: bool = True,
+        prior: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Lays out what the steps use and do not train; text is encoded here, once, unless its encoder learns.
 
@@ -137,17 +138,19 @@ class Finetune:
             images: all training images as padded evaluation batches, to precompute.
             machine: the devices to encode them on.
             encode: False leaves states as `jax.ShapeDtypeStruct`s, for who asks what a step takes.
+            prior: what each image of the untouched pipeline was sampled by, by its index; () where there are none.
         Raises: ValueError: another number of classes, or a prompt that is too long.
         """
         if len(prompts) != self.num_classes:
             raise ValueError(f"Got prompts of {len(prompts)} classes, the images have {self.num_classes}.")
         most = max(map(len, prompts))
-        texts = sorted({"", *captions, *(prompt for some in prompts for prompt in some)})
+        texts = sorted({"", *captions, *prior, *(prompt for some in prompts for prompt in some)})
         number = {text: i for i, text in enumerate(texts)}
         of_class = np.array([[number[some[i % len(some)]] for i in range(most)] for some in prompts], np.int32)
         frozen: dict[str, Any] = {"num_prompts": np.array([len(some) for some in prompts], np.int32)}
         frozen["of_class"] = of_class
-        frozen |= {"of_image": np.array([number[text] for text in captions], np.int32)} if captions else {}
+        for name, of_images in (("of_image", captions), ("of_prior", prior)):
+            frozen |= {name: np.array([number[text] for text in of_images], np.int32)} if of_images else {}
         net = self.pipeline.net_params(params, self.image_px)
         frozen |= {"vae": params["vae"], **{part: tree for part, tree in net.items() if part not in self.whole}}
         if self.precompute and images is not None and machine is not None:
@@ -192,12 +195,13 @@ class Finetune:
         k_augment, k_latent, k_prompt, k_drop, k_sigma, k_noise = split(keys)
         x0 = self._latents(frozen, batch, k_augment, k_latent)
         if "of_image" in frozen:
-            own, of_prior = frozen["of_image"][batch["index"]], frozen["of_class"][batch["label"], 0]
-            asked = jnp.where(batch["source"] > 0, of_prior, own)
+            asked = frozen["of_image"][batch["index"]]
         else:
             count = frozen["num_prompts"][batch["label"]]
             prompt = jax.vmap(lambda key, n: jax.random.randint(key, (), 0, n))(k_prompt, count)
             asked = frozen["of_class"][batch["label"], prompt]
+        if "of_prior" in frozen:
+            asked = jnp.where(batch["source"] > 0, frozen["of_prior"][batch["index"]], asked)
         dropped = jax.vmap(lambda key: jax.random.bernoulli(key, self.caption_dropout))(k_drop)
         denoiser = self._denoiser(params, frozen, jnp.where(dropped, NO_TEXT, asked))
         sigma = self.pipeline.sample_sigma(k_sigma)

@@ -3,6 +3,7 @@
 import gc
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,7 +14,8 @@ from PIL import Image
 
 from jaxmoust.core.tree import named_leaves
 from jaxmoust.data.sources.registry import open_source
-from jaxmoust.data.synthetic.store import open_synthetic, read_labelled
+from jaxmoust.data.synthetic import store as synthetic
+from jaxmoust.data.synthetic.store import open_synthetic, read_labelled, read_spec
 from jaxmoust.generate import text_to_image
 from jaxmoust.jobs import finetune
 from jaxmoust.jobs.finetune import new_words
@@ -23,6 +25,7 @@ from jaxmoust.jobs.parts.inputs import Inputs, Output
 from jaxmoust.jobs.parts.job import do
 from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.jobs.parts.streams import run_fit
+from jaxmoust.jobs.text_to_image import TextToImage
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import lora
 from jaxmoust.runtime import stop
@@ -50,13 +53,17 @@ def tune(config: dict, folder: Path) -> dict:
     return do(config, folder).result
 
 
-def draw(path: Path, folder: Path, **changes: object) -> dict:
-    """Draws 20 digits with whatever pipeline `path` is."""
+def drawing(path: Path, **changes: object) -> dict:
+    """Of 20 digits with whatever pipeline `path` is."""
     config = as_config("configs/sample/tiny_sd.py:quick")
     sample = {"num_images": 20, "pipeline": {"path": str(path)}, "prompts": {"template": "a {}"}}
     config = as_config(config, sample | changes)
-    config = as_config(config, {"sample": {"image_px": 16}, "data": {"n_base": 40}})
-    return do(config, folder).result
+    return as_config(config, {"sample": {"image_px": 16}, "data": {"n_base": 40}})
+
+
+def draw(path: Path, folder: Path, **changes: object) -> dict:
+    """What `drawing` has drawn."""
+    return do(drawing(path, **changes), folder).result
 
 
 @pytest.fixture(scope="module")
@@ -312,8 +319,12 @@ def test_adapters_of_each_class_are_trained_by_one_job_that_resumes_and_sampled_
         tune(make_config(base, "digits_tiny_sd_full", method={"per": "class"}), tmp_path / "no")
 
 
-def test_prior_is_half_of_each_batch_and_refused_where_it_means_nothing(base, tmp_path):
+def test_prior_is_half_of_each_batch_and_refused_where_it_means_nothing(base, adapted, tmp_path):
     draw(base, tmp_path / "prior")
+    draw(adapted, tmp_path / "other")
+    spec = replace(read_spec(tmp_path / "prior"), generator="an-edm", num_images=10, shard_images=10)
+    synthetic.write_shard(tmp_path / "edm", spec, 0, np.zeros((10, 8, 8, 1), np.uint8))
+    synthetic.finish(tmp_path / "edm", spec)
     prior = {"prior": str(tmp_path / "prior"), "precompute": False, "prior_weight": 0.5}
     job = finetune.TuneUNet(make_config(base, method=prior), Inputs())
     job.check()
@@ -325,6 +336,39 @@ def test_prior_is_half_of_each_batch_and_refused_where_it_means_nothing(base, tm
         ({"precompute": True}, "encodes the real images alone"),
         ({"prior": ""}, "without method.prior"),
         ({"prior": str(base)}, "no .*provenance.json"),
+        ({"prior": str(tmp_path / "other")}, "was sampled from the generator"),
+        ({"prior": str(tmp_path / "edm")}, "was sampled from the generator an-edm, expected the pipeline that is fine"),
     ):
         with pytest.raises(ValueError, match=said):
             finetune.TuneUNet(make_config(base, method={**prior, **wrong}), Inputs()).check()
+
+
+@pytest.mark.parametrize("how", ["plain", "captions", "words"])
+def test_prior_is_trained_under_the_texts_that_it_was_sampled_by(base, tmp_path, how):
+    draw(base, tmp_path / "prior", prompts={"template": "do {}"})
+    sections: dict = {"method": {"prior": str(tmp_path / "prior"), "precompute": False}}
+    if how == "captions":
+        file = tmp_path / "captions.json"
+        file.write_text(json.dumps([f"the {label}" for label in open_source("digits", "train").labels]))
+        sections |= {"data": {"captions": str(file)}, "prompts": {"template": "", "contexts": "own"}}
+    if how == "words":
+        sections["method"] |= {"learn_tokens": 1, "train_unet": False, "token_like": "cat"}
+    job = finetune.TuneUNet(make_config(base, "digits_tiny_sd_full", **sections), Inputs())
+    job.check()
+    texts = sorted({"", *job.captions, *job.prior.captions.tolist(), *(text for (text, *_) in job.asked)})
+    assert [texts[i] for i in job.frozen["of_prior"]] == [f"do {label}" for label in job.prior.labels]
+    tune(job.config, tmp_path / "run")
+
+
+def test_prior_that_is_yet_to_be_sampled_is_checked_by_its_pipeline(base, adapted):
+    inputs, config = Inputs(), make_config(base, method={"prior": "a set", "precompute": False})
+    for path, tuned in ((base, False), (adapted, True)):
+        planned = TextToImage(drawing(path), inputs)
+        planned.check()
+        inputs.planned["a set"] = Output(planned.config, planned.promise(), None)
+        job = finetune.TuneUNet(config, inputs)
+        if tuned:
+            with pytest.raises(ValueError, match=r"a set was sampled from the generator .*Sample a set with the same"):
+                job.check()
+        else:
+            job.check()

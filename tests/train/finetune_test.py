@@ -289,15 +289,30 @@ def test_each_image_is_trained_on_its_own_caption_encoded_before_or_in_the_step(
 
 
 def test_images_of_the_prior_weigh_what_they_are_said_to(first):
-    """Those of another source than the real images, under their class's prompt whatever the captions of these."""
     batch, keys = make_batch(), jax.random.split(jax.random.key(0), 8)
     batch["source"] = np.array([0, 1] * 4, np.int32)
-    prompts, own = (("a cat",), ("a dog",), ("do",)), ("a photo of a cat",) * 4
     rows = []
     for weight in (1.0, 0.25):
         task = Finetune(first.pipeline, K, SHAPE, 16, caption_dropout=0.0, prior_weight=weight)
         params = {part: first.params[part] for part in task.whole}
-        frozen = task.frozen(first.params, prompts, captions=own)
+        frozen = task.frozen(first.params, PROMPTS, prior=("a cat",) * 8)
         of_half = [jax.tree.map(lambda x, k=k: x[k::2], (batch, keys)) for k in (0, 1)]
         rows.append([float(jax.jit(task.loss)(params, {}, frozen, *half)[0]) for half in of_half])
     assert rows[1][0] == pytest.approx(rows[0][0], rel=1e-6) and rows[1][1] == pytest.approx(rows[0][1] / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("captions", [("a photo of a cat",) * 8, ()])
+def test_images_of_the_prior_are_trained_under_the_texts_that_they_were_sampled_by(first, captions):
+    """As real images are under captions, and whatever the real images' own prompts or captions are."""
+    task = Finetune(first.pipeline, K, SHAPE, 16, caption_dropout=0.0)
+    params, keys = {part: first.params[part] for part in task.whole}, jax.random.split(jax.random.key(0), 8)
+    texts = tuple(PROMPTS[i % K][0] for i in range(8))
+    loss = jax.jit(task.loss)
+
+    def of(frozen, source):
+        return float(loss(params, {}, frozen, {**make_batch(), "source": np.full(8, source, np.int32)}, keys)[0])
+
+    sampled_by = task.frozen(first.params, (("do",),) * K, captions=captions, prior=texts)
+    under_them = task.frozen(first.params, (("do",),) * K, captions=texts)
+    assert of(sampled_by, 1) == pytest.approx(of(under_them, 0), rel=1e-6)
+    assert of(sampled_by, 0) != pytest.approx(of(under_them, 0), rel=1e-6)
