@@ -27,7 +27,7 @@ def summary_rows(page: Page) -> list[dict[str, Any]]:
     top1_low and top1_high are Student's t interval over seeds; difference_low and difference_high are simultaneous over
     the arms, and p is adjusted for them: what the page claims by. Those called bootstrap are percentiles of
     NUM_RESAMPLES resamples, of seeds for the mean, too short for few seeds, and of seeds and images for the difference,
-    which may be either.
+    which may be either. hours_per_seed is of all stages that an arm stands on, see `Page.spent`.
     """
     rows = []
     for arm in page.summaries:
@@ -48,6 +48,8 @@ def summary_rows(page: Page) -> list[dict[str, Any]]:
         if len(arm.gains) > 1 and (both := shared_ranks(arm, page.ranks)):
             paired = accuracy.paired_difference(*both, method="bootstrap", num_resamples=NUM_RESAMPLES)
         row |= {**_ends("difference_bootstrap", paired), "p_bootstrap": paired and paired.p}
+        spent = page.spent.get(arm.info.name)
+        row |= {"hours_per_seed": spent and sum(spent.values()) / 3600}
         rows.append({name: _cell(x) for name, x in row.items()})
     return rows
 

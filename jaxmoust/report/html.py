@@ -19,7 +19,7 @@ from jaxmoust.report.arms import ArmSummary, number_of
 from jaxmoust.report.charts import base as charts
 from jaxmoust.report.charts import intervals, pictures
 from jaxmoust.report.page import COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS, Cell, Figure, Page, Section, Table, slug
-from jaxmoust.report.sections import sampler_mix, training
+from jaxmoust.report.sections import cost, sampler_mix, training
 from jaxmoust.runtime.paths import atomic_write, visible
 
 MAX_CLASSES_PICTURED = 20  # every class is in the table of classes
@@ -100,7 +100,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 def _context(page: Page, summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     classes = _classes(page)
     pictured = list(dict.fromkeys(name for gallery in page.galleries for name in gallery.images))
-    sections = [*page.sections, *training.sections(page), *sampler_mix.sections(page)]
+    sections = [*page.sections, *cost.sections(page), *training.sections(page), *sampler_mix.sections(page)]
     fullest = max((len(images) for gallery in page.galleries for images in gallery.images.values()), default=1)
     return {
         "page": page,

@@ -154,6 +154,7 @@ class StageRecord:
     """Where some of the numbers come from: one stage that the study computed, or found.
 
     Args: name: its digest. what: what it did, in words. dirty: whether its tree had changes that were not committed.
+        needs: the names of the stages that it was computed from.
     """
 
     kind: str
@@ -166,6 +167,7 @@ class StageRecord:
     dirty: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    needs: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +268,26 @@ class Page:
         decided = {arm: path.decisions.get(arm) for path in self.paths for arm in path.arms}
         arms = summarise(self.arms, self.rows)
         return compare(arms, self.baseline_of, self.ranks, self.terms, self.contributions, decided)
+
+    @cached_property
+    def spent(self) -> dict[str, dict[str, float]]:
+        """The seconds of a seed of each arm by kind of stage: of every stage that its runs stand on, each once.
+
+        What serves several seeds is shared equally among them; arms with a stage whose time nobody knows are left out.
+        """
+        records, spent = {record.name: record for record in self.provenance}, {}
+        for arm in self.summaries:
+            names, left = set[str](), [str(row.get("run")) for row in arm.runs.values()]
+            while left:
+                if (name := left.pop()) not in names:
+                    names.add(name)
+                    left += records[name].needs if name in records else ()
+            stages = [records.get(name) for name in sorted(names)]
+            if stages and all(stage and stage.seconds is not None for stage in stages):
+                of_arm = spent[arm.info.name] = dict[str, float]()
+                for stage in filter(None, stages):
+                    of_arm[stage.kind] = of_arm.get(stage.kind, 0.0) + (stage.seconds or 0.0) / len(arm.runs)
+        return spent
 
     @property
     def is_quick(self) -> bool:

@@ -524,4 +524,5 @@ def _provenance(stage: Stage, store: Store, computed: bool, labels: dict[str, Ru
         dirty=machine.get("dirty") is True,
         versions=machine.get("packages", {}),
         config=stage.config,
+        needs=[need.name for need in stage.needs],
     )
