@@ -164,21 +164,21 @@ QUICK_PER_CLASS, QUICK_RATIO = 2, 2
 QUICK_LEFT_OUT = ("sample", "train", "grid", "num_images")
 
 
-def read(arg: str, *words: str) -> ml_collections.ConfigDict:
+def read(arg: str, *words: str, scales: dict[str, dict] = SCALES) -> ml_collections.ConfigDict:
     """Reads an experiment's argument: a scale, "quick", and words of the experiment's own, by ",".
 
-    Args: words: "only" may be given as it stands, "clip=" with a value.
+    Args: words: "only" may be given as it stands, "clip=" with a value. scales: those there are.
     Returns: the scale with its `name`, `quick`, and `words`, those of the experiment's own that were given, each with
         its value; "" where it takes none.
     Raises: ValueError: a word that is none of these, or two scales.
     """
     given = [word for word in arg.split(",") if word]
-    names = [word for word in given if word in SCALES] or ["digits"]
+    names = [word for word in given if word in scales] or ["digits"]
     values = {name + equals: value for name, equals, value in (word.partition("=") for word in given)}
-    if set(values) - {*SCALES, "quick", *words} or len(names) > 1:
-        allowed = f"one of {', '.join(SCALES)}, and {', '.join(('quick', *words))}"
+    if set(values) - {*scales, "quick", *words} or len(names) > 1:
+        allowed = f"one of {', '.join(scales)}, and {', '.join(('quick', *words))}"
         raise ValueError(f"got {arg!r}, expected {allowed}, by ','.")
-    scale = ml_collections.ConfigDict(SCALES[names[0]])
+    scale = ml_collections.ConfigDict(scales[names[0]])
     scale.name, scale.quick = names[0], "quick" in given
     scale.words = {word.rstrip("="): values[word] for word in words if word in values}
     if scale.quick:

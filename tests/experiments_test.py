@@ -19,9 +19,11 @@ OTHERS["external_images.py"] = ("digits", "fashion", "cifar10,cifake=DIR")
 SCALED = sorted({path.name for path in (ROOT / "experiments").glob("*.py")} - {"parts.py", *OTHERS})
 EVERY = [(file, arg) for file, args in {**dict.fromkeys(SCALED, SCALES), **OTHERS}.items() for arg in args]
 EVERY += [("generator_quality.py", f"{scale},{word}") for scale in ("cifar10", "imagenet100") for word in ("sd", "dit")]
+EVERY += [("recipes.py", "photographs"), ("recipes.py", "photographs,captions=captions.json")]
 
 # What an experiment wants besides its scale.
 WANTED = {("pretrained_vit.py", scale): ",pretrained=vit.npz" for scale in ("cifar10", "imagenet100")}
+WANTED["recipes.py", "photographs"] = ",backbone=DIR,base=80"
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +130,9 @@ def test_stages_of_a_plan_are_told_apart_in_words(file):
 @pytest.mark.parametrize("arg", ["bogus", "digits,fashion", "digits,imbalance"])
 @pytest.mark.parametrize("file", SCALED)
 def test_unknown_scale_or_two_are_refused_with_those_there_are(file, arg):
-    with pytest.raises(BadInput, match=r"expected one of digits, fashion, cifar10, imagenet100, and quick"):
+    with pytest.raises(
+        BadInput, match=r"expected one of digits, fashion, cifar10, imagenet100(, photographs)?, and quick"
+    ):
         configuration(f"experiments/{file}:{arg}", [])
 
 
@@ -211,3 +215,29 @@ def test_retrieved_photographs_are_a_control_of_every_rung_of_photographs():
             ("retrieved_20", 0.2),
             ("retrieved_50", 0.5),
         ]
+
+
+def test_recipes_of_photographs_fine_tune_a_public_network_beside_images_of_stable_diffusion():
+    experiment = lay_out("recipes.py", "photographs,captions=captions.json")
+    config = completed("recipes.py", "photographs,captions=captions.json")
+    every = [arm["name"] for arm in completed("recipes.py", "digits")["arms"]]
+    assert [arm["name"] for arm in config["arms"]] == [name for name in every if name != "tada"]
+    with pytest.raises(BadInput, match="tada wants a classifier that begins from nothing"):
+        completed("recipes.py", "photographs,recipe=tada")
+    trained = [run.stage.config for run in experiment.runs]
+    assert {(one["model"]["weights"], one["method"]["learn"], one["data"]["n_base"]) for one in trained} == {
+        ("DIR", "full", 80)
+    }
+    assert {one["data"]["near_duplicates_by"] for one in trained} == {"DIR"}
+    pipelines = {one["pipeline"]["path"] for one in config["sets"].values() if not one["generator"]}
+    assert pipelines == {"stable-diffusion-v1-5/stable-diffusion-v1-5"}
+    assert {stage.config["data"]["image_px"] for stage in experiment.stages if stage.kind == "fit"} == {512}
+    assert {one["num_images"] for name, one in config["sets"].items() if not name.startswith("discl")} == {400}
+
+
+@pytest.mark.parametrize(
+    "arg", ["photographs", "photographs,backbone=DIR", "photographs,base=0,backbone=DIR", "base=0"]
+)
+def test_recipes_want_a_network_and_a_number_of_photographs_and_nowhere_else(arg):
+    with pytest.raises(BadInput, match="expected backbone=DIR and base=N, from 1, at photographs, and only there"):
+        configuration(f"experiments/recipes.py:{arg}", [])
