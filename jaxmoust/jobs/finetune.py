@@ -256,7 +256,8 @@ class TunePipeline(Job):
 
     def _prior_texts(self, images: Source) -> tuple[str, ...]:
         """What the prior's images of these images' classes were sampled by, in their order."""
-        return tuple(_of_classes(self.prior, images).captions) if self.prior else ()
+        texts = _of_classes(self.prior, images).captions if self.prior else None
+        return () if texts is None else tuple(texts.tolist())
 
     def _caption_report(self) -> dict[str, int]:
         words_file = self.config["prompts"]["words_file"]

@@ -19,6 +19,7 @@ def sections(page: Page) -> list[Section]:
     if not page.spent or not any(arm.has_synthetic for arm in page.summaries):
         return []
     rows: list[tuple[float, list[Cell]]] = []
+    hourly: tuple[float | None, str]
     best, sign = ("", -1.0), 1 if METRICS[page.terms.metric].higher_is_better else -1
     for arm in page.summaries:
         if not (spent := page.spent.get(arm.info.name)):
