@@ -487,18 +487,12 @@ def test_page_gives_the_provenance_of_every_stage(quick_study):
     assert [p.name for p in quick_study.store.iterdir() if p.name not in page] == []
 
 
-def test_page_says_what_an_arm_costs_with_the_sets_and_generators_of_it(quick_study):
-    report, rows = quick_study.workdir / "report", rows_of(quick_study.workdir)
-    assert "What each arm costs" in (report / "index.html").read_text()
-    with open(report / "summary.csv", newline="") as file:
-        hours = {row["arm"]: float(row["hours_per_seed"]) for row in csv.DictReader(file)}
-    for arm in hours:
-        of_arm = [row for row in rows if row["arm"] == arm]
-        trained = sum(float(row["seconds"]) for row in of_arm) / len(of_arm) / 3600
-        if of_arm[0]["n_synthetic"] == "0":
-            assert hours[arm] == pytest.approx(trained, abs=0.01 / 3600)  # results.csv rounds
-        else:
-            assert hours[arm] > trained + 0.01 / 3600
+def test_record_of_a_stage_names_what_it_was_computed_from(tmp_path):
+    """From which the page knows what an arm costs."""
+    sampled = Stage("sample", {"name": "a"})
+    trained = Stage("train", {"data": {"synthetic": (sampled.name,)}}, (sampled,))
+    record = runner._provenance(trained, Store(tmp_path, lambda *given: {}), True, {})
+    assert (record.kind, record.needs) == ("train", [sampled.name])
 
 
 def test_pictures_of_images_of_several_sizes_have_the_networks_shape(tmp_path):
