@@ -113,20 +113,19 @@ def open_part(file: Path, part: str, shapes: Any) -> Mapping[str, np.ndarray]:
             'DiffusionPipeline.from_single_file(sys.argv[1]).save_pretrained(sys.argv[2])" FILE NEW'
         )
     names = [torch_name(leaf) for leaf in named_leaves(shapes)]
-    of = {name: (begins + theirs, make) for name, (theirs, make) in _sources(part, begins, names, files).items()}
+    of = {name: (begins + theirs, make) for name, (theirs, make) in _sources(part, begins, names).items()}
     used = {theirs for theirs, _ in of.values()}
     strict = part in ("unet", "vae")  # what else they hold is of another network
     left_over = {name: (name, _same) for name in files if strict and name.startswith(begins) and name not in used}
     return _Renamed(files, {name: source for name, source in of.items() if source[0] in files} | left_over)
 
 
-def _sources(part: str, begins: str, names: list[str], files: Mapping[str, Any]) -> dict[str, tuple[str, Callable]]:
+def _sources(part: str, begins: str, names: list[str]) -> dict[str, tuple[str, Callable]]:
     if part in ("unet", "vae"):
         renamed = unet_names(names) if part == "unet" else vae_names(names)
         return {name: (theirs, _same) for name, theirs in renamed.items()}
     if not begins.endswith(".model."):  # some of 1.x leave a level out
-        is_short = not any(name.startswith(f"{begins}text_model.") for name in files)
-        return {name: (name.removeprefix("text_model.") if is_short else name, _same) for name in names}
+        return {own: (own, _same) for name in names for own in (name, name.removeprefix("text_model."))}
     return {name: _open_clip(name) for name in names}
 
 

@@ -58,15 +58,16 @@ def from_torch(tensors: Mapping[str, np.ndarray], shapes: Any, where: Path, dtyp
     """
 
     def rule(leaf: str) -> tuple[list[str], Make]:
-        name = torch_name(leaf) if torch_name(leaf) in tensors else _old_name(leaf)
-        return [name if name in tensors else torch_name(leaf)], kernel if leaf.endswith("/kernel") else as_it_is
+        name = torch_name(leaf)
+        names = (name, _old_name(name), name.removeprefix("text_model."))  # the last of transformers 5's CLIPTextModel
+        found = next((one for one in names if one in tensors), name)
+        return [found], kernel if leaf.endswith("/kernel") else as_it_is
 
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
     return translate(tensors, template, rule, where, _IGNORED)
 
 
-def _old_name(leaf: str) -> str:
-    name = torch_name(leaf)
+def _old_name(name: str) -> str:
     for new, old in _OLD_PARTS.items():
         name = name.replace(f".{new}.", f".{old}.")
     return name

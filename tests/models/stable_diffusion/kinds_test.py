@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 import tiny_stable_diffusion as tiny
 
 from jaxmoust.core.diffusion import denoise, solvers
@@ -315,6 +316,23 @@ def test_parameters_lie_on_the_host_in_the_type_that_is_asked_for(folder):
     half = stable_diffusion.load(str(folder), param_dtype=jnp.bfloat16)
     assert {type(leaf) for leaf in jax.tree.leaves(half.params)} == {np.ndarray}
     assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {"bfloat16"}
+
+
+def test_text_encoders_without_the_level_that_transformers_5_leaves_out_load(loaded, folder, tmp_path):
+    """Its CLIPTextModel, built from a config, saves embeddings.* for text_model.embeddings.*."""
+    short = shutil.copytree(folder, tmp_path / "short")
+    files = sorted(short.glob("text_encoder*/model.safetensors"))[:2]
+    for file in files:
+        tensors = safetensors.numpy.load_file(file)
+        assert any(name.startswith("text_model.") for name in tensors)
+        tensors = {name.removeprefix("text_model."): x for name, x in tensors.items()}
+        safetensors.numpy.save_file(tensors, file)
+    again = stable_diffusion.load(str(short))
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, loaded.params))
+    del tensors["encoder.layers.0.mlp.fc1.bias"]
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(ValueError, match=r"missing from the file: text_model\.encoder\.layers\.0\.mlp\.fc1\.bias"):
+        stable_diffusion.load(str(short))
 
 
 @pytest.fixture(scope="module")
