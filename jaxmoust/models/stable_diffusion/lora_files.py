@@ -135,6 +135,7 @@ def _places(kernels: Mapping[str, Any]) -> dict[str, str]:
             aliases.append(ldm_names[module])
         if part.startswith("text"):
             aliases += [re.sub(r"\b([qkv]|out)_proj$", r"to_\1", module)]
+            aliases += [alias.removeprefix("text_model.") for alias in aliases]  # as transformers 5 names them
         for alias in {_squashed(name) for one in aliases for name in (one, f"{part}.{one}")}:
             names.setdefault(alias, []).append(place)
     return {name: places[0] for name, places in names.items() if len(places) == 1}
@@ -191,7 +192,8 @@ _SETTINGS = ("lora_alpha", "alpha_pattern", "use_rslora", "use_dora", "peft_type
 
 def _named(key: str, module: str) -> bool:
     """Whether a pattern of PEFT means a matrix: its whole name, or the end of it from a point on."""
-    return module == key.removeprefix("^") or (not key.startswith("^") and module.endswith(f".{key}"))
+    whole = (module, module.removeprefix("text_model."))
+    return key.removeprefix("^") in whole or (not key.startswith("^") and module.endswith(f".{key}"))
 
 
 def save(path: Path, adapters: Mapping[str, Mapping[str, Any]], alpha: float = 0.0, form: str = "peft") -> None:

@@ -130,6 +130,32 @@ def test_what_is_saved_is_loaded_with_its_scale(loaded, adapters, tmp_path):
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again, dict(adapters))))
 
 
+@pytest.mark.parametrize("form", ["peft", "kohya", "scripts"])
+def test_text_adapters_named_as_by_transformers_5_find_their_matrices(tmp_path, form):
+    """Its CLIPTextModel has no level text_model; XL's second encoder, CLIPTextModelWithProjection, has it still."""
+    xl = tiny.make_pipeline(tmp_path, "xl", shallow=True)
+    towers = {part: xl.params[part] for part in ("text_encoder", "text_encoder_2")}
+    made = lora.init(jax.random.key(0), towers, 2, ("q_proj", "out_proj", "fc1"))
+    lora_files.save(tmp_path / "a.safetensors", made, alpha=4.0, form="kohya" if form == "kohya" else "peft")
+    tensors = safetensors.numpy.load_file(tmp_path / "a.safetensors")
+    level = "te1_text_model_" if form == "kohya" else "text_encoder.text_model."
+    tensors = {name.replace(level, level.replace("text_model", "")[:-1]): x for name, x in tensors.items()}
+    if form == "scripts":
+        sides = (("lora_A", "lora_linear_layer.down"), ("lora_B", "lora_linear_layer.up"), ("out_proj", "to_out"))
+        for side, theirs in (*sides, ("q_proj", "to_q")):
+            tensors = {name.replace(side, theirs): x for name, x in tensors.items()}
+    assert len([name for name in tensors if "text_model" in name]) * 2 == len(tensors)
+    settings = {"lora_alpha": 4, "alpha_pattern": {"^encoder.layers.0.mlp.fc1": 1}}
+    metadata = {"lora_adapter_metadata": json.dumps(settings)}
+    safetensors.numpy.save_file(tensors, tmp_path / "a.safetensors", metadata)
+    again = lora_files.load(tmp_path / "a.safetensors", xl.params)
+    assert again.keys() == made.keys()
+    for name, pair in again.items():
+        patterned = form != "kohya" and name.endswith("layers/0/mlp/fc1")
+        assert pair["scale"] == (0.5 if patterned else 2.0)
+        np.testing.assert_array_equal(pair["A"], made[name]["A"])
+
+
 def test_file_has_pefts_names_layout_and_metadata(loaded, adapters, tmp_path):
     lora_files.save(tmp_path / "lora.safetensors", adapters, alpha=8.0)
     tensors = safetensors.numpy.load_file(tmp_path / "lora.safetensors")
