@@ -57,6 +57,7 @@ def load(path: Path, params: Any) -> Adapters:
     """Reads adapters for these parameters, each with its scale.
 
     A file that does not say its alpha has lost it; torch then takes the rank, and so does this where there is one rank.
+    PEFT's says it in adapter_config.json, without which it is refused.
 
     Args:
         path: a file, or a folder with one of `NAMES`.
@@ -80,6 +81,11 @@ def load(path: Path, params: Any) -> Adapters:
             raise ValueError(f"its settings are a {type(settings).__name__}")
     except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} cannot be read as LoRA .safetensors: {error}. Fetch it again.") from error
+    if path.name == NAMES[2] and not settings:
+        raise ValueError(
+            f"{path} does not say how strong its adapters are: PEFT writes that into adapter_config.json, and there is "
+            "none beside it. Put the one that it came with there."
+        )
     kernels = {n.removesuffix("/kernel"): x.shape for n, x in named_leaves(params).items() if n.endswith("/kernel")}
     places = _places(kernels)
     read: dict[str, dict[str, np.ndarray]] = {}
@@ -201,12 +207,13 @@ def save(path: Path, adapters: Mapping[str, Mapping[str, Any]], alpha: float = 0
 
     Args:
         alpha: of all of them; 0 takes each one's rank, a scale of 1.
-        form: "peft", or "kohya", which trainers and user interfaces of Stable Diffusion read.
+        form: "peft", or "kohya", which trainers and user interfaces read; the transformer of 3 and 3.5 has OneTrainer's
+            names in it, which ComfyUI reads, and torch's diffusers does not.
     """
     tensors: dict[str, np.ndarray] = {}
     parts: dict[str, dict[str, int]] = {}
     second = any(name.startswith("text_encoder_2/") for name in adapters)
-    kohya = {"unet": "lora_unet", "text_encoder": "lora_te1" if second else "lora_te", "text_encoder_2": "lora_te2"}
+    kohya = {part: begin for begin, part in _KOHYA.items()} | {"text_encoder": "lora_te1" if second else "lora_te"}
     for name, pair in adapters.items():
         whole = _module(name)
         part, _, module = whole.partition(".")
@@ -215,7 +222,7 @@ def save(path: Path, adapters: Mapping[str, Mapping[str, Any]], alpha: float = 0
         a, b = (a.transpose(3, 2, 0, 1), b.T[..., None, None]) if a.ndim == 4 else (a.T, b.T)
         names = (f"{whole}.lora_A.weight", f"{whole}.lora_B.weight")
         if form == "kohya":
-            base = f"{kohya.get(part, f'lora_{part}')}_{module.replace('.', '_')}"
+            base = f"{kohya[part]}_{module.replace('.', '_')}"
             names = (f"{base}.lora_down.weight", f"{base}.lora_up.weight")
             tensors[f"{base}.alpha"] = np.array(alpha or rank, np.float32)
         tensors |= {key: np.ascontiguousarray(x) for key, x in zip(names, (a, b), strict=True)}

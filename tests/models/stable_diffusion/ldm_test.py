@@ -152,6 +152,7 @@ def test_kohyas_names_of_xl_find_their_matrices(tmp_path):
         "transformer": {"transformer_blocks_0": {"attn": {"to_q": (8, 8)}}},
         "text_encoder": {"text_model": {"encoder": {"layers": {"0": {"self_attn": {"q_proj": (8, 8)}}}}}},
         "text_encoder_2": {"text_model": {"encoder": {"layers": {"0": {"self_attn": {"q_proj": (8, 8)}}}}}},
+        "text_encoder_3": {"encoder": {"block": {"0": {"layer": {"0": {"SelfAttention": {"q": (8, 8)}}}}}}},
     }
     params = jax.tree.map(lambda s: {"kernel": np.zeros(s)}, shapes, is_leaf=lambda x: isinstance(x, tuple))
     clip = "text_model_encoder_layers_0_self_attn_q_proj"
@@ -161,6 +162,7 @@ def test_kohyas_names_of_xl_find_their_matrices(tmp_path):
         "lora_unet_input_blocks_4_1_proj_in": ((2, 8, 1, 1), (8, 2, 1, 1)),
         f"lora_te1_{clip}": ((2, 8), (8, 2)),
         f"lora_te2_{clip}": ((2, 8), (8, 2)),
+        "lora_te3_encoder_block_0_layer_0_SelfAttention_q": ((2, 8), (8, 2)),
     }
     tensors = {f"{name}.alpha": np.ones(()) for name in sides}
     third = "transformer.transformer_blocks.0.attn.to_q"  # as diffusers names those of Stable Diffusion 3
@@ -174,3 +176,4 @@ def test_kohyas_names_of_xl_find_their_matrices(tmp_path):
     assert {pair["scale"] for pair in found.values()} == {0.5}
     lora_files.save(tmp_path / "again.safetensors", found, form="kohya")
     assert f"lora_te2_{clip}.lora_up.weight" in safetensors.numpy.load_file(tmp_path / "again.safetensors")
+    assert lora_files.load(tmp_path / "again.safetensors", params).keys() == found.keys()

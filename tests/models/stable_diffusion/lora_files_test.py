@@ -109,6 +109,9 @@ def test_adapters_that_cannot_be_honoured_are_refused_by_name(loaded, of_torch, 
         (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, **changed}))
         with pytest.raises(ValueError, match=r"pissa|LOHA|use_dora|alphas"):
             lora_files.load(tmp_path, loaded.params)
+    (tmp_path / "adapter_config.json").unlink()  # its strength is unknown
+    with pytest.raises(ValueError, match=r"adapter_config\.json, and there is none beside it\. Put the one"):
+        lora_files.load(tmp_path, loaded.params)
 
 
 @pytest.mark.parametrize("form", ["peft", "kohya"])
