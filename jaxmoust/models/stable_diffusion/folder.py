@@ -27,14 +27,12 @@ _WEIGHTED = ("unet", "transformer", "vae", "text_encoder*")  # patterns of parts
 _FIRST = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _XL = (*_FIRST, "text_encoder_2", "tokenizer_2")
 _THIRD = ("transformer", *_XL[1:], "text_encoder_3", "tokenizer_3")
-# The parts of a pipeline by its class.
+# The parts of a pipeline by its class. A network of inpainting alone reads a mask, too, and is refused by its channels.
 KINDS = {
-    "StableDiffusionPipeline": _FIRST,
-    "FlaxStableDiffusionPipeline": _FIRST,
-    "StableDiffusionImg2ImgPipeline": _FIRST,
-    "StableDiffusionXLPipeline": _XL,
-    "StableDiffusion3Pipeline": _THIRD,
-}
+    f"StableDiffusion{kind}{task}Pipeline": parts
+    for kind, parts in (("", _FIRST), ("XL", _XL), ("3", _THIRD))
+    for task in ("", "Img2Img", "Inpaint")
+} | {"FlaxStableDiffusionPipeline": _FIRST}
 ASSETS = Path(str(resources.files("jaxmoust"))) / "assets"
 
 # Settings of torch's networks that ours have no field for: what is built in, and those that make no difference. Any
@@ -73,9 +71,8 @@ def one_file(name: str, like: str) -> Path | None:
     file = Path(name).expanduser()
     if file.suffix in (".ckpt", ".pt", ".pth"):
         raise ValueError(
-            f"{file} is a pickle, which is not opened. Beside torch, this line makes a folder of it:\n  python -c "
-            '"import sys; from diffusers import StableDiffusionPipeline as P; P.from_single_file(sys.argv[1])'
-            '.save_pretrained(sys.argv[2])" FILE NEW'
+            f"{file} is a pickle, which is not opened. Beside torch, this line makes a folder of it (of XL with "
+            f"StableDiffusionXLPipeline, of 3 and 3.5 with StableDiffusion3Pipeline):\n  {converter()}"
         )
     if (file.suffix == ".safetensors") != bool(like):
         raise ValueError(
@@ -84,6 +81,14 @@ def one_file(name: str, like: str) -> Path | None:
             "hub's name of a pipeline of the same kind, such as stable-diffusion-v1-5/stable-diffusion-v1-5."
         )
     return file if like else None
+
+
+def converter(kind: str = "StableDiffusionPipeline") -> str:
+    """The line that has torch's diffusers write the folder of a checkpoint in one file; each kind has its own class."""
+    return (
+        f'python -c "import sys; from diffusers import {kind} as P; '
+        'P.from_single_file(sys.argv[1]).save_pretrained(sys.argv[2])" FILE NEW'
+    )
 
 
 def find(name: str, revision: str = "", variant: str = "", settings_alone: bool = False) -> Path:
@@ -134,10 +139,13 @@ def check_kind(folder: Path) -> list[str]:
     kind = content.get("_class_name")
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"{folder} is a {kind}, expected one of {', '.join(KINDS)} (Stable Diffusion 1.x to 3.5).")
-    without_t5 = "text_encoder_3" in content and content["text_encoder_3"] in (None, [None, None])
-    parts = [part for part in KINDS[kind] if not (without_t5 and part.endswith("_3"))]
+    without = {part for part, of in content.items() if of in (None, [None, None])}
+    parts = [part for part in KINDS[kind] if not ("text_encoder_3" in without and part.endswith("_3"))]
     if missing := [part for part in parts if not (folder / part).is_dir()]:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}. Fetch it again.")
+        remedy = "Fetch it again."
+        if without.issuperset(missing):
+            remedy = "It was made without, as XL's refiner is, and needs another beside it: take a base model."
+        raise ValueError(f"{folder} lacks {', '.join(missing)}. {remedy}")
     return parts
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxmoust.core.tree import named_leaves
+from jaxmoust.models.stable_diffusion.folder import converter
 from jaxmoust.models.stable_diffusion.weights import Files, torch_name
 
 _RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0"}
@@ -109,8 +110,7 @@ def open_part(file: Path, part: str, shapes: Any) -> Mapping[str, np.ndarray]:
     if not begins:
         raise ValueError(
             f"{file} has no {part} of Stable Diffusion 1.x, 2.x or XL. Beside torch, this line makes a folder of what "
-            'diffusers opens:\n  python -c "import sys; from diffusers import DiffusionPipeline; '
-            'DiffusionPipeline.from_single_file(sys.argv[1]).save_pretrained(sys.argv[2])" FILE NEW'
+            f"diffusers opens:\n  {converter(f'StableDiffusion{_kind(files)}Pipeline')}"
         )
     names = [torch_name(leaf) for leaf in named_leaves(shapes)]
     of = {name: (begins + theirs, make) for name, (theirs, make) in _sources(part, begins, names).items()}
@@ -118,6 +118,12 @@ def open_part(file: Path, part: str, shapes: Any) -> Mapping[str, np.ndarray]:
     strict = part in ("unet", "vae")  # what else they hold is of another network
     left_over = {name: (name, _same) for name in files if strict and name.startswith(begins) and name not in used}
     return _Renamed(files, {name: source for name, source in of.items() if source[0] in files} | left_over)
+
+
+def _kind(names: Iterable[str]) -> str:
+    """What torch's class of a file's pipeline has in its name: of 3 and 3.5, of XL, of all others nothing."""
+    whole = "\n".join(names)
+    return "3" if ".joint_blocks." in whole else "XL" if "conditioner.embedders.1." in whole else ""
 
 
 def _sources(part: str, begins: str, names: list[str]) -> dict[str, tuple[str, Callable]]:

@@ -137,7 +137,7 @@ def _way(present: list[str]) -> str:
         if any(name.endswith(suffix) for name in present):
             return (
                 f"A {suffix} is {kind}, which is not opened. Beside torch and diffusers 0.39, this line writes the "
-                'whole pipeline anew:\n  python -c "import sys; from diffusers import StableDiffusionPipeline as P; '
+                'whole pipeline anew:\n  python -c "import sys; from diffusers import DiffusionPipeline as P; '
                 f'P.from_pretrained(sys.argv[1], {how}, safety_checker=None).save_pretrained(sys.argv[2])" FOLDER NEW'
             )
     return "Fetch it again."

@@ -318,6 +318,27 @@ def test_parameters_lie_on_the_host_in_the_type_that_is_asked_for(folder):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {"bfloat16"}
 
 
+@pytest.mark.parametrize("task", ["Img2Img", "Inpaint"])
+def test_folder_that_was_saved_for_another_task_is_the_same_pipeline(loaded, folder, kind, tmp_path, task):
+    other, name = shutil.copytree(folder, tmp_path / "other"), "XL" if kind == "xl" else "3"
+    edit(other / "model_index.json", _class_name=f"StableDiffusion{name}{task}Pipeline")
+    again = stable_diffusion.load(str(other), text_length=tiny.T5_LENGTH)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again.params, loaded.params))
+    edit(other / f"{loaded.pipeline.NET}/config.json", in_channels=9)  # a mask, and the image without what it covers
+    with pytest.raises(ValueError, match=" from 9 to "):
+        stable_diffusion.load(str(other))
+    without = {"text_encoder": [None, None], "tokenizer": [None, None]}
+    edit(other / "model_index.json", **without)
+    for part in without:
+        shutil.rmtree(other / part)
+    with pytest.raises(ValueError, match=r"lacks .*text_encoder, tokenizer\. It was made without, as XL's refiner"):
+        stable_diffusion.load(str(other))
+
+
+def edit(file: Path, **changes) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
 def test_text_encoders_without_the_level_that_transformers_5_leaves_out_load(loaded, folder, tmp_path):
     """Its CLIPTextModel, built from a config, saves embeddings.* for text_model.embeddings.*."""
     short = shutil.copytree(folder, tmp_path / "short")

@@ -132,7 +132,11 @@ def test_one_file_that_is_not_whole_or_is_another_is_refused_by_name(tmp_path):
         safetensors.numpy.save_file({k: v for k, v in {**tensors, **change}.items() if v is not None}, one)
         with pytest.raises(ValueError, match=f"(?s){said}"):
             stable_diffusion.load(str(one), like=like)
-    odd = ((str(one), "", "`like` is needed"), (like, like, "`like` is needed"), ("a.ckpt", "", "from_single_file"))
+    odd = (
+        (str(one), "", "`like` is needed"),
+        (like, like, "`like` is needed"),
+        ("a.ckpt", "", "3.5 with StableDiffusion3"),
+    )
     for name, of, said in odd:
         with pytest.raises(ValueError, match=said):
             stable_diffusion.load(name, like=of)
@@ -140,6 +144,21 @@ def test_one_file_that_is_not_whole_or_is_another_is_refused_by_name(tmp_path):
     one.rename(tmp_path / "folder" / "one.safetensors")
     with pytest.raises(ValueError, match=r"in one file: give its path, and in pipeline\.like"):
         stable_diffusion.load(str(tmp_path / "folder"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cond_stage_model.transformer.text_model.final_layer_norm.bias", ""),
+        ("conditioner.embedders.1.model.ln_final.bias", "XL"),
+        ("model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias", "3"),
+    ],
+)
+def test_line_that_converts_a_file_names_the_class_of_its_kind(tmp_path, name, kind):
+    """Torch's DiffusionPipeline opens folders of every kind, and no single file."""
+    safetensors.numpy.save_file({name: np.ones(1)}, tmp_path / "one.safetensors")
+    with pytest.raises(ValueError, match=f"import StableDiffusion{kind}Pipeline as P; P.from_single_file"):
+        ldm.open_part(tmp_path / "one.safetensors", "vae", {})
 
 
 def test_kohyas_names_of_xl_find_their_matrices(tmp_path):
