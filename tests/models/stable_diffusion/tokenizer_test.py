@@ -73,9 +73,10 @@ def padded(tokenizer, prompts: list[str]) -> list[list[int]]:
     return tokenizer(prompts, padding="max_length", max_length=400).input_ids
 
 
-def test_odd_prompts_have_the_numbers_that_transformers_gives(folder):
+@pytest.mark.parametrize(("folder", "count"), [("", 10_000), ("sd15", 500), ("sd21", 500)], indirect=["folder"])
+def test_odd_prompts_have_the_numbers_that_transformers_gives(folder, count):
     transformers = pytest.importorskip("transformers")
-    prompts = odd_prompts(500)
+    prompts = odd_prompts(count)
     assert numbers(open_tokenizer(folder), prompts) == padded(
         transformers.CLIPTokenizerFast.from_pretrained(folder), prompts
     )
