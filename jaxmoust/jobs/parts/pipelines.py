@@ -43,7 +43,7 @@ def _open(
     variant: str = "",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     remat: bool = False,
-    param_dtype: Literal["float32", "bfloat16"] = "float32",
+    param_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     text_length: int = 256,
     like: str = "",
     lora: str | tuple[str, ...] = "",

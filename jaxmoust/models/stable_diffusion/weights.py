@@ -54,7 +54,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], shapes: Any, where: Path, dtyp
         shapes: the tree that is wanted, as arrays or `jax.ShapeDtypeStruct`s.
         where: what errors call the origin.
         dtype: of the leaves.
-    Raises: ValueError: naming every leaf that is missing, left over or of another shape.
+    Raises: ValueError: naming every leaf that is missing, left over, of another shape or beyond float16's numbers.
     """
 
     def rule(leaf: str) -> tuple[list[str], Make]:
@@ -64,7 +64,15 @@ def from_torch(tensors: Mapping[str, np.ndarray], shapes: Any, where: Path, dtyp
         return [found], kernel if leaf.endswith("/kernel") else as_it_is
 
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
-    return translate(tensors, template, rule, where, _IGNORED)
+    with np.errstate(over="ignore"):
+        tree = translate(tensors, template, rule, where, _IGNORED)
+    checked = named_leaves(tree) if np.dtype(dtype) == np.float16 else {}
+    if wide := [name for name, leaf in checked.items() if not np.isfinite(leaf).all()]:
+        raise ValueError(
+            f"{where} has numbers that float16 lacks, expected up to 65,504: {', '.join(wide[:6])}. "
+            "Set pipeline.param_dtype to 'bfloat16' or 'float32'."
+        )
+    return tree
 
 
 def _old_name(name: str) -> str:

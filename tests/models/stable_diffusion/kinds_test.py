@@ -18,6 +18,8 @@ import safetensors.numpy
 import tiny_stable_diffusion as tiny
 
 from jaxmoust.core.diffusion import denoise, solvers
+from jaxmoust.jobs.parts import pipelines
+from jaxmoust.jobs.parts.inputs import Inputs
 from jaxmoust.models import stable_diffusion
 from jaxmoust.models.stable_diffusion import lora, weights
 from jaxmoust.models.stable_diffusion.clip import TextTower
@@ -312,10 +314,35 @@ def test_what_is_saved_is_loaded_to_the_last_bit(loaded, tmp_path):
     assert longer.pipeline != loaded.pipeline
 
 
-def test_parameters_lie_on_the_host_in_the_type_that_is_asked_for(folder):
-    half = stable_diffusion.load(str(folder), param_dtype=jnp.bfloat16)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_parameters_lie_on_the_host_in_the_type_that_is_asked_for(folder, dtype):
+    half = pipelines.open_pipeline({"path": str(folder), "param_dtype": dtype}, Inputs())
     assert {type(leaf) for leaf in jax.tree.leaves(half.params)} == {np.ndarray}
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(half.params)} == {dtype}
+
+
+@pytest.mark.parametrize("stored", [np.float32, jnp.bfloat16])
+def test_parameters_beyond_float16_are_refused_by_name(folder, tmp_path, stored):
+    wide = shutil.copytree(folder, tmp_path / "wide")
+    file = wide / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = {name: x.astype(stored) for name, x in safetensors.numpy.load_file(file).items()}
+    tensors["decoder.conv_out.bias"][0] = 1e5
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(ValueError, match=r"up to 65,504: decoder/conv_out/bias\. Set pipeline\.param_dtype"):
+        stable_diffusion.load(str(wide), param_dtype=np.float16)
+    assert (
+        stable_diffusion.load(str(wide), param_dtype=jnp.bfloat16).params["vae"]["decoder"]["conv_out"]["bias"][0] > 9e4
+    )
+
+
+def test_float16_parameters_answer_what_the_same_numbers_in_float32_do(third):
+    """Computed in float32, as the computation's type says, whatever holds them."""
+    half = jax.tree.map(lambda x: x.astype(np.float16), third.params)
+    rounded = jax.tree.map(lambda x: x.astype(np.float32), half)
+    ids, latent = third.pipeline.tokenize(PROMPTS), np.ones((1, 4, 4, 16), np.float32)
+    for answer in (lambda p: third.pipeline.encode_text(p, ids), lambda p: third.pipeline.decode_latent(p, latent)):
+        one, other = (jax.jit(answer)(params) for params in (half, rounded))
+        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.parametrize("task", ["Img2Img", "Inpaint"])
