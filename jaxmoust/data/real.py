@@ -117,7 +117,13 @@ def real_data(
     num_skipped, select, places = train.num_skipped, selected[0] if selected else None, np.arange(len(train))
     if part:
         of_class = [make_key(6, c) for c in range(len(train.class_names))]
-        is_cut = held_out(train.labels, part, of_class, train.groups)
+        try:
+            is_cut = held_out(train.labels, part, of_class, train.groups, train.class_names)
+        except ValueError as error:
+            raise ValueError(
+                f"data.validation {part}: got training images of {source} {path} that cannot be divided: {error}. Give "
+                "a validation set of your own, or divide smaller groups (data.group, data.near_duplicates)."
+            ) from error
         select, places = train.subset(np.flatnonzero(is_cut), "validation"), np.flatnonzero(~is_cut)
         train = train.subset(places)
     if digest and train.digest != digest:

@@ -272,5 +272,197 @@ def test_folder_with_a_table_takes_its_splits(root):
     tabled(root, "file_name;class;Split;camera", lambda c, name, i: f"{name};{c};{['Train', 'test'][i % 2]};{i // 2}")
     _, train, test = opened(root, labels="labels.csv")
     assert {name[-5] for name in train.records.members.names} == {"0", "2"} and len(test) == 6
-    with pytest.raises(ValueError, match=r"2 groups of data.group 'camera' in test and in another split"):
+    with pytest.raises(ValueError, match=r"2 groups of data.group 'camera' in more than one split"):
         opened(root, labels="labels.csv", group="camera")
+
+
+@pytest.mark.parametrize("held", ["val", "Validation", "valid"])
+def test_folder_with_a_table_of_train_and_validation_holds_validation_out(root, held):
+    """As folders of these names do: nothing is divided anew."""
+    tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},{['train', held][i == 1]}")
+    folder, train, test = opened(root, labels="labels.csv")
+    assert {name[-5] for name in test.records.members.names} == {"1"} and (len(train), len(test)) == (9, 3)
+    assert folder.notes == ()
+
+
+def test_folder_with_a_table_of_three_splits_serves_validation_where_it_is_asked_for(root):
+    tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},{['train', 'train', 'valid', 'test'][i]}")
+    folder = open_folder(str(root), ("train", "test", "validation"), rules=Rules(labels="labels.csv"))
+    numbers = {
+        split: {name[-5] for name in folder.source(split).records.members.names}
+        for split in ("train", "validation", "test")
+    }
+    assert numbers == {"train": {"0", "1"}, "validation": {"2"}, "test": {"3"}}
+    (root / "cat_2.png").write_bytes(b"")  # of validation, which nobody asks for
+    assert [len(source) for source in opened(root, labels="labels.csv")[1:]] == [6, 3]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("train", "holdout"), "'holdout', 'train' in the column split of labels.csv, expected train and test"),
+        (("train", ""), "'', 'train' in"),
+        (("train", "train"), "'train' in"),
+        (("test", "valid"), "'test', 'valid' in"),
+    ],
+)
+def test_folder_with_a_table_of_other_splits_is_refused(root, values, said):
+    tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},{values[i % 2]}")
+    with pytest.raises(ValueError, match=f"Got the values {said}.*Correct the column, or remove it"):
+        opened(root, labels="labels.csv")
+
+
+def test_folder_with_a_table_whose_split_is_empty_is_divided(root):
+    tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},")
+    assert [len(source) for source in opened(root, labels="labels.csv")[1:]] == [9, 3]
+
+
+def test_folder_with_a_table_that_lacks_a_class_in_a_split_names_it_or_skips_it(root):
+    tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},{['train', 'test'][i == 1 and c != 'cat']}")
+    with pytest.raises(ValueError, match="without an image of 'cat' in test, expected each class in each split"):
+        opened(root, labels="labels.csv")
+    _, train, test = opened(root, labels="labels.csv", on_bad="skip")
+    assert train.class_names == ("bird", "dog") and (len(train), len(test)) == (6, 2)
+
+
+def test_folder_with_a_table_refuses_a_group_in_train_and_validation(root):
+    tabled(
+        root, "file,label,split,who", lambda c, name, i: f"{name},{c},{['train', 'val', 'test', 'test'][i]},{i // 2}"
+    )
+    rules = Rules(labels="labels.csv", group="who")
+    with pytest.raises(ValueError, match=r"1 groups of data.group 'who' in more than one split"):
+        open_folder(str(root), ("train", "validation", "test"), rules=rules)
+
+
+def test_folder_with_a_table_names_every_file_that_it_leaves_but_those_in_use(root, tmp_path):
+    tabled(root)
+    Image.fromarray(photographs.pixels(9, 9)).save(root / "more.png")
+    (root / "notes.txt").write_text("x")
+    (root / "Thumbs.db").write_text("x")
+    (root / "list.txt").write_text("cat\ndog\n")
+    folder = open_folder(str(root), ("train",), classes=str(root / "list.txt"), rules=Rules(labels="labels.csv"))
+    assert folder.notes == (
+        "Passed over, files that are no images by their suffix: 1 ('notes.txt').",
+        "Passed over, images that the table does not name, or of classes that are not used: 5 ('bird_0.png', "
+        "'bird_1.png', 'bird_2.png', 'bird_3.png', 'more.png').",
+    )
+
+
+def test_folder_does_not_call_captions_passed_over(root):
+    for file in (root / "cat").glob("*.png"):
+        file.with_suffix(".txt").write_text("a cat")
+    (root / "cat" / "notes.txt").write_text("x")
+    assert opened(root, captions="files")[0].notes == (
+        "Passed over, files that are no images by their suffix: 1 ('cat/notes.txt').",
+    )
+    assert "5 ('cat/0.txt'" in opened(root)[0].notes[0]
+
+
+def test_folder_with_a_table_says_that_folders_of_splits_are_divided_anew(tmp_path):
+    lines = ["file,label"]
+    for split, first in (("train", 0), ("test", 10)):
+        photographs.write(tmp_path, split, 2, first=first)
+        lines += [f"{split}/{c}/{i}.png,{c}" for c in photographs.CLASSES for i in range(first, first + 2)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    assert opened(tmp_path, labels="labels.csv")[0].notes == (
+        "The table has no column split: images of 'test', 'train' are divided anew.",
+    )
+
+
+# ---- folders of splits, and what lies beside
+
+
+def test_folder_of_splits_names_what_lies_beside_them_and_beside_their_classes(tmp_path):
+    photographs.write(tmp_path, "Train")
+    photographs.write(tmp_path, "training", 2, first=30)
+    photographs.write(tmp_path, "TEST", 2, first=10)
+    photographs.write(tmp_path, "unlabelled", 1, first=20)
+    picture = Image.fromarray(photographs.pixels(9, 9))
+    for name in ("stray.png", "TEST/stray.png", "Train/stray.png"):
+        picture.save(tmp_path / name)
+    for name in ("README.md", "TEST/labels.csv", "Thumbs.db"):
+        (tmp_path / name).write_text("x")
+    folder, train, test = opened(tmp_path)
+    assert (len(train), len(test)) == (12, 6)
+    assert folder.notes == (
+        "Passed over, files that are no images by their suffix beside the class folders: 1 ('TEST/labels.csv').",
+        "Passed over, files that are no images by their suffix beside the split folders: 1 ('README.md').",
+        "Passed over, folders beside the split folders: 1 ('unlabelled').",
+        "Passed over, images beside the class folders: 2 ('TEST/stray.png', 'Train/stray.png').",
+        "Passed over, images beside the split folders: 1 ('stray.png').",
+        "Passed over, split folders that are not used (of each split the first that holds class folders is): 1 "
+        "('training').",
+    )
+
+
+def test_folder_that_holds_system_files_alone_is_no_class_and_named(root, tmp_path):
+    before = opened(root)[1].digest
+    (root / "Thumbs").mkdir()
+    (root / "Thumbs" / "Thumbs.db").write_text("x")
+    folder, train, _ = opened(root)
+    assert train.class_names == photographs.CLASSES and train.digest == before
+    assert folder.notes == ("Passed over, folders that hold system files alone: 1 ('Thumbs').",)
+    photographs.write(tmp_path / "two", "train")
+    photographs.write(tmp_path / "two", "test", 2, first=10)
+    (root / "Thumbs").rename(tmp_path / "two" / "train" / "Thumbs")
+    folder, train, _ = opened(tmp_path / "two")
+    assert train.class_names == photographs.CLASSES
+    assert folder.notes == ("Passed over, folders that hold system files alone: 1 ('train/Thumbs').",)
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (("train/images", "test/images"), r"move them up into .*/set/test, .*/set/train\."),
+        (("images/train", "images/test"), r"give the folder that holds them, such as .*/set/images\."),
+        (("train",), r"give the folder that holds them, such as .*/set/train\."),
+    ],
+)
+def test_folder_of_classes_that_lie_deeper_is_told_the_right_folder(tmp_path, places, said):
+    for number, place in enumerate(places):
+        photographs.write(tmp_path / "set" / place, first=10 * number)
+    with pytest.raises(ValueError, match=f"Images lie deeper, .*if these are the classes, {said}"):
+        opened(tmp_path / "set")
+
+
+# ---- copies in a validation set
+
+
+def with_copies(root):
+    """Train, validation and test folders: two cats of train are held out, too, one in each, and a dog in both of these.
+
+    All birds of train lie there twice.
+    """
+    for number, split in enumerate(("train", "val", "test")):
+        photographs.write(root, split, 6 if split == "train" else 2, first=10 * number)
+    for before, after in (
+        ("train/cat/0", "test/cat/x"),
+        ("train/cat/1", "val/cat/x"),
+        ("test/dog/20", "val/dog/x"),
+        *((f"train/bird/{i}", f"train/bird/x{i}") for i in range(6)),
+    ):
+        (root / f"{after}.png").write_bytes((root / f"{before}.png").read_bytes())
+    return root
+
+
+def test_folder_says_which_photographs_are_in_train_and_in_validation_and_parts_them(tmp_path):
+    with_copies(tmp_path)
+    splits = ("train", "test", "validation")
+    folder = open_folder(str(tmp_path), splits)
+    assert [note.partition(" data.")[0] for note in folder.notes] == [
+        "Images of test that look the same as one of another split: 2 ('test/dog/20.png' and 'val/dog/x.png', "
+        "'train/cat/0.png' and 'test/cat/x.png').",
+        "Images of validation that look the same as one of train: 1 ('train/cat/1.png' and 'val/cat/x.png').",
+    ]
+    assert [len(folder.source(split)) for split in splits] == [24, 7, 8]
+    folder = open_folder(str(tmp_path), splits, rules=Rules(near_duplicates="together"))
+    assert [len(folder.source(split)) for split in splits] == [22, 7, 7]
+    assert not {"train/cat/0.png", "train/cat/1.png", "val/dog/x.png"} & {*folder.names}
+
+
+def test_folder_that_parts_copies_refuses_to_lose_a_class(tmp_path):
+    photographs.write(tmp_path, "train", 1)
+    photographs.write(tmp_path, "test", 2, first=10)
+    (tmp_path / "test" / "cat" / "x.png").write_bytes((tmp_path / "train" / "cat" / "0.png").read_bytes())
+    with pytest.raises(ValueError, match=r"Got images of 'cat' in train of .* all look the same as one of another"):
+        opened(tmp_path, near_duplicates="together")

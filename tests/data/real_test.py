@@ -92,6 +92,36 @@ def test_real_data_takes_a_validation_split_of_the_sources_own(tmp_path):
             real_data("folder", str(tmp_path), image_px=8, channels=3, validation=wanted)
 
 
+@pytest.mark.parametrize("part", [0.2, 0.3, 0.5])
+def test_real_data_keeps_copies_on_one_side_of_the_validation_cut(tmp_path, part):
+    """Of a training folder in which each photograph lies twice, beside a test folder of the user's own."""
+    photographs.write(tmp_path, "train", 10)
+    photographs.write(tmp_path, "test", 2, first=20)
+    for file in sorted((tmp_path / "train").rglob("*.png")):
+        file.with_name(f"x{file.name}").write_bytes(file.read_bytes())
+
+    def both(near_duplicates):
+        rules = Rules(near_duplicates=near_duplicates)
+        real = real_data("folder", str(tmp_path), image_px=8, channels=3, validation=part, rules=rules)
+        sides = [{one.read(i).tobytes() for i in range(len(one))} for one in (real.base, real.validation)]
+        assert len(real.base) + len(real.validation) == 60
+        return real, len(sides[0] & sides[1])
+
+    real, shared = both("together")
+    assert shared == 0 and real.validation.class_counts().tolist() == [round(20 * part)] * 3
+    assert both("report")[1] > 0
+
+
+def test_real_data_names_a_class_that_no_validation_cut_leaves_whole(tmp_path):
+    photographs.write(tmp_path, "train", 4)
+    photographs.write(tmp_path, "test", 2, first=20)
+    for i in (1, 2, 3):
+        (tmp_path / "train" / "cat" / f"{i}.png").write_bytes((tmp_path / "train" / "cat" / "0.png").read_bytes())
+    rules = Rules(near_duplicates="together")
+    with pytest.raises(ValueError, match=r"data.validation 0.2: got .* cannot be divided: the class 'cat' lies in one"):
+        real_data("folder", str(tmp_path), image_px=8, channels=3, validation=0.2, rules=rules)
+
+
 def test_real_data_counts_what_it_left_out(tmp_path):
     photographs.write(tmp_path)
     (tmp_path / "cat" / "bad.jpg").write_bytes(b"")

@@ -49,6 +49,17 @@ def test_inspect_counts_the_classes_of_every_kind_of_set(cli, quick_study, tmp_p
         picture.unlink()
 
 
+def test_inspect_check_counts_the_validation_rows_of_a_table(cli, tmp_path):
+    root = photographs.write(tmp_path / "images")
+    splits = ("train", "train", "valid", "test")
+    rows = [f"{c}/{i}.png,{c},{split}" for c in photographs.CLASSES for i, split in enumerate(splits)]
+    (root / "labels.csv").write_text("\n".join(["file,label,split", *rows]))
+    outcome = cli("data inspect --check --source=folder --labels={path}/labels.csv --path={path}", path=root)
+    assert outcome.code == 0 and "6 images to learn from\n3 images held out\n3 images to select on\n" in outcome.out
+    assert re.findall(r"^  (\S+) +(\d+) +(\d+) +(\d+)$", outcome.out, re.MULTILINE)[1] == ("cat", "2", "1", "1")
+    assert "Passed over" not in outcome.out
+
+
 def test_inspect_check_says_all_and_what_a_study_would_refuse(cli, tmp_path):
     root = photographs.write(tmp_path / "images")
     photographs.others(root)

@@ -9,7 +9,7 @@ import os
 import time
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from jaxmoust.data.near_duplicates import Look, joined, with_looked
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes, digest_files
 from jaxmoust.data.sources.archive import FileImages, Members, is_system, table_of
+from jaxmoust.data.sources.captions import FILES
 from jaxmoust.data.sources.class_list import chosen_classes, read_class_list
 from jaxmoust.data.sources.labels import (
     DATASET_JSON,
@@ -35,6 +36,7 @@ from jaxmoust.data.sources.labels import (
     refuse_chunks,
     suffixes,
 )
+from jaxmoust.data.sources.leaks import LEFT_OUT, between
 from jaxmoust.data.sources.scan import NOT_KNOWN, Scan, refuse_bad, scan_once
 from jaxmoust.data.sources.scan_cache import remembered, stat_row
 from jaxmoust.data.splits.held_out import held_out
@@ -42,9 +44,11 @@ from jaxmoust.runtime.paths import read_json
 
 # Names of the folders of each split, in any case; of several that hold class folders, the first counts.
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "valid", "val")}
+_SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 
 _LOG = logging.getLogger(__name__)
 _NUM_THREADS = 16  # a folder on a network disk waits, not computes
+_TOGETHER = "data.near_duplicates='together' keeps them on one side."
 _DEEPER = "images in folders inside the class folders"
 _SKIP = ", or go on without them: data.on_bad='skip' (--on_bad=skip)"
 
@@ -59,7 +63,8 @@ class Rules:
             highest of each file, or "" for the range of 16 bits (floats are then refused).
         on_bad: "refuse": what cannot be read stops everything, named; "skip": goes on without it, counted.
         labels: a table that says of which class each file is, wherever it lies in the folder, in the place of class
-            folders: CSV or JSON lines with columns such as file and label; a column split says train or test.
+            folders: CSV or JSON lines with columns such as file and label; a column split says train, validation or
+            test, by any of the names in SPLITS.
         group: a column of that table, such as patient or camera, that no split divides.
         near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side; of
             sets of TFDS and Hugging Face, too.
@@ -187,7 +192,8 @@ def open_folder(
 
     Args:
         path: the folder.
-        splits: "train", "test", "validation" (of the first form), or "all" (the second form: no split).
+        splits: "train", "test", "validation" (of the first form), or "all" (the second form: no split); () is every
+            split that there is.
         test_fraction: 0 < test_fraction < 1, for the second form.
         seed: of the split, for the second form.
         classes: a text file that names the class folders to use, one a line, in the order of their labels; by
@@ -206,22 +212,28 @@ def open_folder(
     listing = _Listing(root)
     by_json = {} if rules.labels else by_dataset_json(read_json(root / DATASET_JSON), str(root))
     table = listing.table(rules, read_class_list(classes) if classes else ()) if rules.labels else None
-    folders = dict.fromkeys(listing.parts_of(table), "") if table else {} if by_json else split_folders(root)
+    parts = listing.parts_of(table, rules.labels) if table else []
+    folders = dict.fromkeys(parts, "") if table else {} if by_json else split_folders(root)
+    splits = splits or tuple(folders) or ("train", "test")
     for split in splits:
         check_choice("split", split, tuple(folders) or ("train", "test", "all"), f" of {root}")
     if not folders:
         check_number("test_fraction", test_fraction, "0 < test_fraction < 1", lambda part: 0.0 < part < 1.0)
     if table:
         present = wanted = list(table.class_names)
-        listing.tabled(table, rules.group)
+        listing.tabled(table, parts, rules.group, {"train", "test", *(folders if rules.on_bad == "skip" else splits)})
     elif by_json:
         present = list(by_json)
-        wanted = _wanted(root, {}, present, classes)
+        wanted = _wanted(root, {}, {"": present}, classes)
+        left = set(listing.files()) - {DATASET_JSON, *(file for files in by_json.values() for file in files)}
+        listing.leave(left, f"images that {DATASET_JSON} does not name")
         for name in wanted:
             listing.add("", name, [(file, row_of(root / file)) for file in by_json[name]])
     else:
-        present = listing.classes(folders.get("train", ""))
-        wanted = _wanted(root, folders, present, classes)
+        there = {split: listing.classes(inside) for split, inside in (folders or {"": ""}).items()}
+        listing.beside(folders.values())
+        present = there["train" if folders else ""]
+        wanted = _wanted(root, folders, there, classes)
         if rules.on_bad == "skip":  # a class that one split lacks, none has
             splits = tuple(folders) or splits
         for split in splits if folders else ("",):
@@ -235,7 +247,7 @@ def open_folder(
     if not folders and "all" not in splits:
         # Numbered among all classes, so that a class list does not move images between train and test.
         folder = _divided(folder, test_fraction, {name: make_key(seed, 5, c) for c, name in enumerate(present)})
-    return _said(_apart(folder), listing)
+    return _said(_apart(folder), listing, classes)
 
 
 def split_folders(root: Path) -> dict[str, str]:
@@ -265,25 +277,23 @@ def _has_folders(folder: Path) -> bool:
         return any(entry.is_dir() and not is_system(entry.name) for entry in entries)
 
 
-def _class_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not is_system(entry.name) and _is_folder(entry))
+def _wanted(root: Path, folders: Mapping[str, str], there: Mapping[str, list[str]], classes: str) -> list[str]:
+    """Names the classes that are used, in the order of their labels; the folder of every split has them.
 
-
-def _wanted(root: Path, folders: Mapping[str, str], present: list[str], classes: str) -> list[str]:
-    """Names the classes that are used, in the order of their labels; the folder of every split has them."""
+    Args: there: the classes of each split, or of "" where there are none.
+    """
+    present = there["train" if folders else ""]
     wanted = list(chosen_classes(read_class_list(classes) if classes else (), present, str(root)))
-    for inside in folders.values():
-        there = _class_names(root / inside)
-        if not (set(wanted) <= set(there) if classes else wanted == there):
-            what = f"{wanted} in {root / folders['train']} but {there} in {root / inside}"
+    for split, inside in folders.items():
+        if not (set(wanted) <= set(there[split]) if classes else wanted == there[split]):
+            what = f"{wanted} in {root / folders['train']} but {there[split]} in {root / inside}"
             raise ValueError(f"Got the classes {what}, expected the same in both. Rename or add folders.")
     return wanted
 
 
 @dataclass
 class _Listing:
-    """The images of a folder as they are found, and what is passed over, by what is said of it."""
+    """The images of a folder as they are found, what is passed over, by what is said of it, and what else is said."""
 
     root: Path
     names: list[str] = field(default_factory=list)
@@ -294,9 +304,36 @@ class _Listing:
     groups: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     passed_over: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    said: list[str] = field(default_factory=list)
+
+    def files(self) -> list[str]:
+        """The names of all files, but those of systems."""
+        files = (os.path.join(at, name) for at, _, names in os.walk(self.root) for name in names)
+        return sorted(name for file in files if not is_system(name := os.path.relpath(file, self.root)))
+
+    def leave(self, names: Iterable[str], kind: str) -> None:
+        """Passes over files that are not in a list of images. Args: kind: what images among them are called."""
+        for name in names:
+            self._pass(kind if is_image(name) else _kind(name), name)
+
+    def beside(self, used: Collection[str]) -> None:
+        """Passes over what lies beside the split folders, if there are such."""
+        with os.scandir(self.root) as entries:
+            for entry in entries if used else ():
+                if entry.name in used or is_system(entry.name):
+                    continue
+                kind = "folders beside the split folders"
+                if not _is_folder(entry):
+                    kind = _kind(entry.name, "beside the split folders")
+                elif entry.name.lower() in _SPLIT_OF:
+                    kind = "split folders that are not used (of each split the first that holds class folders is)"
+                self._pass(kind, entry.name)
 
     def classes(self, inside: str) -> list[str]:
-        """The class folders of a folder. Raises: ValueError: there is none."""
+        """The class folders of a folder; one that holds system files alone is none.
+
+        Raises: ValueError: there is none.
+        """
         names, here = [], self.root.resolve()
         with os.scandir(self.root / inside) as entries:
             for entry in entries:
@@ -308,6 +345,11 @@ class _Listing:
                     self._pass("links to the folder itself", os.path.join(inside, entry.name))
                 else:
                     names.append(entry.name)
+        with ThreadPoolExecutor(_NUM_THREADS) as threads:
+            bare = list(threads.map(_is_bare, [self.root / inside / name for name in names]))
+        for name in [name for name, is_bare in zip(names, bare, strict=True) if is_bare]:
+            self._pass("folders that hold system files alone", os.path.join(inside, name))
+            names.remove(name)
         if not names:
             flat = sum(is_image(name) for name in os.listdir(self.root / inside))
             lie = (
@@ -342,29 +384,48 @@ class _Listing:
 
     def table(self, rules: Rules, classes: Sequence[str]) -> Labelled:
         """Reads the table of labels. Raises: ValueError: as `by_table`, or no column of that name."""
-        files = (os.path.join(at, name) for at, _, names in os.walk(self.root) for name in names)
-        names = sorted(name for file in files if not is_system(name := os.path.relpath(file, self.root)))
+        names = self.files()
         members = Members(self.root, tuple(names))
         found = by_table(names, str(self.root), *table_of(members, rules.labels), classes)
         if rules.group and rules.group.lower() not in found.columns:
             columns = ", ".join(found.columns) or "none besides files, labels and prompts"
             raise ValueError(f"data.group {rules.group!r} is no column of {rules.labels}, which has {columns}.")
-        left = [name for name in found.passed_over if is_image(name)]
-        self.passed_over |= {"images that the table does not name": left} if left else {}
+        or_class = ", or of classes that are not used" if classes else ""
+        self.leave(found.passed_over, f"images that the table does not name{or_class}")
         return found
 
-    def parts_of(self, table: Labelled) -> list[str]:
-        """The split of each image of a table, in the words used here; [] where the table has none."""
-        usual = {name: split for split, names in SPLITS.items() for name in names}
-        said = [usual.get(value.strip().lower(), "") for value in table.columns.get("split", ())]
-        return said if all(said) and {"train", "test"} <= set(said) else []
+    def parts_of(self, table: Labelled, where: str) -> list[str]:
+        """The split of each image of a table, in the words used here; [] where the table has none.
 
-    def tabled(self, table: Labelled, group: str) -> None:
-        """Adds the files of a table, by class and name, and the group of each."""
-        parts, groups = self.parts_of(table) or [""] * len(table.names), table.columns.get(group.lower(), ())
-        captions = table.prompts or [""] * len(table.names)
-        rows = sorted(zip(parts, table.labels, table.names, groups or table.names, captions, strict=True))
-        for part, label, name, of_group, caption in rows:
+        Without rows of test those of validation are the test set, as of folders. Where is what errors call the table.
+        Raises: ValueError: a row of another split or of none, no row to train on, or none that is held out.
+        """
+        values = [value.strip() for value in table.columns.get("split", ())]
+        said = [_SPLIT_OF.get(value.lower(), "") for value in values]
+        if not any(values):
+            tops = sorted({name.split("/")[0] for name in table.names})
+            if len({_SPLIT_OF[top.lower()] for top in tops if top.lower() in _SPLIT_OF}) > 1:
+                self.said += [f"The table has no column split: images of {listed(map(repr, tops))} are divided anew."]
+            return []
+        if "test" not in said:
+            said = ["test" if part == "validation" else part for part in said]
+        if not all(said) or not {"train", "test"} <= set(said):
+            shown = listed([*map(repr, sorted(set(values)))], 10)
+            raise ValueError(
+                f"Got the values {shown} in the column split of {where}, expected train and test (or validation in "
+                f"its place, or besides) and no other ({', '.join(_SPLIT_OF)}, in any case). Correct the column, or "
+                "remove it: a fifth of each class is then held out."
+            )
+        return said
+
+    def tabled(self, table: Labelled, parts: Sequence[str], group: str, splits: Collection[str]) -> None:
+        """Adds the files of a table that are of some splits, by class and name, and the group of each."""
+        self.inside = {part: "" for part in sorted(set(parts) & {*splits})}
+        groups, captions = table.columns.get(group.lower(), ()), table.prompts or [""] * len(table.names)
+        of_each = (parts or [""] * len(table.names), table.labels, table.names, groups or table.names, captions)
+        for part, label, name, of_group, caption in sorted(zip(*of_each, strict=True)):
+            if part and part not in splits:
+                continue
             self.add(part, table.class_names[label], [(name, row_of(self.root / name))])
             self.groups.append(of_group or name)
             self.captions += [caption] if table.prompts else []
@@ -396,25 +457,35 @@ class _Listing:
 
         Args: empty: of each split its classes.
         """
+        if set(self.inside.values()) == {""} and "" not in self.inside:  # splits that a table tells
+            shown = listed([f"{name!r} in {split}" for split, names in empty.items() for name in names])
+            raise ValueError(
+                f"Got a table for {self.root} without an image of {shown}, expected each class in each split. Correct "
+                f"its column split{_SKIP}, or list the other classes in data.classes."
+            )
         places = [os.path.join(self.inside[split], name) for split, names in empty.items() for name in names]
         below = [name for name in self.passed_over[_DEEPER] if any(name.startswith(f"{place}/") for place in places)]
         other = [name for name in self.passed_over[EXTRA] if os.path.dirname(name) in places]
         said = f" {len(other):,} {EXTRA} lie there." if other else ""
         if below:
             deeper = sorted({os.path.dirname(name) for name in below})
-            said += (
-                f" Images lie deeper, in {listed(map(repr, deeper))}: if these are the classes, give the folder that "
-                f"holds them, such as {self.root / os.path.dirname(deeper[0])}."
-            )
+            holds, splits = Path(os.path.dirname(deeper[0])), sorted(filter(None, self.inside.values()))
+            if holds.name.lower() in _SPLIT_OF and holds.parent.name:
+                holds = holds.parent
+            remedy = f"give the folder that holds them, such as {self.root / holds}"
+            if splits:
+                remedy = f"move them up into {listed([str(self.root / split) for split in splits])}"
+            said += f" Images lie deeper, in {listed(map(repr, deeper))}: if these are the classes, {remedy}."
         raise ValueError(
             f"Got no image in {listed([str(self.root / place) for place in places])}, expected at least one a class "
             f"({', '.join(suffixes())}). Fill or remove the folders{_SKIP}.{said}"
         )
 
-    def notes(self) -> list[str]:
-        """What is passed over, counted and named."""
-        over = sorted((kind, sorted(names)) for kind, names in self.passed_over.items())
-        return [f"Passed over, {kind}: {len(names):,} ({listed(map(repr, names))})." for kind, names in over]
+    def notes(self, used: Collection[str]) -> list[str]:
+        """What is passed over, counted and named, but for files that are used; and what else is to be said."""
+        over = sorted((kind, sorted(set(names) - {*used})) for kind, names in self.passed_over.items())
+        passed = [f"Passed over, {kind}: {len(names):,} ({listed(map(repr, names))})." for kind, names in over if names]
+        return passed + self.said
 
 
 def _kind(name: str, where: str = "") -> str:
@@ -428,6 +499,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _is_bare(folder: Path) -> bool:
+    """Whether a folder holds something, and system files alone."""
+    with os.scandir(folder) as entries:
+        first = next(entries, None)
+        return first is not None and is_system(first.name) and all(is_system(entry.name) for entry in entries)
 
 
 def row_of(file: Path | os.DirEntry[str]) -> tuple[int, int, int]:
@@ -509,40 +587,56 @@ def _divided(folder: Folder, test_fraction: float, keys: Mapping[str, int]) -> F
 
 
 def _apart(folder: Folder) -> Folder:
-    """Finds images of a test set that another split has, too, or that are in two classes; and parts them if asked.
+    """Finds images of a held-out set that another split has, too, or that are in two classes; and parts them if asked.
 
-    Raises: ValueError: a group that a table's own splits divide.
+    Copies that are left are then of one group, so that a validation set that is cut later does not divide them.
+
+    Raises: ValueError: a group that a table's own splits divide, or a class of a split whose images are all left out.
     """
     if folder.groups is not None:
-        is_test = folder.parts == "test"
-        if both := np.intersect1d(folder.groups[is_test], folder.groups[~is_test]).size:
+        parts = np.unique(folder.parts.astype(str), return_inverse=True)[1]
+        of_groups = np.unique(np.stack([folder.groups, parts]), axis=1)[0]
+        if both := int((np.bincount(of_groups) > 1).sum()):
             raise ValueError(
-                f"Got {both:,} groups of data.group {folder.rules.group!r} in test and in another split of "
-                f"{folder.rules.labels}, expected one side. Correct the column split, or leave it out."
+                f"Got {both:,} groups of data.group {folder.rules.group!r} in more than one split of "
+                f"{folder.rules.labels}, expected one. Correct the column split, or leave it out."
             )
-    pairs, notes = folder.scan.pairs, []
+    pairs, rules, notes = folder.scan.pairs, folder.rules, []
     if pairs is None:
         return replace(folder, notes=(NOT_KNOWN,))
-    between, of_two = (values[pairs][:, 0] != values[pairs][:, 1] for values in (folder.parts, folder.labels))
-    between &= (folder.parts[pairs] == "test").any(axis=1)
-    shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[of_two]][:5]]
-    if of_two.any():
-        notes += [f"Pairs of images that look the same and are of two classes: {of_two.sum():,} ({', '.join(shown)})."]
-    if between.any():
-        shown = [f"{a!r} and {b!r}" for a, b in folder.names[pairs[between]][:5]]
-        said = f"Images of test that look the same as one of another split: {between.sum():,} ({', '.join(shown)})"
-        if folder.rules.near_duplicates == "report":
-            notes += [f"{said}. data.near_duplicates='together' keeps them on one side."]
-        else:
-            twice = np.unique(pairs[between])
-            folder = folder.take(np.setdiff1d(np.arange(folder.labels.size), twice[folder.parts[twice] != "test"]))
-            notes += [f"{said}; the other one is left out."]
+    of_two = pairs[folder.labels[pairs][:, 0] != folder.labels[pairs][:, 1]]
+    if len(of_two):
+        shown = ", ".join(f"{a!r} and {b!r}" for a, b in folder.names[of_two[:5]])
+        notes += [f"Pairs of images that look the same and are of two classes: {len(of_two):,} ({shown})."]
+    is_together = rules.near_duplicates == "together"
+    then = LEFT_OUT if is_together else f". {_TOGETHER}"
+    ranks = (folder.parts == "validation") + 2 * (folder.parts == "test")
+    left_out, said = between(pairs, ranks, lambda i: repr(folder.names[i]), then)
+    notes += said
+    if is_together:
+        keys = np.arange(folder.labels.size)
+        groups = joined(pairs[~np.isin(pairs, left_out).any(axis=1)], keys if folder.groups is None else folder.groups)
+        kept = replace(folder, groups=groups).take(np.setdiff1d(keys, left_out))
+        for part in np.unique(folder.parts):
+            before, after = (one.labels[one.parts == part] for one in (folder, kept))
+            if gone := np.setdiff1d(before, after).tolist():
+                raise ValueError(
+                    f"Got images of {listed(repr(folder.class_names[c]) for c in gone)} in {part} of {folder.root} "
+                    "that all look the same as one of another split, expected others, too. Add images, or leave "
+                    "them in: data.near_duplicates='report'."
+                )
+        folder = kept
     return replace(folder, notes=tuple(notes))
 
 
-def _said(folder: Folder, listing: _Listing) -> Folder:
+def _said(folder: Folder, listing: _Listing, classes: str) -> Folder:
     """Logs what was passed over, skipped, or changed when it was read."""
-    notes = [*listing.notes(), *folder.scan.notes(folder.rules.reading), *folder.notes]
+    rules, root = folder.rules, folder.root.resolve()
+    used = {os.path.relpath(Path(file).expanduser().resolve(), root) for file in (rules.captions, classes) if file}
+    used |= {rules.labels, os.path.relpath(Path(rules.labels).expanduser().resolve(), root)}
+    if rules.captions == FILES:
+        used |= {f"{os.path.splitext(name)[0]}.txt" for name in listing.names}
+    notes = [*listing.notes(used), *folder.scan.notes(folder.rules.reading), *folder.notes]
     alike: dict[str, list[str]] = defaultdict(list)
     for name in folder.class_names:
         alike[unicodedata.normalize("NFKC", name).casefold()].append(name)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
 from jaxmoust.data.near_duplicates import Look
@@ -48,11 +47,9 @@ def inspect(name: str, path: str, classes: str, rules: image_folder.Rules, look:
 
 
 def _folder(path: str, classes: str, rules: image_folder.Rules, look: Look | None) -> Inspection:
-    root = Path(path).expanduser()
-    has_own = root.is_dir() and not rules.labels and "validation" in image_folder.split_folders(root)
-    splits = ("train", "test", *(("validation",) if has_own else ()))
     skipping = replace(rules, on_bad="skip")
-    folder = image_folder.open_folder(path, splits, classes=classes, rules=skipping, look=look)
+    folder = image_folder.open_folder(path, (), classes=classes, rules=skipping, look=look)
+    splits = [split for split in Inspection.SAID if (folder.parts == split).any()]
     turned = int(folder.scan.changes[:, 0].sum())
     notes = [
         *folder.notes,

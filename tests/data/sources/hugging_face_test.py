@@ -112,6 +112,30 @@ def test_hf_says_which_images_of_test_are_in_train_and_leaves_them_out_on_reques
     assert (len(real.base), len(real.test)) == (10, 14) and real.base.class_counts().tolist() == [3, 3, 4]
 
 
+def test_hf_says_which_images_of_validation_are_in_train_and_leaves_them_out_on_request(tmp_path, caplog):
+    for split, first, more in (("train", 0, ()), ("validation", 10, (1, 5)), ("test", 20, (4,))):
+        parts = [rows(first), rows().select(more)] if more else [rows(first)]
+        datasets.concatenate_datasets(parts).to_parquet(tmp_path / "set" / f"{split}.parquet")
+    given = {"image_px": 8, "validation": "validation"}
+    real = real_data(f"hf:{tmp_path}/set", **given)
+    assert [len(one) for one in (real.base, real.validation, real.test)] == [12, 14, 13]
+    assert "Images of validation that look the same as one of train: 2 (" in caplog.text
+    assert "train 1 and validation 12" in caplog.text and "train 4 and test 12" in caplog.text
+    real = real_data(f"hf:{tmp_path}/set", **given, rules=Rules(near_duplicates="together"))
+    assert [len(one) for one in (real.base, real.validation, real.test)] == [9, 14, 13]
+
+
+@pytest.mark.parametrize("part", [0.2, 0.4])
+def test_hf_keeps_copies_on_one_side_of_the_validation_cut(tmp_path, part):
+    """Of a training split in which each image stands twice, beside a test split of the set's own."""
+    datasets.concatenate_datasets([rows(), rows()]).to_parquet(tmp_path / "set" / "train.parquet")
+    rows(20).to_parquet(tmp_path / "set" / "test.parquet")
+    given = {"image_px": 8, "validation": part, "rules": Rules(near_duplicates="together")}
+    real = real_data(f"hf:{tmp_path}/set", **given)
+    sides = [{one.read(i).tobytes() for i in range(len(one))} for one in (real.base, real.validation)]
+    assert not sides[0] & sides[1] and len(real.base) + len(real.validation) == 24
+
+
 def test_hf_keeps_copies_on_one_side_where_it_divides_a_set(tmp_path):
     twice = datasets.concatenate_datasets([rows(), rows()])
     twice.to_parquet(tmp_path / "all.parquet")

@@ -295,6 +295,15 @@ def test_image_folder_of_nvlabs_is_another_one_with_other_labels(tmp_path):
     assert digests[0] != digests[1]
 
 
+def test_image_folder_of_nvlabs_names_what_its_list_does_not(tmp_path, caplog):
+    root = hostile.chunks(tmp_path / "set")
+    Image.new("RGB", (6, 5)).save(root / "00000" / "more.png")
+    (root / "notes.txt").write_text("x")
+    assert len(image_folder(str(root), "all")) == 24
+    assert "images that dataset.json does not name: 1 ('00000/more.png')" in caplog.text
+    assert "files that are no images by their suffix: 1 ('notes.txt')" in caplog.text
+
+
 def test_image_folder_asks_about_chunk_folders_and_takes_a_list_for_the_answer(tmp_path):
     root = hostile.chunks(tmp_path / "set")
     (root / "dataset.json").unlink()
