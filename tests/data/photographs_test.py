@@ -1,6 +1,7 @@
 """Folders of photographs as people have them: right pixels or a plain word, and nothing passed over in silence."""
 
 import logging
+import os
 
 import numpy as np
 import photographs
@@ -395,6 +396,20 @@ def test_folder_of_splits_names_what_lies_beside_them_and_beside_their_classes(t
     )
 
 
+def test_folder_of_a_class_list_does_not_look_into_folders_that_it_may_not_list(root, monkeypatch):
+    (root / "secret").mkdir()
+    (root.parent / "list.txt").write_text("cat\ndog\n")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "secret":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert len(image_folder(str(root), "all", classes=str(root.parent / "list.txt"))) == 8
+
+
 def test_folder_that_holds_system_files_alone_is_no_class_and_named(root, tmp_path):
     before = opened(root)[1].digest
     (root / "Thumbs").mkdir()
@@ -416,6 +431,7 @@ def test_folder_that_holds_system_files_alone_is_no_class_and_named(root, tmp_pa
         (("train/images", "test/images"), r"move them up into .*/set/test, .*/set/train\."),
         (("images/train", "images/test"), r"give the folder that holds them, such as .*/set/images\."),
         (("train",), r"give the folder that holds them, such as .*/set/train\."),
+        (("holdout", "train"), r"give the folder that holds them, such as .*/set/train\."),
     ],
 )
 def test_folder_of_classes_that_lie_deeper_is_told_the_right_folder(tmp_path, places, said):

@@ -4,6 +4,7 @@ Every file is decoded before any work starts (see scan.py): what is wrong is fou
 passed over is counted and named.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -66,8 +67,8 @@ class Rules:
             folders: CSV or JSON lines with columns such as file and label; a column split says train, validation or
             test, by any of the names in SPLITS.
         group: a column of that table, such as patient or camera, that no split divides.
-        near_duplicates: "report" images of train and test that look the same, or keep them "together" on one side; of
-            sets of TFDS and Hugging Face, too.
+        near_duplicates: "report" images of two splits that look the same, or keep them "together" on one side, that of
+            the held-out ones where the splits are given; of sets of TFDS and Hugging Face, too.
         near_duplicates_by: a public network, a folder or a name on the hub, by whose features copies that were cut or
             mirrored are found, too; "" compares images at a glance alone.
         captions: what each training image shows: "files" (photo.txt beside photo.jpg), "table" (a column such as
@@ -469,7 +470,9 @@ class _Listing:
         said = f" {len(other):,} {EXTRA} lie there." if other else ""
         if below:
             deeper = sorted({os.path.dirname(name) for name in below})
-            holds, splits = Path(os.path.dirname(deeper[0])), sorted(filter(None, self.inside.values()))
+            above = [Path(os.path.dirname(folder)) for folder in deeper]
+            holds = min(above, key=lambda path: _SPLIT_OF.get(path.name.lower()) != "train")
+            splits = sorted(filter(None, self.inside.values()))
             if holds.name.lower() in _SPLIT_OF and holds.parent.name:
                 holds = holds.parent
             remedy = f"give the folder that holds them, such as {self.root / holds}"
@@ -503,9 +506,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_bare(folder: Path) -> bool:
     """Whether a folder holds something, and system files alone."""
-    with os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         first = next(entries, None)
         return first is not None and is_system(first.name) and all(is_system(entry.name) for entry in entries)
+    return False  # what cannot be listed is refused where it is used
 
 
 def row_of(file: Path | os.DirEntry[str]) -> tuple[int, int, int]:
