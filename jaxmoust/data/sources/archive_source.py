@@ -3,34 +3,32 @@
 CIFAKE's real images are such a source; so is whatever an import reads.
 """
 
+import logging
 from dataclasses import replace
 
 import numpy as np
 
-from jaxmoust.data.checks import check_choice
+from jaxmoust.data.checks import check_choice, listed
 from jaxmoust.data.image import AS_IT_IS, Reading
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.archive import FileImages, Members, open_members
 from jaxmoust.data.sources.labels import Labelled, by_cifake_name
 from jaxmoust.data.sources.scan import refuse_bad, scan
 
-
-def encoded_source(members: Members, files: Labelled, name: str, reading: Reading = AS_IT_IS) -> Source:
-    """Opens labelled files as a source; every one is read and decoded here, so that bad ones are found now.
-
-    Raises: ValueError: files that cannot be read or decoded, all of them at once.
-    """
-    return readable_source(members, files, name, reading)[0]
+_LOG = logging.getLogger(__name__)
 
 
 def readable_source(
     members: Members, files: Labelled, name: str, reading: Reading, on_bad: str = "refuse", remedy: str = ""
 ) -> tuple[Source, Labelled]:
-    """As `encoded_source`; with on_bad="skip" without what cannot be read, which is named with its reason.
+    """Opens labelled files as a source; every one is read and decoded here, so that bad ones are found now.
 
-    Args: remedy: what errors say besides that bad files be replaced.
+    Args:
+        reading: how pixels become 8 opaque bits; what it changes is said.
+        on_bad: "refuse", or "skip": without what cannot be read, which is named with its reason.
+        remedy: what errors say besides that bad files be replaced.
     Returns: (the images, their files).
-    Raises: ValueError: files that cannot be read, and they are not skipped, or there are no others.
+    Raises: ValueError: files that cannot be read, all of them at once: not skipped, or there are no others.
     """
     found = scan(members, files.names, reading)
     bad = np.flatnonzero(found.reasons != "")
@@ -43,21 +41,29 @@ def readable_source(
     labels = np.array(files.labels, np.int32)
     header = [repr((files.class_names, files.names, found.channels)).encode(), *filter(None, [found.applied(reading)])]
     digest = digest_bytes(*header, labels.tobytes(), found.hashes.tobytes())
+    for note in found.notes(reading):
+        _LOG.warning("%s: %s", members.path, note)
     images = FileImages(Members(members.path, files.names), found.channels, reading)
     return Source(name, labels, files.class_names, found.shape, images, digest, num_skipped=bad.size), files
 
 
-def cifake(split: str, path: str, part: str = "REAL") -> Source:
+def cifake(split: str, path: str, part: str = "REAL", reading: Reading = AS_IT_IS, on_bad: str = "refuse") -> Source:
     """One half of CIFAKE, 32 x 32 in colour: 50,000 images to train and 10,000 to test, of CIFAR-10's ten classes.
 
     Args:
         split: "train" or "test".
         path: the folder or the zip archive as it was published.
         part: "REAL" (CIFAR-10's own images, as JPEG) or "FAKE" (made by Stable Diffusion 1.4).
+        reading: how pixels become 8 opaque bits.
+        on_bad: "refuse", or "skip" to go on without what cannot be read, which is said.
     Raises: ValueError: another folder or archive, a name that does not contain its class, an unreadable image.
     Source: Bird and Lotfi 2023 (2303.14126).
     """
     check_choice("split", split, ("train", "test"), " of cifake")
     members = open_members(path)
     files = by_cifake_name(members.names, str(path), split, part)
-    return encoded_source(members, files, f"cifake_{part.lower()}/{split}")
+    name = f"cifake_{part.lower()}/{split}"
+    source, files = readable_source(members, files, name, reading, on_bad, ", or set data.on_bad='skip'")
+    if files.skipped:
+        _LOG.warning("%s: Left out (on_bad='skip'): %d, %s.", name, len(files.skipped), listed(files.skipped))
+    return source

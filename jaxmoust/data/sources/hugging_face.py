@@ -1,15 +1,17 @@
 """Data sets of the Hugging Face hub, and parquet files and image folders as its library reads them."""
 
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxmoust.data.checks import check_choice
+from jaxmoust.data.checks import check_choice, listed
 from jaxmoust.data.image import AS_IT_IS, Encoded, EncodedImages, Reading
-from jaxmoust.data.near_duplicates import Look, joined
+from jaxmoust.data.near_duplicates import Look, joined, with_looked
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.image_folder import SPLITS, Rules
@@ -17,6 +19,7 @@ from jaxmoust.data.sources.scan import refuse_bad, scan_once
 from jaxmoust.data.splits.held_out import held_out
 from jaxmoust.runtime.paths import read_bytes
 
+_LOG = logging.getLogger(__name__)
 _TEST_FRACTION = 0.2  # of a set without a test split, as of a folder
 
 
@@ -59,33 +62,37 @@ class Rows(EncodedImages):
 
 
 def hugging_face(name: str, split: str, cache_dir: str, rules: Rules, look: Look | None = None) -> Source:
-    """Opens a split of a set with one column of images and one ClassLabel.
+    """Opens a split of a set with one column of images and one ClassLabel, or texts in the column label.
 
-    Splits may have any of the usual names (see SPLITS). Of a set without one for test each class is divided, as in a
-    folder without splits.
+    Splits may have any of the usual names (see SPLITS); without one for test, that for validation is it. Of a set with
+    neither each class is divided, as in a folder without splits.
 
     Args:
         name: of the hub, "org/set" or "org/set:configuration"; or a local folder of parquet files or of class folders,
             or one parquet file.
         split: "train", "test" or "validation".
         cache_dir: where the library keeps what it downloads and converts; "" is its own place.
-        rules: how images are read and divided; `group` is a column.
+        rules: how images are read and divided; `group` is a column, whose values are numbered alike in all splits.
         look: finds more images that look alike, where one split is divided.
-    Raises: ValueError: the extra `hf` is missing, no such set or split, other columns, unreadable images.
+    Raises: ValueError: the extra `hf` is missing, no such set or split, other columns, unreadable images, or groups
+        that no division leaves whole.
     """
     check_choice("split", split, tuple(SPLITS), f" of hf:{name}")
     tables = _load(name, cache_dir)
     kinds = {kind: next((one for one in tables if one.lower() in usual), "") for kind, usual in SPLITS.items()}
-    kinds["test"] = kinds["test"] or kinds["validation"]
-    if len(tables) == 1:
+    is_lent = not kinds["test"] and bool(kinds["validation"])
+    if is_lent:
+        kinds |= {"test": kinds["validation"], "validation": ""}
+    if len(tables) == 1 and not kinds["test"]:
         kinds["train"] = next(iter(tables))
     is_cut = not kinds["test"] and split != "validation"
     if not (wanted := kinds["train"] if is_cut else kinds[split]):
-        raise ValueError(f"Got no split for {split} in hf:{name}, which has {', '.join(tables)}. Choose one.")
+        lent = f" Its {kinds['test']} is its test set, as there is no other." if is_lent else ""
+        raise ValueError(f"Got no split for {split} in hf:{name}, which has {', '.join(tables)}. Choose one.{lent}")
     table = tables[wanted]
-    image, label = (_column(name, table.features, kind) for kind in ("Image", "ClassLabel"))
-    class_names, labels = tuple(table.features[label].names), np.asarray(table[label][:], np.int32)
-    groups = np.unique(np.asarray(_group(name, table, rules)), return_inverse=True)[1] if rules.group else None
+    image = _column(name, table.features, "Image")
+    class_names, labels = _labels(name, tables, wanted)
+    groups = _groups(name, {part: tables[part] for part in (*kinds.values(), wanted) if part}, wanted, rules.group)
     rows = Rows(table.cast_column(image, type(table.features[image])(decode=False)), image, f"hf:{name}, {wanted}")
     names, facts = [str(i) for i in range(len(table))], np.zeros((len(table), 3), np.int64)
     what = f"hf:{name}, {wanted}, {rules.reading}"
@@ -97,19 +104,32 @@ def hugging_face(name: str, split: str, cache_dir: str, rules: Rules, look: Look
     digest = digest_bytes(*header, labels.tobytes(), found.hashes.tobytes())
     images = Rows(rows.table, image, rows.path, found.channels, rules.reading)
     shape = found.take(np.flatnonzero(found.reasons == "")).shape
-    source = Source(f"{name}/{split}", labels, class_names, shape, images, digest, groups=groups, num_skipped=bad.size)
+    source = Source(f"{name}/{split}", labels, class_names, shape, images, digest, groups=groups)
+    good = mine = np.flatnonzero(found.reasons == "")
     if is_cut:
-        keys = [make_key(0, 5, c) for c in range(len(class_names))]
-        if rules.near_duplicates == "together" and found.pairs is not None:
-            good, pairs = np.flatnonzero(found.reasons == ""), found.pairs
-            if look:
-                pairs = np.concatenate([pairs, good[look([source.subset(good)])]])
-            groups = joined(pairs, np.arange(labels.size) if groups is None else groups)
-        keep = held_out(labels, _TEST_FRACTION, keys, groups) == (split == "test")
-    else:
-        keep = np.ones(labels.size, bool)
-    keep[bad] = False
-    return source if keep.all() else source.subset(np.flatnonzero(keep))
+        kept, keys = source.subset(good), [make_key(0, 5, c) for c in range(len(class_names))]
+        if rules.near_duplicates == "together" and (pairs := found.take(good).pairs) is not None:
+            one_by_one = np.arange(good.size) if kept.groups is None else kept.groups
+            kept = replace(kept, groups=joined(with_looked(pairs, look, [kept]), one_by_one))
+            groups = np.zeros(labels.size, np.int64)
+            groups[good] = kept.groups
+        try:
+            is_test = held_out(kept.labels, _TEST_FRACTION, keys, kept.groups, class_names)
+        except ValueError as error:
+            raise ValueError(
+                f"Got images in hf:{name} that cannot be split into train and test: {error}. Name another column in "
+                "data.group, or give a test set of your own."
+            ) from error
+        mine = good[is_test == (split == "test")]
+        bad = bad[: 0 if split == "test" else None]  # said and counted once
+    notes = found.take(mine).notes(rules.reading) if mine.size else []
+    if bad.size:
+        shown = listed([f"row {i} ({found.reasons[i]})" for i in bad])
+        notes.insert(0, f"Left out (data.on_bad='skip'): {bad.size:,}, {shown}.")
+    for note in notes:
+        _LOG.warning("hf:%s, %s: %s", name, split, note)
+    source = replace(source, num_skipped=bad.size, groups=groups)
+    return source if mine.size == labels.size else source.subset(mine)
 
 
 def _load(name: str, cache_dir: str) -> Any:
@@ -137,13 +157,37 @@ def _load(name: str, cache_dir: str) -> Any:
 def _column(name: str, features: Any, kind: str) -> str:
     of_kind = [column for column, feature in features.items() if type(feature).__name__ == kind]
     if len(of_kind) != 1 and "label" not in of_kind[1:]:
+        or_text = ", or texts in a column label" if kind == "ClassLabel" else ""
         columns = ", ".join(f"{column} ({type(feature).__name__})" for column, feature in features.items())
-        raise ValueError(f"Got hf:{name} with the columns {columns}, expected one {kind}. Choose another set.")
+        raise ValueError(f"Got hf:{name} with the columns {columns}, expected one {kind}{or_text}. Choose another set.")
     return of_kind[0] if len(of_kind) == 1 else "label"
 
 
-def _group(name: str, table: Any, rules: Rules) -> list:
-    if rules.group not in table.features:
-        columns = ", ".join(table.features)
-        raise ValueError(f"data.group {rules.group!r} is no column of hf:{name}, which has {columns}. Choose one.")
-    return table[rules.group][:]
+def _labels(name: str, tables: Any, wanted: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the classes, and those of a split as int32 [n]; texts are classes by their order in all splits."""
+    features = tables[wanted].features
+    has_names = any(type(feature).__name__ == "ClassLabel" for feature in features.values())
+    if has_names or getattr(features.get("label"), "dtype", "") not in ("string", "large_string"):
+        label = _column(name, features, "ClassLabel")
+        return tuple(features[label].names), np.asarray(tables[wanted][label][:], np.int32)
+    texts = {split: table["label"][:] for split, table in tables.items() if "label" in table.features}
+    if empty := sum(not text for text in texts[wanted]):
+        raise ValueError(f"Got {empty:,} rows of hf:{name}, {wanted}, without a label, expected one each. Add them.")
+    names = tuple(sorted({str(text) for of_split in texts.values() for text in of_split if text}))
+    number = {text: c for c, text in enumerate(names)}
+    return names, np.array([number[text] for text in texts[wanted]], np.int32)
+
+
+def _groups(name: str, tables: Mapping[str, Any], wanted: str, group: str) -> np.ndarray | None:
+    """The groups of a split, numbered as in the others: int64 [n]; a row without one is by itself. None: no groups."""
+    numbers: dict[Any, int] = {}
+    found = {}
+    for split, table in tables.items() if group else ():
+        if group not in table.features:
+            columns = ", ".join(table.features)
+            raise ValueError(
+                f"data.group {group!r} is no column of hf:{name}, {split}, which has {columns}. Choose one."
+            )
+        values = [(split, i) if value in (None, "") else str(value) for i, value in enumerate(table[group][:])]
+        found[split] = np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
+    return found.get(wanted)

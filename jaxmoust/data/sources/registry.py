@@ -3,17 +3,20 @@
 Each maker checks what it finds and returns a `Source`; what a source can do is in source.py.
 """
 
+import functools
 import gzip
+import itertools
 import logging
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from jaxmoust.data.checks import check_choice, meant
+from jaxmoust.data.checks import check_choice, listed, meant
 from jaxmoust.data.near_duplicates import Look
 from jaxmoust.data.samplers.permutation import make_key, shuffled
 from jaxmoust.data.source import Source, from_arrays
@@ -112,8 +115,12 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "folder": lambda split, path: image_folder(path, split),
     "medmnist": medmnist,
     "cifake_real": cifake,
-    "cifake_fake": lambda split, path: cifake(split, path, "FAKE"),
+    "cifake_fake": functools.partial(cifake, part="FAKE"),
 }
+
+
+# Which sources read a rule, of those that not all do.
+_RULES_OF = {"labels": ("folder",), "group": ("folder", "hf:")}
 
 
 def open_splits(
@@ -139,8 +146,46 @@ def compared_splits(
 ) -> tuple[list[Source], tuple[str, ...]]:
     """Opens several splits of a source that is no folder: (the splits, what is to be said of copies among them)."""
     sources = [open_source(name, split, path, classes, rules, look) for split in splits]
-    is_compared = name.startswith(("hf:", "tfds:"))
-    return parted(sources, splits, rules.near_duplicates, look) if is_compared else (sources, ())
+    for (a, one), (b, other) in itertools.combinations(zip(splits, sources, strict=True), 2):
+        if (
+            one.groups is not None
+            and other.groups is not None
+            and (both := np.intersect1d(one.groups, other.groups).size)
+        ):
+            raise ValueError(
+                f"Got {both:,} groups of data.group {rules.group!r} in both {a} and {b} of {name}, expected one side. "
+                "Put each into one split, name another column, or leave data.group out."
+            )
+    num_skipped, notes = sum(source.num_skipped for source in sources), ()
+    sources = [replace(source, num_skipped=num_skipped) for source in sources]
+    # Others are divided by who published them, and compared where that is asked for.
+    if name.startswith(("hf:", "tfds:")) or look or rules.near_duplicates == "together":
+        sources, notes = parted(sources, splits, rules.near_duplicates, look)
+        for split, source in zip(splits, sources, strict=True):
+            _check_classes(source, split)
+    return sources, notes
+
+
+def _check_classes(source: Source, split: str) -> None:
+    """Refuses a split without an image of a class."""
+    if (empty := np.flatnonzero(source.class_counts() == 0)).size:
+        names = listed([repr(source.class_names[c]) for c in empty])
+        raise ValueError(
+            f"Got no image of {names} for {split} in {source.name}, expected at least one a class and split (a class "
+            "that is divided here needs two). Add images, or list the other classes in data.classes=FILE.txt."
+        )
+
+
+def _check_rules(name: str, rules: Rules) -> None:
+    """Refuses rules that say how the classes or the splits come about, of a source that has its own.
+
+    How files are read (background, value_range, on_bad) is no matter of a source without files, but of the synthetic
+    sets beside it.
+    """
+    for field, readers in _RULES_OF.items():
+        if (value := getattr(rules, field)) and not name.startswith(readers):
+            allowed = " or ".join(f"{reader}NAME" if reader == "hf:" else reader for reader in readers)
+            raise ValueError(f"Got data.{field} {value!r} for source {name!r}, expected {allowed}. Leave it out.")
 
 
 def open_source(
@@ -168,13 +213,18 @@ def open_source(
             f"Got the path {path!r} for source 'digits', which is built in and reads none. Set data.source=folder for "
             "a folder of images, or leave the path out."
         )
+    _check_rules(name, rules)
     if name.startswith("hf:"):
         source = hugging_face(name.removeprefix("hf:"), split, path, rules, look)
     elif name.startswith("tfds:"):
         source = tfds_source(name.removeprefix("tfds:"), split, path)
     elif name in SOURCES:
-        source = SOURCES[name](split, path)
+        read = {"reading": rules.reading, "on_bad": rules.on_bad} if name.startswith("cifake_") else {}
+        source = SOURCES[name](split, path, **read)
     else:
         allowed = f"{', '.join(SOURCES)}, hf:NAME and tfds:NAME: choose one.{meant(name, SOURCES)}"
         raise ValueError(f"Got source {name!r}, expected {allowed}")
-    return select_classes(source, read_class_list(classes)) if classes else source
+    source = select_classes(source, read_class_list(classes)) if classes else source
+    if name.startswith("hf:"):  # of a set of TFDS a split may be a small part
+        _check_classes(source, split)
+    return source

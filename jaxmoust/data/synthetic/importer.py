@@ -135,7 +135,8 @@ def open_images(
     if source in _FILES:
         images, files = store.open_synthetic(origin), store.read_labelled(origin)
     else:
-        images = open_source(source, split or "train", os.fspath(origin), rules=Rules(on_bad=on_bad))
+        rules = Rules(reading.background, reading.value_range, on_bad)
+        images = open_source(source, split or "train", os.fspath(origin), rules=rules)
         names = tuple(images.file(i) for i in range(len(images)))
         files = Labelled(names if all(names) else (), (), images.class_names)
     if not classes:

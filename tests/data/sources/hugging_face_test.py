@@ -144,6 +144,9 @@ def test_hf_keeps_copies_on_one_side_where_it_divides_a_set(tmp_path):
     assert len(train) + len(test) == 24
     pixels = [{source.read(i).tobytes() for i in range(len(source))} for source in (train, test)]
     assert not pixels[0] & pixels[1]
+    assert np.unique(train.groups).size == 9 and not {*train.groups} & {
+        *test.groups
+    }  # a validation part keeps them, too
 
 
 def test_hf_keeps_what_a_look_finds_on_one_side_where_it_divides_a_set(tmp_path):
@@ -164,3 +167,88 @@ def test_hf_counts_what_it_leaves_out_in_parts_of_a_split(tmp_path):
     rows(bad=(0, 1)).to_parquet(tmp_path / "all.parquet")
     real = real_data(f"hf:{tmp_path}/all.parquet", image_px=8, rules=Rules(on_bad="skip"))
     assert real.num_skipped == 2
+
+
+def test_hf_refuses_a_group_that_its_own_splits_divide(tmp_path):
+    """Every patient, p0 and p1, is in each of the three splits, and the rows' numbers agree in all of them."""
+    for i, split in enumerate(("train", "validation", "test")):
+        rows(10 * i).to_parquet(tmp_path / "set" / f"{split}.parquet")
+    name, rules = f"hf:{tmp_path}/set", Rules(group="patient")
+    for splits in (("train", "test"), ("train", "validation")):
+        with pytest.raises(
+            ValueError, match=rf"2 groups of data.group 'patient' in both {' and '.join(splits)} of hf:"
+        ):
+            open_splits(name, splits, rules=rules)
+    parted = rows(20).map(lambda row: {"patient": f"test {row['patient']}"})
+    parted.to_parquet(tmp_path / "set" / "test.parquet")
+    train, test = open_splits(name, ("train", "test"), rules=rules)
+    assert sorted({*train.groups}) == [0, 1] and not {*train.groups} & {*test.groups}
+
+
+def test_hf_keeps_a_row_without_a_group_by_itself(tmp_path):
+    spoilt = rows().map(lambda row, i: {"patient": None if i < 6 else ""}, with_indices=True)
+    spoilt.to_parquet(tmp_path / "all.parquet")
+    train, test = open_splits(f"hf:{tmp_path}/all.parquet", ("train", "test"), rules=Rules(group="patient"))
+    assert (len(train), len(test)) == (9, 3) and np.unique(np.concatenate([train.groups, test.groups])).size == 12
+
+
+@pytest.mark.parametrize("labels", [[0] * 6 + [1] * 6 + [2], [0] * 6 + [1] * 7])
+def test_hf_refuses_a_class_that_a_split_lacks(tmp_path, labels):
+    cells = [{"bytes": encode_png(photographs.pixels(c, i)), "path": None} for i, c in enumerate(labels)]
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+    name = f"hf:{tmp_path}/all.parquet"
+    datasets.Dataset.from_dict({"image": cells, "label": labels}, kinds).to_parquet(tmp_path / "all.parquet")
+    with pytest.raises(ValueError, match=f"no image of '{CLASSES[2]}' for (test|train) in .*data.classes"):
+        open_splits(name, ("train", "test"))
+    (tmp_path / "two.txt").write_text("\n".join(CLASSES[:2]))
+    train, test = open_splits(name, ("train", "test"), classes=str(tmp_path / "two.txt"))
+    assert train.class_names == test.class_names == CLASSES[:2] and test.class_counts().tolist() == [1, 1]
+
+
+def test_hf_takes_no_split_for_two(tmp_path):
+    """A set's only split, called test, is no training set; one for validation that stands in for test is no other."""
+    rows().to_parquet(tmp_path / "one" / "test.parquet")
+    assert len(open_source(f"hf:{tmp_path}/one", "test")) == 12
+    with pytest.raises(ValueError, match=r"no split for train .* which has test"):
+        open_source(f"hf:{tmp_path}/one", "train")
+    for split, first in (("train", 0), ("validation", 10)):
+        rows(first).to_parquet(tmp_path / "two" / f"{split}.parquet")
+    with pytest.raises(ValueError, match=r"no split for validation .* Its validation is its test set"):
+        open_splits(f"hf:{tmp_path}/two", ("train", "test", "validation"))
+
+
+def test_hf_counts_and_says_what_all_splits_leave_out(tmp_path, caplog):
+    for split, first, bad in (("train", 0, (1,)), ("test", 10, (2, 3))):
+        rows(first, bad).to_parquet(tmp_path / "set" / f"{split}.parquet")
+    real = real_data(f"hf:{tmp_path}/set", image_px=8, rules=Rules(on_bad="skip"))
+    assert real.num_skipped == 3
+    assert "train: Left out (data.on_bad='skip'): 1, row 1 (" in caplog.text
+    assert "test: Left out (data.on_bad='skip'): 2, row 2 (" in caplog.text
+
+
+def test_hf_says_of_each_side_what_reading_changes(tmp_path, caplog):
+    clear = np.dstack([photographs.pixels(0, 0), np.zeros((16, 24), np.uint8)])
+    cells = rows().cast_column("image", datasets.Image(decode=False))["image"][:]
+    cells[4] = cells[7] = {"bytes": encode_png(clear), "path": None}
+    columns = {"image": cells, "label": rows()["label"][:]}
+    kinds = datasets.Features({name: rows().features[name] for name in columns})
+    datasets.Dataset.from_dict(columns, kinds).to_parquet(tmp_path / "all.parquet")
+    open_splits(f"hf:{tmp_path}/all.parquet", ("train", "test"), rules=Rules(background="black"))
+    said = [one.getMessage() for one in caplog.records if "transparent pixels, laid on black" in one.getMessage()]
+    assert sum(int(text.rstrip(".").rsplit(" ", 1)[1]) for text in said) == 2
+
+
+def test_hf_takes_texts_for_classes_by_their_order(tmp_path):
+    """The texts of one split alone would number dog 0."""
+    for split, texts in (("train", ["owl", "cat", "dog"]), ("test", ["dog", "owl", "cat"])):
+        cells = [{"bytes": encode_png(photographs.pixels(c, i)), "path": None} for i in range(2) for c in range(3)]
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+        table = datasets.Dataset.from_dict({"image": cells, "label": texts * 2}, kinds)
+        table.to_parquet(tmp_path / "set" / f"{split}.parquet")
+    train, test = (open_source(f"hf:{tmp_path}/set", split) for split in ("train", "test"))
+    assert train.class_names == test.class_names == ("cat", "dog", "owl")
+    assert train.labels.tolist() == [2, 0, 1] * 2 and test.labels.tolist() == [1, 2, 0] * 2
+    with pytest.raises(ValueError, match=r"Got 1 rows of hf:.* without a label"):
+        broken = datasets.Dataset.from_dict({"image": cells[:2], "label": ["cat", ""]}, kinds)
+        broken.to_parquet(tmp_path / "broken.parquet")
+        open_source(f"hf:{tmp_path}/broken.parquet", "train")

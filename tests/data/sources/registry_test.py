@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxmoust.data.sources import registry as sources
-from jaxmoust.data.sources.registry import digits, fashion_mnist, open_source
+from jaxmoust.data.sources.image_folder import Rules
+from jaxmoust.data.sources.registry import digits, fashion_mnist, open_source, open_splits, read_idx
 
 # ---- digits
 
@@ -114,3 +115,24 @@ GOLDEN_TEST = "e962cc9ba6fbc5169b8ccda07f9f1b87"
 def test_open_source_refuses_a_path_for_images_that_are_built_in(tmp_path):
     with pytest.raises(ValueError, match=r"built in and reads none. Set data\.source=folder"):
         open_source("digits", "train", path=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "medmnist", "cifake_real", "tfds:set", "hf:set"])
+@pytest.mark.parametrize(("rule", "readers"), [("labels", "folder"), ("group", "folder or hf:NAME")])
+def test_open_source_refuses_a_rule_that_it_does_not_read(name, rule, readers):
+    if name.startswith("hf:") and "hf:" in readers:
+        return
+    with pytest.raises(ValueError, match=f"Got data.{rule} 'some' for source '{name}', expected {readers}"):
+        open_source(name, "train", rules=Rules(**{rule: "some"}))
+
+
+def test_open_splits_keeps_copies_on_one_side_of_any_source_where_that_is_asked_for(idx_folder):
+    """Of random images none look the same, so one of test is put among those to train on."""
+    train, test = (read_idx(next(idx_folder.glob(f"{part}-images*"))).copy() for part in ("train", "t10k"))
+    train[7] = test[3]
+    write_idx(next(idx_folder.glob("train-images*")), train)
+    parts = ("train", "test"), str(idx_folder)
+    assert [len(source) for source in open_splits("fashion_mnist", *parts)] == [30, 10]
+    together = open_splits("fashion_mnist", *parts, rules=Rules(near_duplicates="together"))
+    assert [len(source) for source in together] == [29, 10]
+    np.testing.assert_array_equal(together[0].images(range(29))[..., 0], np.delete(train, 7, axis=0))
