@@ -3,7 +3,8 @@
 The images are in a folder or an archive (of class folders, or with a table), in a set that `data import` or `sample`
 wrote, or in another source: images of another generator, or photographs that were retrieved. In a study,
 `config.sets.mine = dict(path=...)` is such a set. It may hold some of the real images' classes only; images of other
-sizes are brought to data.image_px as test images are. An image that is one of the test images is refused.
+sizes are brought to data.image_px as test images are. An image that is one of the test images is refused; one that
+looks the same as one is said, and refused with data.near_duplicates=together.
 
   jaxmoust sample --config=configs/sample/imported.py --workdir=runs/mine --config.path=generated \
     --config.data.source=folder --config.data.path=my_images --config.data.image_px=64
@@ -21,8 +22,11 @@ from jaxmoust import build
 from jaxmoust.config import Field
 from jaxmoust.data.checks import listed
 from jaxmoust.data.loading.transforms import Resize
+from jaxmoust.data.near_duplicates import near_duplicates, with_looked
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.labels import Labelled
+from jaxmoust.data.sources.leaks import thumb
+from jaxmoust.data.sources.scan import NOT_KNOWN
 from jaxmoust.data.synthetic import importer
 from jaxmoust.data.synthetic.spec import SyntheticSpec
 from jaxmoust.data.synthetic.store import is_set, read_spec
@@ -69,7 +73,9 @@ class Imported(Job):
         real = self.inputs.real(self.config["data"])
         found = super().contents()
         images = {} if "path" in found else {"path": self.opened_images[0].digest}
-        seen = [real.base.class_names, real.shape, real.test.digest, repr(rules_of(self.config["data"]).reading)]
+        rules = rules_of(self.config["data"])
+        seen = [real.base.class_names, real.shape, real.test.digest, repr(rules.reading)]
+        seen += [rules.near_duplicates_by] if rules.near_duplicates == "together" else []  # refuses, see `open`
         return {
             **found,
             **images,
@@ -124,23 +130,45 @@ class Imported(Job):
         }
 
     def open(self) -> None:
-        """Refuses images that are test images, pixel by pixel at the size that networks see."""
-        resize = Resize(self.real.shape[0], self.real.shape[2])
+        """Refuses images that are test images, pixel by pixel at the size that networks see.
 
-        def digests(source: Source) -> list[str]:
-            def of_image(i: int) -> str:
-                return digest_bytes(resize.map(source.encoded(i) or source.read(i)).data)
+        What merely looks the same as a test image is said, or refused where data.near_duplicates keeps such together.
+        """
+        resize, sources = Resize(self.real.shape[0], self.real.shape[2]), (self.placed, self.real.test)
+
+        def seen(source: Source) -> tuple[list[str], np.ndarray]:
+            """Of each image a digest and a very small picture, uint8 [n, 8, 9]."""
+
+            def of_image(i: int) -> tuple[str, np.ndarray]:
+                pixels = resize.map(source.encoded(i) or source.read(i))
+                return digest_bytes(pixels.data), thumb(pixels)
 
             with ThreadPoolExecutor() as threads:
-                return list(threads.map(of_image, range(len(source))))
+                digests, thumbs = zip(*threads.map(of_image, range(len(source))), strict=True)
+            return list(digests), np.stack(thumbs)
 
-        tested = {*digests(self.real.test)}
-        names = self.files.names or [f"image {i}" for i in range(len(self.placed))]
-        if leaked := [name for name, of_image in zip(names, digests(self.placed), strict=True) if of_image in tested]:
+        (digests, thumbs), (tested, others) = map(seen, sources)
+        names, known = self.files.names or [f"image {i}" for i in range(len(self.placed))], {*tested}
+        what = f"of the {len(self.placed):,} images of {self.config['path'] or self.config['source']}"
+        if leaked := [name for name, of_image in zip(names, digests, strict=True) if of_image in known]:
             raise ValueError(
-                f"{len(leaked):,} of the {len(self.placed):,} images of {self.config['path']} are test images "
-                f"({listed(leaked)}): a classifier would be trained on images that it is evaluated on. Remove them."
+                f"{len(leaked):,} {what} are test images ({listed(leaked)}): a classifier would be trained on images "
+                "that it is evaluated on. Remove them."
             )
+        rules = rules_of(self.config["data"])
+        try:
+            pairs = near_duplicates(np.concatenate([thumbs, others]))
+        except ValueError:
+            logging.warning(NOT_KNOWN)
+            return
+        pairs = with_looked(pairs, self.inputs.look(rules.near_duplicates_by), sources)
+        pairs = pairs[(pairs < len(names)).sum(axis=1) == 1]
+        if not (alike := [names[i] for i in np.unique(pairs.min(axis=1))]):
+            return
+        said = f"{len(alike):,} {what} look the same as a test image ({listed(alike)})"
+        if rules.near_duplicates == "together":
+            raise ValueError(f"{said}, which data.near_duplicates='together' keeps apart. Remove them.")
+        logging.warning("%s: look at them. data.near_duplicates='together' refuses such.", said)
 
     def calibrate(self) -> float:
         """By bringing some images to the size, and as many of the test images."""

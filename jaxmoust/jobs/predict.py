@@ -1,7 +1,7 @@
 """Verb `predict`: predicts the classes of new images by a trained classifier
 
-Every image below --path, in sub-folders or a zip archive too, at any size, grey or colour. Writes a CSV file with a row
-for each: file, label, probability, and of --top=K also the next ones, label_2, probability_2, ... Files that cannot be
+Every image below --path, in sub-folders or a zip archive too, at any size, grey or colour; other files are named.
+Writes a CSV file with a row for each: file, label, probability, and of --top=K also the next ones, label_2, probability_2, ... Files that cannot be
 read are all listed and nothing is written; --on_bad=skip goes on without them.
 
   jaxmoust predict --checkpoint=runs/mixed --path=new_images
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     from jaxmoust.jobs.parts.job import refusals
 
     with refusals():
-        classifier, files = _opened(args)
+        classifier, files, passed_over = _opened(args)
         names, probabilities, faults = _predicted(classifier, files)
         listed = "\n  ".join([*faults[:MOST_LISTED], *(["..."] if len(faults) > MOST_LISTED else [])])
         if faults and (args.on_bad == "refuse" or not names):
@@ -55,6 +55,9 @@ def main(args: argparse.Namespace) -> None:
             )
         table = csv_text(names, probabilities, classifier.result["class_names"], args.top)
         atomic_write(Path(args.output), table)
+    if passed_over:
+        more = ", ..." if len(passed_over) > MOST_LISTED else ""
+        print(f"{len(passed_over):,} files passed over: {', '.join(passed_over[:MOST_LISTED])}{more}")
     if faults:
         print(f"{len(faults):,} files skipped:\n  {listed}")
     counts = Counter(probabilities.argmax(1).tolist())
@@ -62,8 +65,8 @@ def main(args: argparse.Namespace) -> None:
     print(f"{len(names):,} images: {named}{', ...' if len(counts) > 10 else ''}\n{args.output}")
 
 
-def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages]":
-    """The classifier and the images to classify. Raises: ValueError: there is none, or no image."""
+def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages, list[str]]":
+    """The classifier, the images to classify, and other files beside them. Raises: ValueError: there is none, or no image."""
     from jaxmoust.data.sources.archive import FileImages, Members, open_members
     from jaxmoust.data.sources.labels import is_image, suffixes
     from jaxmoust.jobs.parts.classifier import open_trained
@@ -87,7 +90,9 @@ def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages]":
     members = Members(path.parent, (path.name,)) if lone else open_members(path)
     if not (names := tuple(filter(is_image, members.names))):
         raise ValueError(f"Got no image in {path}, expected one of {', '.join(suffixes())}. Correct the path.")
-    return open_trained(output), FileImages(Members(members.path, names), 3, rules_of(output.config["data"]).reading)
+    passed_over = [name for name in members.names if not is_image(name)]
+    reading = rules_of(output.config["data"]).reading
+    return open_trained(output), FileImages(Members(members.path, names), 3, reading), passed_over
 
 
 def _predicted(one: "Classifier", files: "FileImages") -> tuple[list[str], np.ndarray, list[str]]:

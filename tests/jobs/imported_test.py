@@ -5,6 +5,7 @@ import json
 import shutil
 
 import numpy as np
+import photographs
 import pytest
 import tensorflow_datasets as tfds
 from command_line import assert_refused, contents, write_images
@@ -173,3 +174,24 @@ def test_imported_set_with_a_test_image_is_refused_by_its_name(cli, mine, tmp_pa
     line = "sample --config=configs/sample/imported.py --workdir={w} '--config.path={p}'"
     assert_refused(cli(line, w=tmp_path / "set", p=mine), "1 of the 13 images", "7/leaked.png", "Remove")
     assert not (tmp_path / "set").exists()
+
+
+def test_imported_set_with_near_copies_of_test_images_is_said_or_refused(cli, tmp_path, caplog):
+    """The copies are larger, brighter and compressed anew: none is a test image pixel by pixel."""
+    photographs.write(tmp_path / "real" / "train")
+    photographs.write(tmp_path / "real" / "test", first=10)
+    photographs.write(tmp_path / "mine", first=20)
+    for c, name in enumerate(photographs.CLASSES[:2]):
+        pixels = np.clip(photographs.pixels(c, 10).astype(int) + 4, 0, 255).astype(np.uint8)
+        copy = Image.fromarray(pixels).resize((48, 32), Image.Resampling.BICUBIC)
+        copy.save(tmp_path / "mine" / name / "copy.jpg", quality=90)
+    line = "sample --config=configs/sample/imported.py --workdir={w} --config.path={p} --config.data.source=folder "
+    line += "--config.data.path={r} --config.data.image_px=16"
+    given = {"w": tmp_path / "set", "p": tmp_path / "mine", "r": tmp_path / "real"}
+    together = " --config.data.near_duplicates=together"
+    assert_refused(cli(line + together, **given), "2 of the 14 images", "look the same as a test image", "copy.jpg")
+    assert cli(line, **given).code == 0
+    assert "2 of the 14 images" in caplog.text and f"{photographs.CLASSES[1]}/copy.jpg" in caplog.text
+    assert_refused(
+        cli(line + together, **given), "other data", "another folder"
+    )  # is no set that this was not asked of

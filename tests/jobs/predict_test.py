@@ -54,6 +54,11 @@ def test_predict_lists_all_that_cannot_be_read_and_skips_it_where_asked(cli, tra
     outcome = cli(line + " --on_bad=skip", c=trained, p=archive, o=output)
     assert outcome.code == 0 and "2 files skipped" in outcome.out and "cut.png" in outcome.out
     assert [row["file"] for row in rows_of(output)] == ["0/00.png", "0/01.png", "1/00.png", "1/01.png"]
+    assert "passed over" not in outcome.out
+    for name in ("notes.txt", "2.raw"):
+        (images / name).write_bytes(b"no image")
+    outcome = cli(line + " --on_bad=skip", c=trained, p=images, o=output)
+    assert outcome.out.splitlines()[0] == "2 files passed over: 2.raw, notes.txt" and len(rows_of(output)) == 4
     for name in ("00.png", "01.png"):
         (images / "0" / name).write_bytes(b"no image")
     assert_refused(cli(line + " --on_bad=skip", c=trained, p=images / "0", o=output), "3 of 3")

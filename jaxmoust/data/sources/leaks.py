@@ -80,13 +80,14 @@ def _thumbs(source: Source) -> np.ndarray:
     if (known := load(what, source.digest)) is not None and len(known) == np.prod(shape):
         return np.frombuffer(known, np.uint8).reshape(shape)
 
-    def thumb(i: int) -> np.ndarray:
-        pixels = source.read(i)
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("L")
-        return np.asarray(image.resize(THUMB, Image.Resampling.BOX))
-
     with ThreadPoolExecutor() as threads:
-        found = np.stack([*threads.map(thumb, range(len(source)))])
+        found = np.stack([*threads.map(lambda i: thumb(source.read(i)), range(len(source)))])
     if len(source) >= REMEMBERED_FROM:
         save(what, source.digest, found.tobytes())
     return found
+
+
+def thumb(pixels: np.ndarray) -> np.ndarray:
+    """An image uint8 [H, W, C] grey and very small: uint8 [8, 9]."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("L")
+    return np.asarray(image.resize(THUMB, Image.Resampling.BOX))
