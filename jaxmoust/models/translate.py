@@ -42,11 +42,14 @@ def read_arrays(path: Path) -> Tensors:
     Args: path: of the file, or of a folder with a model.safetensors.
     Raises: ValueError: no such file, another kind of file, or a damaged one.
     """
-    path = path / "model.safetensors" if path.is_dir() else path
+    folder, path = path, path / "model.safetensors" if path.is_dir() else path
+    if folder.is_dir() and not path.is_file():  # one file of torch alone is what it has
+        pickles = [file for file in sorted(folder.iterdir()) if file.suffix in PICKLES]
+        path = next((file for file in pickles if "model" in file.name), next(iter(pickles), path))
     if path.suffix in PICKLES:
         raise ValueError(
             f"{path}: expected .npz or .safetensors. A file of torch may run code when opened. Beside torch, this "
-            f"line makes a safe one of its tensors:\n  {FROM_TORCH}\n"
+            f"line makes a safe one of its tensors, model.safetensors in a folder:\n  {FROM_TORCH}\n"
             "Of a whole pickled module, and only where you trust it, with weights_only=False."
         )
     if not path.is_file():

@@ -54,9 +54,9 @@ def of_classifier(task: Classify, state: TrainState, kind: str = "classifier") -
     return Extractor(named(kind, variables), task.features, variables)
 
 
-def of_vit(path: str | Path, num_heads: int = 0) -> Extractor:
+def of_vit(path: str | Path, num_heads: int = 0, heads_field: str = "config.extractor.num_heads") -> Extractor:
     """The features of a public network, a ViT or another that `load_backbone` reads, at the size it was trained for."""
-    backbone = load_backbone(path, num_heads=num_heads)
+    backbone = load_backbone(path, num_heads=num_heads, heads_field=heads_field)
 
     def features(variables: Any, image: jax.Array) -> Any:
         return backbone.features(variables, image / 2 + 0.5)

@@ -84,6 +84,15 @@ def test_pickles_are_refused_and_never_opened(tmp_path):
         read_arrays(tmp_path / "objects.npz")
 
 
+def test_a_folder_with_a_pickle_alone_is_refused_by_its_name(tmp_path):
+    for name in ("optimizer.pt", "pytorch_model.bin", "training_args.bin"):
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin: expected .*\n  python -c .* NEW\.safetensors"):
+        read_arrays(tmp_path)
+    safetensors.numpy.save_file({"a": np.arange(3.0)}, tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(read_arrays(tmp_path)["a"], [0, 1, 2])
+
+
 @pytest.mark.parametrize("name", ["w.npz", "w.safetensors"])
 def test_damaged_and_absent_files_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="no such file"):

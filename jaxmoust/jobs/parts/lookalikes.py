@@ -44,7 +44,7 @@ def by_features(backbone: str, address: str) -> Look:
 
 
 def _pairs(backbone: str, sources: Sequence[Source]) -> np.ndarray:
-    machine, extractor = parallel.Machine.local(), features.of_vit(backbone)
+    machine, extractor = parallel.Machine.local(), features.of_vit(backbone, heads_field="")
     assert extractor.preprocessing, "a public network has one"
     form, count = prepared_form(extractor.preprocessing), sum(map(len, sources))
     if count >= _SLOW_FROM:

@@ -66,7 +66,9 @@ def path_of(name: str | Path) -> Path:
     return path if path.exists() or is_file else hub.fetch(str(name), _WANTED, "a backbone")
 
 
-def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads: int = 0) -> Backbone:
+def load_backbone(
+    name: str | Path, image_px: int = 0, pool: str = "", num_heads: int = 0, heads_field: str = ""
+) -> Backbone:
     """Loads a public network without torch.
 
     Args:
@@ -76,11 +78,12 @@ def load_backbone(name: str | Path, image_px: int = 0, pool: str = "", num_heads
         pool: of a ViT's tokens, as its field; "": as the family's linear classifiers do, DINOv2's the class token's
             state, for which "token_gap" joins the mean over patches.
         num_heads: attention heads of a ViT; 0: as its file or the config.json beside it says.
+        heads_field: the field of a configuration that gives num_heads, for errors; "": there is none.
     Raises: ValueError: nothing there, a pickle, another network, or weights that do not fit; all is named.
     """
     path = path_of(name)
     layout, arrays = open_layout(path, nn.Module)
-    module: Any = module_of(layout, arrays, path, num_heads)
+    module: Any = module_of(layout, arrays, path, num_heads, heads_field)
     side = trained_side(layout, arrays, module, path) if isinstance(module, ViT) else 0
     preprocessing = preprocessing_of(path, layout, module, side)
     if side and image_px not in (0, preprocessing.image_px, side) and image_px % module.patch_px:

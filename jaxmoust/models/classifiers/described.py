@@ -161,10 +161,14 @@ def _is_gated(layout: Layout, arrays: Mapping[str, np.ndarray]) -> bool:
     return sizes[0][0] == 2 * sizes[1][1]
 
 
-def module_of(layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path, num_heads: int = 0) -> nn.Module:
+def module_of(
+    layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path, num_heads: int = 0, heads_field: str = ""
+) -> nn.Module:
     """The network, without a head, that a file is of.
 
-    Args: num_heads: attention heads of a ViT; 0: as the file, or the config.json beside it, says.
+    Args:
+        num_heads: attention heads of a ViT; 0: as the file, or the config.json beside it, says.
+        heads_field: the field of a configuration that gives them, for errors; "": there is none.
     Raises: ValueError: a file that lacks what its kind of network has, or heads that nothing says.
     """
 
@@ -176,6 +180,8 @@ def module_of(layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path
 
     facts = facts_of(path, layout, arrays)
     if layout.model is not ViT:
+        if num_heads:
+            raise ValueError(f"{path} is a {layout.model.__name__}, which has no attention heads; got {num_heads}.")
         stages = count("stage{}_block0/conv0/kernel" if layout.model is ResNet else "stage{}_block0/conv/kernel")
         part = "conv0" if layout.model is ResNet else "conv"
         sizes = tuple(count(f"stage{stage}_block{{}}/{part}/kernel") for stage in range(stages))
@@ -185,11 +191,17 @@ def module_of(layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path
             return ResNet(num_classes=0, stage_sizes=sizes, width=width, **{"block": block, **facts})
         widths = tuple(len(arrays[names(f"stage{stage}_block0/conv/bias")[0]]) for stage in range(stages))
         return ConvNeXt(num_classes=0, stage_sizes=sizes, widths=widths, **facts)
-    return _vit_of(layout, arrays, path, facts, num_heads, count("blocks/norm0/bias"))
+    return _vit_of(layout, arrays, path, facts, num_heads, count("blocks/norm0/bias"), heads_field)
 
 
 def _vit_of(
-    layout: Layout, arrays: Mapping[str, np.ndarray], path: str | Path, facts: Facts, num_heads: int, depth: int
+    layout: Layout,
+    arrays: Mapping[str, np.ndarray],
+    path: str | Path,
+    facts: Facts,
+    num_heads: int,
+    depth: int,
+    heads_field: str,
 ) -> ViT:
     def find(leaf: str) -> list[np.ndarray]:
         return [arrays[name.format(0)] for name in layout.names(f"params/{leaf}", arrays) if name.format(0) in arrays]
@@ -208,9 +220,10 @@ def _vit_of(
         own = width // 64  # DINOv2's, as its repository publishes them
     said = facts.get("num_heads") or own
     if not said and not num_heads:
+        give = f", or give their number: --{heads_field}=N" if heads_field else ""
         raise ValueError(
             f"{path} does not say how many attention heads it has, and a width of {width} does not tell. Put the "
-            "config.json of its publisher beside it, or give their number: --config.extractor.num_heads=N."
+            f"config.json of its publisher beside it{give}."
         )
     if num_heads not in (0, said or num_heads):
         raise ValueError(f"{path} has {said} attention heads, as it says; got {num_heads}.")

@@ -28,6 +28,7 @@ class Headed(nn.Module):
         num_classes: width of the logits.
         image_px: side that the network reads; 0: as it was trained. A ViT's positions are interpolated to it.
         pool: of a ViT's tokens, see `load_backbone`; "": as the family's linear classifiers do.
+        num_heads: attention heads of a ViT whose file and config.json do not say it; 0: as they say.
         dtype: of the network's computation.
         axis_name: the mapped axis over which batch statistics are averaged.
     """
@@ -38,6 +39,7 @@ class Headed(nn.Module):
     num_classes: int
     image_px: int = 0
     pool: str = ""
+    num_heads: int = 0
     dtype: Dtype = jnp.float32
     axis_name: str | None = None
 
@@ -63,29 +65,30 @@ class Headed(nn.Module):
         return self.head(self.features(x, train, keys))
 
 
-def loaded(weights: str, image_px: int = 0, pool: str = "") -> Backbone:
+def loaded(weights: str, image_px: int = 0, pool: str = "", num_heads: int = 0) -> Backbone:
     """Loads a backbone, once for as long as its files are the same."""
     here = Path(weights).expanduser()
     files = sorted(here.iterdir()) if here.is_dir() else [here] if here.exists() else []
-    return _loaded(
-        weights, image_px, pool, tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    )
+    facts = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return _loaded(weights, image_px, pool, num_heads, facts)
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(weights: str, image_px: int, pool: str, facts: tuple) -> Backbone:
-    return load_backbone(weights, image_px, pool)
+def _loaded(weights: str, image_px: int, pool: str, num_heads: int, facts: tuple) -> Backbone:
+    return load_backbone(weights, image_px, pool, num_heads, "config.model.num_heads")
 
 
-def with_head(weights: str, num_classes: int, image_px: int = 0, pool: str = "", **given: Any) -> Headed:
+def with_head(
+    weights: str, num_classes: int, image_px: int = 0, pool: str = "", num_heads: int = 0, **given: Any
+) -> Headed:
     """Puts a head for so many classes on a backbone. Raises: as `load_backbone`."""
-    backbone = loaded(weights, image_px, pool)
+    backbone = loaded(weights, image_px, pool, num_heads)
     seen = backbone.preprocessing
-    return Headed(weights, backbone.module, seen, num_classes, seen.image_px, pool, **given)
+    return Headed(weights, backbone.module, seen, num_classes, seen.image_px, pool, num_heads, **given)
 
 
 def leaves_of(model: Headed, shapes: Any) -> dict[str, Any]:
     """The leaves of a model's backbone under the names that it has them by, without the backbone's own head."""
-    backbone = loaded(model.weights, model.image_px, model.pool)
+    backbone = loaded(model.weights, model.image_px, model.pool, model.num_heads)
     leaves = {name.replace("/", "/backbone/", 1): leaf for name, leaf in named_leaves(backbone.variables).items()}
     return {name: leaves[name] for name in named_leaves(shapes) if "/backbone/" in name}

@@ -258,6 +258,12 @@ def test_same_weights_with_another_preprocessing_are_another_backbone(tmp_path):
     assert one.digest == again.digest != other.digest
 
 
+def test_backbone_without_attention_is_not_given_heads(tmp_path):
+    write(tmp_path, "hf_resnet_v1")
+    with pytest.raises(ValueError, match=r"is a ResNet, which has no attention heads; got 2"):
+        load_backbone(tmp_path, num_heads=2)
+
+
 def test_backbone_of_the_hub_is_fetched_without_pickles(tmp_path, monkeypatch):
     import huggingface_hub
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jaxmoust.build import make_network
+from jaxmoust.core.tree import named_leaves
 from jaxmoust.models.classifiers.backbone import load_backbone
 from jaxmoust.models.classifiers.described import module_of
+from jaxmoust.models.classifiers.headed import leaves_of, loaded
 from jaxmoust.models.classifiers.pretrained import load_pretrained, open_layout, put_leaves
 from jaxmoust.models.classifiers.vit import ViT
 from jaxmoust.train.features import of_vit
@@ -115,10 +118,27 @@ def test_heads_that_nothing_says_are_asked_for_and_never_guessed(tmp_path):
     for config in (None, "[]", '{"architecture": "vit_base_patch16_224"}', '{"num_attention_heads": "two"}'):
         if config:
             (tmp_path / "config.json").write_text(config)
-        with pytest.raises(
-            ValueError, match=r"does not say how many attention heads .* --config\.extractor\.num_heads"
-        ):
+        with pytest.raises(ValueError, match=r"does not say how many attention heads .* beside it\.$"):
             load_vit(tmp_path)
+    for give, field in ((of_vit, "extractor"), (loaded, "model")):
+        with pytest.raises(ValueError, match=rf"beside it, or give their number: --config\.{field}\.num_heads=N\.$"):
+            give(str(tmp_path))
+
+
+def test_heads_that_a_configuration_gives_reach_the_backbone_and_its_leaves(tmp_path):
+    """Of the same tensors 4 heads and 2 have other features; each has those of the backbone with as many."""
+    safetensors.numpy.save_file(hugging_face(), tmp_path / "model.safetensors")
+    section, found = {"name": "backbone", "dtype": "float32", "weights": str(tmp_path)}, {}
+    for heads in (2, 4):
+        model, backbone = make_network({**section, "num_heads": heads}, 3), load_backbone(tmp_path, num_heads=heads)
+        x = np.random.RandomState(3).uniform(-1, 1, (2, model.image_px, model.image_px, 3)).astype(np.float32)
+        empty = jax.tree.map(np.zeros_like, model.init(jax.random.key(0), x))
+        leaves = leaves_of(model, empty)
+        assert leaves.keys() == {name for name in named_leaves(empty) if "/backbone/" in name}
+        found[heads] = model.apply(put_leaves(empty, leaves), x, method="features")
+        expected = backbone.features(backbone.variables, (x + 1) / 2)
+        np.testing.assert_allclose(found[heads], expected, atol=1e-5)  # of the order of operations
+    assert np.abs(found[2] - found[4]).max() > 5e-4
 
 
 @pytest.mark.parametrize(
