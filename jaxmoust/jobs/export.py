@@ -152,15 +152,18 @@ def model_card(output: "Output", family: str) -> str:
     head = ["pipeline_tag: image-classification", *([f"library_name: {library}"] if library else [])]
     began = config["model"].get("weights") or config["method"]["pretrained"]
     began = Path(began).name or "no other network"  # a name: paths are nobody's business
+    title = config["model"]["name"] if config["model"]["name"] != "backbone" else began
+    how = f"It began as {began} and took {result['steps']:,} steps."
+    if result.get("learn") == "probe":
+        how = f"It is a linear head, fitted on the features of {began}, left unchanged (penalty {result['l2']:g})."
     worst = f"; of the worst class {result['worst_class']:.2f} %" if "worst_class" in result else ""
     return "\n".join(
         [
-            *("---", *head, "---", "", f"# {config['model']['name']} for {len(result['class_names'])} classes", ""),
+            *("---", *head, "---", "", f"# {title} for {len(result['class_names'])} classes", ""),
             f"Names one of: {names}.",
             *("", "## What it was trained on", ""),
             f"{result['n_base']:,} real images of {data['source']} (digest `{result['data_digest']}`), at "
-            f"{result['image_shape'][0]} px.{mixed if result['n_synthetic'] else ' No synthetic image.'} "
-            f"It began as {began} and took {result['steps']:,} steps.",
+            f"{result['image_shape'][0]} px.{mixed if result['n_synthetic'] else ' No synthetic image.'} {how}",
             *("", "## How sure its accuracy is", ""),
             f"Top-1 {result['top1']:.2f} % on {result['n']:,} test images that this training did not see, 95 % "
             f"interval [{low:.2f}, {high:.2f}] (Wilson's, of the test images alone: another seed would differ); "

@@ -1,8 +1,8 @@
 """Verb `predict`: predicts the classes of new images by a trained classifier
 
 Every image below --path, in sub-folders or a zip archive too, at any size, grey or colour; other files are named.
-Writes a CSV file with a row for each: file, label, probability, and of --top=K also the next ones, label_2, probability_2, ... Files that cannot be
-read are all listed and nothing is written; --on_bad=skip goes on without them.
+Writes a CSV file with a row for each: file, label, probability, and of --top=K also the next ones, label_2,
+probability_2, ... Files that cannot be read are all listed and nothing is written; --on_bad=skip goes on without them.
 
   jaxmoust predict --checkpoint=runs/mixed --path=new_images
   jaxmoust predict --checkpoint=runs/mixed@best --path=new_images.zip --top=3 --output=top3.csv
@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _opened(args: argparse.Namespace) -> "tuple[Classifier, FileImages, list[str]]":
-    """The classifier, the images to classify, and other files beside them. Raises: ValueError: there is none, or no image."""
+    """The classifier, the images, and other files beside them. Raises: ValueError: there is none, or no image."""
     from jaxmoust.data.sources.archive import FileImages, Members, open_members
     from jaxmoust.data.sources.labels import is_image, suffixes
     from jaxmoust.jobs.parts.classifier import open_trained

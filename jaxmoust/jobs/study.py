@@ -268,7 +268,7 @@ class Study:
                 continue
             fits = need.total <= 0.75 * SMALL_GPU_BYTES  # the rest is the compiler's
             verdict = "holds it" if fits else f"does not hold it; what needs less is {_LESS[stage.kind]}"
-            words[what] = f"{what}: {need} on one device; a GPU of 16 GB {verdict}."
+            words[what] = f"{what}: {need} on one device; a GPU or TPU core of 16 GB {verdict}."
         return [*filter(None, words.values())]
 
     def _seconds_of(self, stages: Sequence[Stage]) -> float:

@@ -57,6 +57,10 @@ def test_card_says_what_it_was_trained_on_and_how_sure_it_is_and_no_path(trained
     ):
         assert words in card, words
     assert "/home" not in card
+    probe = {**config, "model": {"name": "backbone", "weights": "/home/me/dinov2-small"}}
+    card = export.model_card(Output(probe, {**result, "learn": "probe", "l2": 0.001}, None), "timm")
+    assert "\n# dinov2-small for 10 classes\n" in card and "steps" not in card and "/home" not in card
+    assert "a linear head, fitted on the features of dinov2-small, left unchanged (penalty 0.001)." in card
 
 
 @pytest.mark.parametrize("family", ["Hugging Face", "timm"])

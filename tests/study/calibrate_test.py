@@ -30,7 +30,7 @@ def test_every_kind_of_stage_of_photographs_is_tried_before_anything_has_run(tmp
     said = sorted(study.memory_words())  # of a probe, and of images that lie there, nothing is said
     subjects = ["features of images", "fit finetune lora", "sample sd", "sample sd_lora"]
     assert [words.partition(":")[0] for words in said] == subjects
-    assert all(words.endswith("on one device; a GPU of 16 GB holds it.") for words in said)
+    assert all(words.endswith("on one device; a GPU or TPU core of 16 GB holds it.") for words in said)
     monkeypatch.setattr("jaxmoust.jobs.study.SMALL_GPU_BYTES", 1e3)
     assert all("does not hold it; what needs less is a smaller " in words for words in study.memory_words())
 
@@ -48,7 +48,9 @@ def test_what_a_public_network_needs_of_a_small_gpu_is_said_once_and_what_would_
     words = (*DIGITS, f"--config.classifier.method.learn={learn}")
     study, _ = of_each_kind(f"photographs.py:finetune,quick,px=8,base=40,backbone={backbone}", tmp_path, *words)
     (said,) = (words for words in study.memory_words() if words.startswith("classifiers"))
-    assert said.startswith(f"classifiers, method.learn '{learn}': ") and said.endswith("a GPU of 16 GB holds it.")
+    assert said.startswith(f"classifiers, method.learn '{learn}': ") and said.endswith(
+        "a GPU or TPU core of 16 GB holds it."
+    )
     monkeypatch.setattr("jaxmoust.jobs.study.SMALL_GPU_BYTES", 1e3)
     (said,) = (words for words in study.memory_words() if words.startswith("classifiers"))
     assert "does not hold it; what needs less is a smaller train.batch_size" in said and "'lora' or 'probe'" in said

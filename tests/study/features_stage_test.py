@@ -40,7 +40,9 @@ def test_stages_of_a_probe_are_tried_before_they_run(lay_out, tmp_path):
     tried = {stage.kind: study.calibrate(stage) for stage in study.experiment.stages[:3]}
     assert set(tried) == {"features", "train"} and all(seconds > 0 for seconds in tried.values())
     (words,) = study.memory_words()
-    assert words.startswith("features of images: ") and words.endswith("on one device; a GPU of 16 GB holds it.")
+    assert words.startswith("features of images: ") and words.endswith(
+        "on one device; a GPU or TPU core of 16 GB holds it."
+    )
 
 
 def test_fine_tuning_says_once_what_it_needs_of_a_small_gpu(monkeypatch):
@@ -51,6 +53,6 @@ def test_fine_tuning_says_once_what_it_needs_of_a_small_gpu(monkeypatch):
         _plan=lambda stage: SimpleNamespace(need_alone=Need({"parameters": 6 * 2**30})),
     )
     (words,) = Study.memory_words(study)
-    assert words == "fit lora: 6.0 GiB: parameters 6.0 on one device; a GPU of 16 GB holds it."
+    assert words == "fit lora: 6.0 GiB: parameters 6.0 on one device; a GPU or TPU core of 16 GB holds it."
     monkeypatch.setattr("jaxmoust.jobs.study.SMALL_GPU_BYTES", 8e9)
     assert "does not hold it; what needs less is a smaller train.batch_size" in Study.memory_words(study)[0]
