@@ -45,8 +45,8 @@ class Request:
         solver: "euler" (= DDIM), "heun", "ancestral" (= DDPM) or "dpmpp_2m".
         num_steps: N, the number of the checkpoint's noise levels.
         guidance: uncond + g (cond - uncond); 1.0 is off and runs the network once an image and step, not twice.
-        strength: with real images to start from, how much noise they get: the last int(strength * N) steps are
-            taken, as in torch's pipelines. 1.0 starts from (almost) nothing but noise.
+        strength: with real images to start from, how much noise they get: about the last strength * N steps are
+            taken, see `StableDiffusion.num_kept`. 1.0 starts from (almost) nothing but noise.
         descent: from which real images, and with which strengths in the place of one; None for that one alone.
         per_device_batch: images one device samples at a time; part of the record, as rounding depends on it.
     Raises: ValueError: what cannot be sampled.
@@ -68,9 +68,6 @@ class Request:
         check_sampling(self.solver, self.num_steps, self.per_device_batch)
         require(self.guidance >= 1, "sample.guidance", self.guidance, "1.0 (off) and up")
         require(0 < self.strength <= 1, "sample.strength", self.strength, "numbers above 0, up to 1")
-        least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be taken"
-        lowest = min(self.strengths)
-        require(int(self.num_steps * lowest) >= 1, "sample.strength", lowest, least)
         if self.negative and self.guidance == 1:
             raise ValueError(
                 f"prompts.negative is {self.negative!r:.80} and sample.guidance 1.0, which is off and asks for no "
@@ -84,15 +81,18 @@ class Request:
         """All that there are."""
         return self.descent.strengths if self.descent else (self.strength,)
 
-    @property
-    def num_kept(self) -> int:
-        """The steps that are taken, of several strengths those of the largest."""
-        return int(self.num_steps * max(self.strengths))
+    def num_kept(self, pipeline: StableDiffusion) -> int:
+        """The steps taken, of several strengths those of the largest. Raises ValueError where a strength takes none."""
+        lowest = min(self.strengths)
+        least = f"{1 / self.num_steps:.3g} and up, or more steps, as less than one of {self.num_steps} would be taken"
+        require(pipeline.num_kept(self.num_steps, lowest) >= 1, "sample.strength", lowest, least)
+        return pipeline.num_kept(self.num_steps, max(self.strengths))
 
     def check(self, pipeline: StableDiffusion) -> None:
-        """Refuses a size, a number of steps, or prompts that a pipeline does not take. Raises ValueError."""
+        """Refuses a size, steps, a strength, or prompts that a pipeline does not take. Raises ValueError."""
         pipeline.latent_shape(self.image_px)
         pipeline.sigmas(self.num_steps)
+        self.num_kept(pipeline)
         pipeline.tokenize([self.negative, *(prompt for some in self.prompts for prompt in some)])
 
 
@@ -239,7 +239,7 @@ def _solver(
 
 
 def _sample(pipeline: StableDiffusion, shape: tuple[int, int, int], like: Request, from_image: bool) -> Callable:
-    sigmas = pipeline.sigmas(like.num_steps)[-like.num_kept - 1 :]
+    sigmas = pipeline.sigmas(like.num_steps)[-like.num_kept(pipeline) - 1 :]
 
     def sample(params: Any, shared: dict[str, jax.Array], batch: dict[str, jax.Array]) -> dict:
         k_start, k_steps = image_keys(shared["seed"], batch)
@@ -300,7 +300,7 @@ def write_set(
             f"The set wants square images of {len(spec.class_names)} classes, got {spec.shape} and prompts for "
             f"{len(request.prompts)}: give each class its prompts."
         )
-    record = {"generator": digest(loaded), "guidance": request.guidance, "steps": request.num_kept}
+    record = {"generator": digest(loaded), "guidance": request.guidance, "steps": request.num_kept(loaded.pipeline)}
     resize = Resize(height, channels, request.resize_filter)
 
     def sample(labels: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:

@@ -192,7 +192,7 @@ class TextToImage(Job):
             seed=config["seed"],
             generator=generator,
             guidance=request.guidance,
-            steps=request.num_kept,
+            steps=request.num_kept(self.loaded.pipeline),
             prompts=tuple(some[0] for some in request.prompts) if single else (),
             created_by={
                 **config["sample"],

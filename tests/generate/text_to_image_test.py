@@ -17,6 +17,7 @@ from jaxmoust.generate import text_to_image
 from jaxmoust.generate.text_to_image import Request
 from jaxmoust.generate.writing import NonFiniteImage
 from jaxmoust.models import stable_diffusion
+from jaxmoust.models.stable_diffusion.kinds import StableDiffusion, StableDiffusion3, StableDiffusionXL
 from jaxmoust.runtime.parallel import Machine
 
 PROMPTS = (("a photo of a cat", "a cat"), ("a dog",), ("do cats photo dogs",))
@@ -201,7 +202,6 @@ def test_set_of_something_else_is_refused_before_any_work(loaded, tmp_path, othe
         ({"guidance": 0.5}, "guidance 0.5: expected 1.0"),
         ({"strength": 0.0}, "strength 0.0: expected numbers above 0"),
         ({"strength": 1.5}, r"strength 1\.5"),
-        ({"strength": 0.05}, "less than one of .* would be taken"),
         ({"prompts": (("a",), ())}, "without a prompt"),
         ({"guidance": 1.0, "negative": "a dog"}, "which is off and asks for no negative"),
     ],
@@ -211,10 +211,38 @@ def test_request_that_cannot_be_drawn_is_refused(field, said):
         replace(REQUEST, **field)
 
 
-@pytest.mark.parametrize(("num_steps", "strength", "kept"), [(50, 0.55, 27), (50, 0.58, 28), (30, 0.99, 29), (9, 1, 9)])
-def test_strength_keeps_as_many_steps_as_torch_does(num_steps, strength, kept):
-    """min(int(N * strength), N) of them, in floating point: 50 * 0.58 is 28.999999999999996."""
-    assert replace(REQUEST, num_steps=num_steps, strength=strength).num_kept == kept
+# N, strength, and the steps that `get_timesteps` of torch's image to image (diffusers 0.39) leaves, of 1.x and of 3.
+KEPT = [
+    (50, 0.55, 27, 28),
+    (50, 0.58, 28, 29),  # 28.999999999999996
+    (30, 0.99, 29, 30),
+    (28, 0.6, 16, 17),
+    (10, 0.3, 3, 3),
+    (10, 0.35, 3, 4),
+    (40, 0.7, 28, 28),
+    (40, 0.33, 13, 14),
+    (7, 0.5, 3, 4),
+    (50, 0.98, 49, 49),
+    (10, 0.05, 0, 1),
+    (3, 0.01, 0, 1),
+    (50, 0.02, 1, 1),
+    (100, 0.29, 28, 29),
+    (9, 1.0, 9, 9),
+]
+
+
+@pytest.mark.parametrize(("num_steps", "strength", "of_first", "of_third"), KEPT)
+def test_strength_keeps_as_many_steps_as_torch_does(num_steps, strength, of_first, of_third):
+    kinds = (StableDiffusion, StableDiffusionXL, StableDiffusion3)
+    assert [kind.num_kept(num_steps, strength) for kind in kinds] == [of_first, of_first, of_third]
+
+
+def test_strength_of_less_than_a_step_is_refused_where_none_would_be_taken(loaded):
+    weak = replace(REQUEST, strength=0.05)
+    for refused in (weak.check, weak.num_kept):
+        with pytest.raises(ValueError, match="less than one of 4 would be taken"):
+            refused(loaded.pipeline)
+    assert weak.num_kept(StableDiffusion3) == 1
 
 
 def test_prompt_or_size_that_does_not_fit_the_pipeline_is_refused(loaded):

@@ -183,6 +183,11 @@ class StableDiffusion:
         """The descending noise levels of sampling: those of the checkpoint's scheduler, then 0."""
         return schedule.levels(self.configs["scheduler"], self.table, num_steps)
 
+    @staticmethod
+    def num_kept(num_steps: int, strength: float) -> int:
+        """How many of N steps are left to take from an image with noise: int(N * strength), as torch's pipelines do."""
+        return int(num_steps * strength)
+
     def sample_sigma(self, keys: Key[Array, " B"]) -> Sigmas:
         """Draws the noise levels of training."""
         return noise.uniform_sigma(keys, self.table)
@@ -379,6 +384,11 @@ class StableDiffusion3(StableDiffusionXL):
     def sigmas(self, num_steps: int) -> Float[np.ndarray, " {num_steps}+1"]:
         """The descending noise levels of sampling, then 0."""
         return noise.flow_sigmas(num_steps, *flow_schedule(self.configs["scheduler"]))
+
+    @staticmethod
+    def num_kept(num_steps: int, strength: float) -> int:
+        """As of 1.x, but part of a step is taken whole, as torch's pipeline of 3 does."""
+        return num_steps - int(num_steps - num_steps * strength)
 
     def sample_sigma(self, keys: Key[Array, " B"]) -> Sigmas:
         """Draws the noise levels of training: logit-normal times, shifted as the checkpoint is (Eq. 19)."""
