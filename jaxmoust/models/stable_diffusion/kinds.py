@@ -181,7 +181,12 @@ class StableDiffusion:
 
     def sigmas(self, num_steps: int) -> Float[np.ndarray, " {num_steps}+1"]:
         """The descending noise levels of sampling: those of the checkpoint's scheduler, then 0."""
-        return schedule.levels(self.configs["scheduler"], self.table, num_steps)
+        return schedule.levels(self.configs["scheduler"], self.table, num_steps, self._steps_offset)
+
+    @property
+    def _steps_offset(self) -> int:
+        """Torch's pipelines of 1.x and 2.x take 1, whatever the file says."""
+        return 1
 
     @staticmethod
     def num_kept(num_steps: int, strength: float) -> int:
@@ -302,6 +307,10 @@ class StableDiffusionXL(StableDiffusion):
     def settings(self) -> list[Any]:
         """As of 1.x, of all tokenizers."""
         return [self.configs, {part: read.get_vocab() for part, read in self.tokenizers.items()}, self.text_length]
+
+    @property
+    def _steps_offset(self) -> int:
+        return self.configs["scheduler"].get("steps_offset", 0)
 
     def inputs(self) -> tuple[Any, ...]:
         """As of 1.x, and the text as a whole and six sizes."""

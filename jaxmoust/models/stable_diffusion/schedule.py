@@ -78,22 +78,27 @@ def check(scheduler: Mapping[str, Any], table: Levels) -> None:
     for name in ("sigma_min", "sigma_max"):
         if (value := scheduler.get(name)) is not None and not (type(value) in (int, float) and value > 0):
             raise ValueError(f"scheduler: {name} is {value!r:.80}, expected numbers above 0.")
+    if type(offset := scheduler.get("steps_offset", 0)) is not int or offset < 0:
+        raise ValueError(f"scheduler: steps_offset is {offset!r:.80}, expected whole numbers from 0, such as 1.")
     if len(chosen := [name for name in _RESPACED if scheduler.get(name)]) > 1:
         raise ValueError(f"scheduler: {' and '.join(chosen)} are set, expected one of them.")
 
 
-def levels(scheduler: Mapping[str, Any], table: Levels, num_steps: int) -> Float[np.ndarray, " N+1"]:
+def levels(scheduler: Mapping[str, Any], table: Levels, num_steps: int, offset: int = 1) -> Float[np.ndarray, " N+1"]:
     """The descending noise levels of sampling in N steps, float32, and then 0.
 
-    The last level is always 0. Torch's DEIS and SA-Solver, and with some settings others, end at the level of timestep
-    0 (0.03 of Stable Diffusion's), which leaves that much noise in the latents.
+    The last level is always 0. Torch's DEIS and SA-Solver, DDIM, PNDM, LCM and TCD with `set_alpha_to_one` false, and
+    others with `final_sigmas_type` "sigma_min", end at the level of timestep 0 (0.03 of Stable Diffusion's), which
+    leaves that much noise in the latents. PNDM's `skip_prk_steps` changes no level: where it is false, torch asks the
+    network four times in each of the first three steps (Runge-Kutta), which is the solver's affair.
 
     Args:
         table: of each timestep, ascending.
+        offset: as of `timesteps`.
     Raises: ValueError: more steps than there are to take.
     Source: Lin et al. 2023 (2305.08891), table 2, which names the spacings.
     """
-    steps = timesteps(scheduler, num_steps, len(table))
+    steps = timesteps(scheduler, num_steps, len(table), offset)
     walked = np.interp(steps, np.arange(len(table)), table)
     chosen = next((name for name in _RESPACED if scheduler.get(name)), None)
     if chosen and _kind(scheduler) in _BETWEEN + _ONE_MORE and num_steps > 1:
@@ -106,13 +111,14 @@ def levels(scheduler: Mapping[str, Any], table: Levels, num_steps: int) -> Float
     return walked
 
 
-def timesteps(scheduler: Mapping[str, Any], num_steps: int, num: int = 1000) -> Float[np.ndarray, " N"]:
+def timesteps(
+    scheduler: Mapping[str, Any], num_steps: int, num: int = 1000, offset: int = 1
+) -> Float[np.ndarray, " N"]:
     """The timesteps [N] of `levels`, before these are spaced anew; between whole ones for some classes.
-
-    Leading ones are moved on by 1 where there is room, which torch's pipelines do whatever `steps_offset` says.
 
     Args:
         num: of the schedule.
+        offset: leading ones are moved on by so many, where there is room.
     Raises: ValueError: more steps than the schedule has, or an unknown spacing.
     """
     kind = _kind(scheduler)
@@ -127,7 +133,7 @@ def timesteps(scheduler: Mapping[str, Any], num_steps: int, num: int = 1000) -> 
     more = num_steps + (kind in _ONE_MORE)
     if spacing == "leading":
         leading = (np.arange(more) * (num // more))[::-1][:num_steps]
-        return leading + min(1, num - 1 - leading[0])
+        return leading + min(offset, num - 1 - leading[0])
     if spacing == "linspace":
         steps = np.linspace(0, num - 1, more)[::-1][:num_steps]
         return steps if kind in _BETWEEN else steps.round()
