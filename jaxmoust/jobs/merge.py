@@ -48,12 +48,12 @@ class Merge(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes pipeline/ or lora.safetensors, and the digest of the images of its fine-tuning."""
         started, target, form = time.monotonic(), folder.path / pipelines.PIPELINE, self.config["leave"]
-        left = self.loaded
+        left, dtype = self.loaded, jnp.dtype(self.config["dtype"])
         if form == "pipeline":
-            left = Loaded(left.pipeline, lora.merged(left.params))
+            left = Loaded(left.pipeline, lora.merged(left.params, dtype))
         if self.machine.primary and form == "pipeline":
             shutil.rmtree(target, ignore_errors=True)  # of a call that was cut off
-            stable_diffusion.save(left, target, jnp.dtype(self.config["dtype"]))
+            stable_diffusion.save(left, target, dtype)
         elif self.machine.primary:
             lora_files.save(folder.path / pipelines.LORA, lora.attached(left.params), form=form)
         learnt: dict[str, Any] = {

@@ -176,7 +176,7 @@ class Finetune:
 
     def start(self, params: Any) -> loop.Start:
         """What puts the pipeline's parameters into a fresh state; adapters start as they are."""
-        plain = {part: lora.merged(params[part]) for part in self.whole}
+        plain = {part: lora.merged(params[part], jnp.float32) for part in self.whole}
         trained = jax.tree.map(lambda x: x.astype(jnp.float32), plain)
         if self.num_tokens:
             trained["tokens"] = _words(params)[-self.num_tokens :]

@@ -87,6 +87,19 @@ def test_whole_network_of_every_kind_is_what_is_trained(tmp_path, kind, trained)
     assert jax.tree.structure(slopes) == jax.tree.structure(state.params)
 
 
+def test_adapters_under_a_whole_training_are_added_in_float32(first):
+    """To parameters in bfloat16, whose eight bits would lose most of them."""
+    name = "text_encoder/text_model/encoder/layers_0/self_attn/q_proj"
+    adapters = lora.init(jax.random.key(0), {"text_encoder": first.params["text_encoder"]}, 1, ("q_proj",))
+    adapters = {name: {"A": adapters[name]["A"], "B": jnp.full_like(adapters[name]["B"], 1e-4)}}
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), first.params)
+    task = Finetune(first.pipeline, K, SHAPE, 16, train_text=True)
+    start = task.start(lora.attach(half, adapters))(init_state(task, RECIPE, 0))
+    kernel = named_leaves(half)[f"{name}/kernel"].astype(np.float32)
+    expected = kernel + np.asarray(adapters[name]["A"] @ adapters[name]["B"])
+    np.testing.assert_allclose(named_leaves(start.params)[f"{name}/kernel"], expected, rtol=0, atol=1e-7)  # float32
+
+
 def make_batch(num=8):
     rng = np.random.default_rng(0)
     return {

@@ -88,14 +88,17 @@ def _product(a: Any, b: Any) -> Any:
     return jnp.matmul(a, b, precision="highest")
 
 
-def merged(params: Any) -> Any:
-    """Adds the attached adapters to their kernels, for a plain pipeline; other leaves are the same objects."""
+def merged(params: Any, dtype: Any = None) -> Any:
+    """Adds the attached adapters to their kernels, for a plain pipeline; other leaves are the same objects.
+
+    Args: dtype: of the kernels that are adapted, which half precision rounds; None keeps theirs.
+    """
     if not isinstance(params, Mapping):
         return params
-    node = {name: merged(value) for name, value in params.items() if not name.startswith("lora_")}
+    node = {name: merged(value, dtype) for name, value in params.items() if not name.startswith("lora_")}
     if "lora_A" in params:
         kernel = params["kernel"].astype(jnp.float32) * params.get("lora_gain", 1.0)
-        node["kernel"] = (kernel + _product(params["lora_A"], params["lora_B"])).astype(params["kernel"].dtype)
+        node["kernel"] = (kernel + _product(params["lora_A"], params["lora_B"])).astype(dtype or params["kernel"].dtype)
     return node
 
 
