@@ -83,6 +83,7 @@ def pipelines():
         ("sdxl", 2_567_463_684, 83_653_863),
         ("sd3_medium", 2_028_328_000, 83_819_683),
         ("sd35_medium", 2_243_171_520, 83_819_683),
+        ("sd35_large", 8_056_627_520, 83_819_683),
     ],
 )
 def test_measured_pipelines_have_the_published_sizes(pipelines, size, net, vae):

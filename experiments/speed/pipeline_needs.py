@@ -6,7 +6,7 @@ the seconds to trace, lower and compile a guided step of sampling, in a process 
 `jaxmoust sample` compiles it (equal blocks once), ours with every block by itself, and, where diffusers 0.39 is
 installed, its Flax U-Net.
 
-Run: python experiments/speed/pipeline_needs.py            (1.5, 2.1, XL, 3 and 3.5 medium: minutes)
+Run: python experiments/speed/pipeline_needs.py            (of each published size: minutes)
      python experiments/speed/pipeline_needs.py --plan     (a compilation each: half an hour on 2 CPU cores)
      python experiments/speed/pipeline_needs.py --compile
 

@@ -29,6 +29,7 @@ _OF_XL = dict(layers_per_block=2, use_linear_projection=True, addition_embed_typ
 _OF_3 = dict(patch_size=2, in_channels=16, out_channels=16, attention_head_dim=64)
 _MEDIUM = dict(sample_size=128, num_layers=24, num_attention_heads=24, joint_attention_dim=4096)
 _MEDIUM |= dict(caption_projection_dim=1536, pooled_projection_dim=2048, pos_embed_max_size=192)
+_LARGE = _MEDIUM | dict(num_layers=38, num_attention_heads=38, caption_projection_dim=2432, qk_norm="rms_norm")
 _SMALL = dict(sample_size=16, num_layers=4, num_attention_heads=2, joint_attention_dim=128)
 _SMALL |= dict(caption_projection_dim=128, pooled_projection_dim=64, pos_embed_max_size=12)
 _DUAL = dict(qk_norm="rms_norm", pos_embed_max_size=384, dual_attention_layers=[*range(13)])  # what 3.5-medium adds
@@ -126,6 +127,7 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     },
     "sd3_medium": _of_3(_MEDIUM, _VAE | dict(sample_size=1024), _L, _BIG_G),
     "sd35_medium": _of_3(_MEDIUM | _DUAL, _VAE | dict(sample_size=1024), _L, _BIG_G),
+    "sd35_large": _of_3(_LARGE, _VAE | dict(sample_size=1024), _L, _BIG_G),
 }
 SIZES = SMALL | PUBLISHED
 
