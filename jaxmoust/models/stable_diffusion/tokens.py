@@ -31,7 +31,11 @@ def add_tokens(loaded: Loaded, words: Mapping[str, str]) -> Loaded:
     """
     pipeline, table = loaded.pipeline, _table(loaded.params["text_encoder"])
     if len(pipeline.tokenizers) > 1:
-        raise ValueError("A pipeline of several text encoders learns no new words. Use one of 1.x or 2.x.")
+        raise ValueError(
+            f"New words would be vectors of {len(pipeline.tokenizers)} text encoders here, and this package trains "
+            "those of one alone: fine-tune a pipeline of 1.x or 2.x, or set method.learn_tokens=0. XL's words that "
+            "something else trained are read by pipeline.tokens."
+        )
     known = pipeline.tokenizer.get_vocab()
     if not words or any(word in known or word != word.strip().lower() or " " in word for word in words):
         raise ValueError(

@@ -431,7 +431,7 @@ def test_settings_that_would_draw_something_else_are_refused(third, part, change
 def test_what_a_kind_cannot_do_is_refused(third):
     with pytest.raises(ValueError, match="float16, which T5"):
         build(third.pipeline.configs, third.pipeline.tokenizers, jnp.float16)
-    with pytest.raises(ValueError, match="several text encoders learns no new words"):
+    with pytest.raises(ValueError, match="vectors of 3 text encoders here, and this package trains those"):
         stable_diffusion.add_tokens(third, {"<mine>": "cat"})
     with pytest.raises(ValueError, match=r"multiples of 4, such as 48\. It was trained at 16"):
         third.pipeline.latent_shape(64)  # beyond the table of positions
