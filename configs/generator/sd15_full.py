@@ -35,7 +35,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
         ema_half_life_images=32 * 6931.0,
     )
     config.train = dict(batch_size=32, num_steps=15_000, log_steps=100, eval_steps=2500, checkpoint_steps=2500)
-    config.eval = dict(batch_size=64)
+    config.eval = dict(batch_size=16)
     config.grid = dict(per_class=4, solver="dpmpp_2m", num_steps=20, per_device_batch=4)
     if arg == "quick":
         pipeline = dict(path="tiny_sd", dtype="float32")

@@ -30,5 +30,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.optim.update(learning_rate=4e-4, weight_decay=1e-4)
     if not quick:
         config.method.image_px = 512
-        config.train.batch_size = 4
+        config.train.batch_size = config.eval.batch_size = 4
     return config

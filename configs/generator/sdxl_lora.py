@@ -24,4 +24,5 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.pipeline.update(path="stabilityai/stable-diffusion-xl-base-1.0", variant="fp16", **how)
     if not quick:
         config.method.image_px = 1024
+        config.eval.batch_size = 8
     return config

@@ -37,6 +37,7 @@ from jaxmoust.jobs.parts import pipelines
 from jaxmoust.jobs.parts.job import Job
 from jaxmoust.jobs.parts.streams import (
     base_size,
+    evaluation_batch_size,
     evaluation_stream,
     fit_eval_data,
     plain_form,
@@ -116,14 +117,21 @@ class TunePipeline(Job):
         texts = {"captions": self.captions, "prior": self._prior_texts(real.base)}
         frozen = self.training.task.frozen(self.loaded.params, self.asked, **texts, encode=False)
         self.shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), frozen)
+        self.check_grid()
         available = self.machine.memory_bytes
         with build.network_refusals("config.pipeline", real.shape):
-            holds = self._need(at_most=True).total <= available or self.need.total <= available
-        if not holds:
+            what, need = _largest(self._stages(at_most=True))
+            if need.total > available:
+                what, need = _largest(self._stages(at_most=False))
+        if need.total > available:
             raise ValueError(
-                f"A step needs about {self.need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
-                "train.batch_size, more optim.micro_batches, pipeline.remat=True, method.precompute=True, or adapters."
+                f"{what} needs about {need}; a device has {available / 2**30:.1f} GiB. Take a smaller "
+                "train.batch_size, eval.batch_size or grid.per_device_batch, more optim.micro_batches, "
+                "pipeline.remat=True, method.precompute=True, or adapters."
             )
+
+    def check_grid(self) -> None:
+        """Reads what is sampled at evaluations."""
 
     @functools.cached_property
     def frozen(self) -> dict[str, Any]:
@@ -139,6 +147,7 @@ class TunePipeline(Job):
 
     def promise(self) -> dict[str, Any]:
         """What is known of the pipeline before it is trained."""
+        section = self.config["pipeline"]
         return {
             "n_base": base_size(self.real),
             "data_digest": self.real.base.digest,
@@ -147,7 +156,7 @@ class TunePipeline(Job):
             "words": self.words,
             "adapters": self.config["method"].get("per", "dataset"),
             "method": "stable_diffusion",
-            **pipelines.origin(self.config["pipeline"]),
+            **pipelines.origin(section, pipelines.fine_tuned(section, self.inputs)),
         }
 
     def opened(self) -> Loaded:
@@ -265,31 +274,37 @@ class TunePipeline(Job):
 
     @functools.cached_property
     def need(self) -> memory.Need:
-        """What a step takes on each device; traced when it is asked for."""
-        return self._need(at_most=False)
+        """What the largest stage takes on each device; traced when it is asked for."""
+        return _largest(self._stages(at_most=False))[1]
 
     @functools.cached_property
     def need_alone(self) -> memory.Need:
         """What it takes where there is one device."""
-        recipe = self.training.recipe
-        return self._need(at_most=False, rows=recipe.batch_size // recipe.micro_batches)
+        return _largest(self._stages(at_most=False, alone=True))[1]
 
-    def _need(self, at_most: bool, rows: int = 0) -> memory.Need:
+    def _stages(self, at_most: bool, alone: bool = False) -> dict[str, memory.Need]:
+        """What each stage takes of a device, or of the only one."""
         task, recipe, precompute = self.training.task, self.training.recipe, self.config["method"].get("precompute")
-        rows = rows or recipe.rows(self.machine.per_device)
-        frozen = dict(self.shapes)
-        batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "source", "index", "slot")}
+        rows = recipe.batch_size // recipe.micro_batches if alone else recipe.rows(self.machine.per_device)
+        frozen, batch = dict(self.shapes), self._batch(rows)
         if precompute:
             frozen["latents"] = self._latents(len(self.real.base))
-        else:
-            batch["image"] = jax.ShapeDtypeStruct((rows, *self.real.shape), np.uint8)
+            del batch["image"]
 
         def loss(params: Any, frozen: Any, batch: Any) -> jax.Array:
             return task.loss(params, {}, frozen, batch, jax.vmap(jax.random.key)(batch["slot"]))[0]
 
-        params = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
-        average = bool(recipe.ema_half_life_images)
-        return memory.of_training(loss, params, frozen, batch, recipe.tx, average, recipe.micro_batches, at_most)
+        average, how = bool(recipe.ema_half_life_images), (recipe.micro_batches, at_most)
+        return {"A step": memory.of_training(loss, self.trained, frozen, batch, recipe.tx, average, *how)}
+
+    def _batch(self, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+        batch = {name: jax.ShapeDtypeStruct((rows,), np.int32) for name in ("label", "source", "index", "slot")}
+        return {**batch, "image": jax.ShapeDtypeStruct((rows, *self.real.shape), np.uint8)}
+
+    @functools.cached_property
+    def trained(self) -> Any:
+        """The shapes of what is trained."""
+        return jax.eval_shape(lambda: self.training.task.init(jax.random.key(0))[0])
 
 
 class TuneUNet(TunePipeline):
@@ -359,9 +374,8 @@ class TuneUNet(TunePipeline):
         given = {"pipeline": self.loaded.pipeline, "num_classes": len(names), "augment": augment}
         return functools.partial(unpack, "method", Finetune, method, **given, num_tokens=per_class * len(names))
 
-    def check(self) -> None:
-        """As every training, and the section grid."""
-        super().check()
+    def check_grid(self) -> None:
+        """Reads the section grid."""
         grid = dict(self.config["grid"])
         self.per_class = grid.pop("per_class")
         if self.per_class < 0:
@@ -372,6 +386,28 @@ class TuneUNet(TunePipeline):
         image_px = self.training.task.image_px
         self.request = unpack("grid", text_to_image.Request, grid, prompts=first, image_px=image_px)
         self.request.check(self.loaded.pipeline)
+
+    def _stages(self, at_most: bool, alone: bool = False) -> dict[str, memory.Need]:
+        """As every training; texts that are encoded before; and evaluations and their grids, beside what is trained.
+
+        Evaluations encode as many images at once as what encodes all before the first step, beside nothing.
+        """
+        stages, task, params = super()._stages(at_most, alone), self.training.task, self.loaded.params
+        held = {
+            k: v for k, v in stages["A step"].parts.items() if k in ("parameters", "frozen", "optimizer", "average")
+        }
+        rows = evaluation_batch_size(self.config, self.machine, self.real.shape)
+        batch = self._batch(rows if alone else rows // self.machine.num_devices)
+        variables = {"params": self.trained, "frozen": self.shapes}
+        loss = memory.peak(task.fixed_noise_loss, variables, batch)
+        stages["An evaluation"] = memory.Need({**held, "activations": loss, "batch": memory.size_of(batch)})
+        if "states" in self.shapes:
+            texts = [memory.Need({part: memory.size_of(params[part])}) for part in self.loaded.pipeline.tokenizers]
+            stages["Encoding texts"] = max(texts, key=lambda one: one.total)
+        if self.per_class and not self.by_class:
+            tuned = Loaded(self.loaded.pipeline, jax.eval_shape(task.fine_tuned, params, self.trained))
+            stages["A grid"] = memory.Need({**held, "sampling": text_to_image.need(tuned, self.request).total})
+        return stages
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """As every training; of adapters for each class, one training after the other, those that are whole stay."""
@@ -483,6 +519,10 @@ JOB = {"finetune": TuneUNet, "autoencode": TuneVAE}
 def _of_classes(prior: Source, images: Source) -> Source:
     """The images of a prior that are of other images' classes."""
     return prior.subset(np.flatnonzero(np.isin(prior.labels, np.unique(images.labels))), "prior")
+
+
+def _largest(stages: dict[str, memory.Need]) -> tuple[str, memory.Need]:
+    return max(stages.items(), key=lambda stage: stage[1].total)
 
 
 def new_words(class_names: Sequence[str], per_class: int) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Merge(Job):
     def check(self) -> None:
         """Opens the pipeline."""
         self.loaded = pipelines.open_pipeline(self.config["pipeline"], self.inputs)
-        self.tuned = pipelines.fine_tuned(self.config["pipeline"]["path"], self.inputs)
+        self.tuned = pipelines.fine_tuned(self.config["pipeline"], self.inputs)
         if self.loaded.by_class:
             raise ValueError(
                 f"config.pipeline.path {self.config['pipeline']['path']} has adapters for each class, which no one "
@@ -59,6 +59,7 @@ class Merge(Job):
         learnt: dict[str, Any] = {
             name: self.tuned[name] for name in ("n_base", "data_digest", "words") if name in self.tuned
         }
+        learnt |= pipelines.origin(self.config["pipeline"], self.tuned)
         return {**learnt, "generator": text_to_image.digest(left), "seconds": time.monotonic() - started}
 
 

@@ -67,7 +67,7 @@ class TextToImage(Job):
         config = self.config
         parallel.check_seed(config["seed"])
         self.loaded = pipelines.open_pipeline(config["pipeline"], self.inputs)
-        self.tuned = pipelines.fine_tuned(config["pipeline"]["path"], self.inputs)
+        self.tuned = pipelines.fine_tuned(config["pipeline"], self.inputs)
         self.real = self.inputs.real(config["data"])
         self.class_names = self.real.base.class_names
         known = tuple(self.tuned.get("class_names", ()))
@@ -102,6 +102,13 @@ class TextToImage(Job):
         self.request.check(self.loaded.pipeline)
         sides = (self.request.image_px, self.request.image_px, 3)
         check_room(self._spec(""), self.request.per_device_batch, sides, self.machine)
+        available = self.machine.memory_bytes
+        if self.need_alone.total > available:
+            raise ValueError(
+                f"Sampling needs about {self.need_alone}; a device has {available / 2**30:.1f} GiB. Take a smaller "
+                "sample.per_device_batch or sample.image_px, pipeline.dtype='bfloat16' or "
+                "pipeline.param_dtype='bfloat16'."
+            )
 
     def promise(self) -> dict[str, Any]:
         """What is known of the set."""
@@ -131,6 +138,7 @@ class TextToImage(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
         started, everyone, descent = time.monotonic(), self.machine, self.request.descent
+        print(f"each device needs about {self.need_alone}")
         self.write(folder.path, everyone.process_index, everyone.process_count)
         start_from, spec = self._start_from, self._spec(text_to_image.digest(self.loaded))
         columns = functools.partial(descent.columns, start_from.labels) if start_from and descent else None
@@ -204,7 +212,7 @@ class TextToImage(Job):
                 **({"strengths": config["strengths"]} if config["strengths"] else {}),
                 **({SOFT: config["label_power"]} if config["translate"] else {}),
                 **({} if kept is None else {"hard": digest(kept.tolist())}),
-                **pipelines.origin(config["pipeline"]),
+                **pipelines.origin(config["pipeline"], self.tuned),
             },
         )
 

@@ -109,8 +109,30 @@ def test_adapters_on_top_of_the_pipeline_are_the_folder_of_the_run(base, adapted
     beside = {"path": str(base), "lora": str(adapted / "lora.safetensors")}
     made = draw(base, tmp_path / "beside", pipeline=beside)
     assert made["generator"] == result(adapted)["generator"]
+    assert made["data_digest"] == result(adapted)["data_digest"] != "" and made["n_base"] == 40
     halved = draw(base, tmp_path / "halved", pipeline={**beside, "lora_scale": 0.5})
     assert halved["generator"] not in (made["generator"], draw(base, tmp_path / "plain")["generator"])
+
+
+def test_what_a_run_says_is_said_of_all_that_it_left(tmp_path):
+    said = {"n_base": 9, "data_digest": "d", "words": {"a": "<a>"}, "commit": "c", "adapters": "class"}
+    (tmp_path / "result.json").write_text(json.dumps(said))
+    (tmp_path / "lora.safetensors").touch()
+    for name in ("classes/0000", "tokens", "pipeline", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "classes" / "0000" / "lora.safetensors").touch()
+    found = {}
+    for name in ("", "pipeline", "lora.safetensors", "classes/0000", "classes/0000/lora.safetensors", "tokens"):
+        field = "tokens" if name == "tokens" else "lora"
+        found[name] = pipelines.fine_tuned(
+            {"path": "tiny_sd", "tokens": (), "lora": (), field: str(tmp_path / name)}, Inputs()
+        )
+    learnt = {"n_base": 9, "data_digest": "d"}
+    assert found.pop("tokens") == {**learnt, "words": said["words"]}
+    assert all(one == learnt for one in found.values()), found
+    beside = {"tokens": "", "lora": str(tmp_path / "elsewhere")}
+    assert pipelines.fine_tuned({"path": str(tmp_path / "pipeline"), **beside}, Inputs()) == said
+    assert pipelines.fine_tuned({"path": "tiny_sd", **beside}, Inputs()) == {}
 
 
 def test_grid_of_each_evaluation_shows_every_class(adapted):
@@ -136,7 +158,8 @@ def test_merge_writes_a_plain_pipeline(adapted, tmp_path):
 def test_merge_leaves_adapters_alone_in_kohyas_form(base, adapted, tmp_path):
     given = {"path": str(base), "lora": (str(adapted), str(adapted / "lora.safetensors")), "lora_scale": (0.5, 0.25)}
     config = as_config("configs/merge.py", {"pipeline": given, "leave": "kohya"})
-    do(config, tmp_path / "merged")
+    left = do(config, tmp_path / "merged").result
+    assert left["data_digest"] == result(adapted)["data_digest"] and left["n_base"] == 40
     again = pipelines.open_pipeline({"path": str(base), "lora": str(tmp_path / "merged")}, Inputs())
     once = pipelines.open_pipeline({"path": str(base), "lora": str(adapted), "lora_scale": 0.75}, Inputs())
     for name, leaf in named_leaves(lora.merged(once.params)).items():
@@ -236,6 +259,27 @@ def test_step_that_no_device_has_the_memory_for_is_refused(base, tmp_path, monke
     monkeypatch.setattr(Machine, "memory_bytes", property(lambda self: 2**20))
     with pytest.raises(BadInput, match=r"needs about 0\.\d GiB: .* a device has 0\.0 GiB"):
         tune(make_config(base), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"grid": {"per_class": 1, "per_device_batch": 512}}, "A grid needs"),
+        ({"grid": {"per_class": 0}, "eval": {"batch_size": 1024}}, "An evaluation needs"),
+    ],
+)
+def test_stage_that_takes_most_is_what_a_device_must_hold(base, tmp_path, monkeypatch, sections, said):
+    """Here that of a step is much less."""
+    monkeypatch.setattr(Machine, "memory_bytes", property(lambda self: 2**20))
+    with pytest.raises(BadInput, match=rf"{said} about \d\.\d GiB: .* a device has 0\.0 GiB"):
+        tune(make_config(base, **sections), tmp_path / "work")
+
+
+def test_sampling_that_no_device_has_the_memory_for_is_refused(base, tmp_path, monkeypatch):
+    monkeypatch.setattr(Machine, "memory_bytes", property(lambda self: 2**20))
+    with pytest.raises(BadInput, match=r"Sampling needs about 0\.\d GiB: .* a device has 0\.0 GiB"):
+        draw(base, tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 

@@ -14,7 +14,7 @@ def test_commit_is_what_the_cache_holds_for_a_revision(tmp_path, monkeypatch):
     (folder / "snapshots" / "beef").mkdir(parents=True)
     found = [hub.commit("some/model", revision) for revision in ("", "main", "beef", "v1")]
     assert found == ["1234abcd", "1234abcd", "beef", ""] and hub.commit("other/model") == ""
-    assert pipelines.origin({"path": "some/model", "revision": ""}) == {"commit": "1234abcd"}
-    assert (
-        pipelines.origin({"path": "tiny_sd", "revision": ""}) == {} == pipelines.origin({"path": ".", "revision": ""})
-    )
+    section, here = {"path": "some/model", "revision": ""}, {"path": ".", "revision": ""}
+    assert pipelines.origin(section, {}) == {"commit": "1234abcd"}
+    assert pipelines.origin({**here, "path": "tiny_sd"}, {}) == {} == pipelines.origin(here, {})
+    assert pipelines.origin(here, {"commit": "beef"}) == {"commit": "beef"}  # of a run that started from such a one

@@ -5,6 +5,7 @@ a whole pipeline/ or, on top of the one it started from, tokens/ and lora.safete
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -130,21 +131,41 @@ def open_fine_tuned(folder: Path, section: Config, inputs: Inputs) -> Loaded:
     return _adapted(loaded, folder / LORA) if (folder / LORA).is_file() else loaded
 
 
-def fine_tuned(path: str, inputs: Inputs) -> dict[str, Any]:
-    """The result of a fine-tuning run ("words": what it calls each class), or of one that was merged.
+def fine_tuned(section: Config, inputs: Inputs) -> dict[str, Any]:
+    """The result of the fine-tuning run that a section names ("words": what it calls each class), or of one merged.
 
-    Returns: {} where `path` is neither the folder of one, nor the pipeline in it.
+    Where adapters or words on top are of such runs, the last of these says which images were learnt from.
+
+    Returns: {} where nothing named is of a run.
     """
-    if path in inputs.planned:
-        return inputs.planned[path].result
-    here = inputs.path(path)
-    return read_object((here.parent if here.name == PIPELINE else here) / "result.json") or {}
+    path = section["path"]
+    result = dict(inputs.planned[path].result if path in inputs.planned else _result(inputs.path(path)))
+    for field, names in (("tokens", (*_LEARNT, "words")), ("lora", _LEARNT)):
+        for said in (_result(inputs.path(ref)) for ref in as_tuple(section[field])):
+            result |= {name: said[name] for name in names if name in said}
+    return result
 
 
-def origin(section: Config) -> dict[str, str]:
-    """What a record says of a pipeline of the hub beside its content's digest: its commit; {} of one that lies here."""
-    found = {} if Path(section["path"]).exists() else {"commit": hub.commit(section["path"], section["revision"])}
-    return found if any(found.values()) else {}
+# What a run says of what it learnt from.
+_LEARNT = ("n_base", "data_digest", "trained_on")
+
+
+def _result(here: Path) -> dict[str, Any]:
+    """Of the run whose folder, or a file or a folder of which, this is."""
+    above = here.parents[1] if here.parent.name == CLASSES else here.parent
+    inside = here.is_file() or here.name in (PIPELINE, TOKENS) or above != here.parent
+    return _result(above) if inside else read_object(here / "result.json") or {}
+
+
+def origin(section: Config, tuned: Mapping[str, Any]) -> dict[str, str]:
+    """What a record says of a pipeline of the hub beside its content's digest: its commit; {} of one that lies here.
+
+    Args: tuned: what `fine_tuned` says; of a run, the commit is that of the pipeline that it started from.
+    """
+    commit = tuned.get("commit", "")
+    if not commit and not Path(section["path"]).exists():
+        commit = hub.commit(section["path"], section["revision"])
+    return {"commit": commit} if commit else {}
 
 
 def save_fine_tuned(
