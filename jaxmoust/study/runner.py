@@ -88,7 +88,9 @@ def conduct(
             index.write_summary(page, folder)
         return page
 
-    work = Work(experiment, store, folder, say, Seldom(draw, say), engine)
+    # One process of a run draws it meanwhile, by its own clock, so nothing in a page may ask the others.
+    seldom = Seldom(draw, say) if store.primary else lambda left: None
+    work = Work(experiment, store, folder, say, seldom, engine)
     if experiment.rule.until_decided:
         work.until_decided(real.test, budget, seconds_of)
     else:
@@ -343,7 +345,7 @@ def make_page(
         provenance=[
             _provenance(stage, store, stage.name in work.computed, labels)
             for stage in experiment.stages
-            if store.has(stage)
+            if store.find(stage) is not None
         ],
         environment=environment(),
         config=config,
@@ -369,7 +371,7 @@ class Reader:
 
     def read(self, stage: Stage, file: str, read: Callable[..., T], *given: Any) -> T | None:
         """What `read(path, *given)` makes of a finished stage's file ("": of its folder); None if that is damaged."""
-        if not self.store.has(stage):
+        if self.store.find(stage) is None:
             return None
         try:
             return read(self.store.small(stage) / file if file else self.store.folder(stage), *given)

@@ -24,6 +24,7 @@ from jaxmoust.report.sections import diagnostics
 from jaxmoust.report.sections.diagnostic import Diagnostic
 from jaxmoust.runtime import stop
 from jaxmoust.runtime.lock import lease
+from jaxmoust.runtime.parallel import Machine
 from jaxmoust.study import runner
 from jaxmoust.study.engines.loop import compute_all
 from jaxmoust.study.experiment import Arm, DiagnosticRun, Experiment, Run
@@ -354,6 +355,28 @@ def test_page_of_a_study_that_runs_is_drawn_so_rarely_that_it_costs_a_twentieth(
     assert all(b - a >= 10.0 / runner.PAGE_SHARE for a, b in itertools.pairwise(moments)) and len(drawn) > 10
     assert said == ["The page could not be written before the end: KeyError: 'a page'"]
     assert drawn[-1][1] > 0  # the last is the finished one, which somebody else draws
+
+
+def test_pages_that_are_drawn_meanwhile_ask_nothing_of_other_processes(cli, two_arms, tmp_path, monkeypatch):
+    """Processes have clocks of their own: one draws a page where another does not, and both must stay in step."""
+    experiment, store = two_arms
+    asked, drawn, agree, make_page = [], [], Machine.agree, runner.make_page
+    monkeypatch.setattr(Machine, "agree", lambda machine, flag: asked.append(flag) or agree(machine, flag))
+    monkeypatch.setattr(runner, "make_page", lambda *given: drawn.append(given[-1]) or make_page(*given))
+    counts = {}
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr(runner, "FIRST_PAGE_SECS", seconds)
+        there = tmp_path / f"{seconds}"
+        shutil.copytree(store, there)
+        for result in there.glob("train-*/result.json"):  # which their runs write again
+            result.unlink()
+        asked.clear()
+        drawn.clear()
+        outcome = cli(f"study --config={experiment} --workdir={there}/study --store={there}")
+        assert outcome.code == 0, outcome.err
+        counts[len(drawn)] = len(asked)
+    meanwhile, at_the_end = counts
+    assert meanwhile > at_the_end == 1 and len({*counts.values()}) == 1
 
 
 @pytest.fixture
