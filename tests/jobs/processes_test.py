@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxmoust.runtime import processes
+from jaxmoust.runtime import processes, stop
 
 ROOT = Path(__file__).parents[2]
 FIT = ("fit", "--config=configs/generator/digits_edm.py:quick", "--config.data.n_base=40")
@@ -126,6 +126,48 @@ def test_those_who_all_come_go_on_together():
 
     threads = [threading.Thread(target=arrive, args=(number,)) for number in range(3)]
     for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(left) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_sigterm_to_one_that_waits_for_others_stops_all_that_wait(monkeypatch, asked):
+    port, ends, sent = free_port(), {}, threading.Event()
+    name = threading.current_thread
+    monkeypatch.setattr(processes.stop, "requested", lambda: sent.is_set() and name().name == str(asked))
+
+    def arrive(number: int) -> None:
+        try:
+            processes.meet("localhost", port, number, 4, print, 60.0)
+        except stop.Stopped as e:
+            ends[number] = str(e)
+
+    threads = [threading.Thread(target=arrive, args=(number,), name=str(number)) for number in (0, 1, 2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.0)  # they wait for the fourth
+    sent.set()
+    for thread in threads:
+        thread.join(5.0)
+    assert ends == dict.fromkeys((0, 1, 2), processes.STOPPED)
+
+
+def test_a_process_that_goes_while_others_come_may_come_again():
+    port, left = free_port(), []
+
+    def arrive(number: int) -> None:
+        processes.meet("localhost", port, number, 3, print, 20.0)
+        left.append(number)
+
+    threads = [threading.Thread(target=arrive, args=(number,)) for number in (0, 1, 2)]
+    threads[0].start()
+    time.sleep(0.5)  # process 0 listens by then
+    with socket.create_connection(("localhost", port)) as peer:
+        peer.sendall(b"jaxmoust 1 3")
+        time.sleep(0.5)
+    for thread in threads[1:]:
         thread.start()
     for thread in threads:
         thread.join()
