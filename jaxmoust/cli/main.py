@@ -255,11 +255,13 @@ def _said_in_words() -> tuple[type[Exception], ...]:
     from jaxmoust.jobs.study import StudyFailed
     from jaxmoust.runtime.bucket import BucketError
     from jaxmoust.runtime.checkpoint import BrokenCheckpoint
+    from jaxmoust.runtime.parallel import FailedElsewhere
     from jaxmoust.runtime.progress import NonFiniteError
     from jaxmoust.study.store import BrokenResult
     from jaxmoust.train.predict import NonFiniteRows
 
-    return BucketError, NonFiniteError, NonFiniteRows, NonFiniteImage, BrokenCheckpoint, BrokenResult, StudyFailed
+    of_runs = NonFiniteError, NonFiniteRows, NonFiniteImage, BrokenCheckpoint, BrokenResult, StudyFailed
+    return BucketError, FailedElsewhere, *of_runs
 
 
 def _ignore_broken_pipe(run: Callable[[], Any], code: int | None = None) -> int:

@@ -117,27 +117,34 @@ def _of_all(spec: synthetic.SyntheticSpec, columns: Columns | None) -> dict[str,
 
 
 def complete_set(
+    write: Callable[[Path, int, int], None],
     path: Path,
     spec: synthetic.SyntheticSpec,
     machine: parallel.Machine,
     made_by: Mapping[str, Any] | None = None,
     columns: Columns | None = None,
 ) -> float:
-    """Waits for the other processes of a run, and completes a set to which each has written its shards.
+    """Writes a set by all processes of a run, each its shards, and completes it once the last one has.
 
+    Args: write: `write(path, i, k)` writes every k-th shard, from the i-th, that is missing.
     Returns: the seconds that tasks took which wrote parts of it before.
-    Raises: ValueError: some are missing, for instance since the processes write into folders of their own.
+    Raises, in all processes: ValueError: some are missing, for instance since the processes write into folders of
+        their own. stop.Stopped: one of them was asked to stop. parallel.FailedElsewhere: one of them failed.
     """
-    machine.barrier("sampled")
-    if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
-        synthetic.finish(path, spec, made_by, _of_all(spec, columns))
-    machine.barrier("completed")
-    return seconds_of_parts(path)
+    with machine.together():
+        write(path, machine.process_index, machine.process_count)
+    with machine.together():
+        if machine.primary and not synthetic.is_whole(path):  # a disk may have shown nobody the last shard of another
+            synthetic.finish(path, spec, made_by, _of_all(spec, columns))
+    return seconds_of_parts(path, machine)
 
 
-def seconds_of_parts(path: Path) -> float:
-    """The seconds that tasks took which did parts of a job before; their notes of it are gone then."""
-    parts = [*path.glob(f"{PART_SECONDS}*")]
+def seconds_of_parts(path: Path, machine: parallel.Machine) -> float:
+    """The seconds that tasks took which did parts of a job before; their notes of it are gone then.
+
+    The primary process alone reads them, as it writes the result.
+    """
+    parts = [*path.glob(f"{PART_SECONDS}*")] if machine.primary else []
     seconds = sum(float(part.read_text()) for part in parts)
     for part in parts:
         part.unlink()

@@ -434,7 +434,8 @@ class TuneUNet(TunePipeline):
             "generator": text_to_image.digest(tuned),
             **({"captions": self._caption_report()} if self.captions else {}),
             "num_trained": num_trained,
-            "seconds": seconds_of_parts(folder.path) + time.monotonic() - started,
+            "trained_on": folder.devices,
+            "seconds": seconds_of_parts(folder.path, self.machine) + time.monotonic() - started,
         }
 
     def _train_classes(self, folder: RunFolder, classes: range) -> tuple[list[float], int]:

@@ -185,9 +185,9 @@ class Imported(Job):
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
         started = time.monotonic()
-        if self.machine.primary:
-            importer.write_images(self.placed, self.files, folder.path, self.spec)
-        self.machine.barrier("imported")
+        with self.machine.together():
+            if self.machine.primary:
+                importer.write_images(self.placed, self.files, folder.path, self.spec)
         return {**self.promise(), "generator": self.spec.generator, "seconds": time.monotonic() - started}
 
 

@@ -89,9 +89,8 @@ class Sample(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
-        started, everyone = time.monotonic(), self.machine
-        self.write(folder.path, everyone.process_index, everyone.process_count)
-        before = complete_set(folder.path, self._spec(self.generator.digest), everyone, self._made_by)
+        started, spec = time.monotonic(), self._spec(self.generator.digest)
+        before = complete_set(self.write, folder.path, spec, self.machine, self._made_by)
         seconds = before + time.monotonic() - started
         return {**self.promise(), "generator": self.generator.digest, "seconds": seconds}
 

@@ -42,6 +42,7 @@ from jaxmoust.jobs.parts.job import (
     Job,
     check_apart,
     check_free,
+    check_shared,
     do,
     folder_at,
     open_alone,
@@ -185,7 +186,7 @@ class Study:
                     self.contents[f"{job_config['task']}.{field}.{address}"] = address
             return identity(job_config, contents, job.places)
 
-        with refusals():
+        with refusals(), self.machine.together():
             self.experiment = expand(config, schema_of, identify, names.add)
             self.real = self.inputs.real(self.inputs.local(config["data"]))
             self.contents |= {"data.base": self.real.base.digest, "data.test": self.real.test.digest}
@@ -195,24 +196,26 @@ class Study:
         store, experiment = self.store, self.experiment
         with refusals():
             check_free(workdir, self.machine)
-            check_apart(workdir, self.config, (), self.inputs)
-            store.check_folder()
-            for run_of_arm in experiment.runs:
-                keep = run_of_arm.stage.config["eval"]["keep"]
-                check_decidable(experiment.rule.metric, keep, len(self.real.base.class_names))
-                make_row(experiment, run_of_arm, store)  # refuses a result.json that is none
+            with self.machine.together():
+                check_apart(workdir, self.config, (), self.inputs)
+                store.check_folder()
+                for run_of_arm in experiment.runs:
+                    keep = run_of_arm.stage.config["eval"]["keep"]
+                    check_decidable(experiment.rule.metric, keep, len(self.real.base.class_names))
+                    make_row(experiment, run_of_arm, store)  # refuses a result.json that is none
             todo = store.unfinished(experiment.stages)
-            if todo and self.machine.primary:
-                store.check_folder(writable=True)
-            kinds: dict[str, str] = {}  # of stages still to do
-            for stage in todo:
-                for seed in _seeds_of(stage.config):
-                    parallel.check_seed(seed)
-                kind = digest(_without_seeds(stage.config, kinds))
-                if kind not in kinds.values():
-                    self._plan(stage)
-                kinds[stage.name] = kind
-            RunFolder.check(workdir, self.config, self.contents, self._places)
+            with self.machine.together():
+                if todo and self.machine.primary:
+                    store.check_folder(writable=True)
+                kinds: dict[str, str] = {}  # of stages still to do
+                for stage in todo:
+                    for seed in _seeds_of(stage.config):
+                        parallel.check_seed(seed)
+                    kind = digest(_without_seeds(stage.config, kinds))
+                    if kind not in kinds.values():
+                        self._plan(stage)
+                    kinds[stage.name] = kind
+                RunFolder.check(workdir, self.config, self.contents, self._places)
 
     def _plan(self, stage: Stage) -> Job:
         """Checks a stage's job, after those of what it needs, and keeps what is known of its result beforehand.
@@ -220,7 +223,7 @@ class Study:
         Raises: ValueError: what the job refuses, and which stage it is.
         """
         for need in stage.needs:
-            if need.name not in self.inputs.planned and not self.store.has(need):
+            if need.name not in self.inputs.planned and self.store.find(need) is None:
                 self._plan(need)
         with self.place.planning(stage.kind):
             job = self._job(stage.config)
@@ -278,6 +281,8 @@ class Study:
 
     def run(self, workdir: Path, command: str, budget: Budget = ENDLESS, engine: Engine | None = None) -> findings.Page:
         """Computes what is not there, and writes the page. Raises: BadInput, StudyFailed: as `main`."""
+        with refusals():
+            check_shared(self.store.path, self.machine, "--store")
         with open_alone(workdir, self.config, self.contents, self._places, self.machine):
             given = (workdir, self.real, command, self.config, print, budget, self._seconds_of, engine)
             page, failures = conduct(self.experiment, self.store, *given)

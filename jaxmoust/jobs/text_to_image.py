@@ -137,12 +137,11 @@ class TextToImage(Job):
 
     def run(self, folder: RunFolder) -> dict[str, Any]:
         """Writes the shards that are not there."""
-        started, everyone, descent = time.monotonic(), self.machine, self.request.descent
+        started, descent = time.monotonic(), self.request.descent
         print(f"each device needs about {self.need_alone}")
-        self.write(folder.path, everyone.process_index, everyone.process_count)
         start_from, spec = self._start_from, self._spec(text_to_image.digest(self.loaded))
         columns = functools.partial(descent.columns, start_from.labels) if start_from and descent else None
-        before = complete_set(folder.path, spec, everyone, self._made_by, columns)
+        before = complete_set(self.write, folder.path, spec, self.machine, self._made_by, columns)
         said, section = {}, self.config["prompts"]
         if section["contexts"]:
             report = prompts.caption_report(self.real.distinct, self.class_names, section["words_file"])

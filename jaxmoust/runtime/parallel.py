@@ -39,6 +39,7 @@ AXIS = "devices"
 _MOST_MAPPINGS = 6_000
 
 _ASK_SECS = 2.0  # about as often processes that work in step ask each other whether to stop
+_MOST_SAID = 16_384  # bytes of what one process tells the others of an error
 _DEAD_SECS = 30  # after which JAX believes that a process which says nothing is gone
 _FRESH = "Processes are joined before anything else uses JAX, each in a fresh Python process."
 _STOP_KEY = "jaxmoust/stop"  # in the memory that JAX's service keeps for all processes
@@ -353,6 +354,10 @@ def gather(tree: Any) -> Any:
     return jax.lax.all_gather(tree, AXIS, tiled=True)
 
 
+class FailedElsewhere(ValueError):
+    """Another process of this run refuses, or failed; in its words."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """A set of devices that runs one program in step. Hashable, so it can key a cache of compiled functions.
@@ -487,6 +492,35 @@ class Machine:
         """The processes that say another number than the primary one; every process must ask at the same step."""
         answers = self.answers([value])[:, 0]
         return [int(i) for i in np.flatnonzero(answers != answers[0])]
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that each process works through by itself, asking nothing of others: what one raises, ends it in all.
+
+        They are in step at its end. What is raised here is raised as it is.
+
+        Raises: stop.Stopped, FailedElsewhere: another process was asked to stop, or refuses or failed, in its words.
+        """
+        error: BaseException | None = None
+        try:
+            yield
+        except (Exception, stop.Stopped) as e:
+            if self.process_count == 1:
+                raise
+            error = e
+        if self.process_count == 1:
+            return
+        how = self.answers([0 if error is None else 2 if isinstance(error, stop.Stopped) else 1])[:, 0]
+        if not how.any():
+            return
+        said = self.answers([*f"{error or ''}".encode()[:_MOST_SAID].ljust(_MOST_SAID)])
+        if error is not None:
+            raise error
+        i = int(np.argmax(how == how[how > 0].min()))  # a failure says more than a stop
+        words = bytes(said[i].astype(np.uint8)).decode(errors="ignore").rstrip()
+        if how[i] == 2:
+            raise stop.Stopped(words)
+        raise FailedElsewhere(f"process {i} of {self.process_count} (numbered from 0): {words}")
 
     def barrier(self, name: str) -> None:
         """Waits until every process that takes part is here."""

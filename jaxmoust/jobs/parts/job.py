@@ -3,7 +3,6 @@
 import contextlib
 import secrets
 import time
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -123,7 +122,9 @@ def check_free(workdir: Path, machine: parallel.Machine) -> None:
 
     Of the processes of one run the first looks: the others must not take its own lock for somebody else's.
     """
-    if machine.agree(machine.primary and (workdir / LOCK).exists() and _is_held(workdir / LOCK)):
+    with machine.together():
+        held = machine.primary and (workdir / LOCK).exists() and _is_held(workdir / LOCK)
+    if machine.agree(held):
         who = holder(workdir / LOCK) or "another process"
         raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
 
@@ -133,22 +134,26 @@ def _is_held(lock: Path) -> bool:
         return not free
 
 
-def check_shared(workdir: Path, machine: parallel.Machine) -> None:
-    """Refuses a folder that is not one and the same to all processes of a run. Raises: ValueError: who sees another."""
+def check_shared(folder: Path, machine: parallel.Machine, flag: str = "--workdir") -> None:
+    """Refuses a folder that is not one and the same to all processes of a run. Raises: ValueError: who sees another.
+
+    Args: flag: what names the folder, which is made where it is not there.
+    """
     if machine.process_count == 1:
         return
-    token, sign = secrets.token_hex(8), workdir / ".shared"
-    if machine.primary:
-        atomic_write(sign, token)
-    machine.barrier("signed")
-    seen = sign.read_bytes() if sign.exists() else b"nothing"
-    others = machine.differing(zlib.crc32(seen) >> 1)
+    token = machine.answers([secrets.randbelow(1 << 31)])[0, 0]  # other runs may work in a store
+    sign = folder / f".shared-{token:08x}"
+    with machine.together():
+        if machine.primary:
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(sign, "")
+    others = machine.differing(sign.exists())
     if machine.primary:
         sign.unlink()
     if others:
         raise ValueError(
             f"process {others[0]} of {machine.process_count} (numbered from 0) does not see what process 0 wrote in "
-            f"--workdir={workdir}: give all of them one folder, on a disk that they share."
+            f"{flag}={folder}: give all of them one folder, on a disk that they share."
         )
 
 
@@ -218,12 +223,14 @@ def open_alone(
     """
     with contextlib.ExitStack() as stack:
         try:
-            ours = machine.primary and stack.enter_context(lease(workdir / LOCK))
+            with machine.together():
+                ours = machine.primary and stack.enter_context(lease(workdir / LOCK))
             if not machine.agree(ours):
                 who = holder(workdir / LOCK) or "another process"
                 raise ValueError(f"{workdir} is in use by {who}. Wait for it, or give another folder.")
             here = environment(machine.description)
-            folder = RunFolder.open(workdir, config, here, machine.primary, contents, places)
+            with machine.together():
+                folder = RunFolder.open(workdir, config, here, machine.primary, contents, places)
             check_shared(workdir, machine)
         except OSError as e:
             raise BadInput(
@@ -244,24 +251,28 @@ def do(config: Config, workdir: Path, inputs: Inputs | None = None, part: tuple[
     machine = parallel.Machine.all()
     with refusals():
         check_free(workdir, machine)
-        inputs = inputs or Inputs()
-        job = job_of(config["task"])(inputs.local(config), inputs)
-        check_apart(workdir, job.config, job.refers, inputs)
-        contents = job.contents()
+        with machine.together():
+            inputs = inputs or Inputs()
+            job = job_of(config["task"])(inputs.local(config), inputs)
+            check_apart(workdir, job.config, job.refers, inputs)
+            contents = job.contents()
         if others := machine.differing(int(digest(identity(config, contents, job.places))[:7], 16)):
             raise ValueError(
                 f"Process {others[0]} of this run reads other data than process 0, or has another configuration: start "
                 "the same command in each, where all find the same files."
             )
-        is_there = RunFolder.check(workdir, config, contents, job.places)
         result_file = workdir / "result.json"
-        if machine.agree(is_there and result_file.exists() and not damaged(workdir) and job.inputs.is_whole(workdir)):
+        with machine.together():
+            is_there = RunFolder.check(workdir, config, contents, job.places)
+            is_done = is_there and result_file.exists() and not damaged(workdir) and job.inputs.is_whole(workdir)
+        if machine.agree(is_done):
             check_shared(workdir, machine)
             result: Any = read_json(result_file)
             finished = result_file.stat().st_mtime
             return Outcome(result, time.strftime("%Y-%m-%d %H:%M", time.localtime(finished)))
-        job.check()
-        job.open()
+        with machine.together():
+            job.check()
+            job.open()
     if part:
         started = time.monotonic()
         job.write(workdir, *part)
