@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _LOOK_AGAIN_SECS = 0.05
+_ALONE = ("nolock", "local_lock=flock", "local_lock=all", "localflock", "nobrl")  # options of NFS, Lustre and CIFS
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -100,7 +101,10 @@ def holder(path: str | os.PathLike) -> str:
 
 @functools.cache
 def own_locks(folder: str, mounts: str = "/proc/self/mountinfo") -> str:
-    """The type of a folder's disk where that answers locks on this machine alone; "" for others, or if not told."""
+    """The type of a folder's disk where that answers locks on this machine alone; "" for others, or if not told.
+
+    Args: folder: a real path, of what need not be there yet.
+    """
     try:
         lines = [line.split(" - ") for line in Path(mounts).read_text().splitlines()]
     except OSError:
@@ -110,8 +114,7 @@ def own_locks(folder: str, mounts: str = "/proc/self/mountinfo") -> str:
         at = where[4].replace("\\040", " ")
         if len(at) >= len(point) and f"{folder}/".startswith(at.rstrip("/") + "/"):
             point, kind, options = at, of_kind, f"{where[5]},{of_disk}"
-    alone = kind.startswith("fuse.") or any(one in options for one in ("nolock", "local_lock=flock", "local_lock=all"))
-    return kind if alone else ""
+    return kind if kind == "fuse" or kind.startswith("fuse.") or any(one in options for one in _ALONE) else ""
 
 
 def _is_stopped(pid: str) -> bool:

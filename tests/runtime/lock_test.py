@@ -121,6 +121,11 @@ MOUNTS = """
 31 22 0:41 / /mnt/my\\040disk rw - nfs4 host:/disk rw,vers=4.2,local_lock=none
 32 22 0:42 / /mnt/old rw - nfs host:/old rw,vers=3,nolock,local_lock=all
 33 30 0:43 / /mnt/bucket/inside rw - xfs /dev/sdb rw
+34 22 0:44 / /mnt/s3 rw,nosuid - fuse mountpoint-s3 rw,user_id=0
+35 22 0:45 / /mnt/lustre rw - lustre host@tcp:/fs rw,localflock,lazystatfs
+36 22 0:46 / /mnt/scratch rw - lustre host@tcp:/fs rw,flock,lazystatfs
+37 22 0:47 / /mnt/windows rw - cifs //host/share rw,nobrl
+38 22 0:48 / /mnt/block rw - fuseblk /dev/sdc rw
 """
 
 
@@ -134,6 +139,11 @@ MOUNTS = """
         ("/mnt/my disk/runs", ""),
         ("/mnt/old/runs", "nfs"),
         ("/mnt/bucket/inside/runs", ""),
+        ("/mnt/s3/runs", "fuse"),
+        ("/mnt/lustre/runs", "lustre"),
+        ("/mnt/scratch/runs", ""),
+        ("/mnt/windows", "cifs"),
+        ("/mnt/block/runs", ""),
     ],
 )
 def test_disks_whose_locks_stay_on_one_machine_are_known(tmp_path, folder, kind):
