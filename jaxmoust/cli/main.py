@@ -182,6 +182,7 @@ def _configured(verb: str, args: list[str]) -> None:
     from jaxmoust.jobs.parts.configure import configuration
 
     _refuse_url("--config", parsed.config)
+    _refuse_url("--scratch", parsed.scratch)
     if parsed.scratch:
         os.environ["JAXMOUST_SCRATCH"] = parsed.scratch  # workers of a study have it, too
     _, config, _ = configuration(parsed.config, words, verb)

@@ -18,7 +18,7 @@ from typing import Any
 
 from jaxmoust.runtime import paths
 from jaxmoust.runtime.bucket import LEASE, Bucket, BucketError, Lease, holder, lease
-from jaxmoust.runtime.paths import atomic_write, read_json
+from jaxmoust.runtime.paths import atomic_write, read_json, refuse_url
 
 PUBLISH_SECS = 30.0
 """Between two looks at what a run has left that is not in the bucket yet: what a machine that dies may lose."""
@@ -37,8 +37,12 @@ def cache_folder() -> Path:
 
 
 def scratch_folder() -> Path:
-    """Where copies lie while runs work in them: JAXMOUST_SCRATCH, else beside those that are read."""
+    """Where copies lie while runs work in them: JAXMOUST_SCRATCH, else beside those that are read.
+
+    Raises: ValueError: it is in a bucket itself.
+    """
     given = os.environ.get(SCRATCH, "")
+    refuse_url(f"--scratch, or {SCRATCH},", given)
     return Path(given).expanduser() if given else cache_folder() / "work"
 
 

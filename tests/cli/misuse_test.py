@@ -75,6 +75,11 @@ def state(folder: Path) -> dict[str, int]:
 LINES = [
     (f"train {RESNET} --workdir=hdfs://bucket/run", "--workdir is hdfs://bucket/run: hdfs:// is not read or written"),
     (f"{STUDY} --store=ftp://bucket/x", "--store is ftp://bucket/x"),
+    (f"{STUDY} --workdir={{work}} --scratch=gs://bucket/x", "--scratch is gs://bucket/x"),
+    (f"{STUDY} --workdir={{work}} --engine=ray --resources=gs://b/r.toml", "--resources is gs://b/r.toml"),
+    (f"train {RESNET} --workdir={{work}} --config.data.map_dir=gs://b/maps", "config.data.map_dir is gs://b/maps"),
+    (f"{STUDY} --workdir={{work}} --config.classifier.data.map_dir=gs://b/m", "config.data.map_dir is gs://b/m"),
+    (f"fit {EDM} --workdir={{work}} --config.latents.keep=gs://b/x", "config.latents.keep is gs://b/x"),
     ("data import --path=https://host/x.zip", "--path is https://host/x.zip"),
     ("sample --config=configs/sample/edm.py:quick --config.generator=hdfs://b/g", "--config.generator is hdfs://b/g"),
     # words

@@ -25,7 +25,10 @@ from jaxmoust.runtime.bucket import scheme_of
 from jaxmoust.runtime.bucket_copy import fetched
 from jaxmoust.runtime.checkpoint import BEST
 from jaxmoust.runtime.folder import digest, refuse_damaged
-from jaxmoust.runtime.paths import read_json
+from jaxmoust.runtime.paths import read_json, refuse_url
+
+# Fields that name folders which runs write besides their own.
+WRITTEN = {"map_dir": "data.map_dir", "keep": "latents.keep"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Inputs:
     def local(self, value: Any) -> Any:
         """A configuration with copies on the disk, fetched once, in the place of what it names in buckets.
 
-        Raises: BucketError: one cannot be read.
+        Raises: BucketError: one cannot be read. ValueError: one is to be written, which is done on disks alone.
         """
         if isinstance(value, str):
             if "://" not in value or not scheme_of(value):
@@ -71,6 +74,8 @@ class Inputs:
         elif isinstance(value, tuple | list):
             return type(value)(self.local(one) for one in value)
         elif isinstance(value, (dict, Mapping)):
+            for name in WRITTEN.keys() & value.keys():
+                refuse_url(f"config.{WRITTEN[name]}", str(value[name]))
             return {name: self.local(one) for name, one in value.items()}
         else:
             return value

@@ -184,6 +184,15 @@ def _at(config: Config, field: str) -> Any:
     return value
 
 
+def check_on_disk(flag: str, where: str) -> None:
+    """Refuses a bucket to a run of several processes. Raises: ValueError: with the flag."""
+    if scheme_of(where) and parallel.Machine.all().process_count > 1:
+        raise ValueError(
+            f"{flag}={where}: a run of several processes needs a folder on a disk that they share. Give one, and copy "
+            "it to the bucket when it is finished."
+        )
+
+
 @contextlib.contextmanager
 def folder_at(where: str) -> Iterator[Path]:
     """The folder of a run, or of a bucket's a copy that is published while a block lasts.
@@ -193,11 +202,7 @@ def folder_at(where: str) -> Iterator[Path]:
     """
     with contextlib.ExitStack() as stack:
         with refusals():
-            if scheme_of(where) and parallel.Machine.all().process_count > 1:
-                raise ValueError(
-                    f"--workdir={where}: a run of several processes needs a folder on a disk that they share. Give "
-                    "one, and copy it to the bucket when it is finished."
-                )
+            check_on_disk("--workdir", where)
             copy = working_copy(where, scratch_folder()) if scheme_of(where) else None
             folder = stack.enter_context(copy) if copy else Path(where)
         yield folder

@@ -138,6 +138,15 @@ def test_a_store_that_is_not_one_folder_to_all_is_refused_in_all(tmp_path):
     assert in_threads(2, lambda machine: job.check_shared(tmp_path / "one", machine, "--store")) == [None, None]
 
 
+def test_a_bucket_is_refused_to_several_processes(monkeypatch):
+    def work(machine):
+        monkeypatch.setattr(Machine, "all", classmethod(lambda cls: machine))
+        job.check_on_disk("--store", "s3://bucket/stages")
+
+    (end,) = {*map(str, in_threads(2, work))}
+    assert end.startswith("--store=s3://bucket/stages: a run of several processes needs a folder on a disk")
+
+
 def test_a_single_process_raises_as_it_did(tmp_path):
     with pytest.raises(OSError, match="full"), Machine.local(1).together():
         raise OSError("full")
