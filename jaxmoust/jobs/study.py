@@ -42,6 +42,7 @@ from jaxmoust.jobs.parts.job import (
     Job,
     check_apart,
     check_free,
+    check_on_disk,
     check_shared,
     do,
     folder_at,
@@ -143,7 +144,17 @@ def main(config: Config, args: argparse.Namespace, command: str) -> None:
         if args.dry_run:
             num_images = len(study.real.test)
             given = (study.experiment, study.store, place.device, _work_of, num_images)
-            print(dry_run(*given, study.calibrate, study.memory_words(), place.width, place.parts))
+            print(
+                dry_run(
+                    *given,
+                    study.calibrate,
+                    study.memory_words(),
+                    place.width,
+                    place.parts,
+                    place.devices,
+                    place.count_of,
+                )
+            )
             return
         with contextlib.closing(place.engine(study.store)) as engine:
             study.run(workdir, command, budget, engine)
@@ -174,6 +185,7 @@ class Study:
         self.config, self.machine, self.place = config, parallel.Machine.all(), place
         names: set[str] = set()  # of the stages
         with refusals():
+            check_on_disk("--store", os.fspath(store))
             self.store = store_at(os.fspath(store), self._compute, self.machine.primary, self.machine.agree)
         self.inputs = Inputs(lambda ref: self.store.folder(ref) if ref in names else Path(ref), names.__contains__)
         self.contents: dict[str, str] = {}  # digests of all that the study reads besides what it makes itself

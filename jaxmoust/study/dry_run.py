@@ -6,6 +6,7 @@ do. Where nothing comparable was measured, the time is unknown, and said to be.
 
 import functools
 import heapq
+import math
 import statistics
 import time
 from collections import Counter, deque
@@ -88,6 +89,8 @@ class DryRun:
     parts: Mapping[str, int] = field(
         default_factory=dict
     )  # of a kind of stage, among how many tasks its work is shared out
+    room: int = 0  # how many devices all stages share; 0: each has its own
+    takes: Mapping[str, int] = field(default_factory=dict)  # of a kind of stage, how many of these
 
     def __str__(self) -> str:
         """For a terminal: a line for each stage to compute, and the sum."""
@@ -104,7 +107,9 @@ class DryRun:
         if known:
             unknown = f"; {len(self.todo) - len(known)} more of unknown time" if len(known) < len(self.todo) else ""
             most = "at most " if self.experiment.rule.until_decided else ""
-            at_once = f", {seconds_text(at_width(tasks, self.width)[0])} with {self.width} at once"
+            seconds, _ = at_width(tasks, self.width, self.room, self.takes)
+            up_to = "up to " if self.width * max(self.takes.values(), default=0) > self.room else ""
+            at_once = f", {seconds_text(seconds)} with {up_to}{self.width} at once"
             lines.append(
                 f"expected: {most}{seconds_text(sum(known))} in one process{at_once if self.width > 1 else ''} for "
                 f"{len(known)} of them{unknown}"
@@ -139,12 +144,17 @@ def _in_parts(todo: Sequence[Planned], parts: Mapping[str, int]) -> Iterator[Pla
         yield replace(one, stage=stage, seconds=seconds)
 
 
-def at_width(todo: Sequence[Planned], width: int) -> tuple[float, int]:
+def at_width(
+    todo: Sequence[Planned], width: int, room: int = 0, takes: Mapping[str, int] = NOT_IN_PARTS
+) -> tuple[float, int]:
     """How long stages take where so many may run at once, each once all that it needs is there.
 
+    Args: room: how many devices they share, the first that is ready having the first that are free; 0: each has its
+        own. takes: how many a stage of a kind has.
     Returns: (seconds, how many run at once at most). A stage of unknown time takes none.
     """
-    names = {one.stage.name for one in todo}
+    kinds, taken = {one.stage.name: one.stage.kind for one in todo}, 0
+    names = kinds.keys()
     missing = {one.stage.name: len({need.name for need in one.stage.needs} & names) for one in todo}
     ready, now, most = deque(one for one in todo if not missing[one.stage.name]), 0.0, 0
     running: list[tuple[float, str]] = []  # a heap of (when it ends, its name)
@@ -153,11 +163,13 @@ def at_width(todo: Sequence[Planned], width: int) -> tuple[float, int]:
         for name in {need.name for need in one.stage.needs} & names:
             needed_by.setdefault(name, []).append(one)
     while ready or running:
-        while ready and len(running) < width:
+        while ready and len(running) < width and taken + takes.get(ready[0].stage.kind, 1) <= (room or math.inf):
             one = ready.popleft()
+            taken += takes.get(one.stage.kind, 1)
             heapq.heappush(running, (now + (one.seconds or 0.0), one.stage.name))
         most = max(most, len(running))
         now, name = heapq.heappop(running)
+        taken -= takes.get(kinds[name], 1)
         for one in needed_by.get(name, ()):
             missing[one.stage.name] -= 1
             if not missing[one.stage.name]:
@@ -175,12 +187,15 @@ def dry_run(
     memory: Sequence[str] = (),
     width: int = 1,
     parts: Mapping[str, int] = NOT_IN_PARTS,
+    room: int = 0,
+    count_of: Callable[[str], int | None] = lambda kind: None,
 ) -> DryRun:
     """Returns the stages that an experiment would compute, each with the time it should take on its devices.
 
     Args:
         device: what a stage of a kind has, in words. width: how many stages shall run at once; parts: of a
-            kind, among how many tasks its work is shared out.
+            kind, among how many tasks its work is shared out; room: how many devices they share (0: each has its
+            own), of which `count_of(kind)` are a stage's.
         num_images: of the test set, from which follows what differences the experiment can show.
         calibrate: the seconds of a stage by a little of it, for those whose like was never computed; it has a minute.
         memory: what stages need of a device, in words.
@@ -192,7 +207,8 @@ def dry_run(
     planned = tuple(expected(todo, experiment, store, device, work, calibrate))
     power = (*memory, *_power(experiment, planned, num_images))
     devices = {kind: device(kind) for kind in {stage.kind for stage in todo}}
-    return DryRun(experiment, +found, planned, power, devices, width, parts)
+    takes = {kind: count_of(kind) or 1 for kind in devices} if room else {}
+    return DryRun(experiment, +found, planned, power, devices, width, parts, room, takes)
 
 
 def _power(experiment: Experiment, planned: Sequence[Planned], num_images: int) -> Iterator[str]:

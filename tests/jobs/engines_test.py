@@ -36,7 +36,8 @@ def chosen(*words):
     """The place that a command line chooses."""
     parser = argparse.ArgumentParser()
     engines.arguments(parser)
-    parser.add_argument("--coordinator", default="")
+    for flag in ("--coordinator", "--store", "--workdir"):
+        parser.add_argument(flag, default="")
     with engines.chosen(parser.parse_args(words)) as place:
         return place
 
@@ -175,11 +176,42 @@ def test_resources_of_the_manual_are_read(request):
     assert resources.slurm_options("train")["timeout_min"] == 480 and resources.device.kind == "NVIDIA H200"
 
 
+def test_resources_of_workers_on_kubernetes_fit_them(request):
+    folder = request.config.rootpath / "docs/cluster"
+    job = (folder / "kuberay.yaml").read_text()
+    (has,), (cpus, of_worker) = re.findall(r'nvidia.com/gpu: "(\d+)"', job), re.findall(r'cpu: "(\d+)"', job)
+    resources = engines.read_resources(str(folder / re.search(r"--resources=docs/cluster/(\S+)", job)[1]))
+    for kind in engines.KINDS:
+        asked = resources.ray_options(kind)
+        assert asked["num_gpus"] <= int(has) and asked["num_cpus"] <= int(of_worker)
+
+
+def test_a_bucket_under_slurm_wants_a_scratch_folder_that_nodes_share(monkeypatch, tmp_path, request):
+    monkeypatch.delenv("JAXMOUST_SCRATCH", raising=False)
+    words = ("--engine=slurm", f"--resources={request.config.rootpath}/docs/cluster/resources.toml")
+    with pytest.raises(BadInput, match=r"every node must see.*--scratch=DIR"):
+        chosen(*words, "--store=s3://bucket/stages")
+    monkeypatch.setenv("JAXMOUST_SCRATCH", str(tmp_path))
+    assert chosen(*words, "--store=s3://bucket/stages").shared
+
+
 def test_store_without_locks_between_machines_is_refused_to_a_cluster(tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "own_locks", lambda folder: "fuse.gcsfuse")
     place = engines.Place(lambda store: pytest.fail("made"), shared=True)
     with pytest.raises(BadInput, match=r"fuse.gcsfuse.* keeps locks on each machine"):
         place.engine(Store(Path(tmp_path), lambda stage, folder: {}))
+
+
+@pytest.mark.parametrize("where", ["there", "there/stages", "link/runs/stages"])
+def test_the_disk_of_a_store_is_that_of_its_real_folder(tmp_path, monkeypatch, where):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    mounted = str((tmp_path / "there").resolve())
+    monkeypatch.setattr(engines, "own_locks", lambda folder: f"{folder}/".startswith(f"{mounted}/") and "fuse")
+    place = engines.Place(lambda store: "made", shared=True)
+    with pytest.raises(BadInput, match=r"\(fuse\) that keeps locks on each machine"):
+        place.engine(Store(tmp_path / where, lambda stage, folder: {}))
+    assert place.engine(Store(tmp_path / "stages", lambda stage, folder: {})) == "made"
 
 
 def test_process_that_plans_for_other_devices_has_as_many_and_speaks_of_them(monkeypatch):

@@ -193,6 +193,18 @@ def test_hours_at_a_width_count_the_parts_of_a_set_beside_each_other(store):
         assert f"at once: up to {parts} of them" in shown
 
 
+def test_hours_at_a_width_count_the_devices_that_stages_share(store):
+    """Eight devices: two generators of 1 min 40 s, on some each, and with their sets two trainings of a minute."""
+    generators = [fit(seed=1), fit(seed=2)]
+    finish(store, fit(seed=9), 100.0)
+    finish(store, train(9), 60.0)
+    stages = [train(seed, [sample(one, 0)]) for seed, one in enumerate(generators)]
+    given = (experiment(stages), store, lambda kind: DEVICE, work, 797)
+    for of_fit, said in ((8, "4 min 20 s with up to 8 at once"), (4, "2 min 40 s with up to 8 at once")):
+        shown = str(dry_run(*given, width=8, room=8, count_of={"fit": of_fit, "train": 1}.get))
+        assert f"expected: 5 min 20 s in one process, {said}" in shown
+
+
 def test_plan_does_not_touch_the_stages_configurations(store):
     wanted = train(1)
     before = copy.deepcopy(wanted.config)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +12,9 @@ from jaxmoust.jobs.parts.registry import BadInput
 from jaxmoust.jobs.parts.worker import work
 from jaxmoust.runtime import parallel
 from jaxmoust.runtime.bucket import scheme_of
+from jaxmoust.runtime.bucket_copy import SCRATCH
 from jaxmoust.runtime.lock import own_locks
+from jaxmoust.runtime.paths import refuse_url
 from jaxmoust.study.engines.local import Local
 from jaxmoust.study.engines.loop import NOT_IN_PARTS, Engine, InProcess
 from jaxmoust.study.engines.resources import KINDS, Resources, read_resources
@@ -41,6 +44,7 @@ class Place:
     Args:
         make: the engine over a store; by default in this process.
         count_of: how many devices a stage of a kind has there. width: how many stages may run at once.
+        devices: how many they share; 0: each has its own, however many run.
         shared: whether several machines share the store.
         parts: of a kind of stage, among how many tasks its work is shared out.
     """
@@ -48,12 +52,13 @@ class Place:
     make: Callable[[Store], Engine] = InProcess
     count_of: Callable[[str], int | None] = lambda kind: None
     width: int = 1
+    devices: int = 0
     shared: bool = False
     parts: Mapping[str, int] = field(default_factory=dict)
 
     def engine(self, store: Store) -> Engine:
         """What computes stages of a store there. Raises: BadInput: its disk has no locks for that, or no cluster."""
-        kind = own_locks(str(store.path.absolute().parent)) if self.shared else ""
+        kind = own_locks(os.path.realpath(store.path)) if self.shared else ""
         if kind:
             raise BadInput(
                 f"--store={store.path} lies on a disk ({kind}) that keeps locks on each machine alone, so two machines "
@@ -79,6 +84,7 @@ def chosen(args: argparse.Namespace) -> Iterator[Place]:
     Raises: BadInput: devices that are not there, processes of one run with workers, or flags that do nothing.
     """
     with refusals():
+        refuse_url("--resources", args.resources)
         resources = read_resources(args.resources) if args.resources else None
         if args.coordinator and (args.engine != "local" or resources or (args.workers or 1) > 1):
             raise ValueError(
@@ -124,7 +130,7 @@ def _local(args: argparse.Namespace, resources: Resources | None) -> Place:
     parallel.plan_for(devices, max(counts.values()))
     parts = resources.parts if resources else NOT_IN_PARTS
     make = functools.partial(Local, work=work, devices=devices, count_of=counts.__getitem__, parts=parts)
-    return Place(make, counts.get, there // min(counts.values()), parts=parts)
+    return Place(make, counts.get, there // min(counts.values()), there, parts=parts)
 
 
 def _refuse_hosts(args: argparse.Namespace, resources: Resources, why: str) -> None:
@@ -146,6 +152,11 @@ def _cluster(args: argparse.Namespace, resources: Resources | None) -> Place:
         _refuse_hosts(args, resources, "a task of Ray is a process of one machine")
     elif scheme_of(args.store or args.workdir):
         _refuse_hosts(args, resources, "processes of several machines cannot write one folder of a bucket")
+        if not os.environ.get(SCRATCH):
+            raise ValueError(
+                f"--engine=slurm with {args.store or args.workdir}: what is submitted, and its logs, lie in the "
+                "scratch folder, which every node must see. Name one on a disk that they share, --scratch=DIR."
+            )
     parallel.plan_for(resources.device, max(map(resources.count_of, KINDS)))
 
     def make(store: Store) -> Engine:
