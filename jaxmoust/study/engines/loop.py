@@ -26,7 +26,7 @@ POLL_SECS = 1.0  # between two looks at what other processes have finished
 SAY_SECS = 600.0  # between two lines that say what is waited for
 PROGRESS_SECS = 60.0  # between two that say how many stages run
 NOT_IN_PARTS: Mapping[str, int] = MappingProxyType({})
-LOOKS_APART = 50.0  # so many times longer than a look takes it is until the next, where nothing moves
+LOOKS_APART = 100.0  # so many times longer than a look takes it is until the next, where nothing moves
 
 
 @dataclass(frozen=True)

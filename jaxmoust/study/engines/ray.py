@@ -15,7 +15,7 @@ from jaxmoust.study.engines.cluster import Cluster
 from jaxmoust.study.engines.loop import Reply, Task
 
 # What a worker takes over from the environment of the driver.
-_KEPT = ("PYTHONPATH", "JAXMOUST_CACHE", "XLA_FLAGS", "HF_HOME")
+_KEPT = ("PYTHONPATH", "JAXMOUST_CACHE", "JAXMOUST_SCRATCH", "JAXMOUST_BUCKET_GB", "XLA_FLAGS", "HF_HOME")
 
 
 class Ray(Cluster):
