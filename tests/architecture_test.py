@@ -47,7 +47,7 @@ KNOWN_IN = {
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Lines of code, without docstrings, comments and blanks. Raised by hand, and with a reason.
-MOST_LINES = 25_940
+MOST_LINES = 26_600
 
 
 def _room(path: Path) -> str:

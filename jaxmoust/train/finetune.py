@@ -179,7 +179,7 @@ class Finetune:
         plain = {part: lora.merged(params[part], jnp.float32) for part in self.whole}
         trained = jax.tree.map(lambda x: x.astype(jnp.float32), plain)
         if self.num_tokens:
-            trained["tokens"] = _words(params)[-self.num_tokens :]
+            trained["tokens"] = jnp.asarray(_words(params)[-self.num_tokens :], jnp.float32)
         return lambda state: loop.started_with(state, {**state.params, **trained})
 
     def fine_tuned(self, params: Any, trained: Any) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class Latents:
         """
         file = folder / f"latents-{tree.digest(params, header=f'{self} {of}')}.npy"
         rows = _read(file)
-        if not machine.any(rows is None):
+        missing = machine.any(rows is None)
+        if rows is not None and not missing:
             return rows
         rows = self.encode(params, images, machine)
         for turn in (True, False):  # the first process writes, then those that do not see its disk

@@ -179,7 +179,7 @@ def test_resources_of_the_manual_are_read(request):
 def test_resources_of_workers_on_kubernetes_fit_them(request):
     folder = request.config.rootpath / "docs/cluster"
     job = (folder / "kuberay.yaml").read_text()
-    (has,), (cpus, of_worker) = re.findall(r'nvidia.com/gpu: "(\d+)"', job), re.findall(r'cpu: "(\d+)"', job)
+    (has,), (_, of_worker) = re.findall(r'nvidia.com/gpu: "(\d+)"', job), re.findall(r'cpu: "(\d+)"', job)
     resources = engines.read_resources(str(folder / re.search(r"--resources=docs/cluster/(\S+)", job)[1]))
     for kind in engines.KINDS:
         asked = resources.ray_options(kind)

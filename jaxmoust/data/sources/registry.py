@@ -156,7 +156,7 @@ def compared_splits(
                 f"Got {both:,} groups of data.group {rules.group!r} in both {a} and {b} of {name}, expected one side. "
                 "Put each into one split, name another column, or leave data.group out."
             )
-    num_skipped, notes = sum(source.num_skipped for source in sources), ()
+    num_skipped, notes = sum(source.num_skipped for source in sources), tuple[str, ...]()
     sources = [replace(source, num_skipped=num_skipped) for source in sources]
     # Others are divided by who published them, and compared where that is asked for.
     if name.startswith(("hf:", "tfds:")) or look or rules.near_duplicates == "together":
