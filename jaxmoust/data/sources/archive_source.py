@@ -13,7 +13,7 @@ from jaxmoust.data.image import AS_IT_IS, Reading
 from jaxmoust.data.source import Source, digest_bytes
 from jaxmoust.data.sources.archive import FileImages, Members, open_members
 from jaxmoust.data.sources.labels import Labelled, by_cifake_name
-from jaxmoust.data.sources.scan import refuse_bad, scan
+from jaxmoust.data.sources.scan import Scan, refuse_bad, scan
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,10 +41,17 @@ def readable_source(
     labels = np.array(files.labels, np.int32)
     header = [repr((files.class_names, files.names, found.channels)).encode(), *filter(None, [found.applied(reading)])]
     digest = digest_bytes(*header, labels.tobytes(), found.hashes.tobytes())
-    for note in found.notes(reading):
+    for note in changes_said(found, reading):
         _LOG.warning("%s: %s", members.path, note)
     images = FileImages(Members(members.path, files.names), found.channels, reading)
     return Source(name, labels, files.class_names, found.shape, images, digest, num_skipped=bad.size), files
+
+
+def changes_said(found: Scan, reading: Reading) -> list[str]:
+    """Sentences for the user about what reading changes, the turning of photographs among it."""
+    turned = int(found.changes[:, 0].sum())
+    said = [f"Photographs that are turned upright, as their EXIF says: {turned:,}."] if turned else []
+    return [*found.notes(reading), *said]
 
 
 def cifake(split: str, path: str, part: str = "REAL", reading: Reading = AS_IT_IS, on_bad: str = "refuse") -> Source:

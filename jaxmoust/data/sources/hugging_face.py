@@ -14,6 +14,7 @@ from jaxmoust.data.image import AS_IT_IS, Encoded, EncodedImages, Reading
 from jaxmoust.data.near_duplicates import Look, joined, with_looked
 from jaxmoust.data.samplers.permutation import make_key
 from jaxmoust.data.source import Source, digest_bytes
+from jaxmoust.data.sources.archive_source import changes_said
 from jaxmoust.data.sources.image_folder import SPLITS, Rules
 from jaxmoust.data.sources.scan import refuse_bad, scan_once
 from jaxmoust.data.splits.held_out import held_out
@@ -122,7 +123,7 @@ def hugging_face(name: str, split: str, cache_dir: str, rules: Rules, look: Look
             ) from error
         mine = good[is_test == (split == "test")]
         bad = bad[: 0 if split == "test" else None]  # said and counted once
-    notes = found.take(mine).notes(rules.reading) if mine.size else []
+    notes = changes_said(found.take(mine), rules.reading) if mine.size else []
     if bad.size:
         shown = listed([f"row {i} ({found.reasons[i]})" for i in bad])
         notes.insert(0, f"Left out (data.on_bad='skip'): {bad.size:,}, {shown}.")

@@ -156,7 +156,8 @@ def compared_splits(
                 f"Got {both:,} groups of data.group {rules.group!r} in both {a} and {b} of {name}, expected one side. "
                 "Put each into one split, name another column, or leave data.group out."
             )
-    num_skipped, notes = sum(source.num_skipped for source in sources), tuple[str, ...]()
+    notes: tuple[str, ...] = ()
+    num_skipped = sum(source.num_skipped for source in sources)
     sources = [replace(source, num_skipped=num_skipped) for source in sources]
     # Others are divided by who published them, and compared where that is asked for.
     if name.startswith(("hf:", "tfds:")) or look or rules.near_duplicates == "together":
@@ -185,7 +186,9 @@ def _check_rules(name: str, rules: Rules) -> None:
     for field, readers in _RULES_OF.items():
         if (value := getattr(rules, field)) and not name.startswith(readers):
             allowed = " or ".join(f"{reader}NAME" if reader == "hf:" else reader for reader in readers)
-            raise ValueError(f"Got data.{field} {value!r} for source {name!r}, expected {allowed}. Leave it out.")
+            raise ValueError(
+                f"Got data.{field} {value!r} for source {name!r}, which reads none; {allowed} does. Leave it out."
+            )
 
 
 def open_source(

@@ -61,10 +61,11 @@ def test_hf_divides_a_set_without_a_test_split_and_never_a_group(tmp_path):
         open_source(f"hf:{tmp_path}/all.parquet", "train", rules=Rules(group="x"))
 
 
-def test_hf_reads_an_image_folder_with_its_rotation(tmp_path):
+def test_hf_reads_an_image_folder_with_its_rotation(tmp_path, caplog):
     photographs.lying(photographs.write(tmp_path / "set"))
     train, test = (open_source(f"hf:{tmp_path}/set", split) for split in ("train", "test"))
     assert len(train) + len(test) == 12 and train.class_names == CLASSES and train.shape == (16, 24, 3)
+    assert caplog.text.count("turned upright, as their EXIF says: 1.") == 1  # of the side that it is on
 
 
 def test_hf_lists_rows_that_cannot_be_read_or_goes_on_without_them(tmp_path):

@@ -122,7 +122,9 @@ def test_open_source_refuses_a_path_for_images_that_are_built_in(tmp_path):
 def test_open_source_refuses_a_rule_that_it_does_not_read(name, rule, readers):
     if name.startswith("hf:") and "hf:" in readers:
         return
-    with pytest.raises(ValueError, match=f"Got data.{rule} 'some' for source '{name}', expected {readers}"):
+    with pytest.raises(
+        ValueError, match=f"Got data.{rule} 'some' for source '{name}', which reads none; {readers} does"
+    ):
         open_source(name, "train", rules=Rules(**{rule: "some"}))
 
 
