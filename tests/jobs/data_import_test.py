@@ -6,8 +6,12 @@ import re
 import shutil
 import zipfile
 
+import photographs
 from command_line import assert_refused, contents, write_images
+from PIL import Image
 
+from jaxmoust.data.image import Reading
+from jaxmoust.data.synthetic.importer import open_images
 from jaxmoust.data.synthetic.store import read_labelled
 
 
@@ -54,6 +58,28 @@ def test_import_goes_on_without_what_cannot_be_read_where_that_is_asked_for_and_
     assert re.search(r"2 files left out \(--on_bad=skip\): 0/00\.png \(.+\), 1/01\.png \(", outcome.out)
     spec = json.loads((tmp_path / "set" / "provenance.json").read_text())["spec"]
     assert (spec["class_counts"], spec["created_by"]["num_skipped"]) == ([5, 5], 2)
+
+
+def test_import_says_what_reading_changes_once(cli, tmp_path, caplog):
+    """One image that is clear in every pixel, and one that lies on its side."""
+    images, exif = write_images(tmp_path / "generated", size_px=8, classes="01"), Image.Exif()
+    Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(images / "0" / "00.png")
+    exif[photographs.ORIENTATION] = 6
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(images / "1" / "00.png", exif=exif)
+    assert cli("data import --path={a} --workdir={b} --background=black", a=images, b=tmp_path / "set").code == 0
+    assert caplog.text.count("transparent pixels, laid on black (data.background): 1.") == 1
+    assert caplog.text.count("turned upright, as their EXIF says: 1.") == 1
+
+
+def test_import_of_another_source_reads_transparent_images_as_asked(tmp_path):
+    """CIFAKE's generated half, of which each image is clear in every pixel."""
+    for c in range(1, 11):
+        path = tmp_path / "cifake" / "train" / "FAKE" / f"0000{f' ({c})' if c > 1 else ''}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGBA", (32, 32), (9, 9, 9, 0)).save(path)
+    for background, value in (("white", 255), ("black", 0)):
+        images, _ = open_images(tmp_path / "cifake", "cifake_fake", reading=Reading(background))
+        assert {int(images.read(i).mean()) for i in range(len(images))} == {value}
 
 
 def test_import_refuses_a_hostile_archive(cli, tmp_path):
