@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -337,6 +338,7 @@ def test_adapters_of_each_class_are_trained_by_one_job_that_resumes_and_sampled_
         tune(config, tmp_path / "run")
     found = tune(config, tmp_path / "run")
     assert trained == ["class 3, 1 of 2", "class 7, 2 of 2"] and found["adapters"] == "class"
+    assert re.fullmatch(r"\d x \w+ \(cpu, \d+ cores\)", found["trained_on"])
     files = [tmp_path / "run" / "classes" / f"000{c}" / "lora.safetensors" for c in (0, 1)]
     for part in ((1, 2), (0, 2), (2, 3)):  # by tasks of their own, of which the last has nothing to do
         do(config, tmp_path / "shared", part=part)
