@@ -53,14 +53,16 @@ def _receive(host: str, port: int, number: int, count: int, say: Callable[[str],
     peers, rest, wrong, said = dict[int, socket.socket](), list[socket.socket](), "", time.monotonic()
     with server:
         server.settimeout(_POLL_SECS)
-        while len(peers) + len(rest) < count - 1:
-            missing = [str(i) for i in range(1, count) if i not in peers]
-            who = f"process{'es' if len(missing) > 1 else ''} {', '.join(missing)} of {count} (numbered from 0)"
+        while True:
             if stop.requested() or _STOP in (words := {i: _heard(peer) for i, peer in peers.items()}).values():
                 wrong = _STOP
                 break
             for i in [i for i, word in words.items() if word == _GONE]:
                 peers.pop(i).close()  # it may come again
+            if len(peers) + len(rest) >= count - 1:
+                break
+            missing = [str(i) for i in range(1, count) if i not in peers]
+            who = f"process{'es' if len(missing) > 1 else ''} {', '.join(missing)} of {count} (numbered from 0)"
             if (now := time.monotonic()) > until:
                 wrong = wrong or f"{who} did not come. Start the same command in each, with a --process_id of its own"
                 break
