@@ -313,6 +313,19 @@ def test_folder_with_a_table_of_other_splits_is_refused(root, values, said):
         opened(root, labels="labels.csv")
 
 
+@pytest.mark.parametrize("split", ["test", "train", "holdout"])
+def test_folder_with_a_table_of_one_split_opens_as_a_whole(root, split):
+    """As a test set of one's own that is evaluated on."""
+    tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},{split}")
+    rules = Rules(labels="labels.csv")
+    assert len(image_folder(str(root), "all", rules=rules)) == 12
+    if split == "test":
+        assert len(image_folder(str(root), "test", rules=rules)) == 12
+    else:
+        with pytest.raises(ValueError, match=f"Got the values '{split}'"):
+            image_folder(str(root), "test", rules=rules)
+
+
 def test_folder_with_a_table_whose_split_is_empty_is_divided(root):
     tabled(root, "file,label,split", lambda c, name, i: f"{name},{c},")
     assert [len(source) for source in opened(root, labels="labels.csv")[1:]] == [9, 3]

@@ -213,7 +213,7 @@ def open_folder(
     listing = _Listing(root)
     by_json = {} if rules.labels else by_dataset_json(read_json(root / DATASET_JSON), str(root))
     table = listing.table(rules, read_class_list(classes) if classes else ()) if rules.labels else None
-    parts = listing.parts_of(table, rules.labels) if table else []
+    parts = listing.parts_of(table, rules.labels, splits or ("train", "test")) if table else []
     folders = dict.fromkeys(parts, "") if table else {} if by_json else split_folders(root)
     splits = splits or tuple(folders) or ("train", "test")
     for split in splits:
@@ -395,14 +395,17 @@ class _Listing:
         self.leave(found.passed_over, f"images that the table does not name{or_class}")
         return found
 
-    def parts_of(self, table: Labelled, where: str) -> list[str]:
+    def parts_of(self, table: Labelled, where: str, wanted: Collection[str]) -> list[str]:
         """The split of each image of a table, in the words used here; [] where the table has none.
 
         Without rows of test those of validation are the test set, as of folders. Where is what errors call the table.
-        Raises: ValueError: a row of another split or of none, no row to train on, or none that is held out.
+        If all is wanted, a table whose rows are all of one split has none, too.
+        Raises: ValueError: a row of another split or of none, or no row of train or test where that is wanted.
         """
         values = [value.strip() for value in table.columns.get("split", ())]
         said = [_SPLIT_OF.get(value.lower(), "") for value in values]
+        if "all" in wanted and len(set(values)) < 2:
+            return []
         if not any(values):
             tops = sorted({name.split("/")[0] for name in table.names})
             if len({_SPLIT_OF[top.lower()] for top in tops if top.lower() in _SPLIT_OF}) > 1:
@@ -410,7 +413,7 @@ class _Listing:
             return []
         if "test" not in said:
             said = ["test" if part == "validation" else part for part in said]
-        if not all(said) or not {"train", "test"} <= set(said):
+        if not all(said) or {"train", "test"} & set(wanted) - set(said):
             shown = listed([*map(repr, sorted(set(values)))], 10)
             raise ValueError(
                 f"Got the values {shown} in the column split of {where}, expected train and test (or validation in "
