@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 import hostile
 from jaxmoust.analysis.equivalence.results_csv import read_rows
-from jaxmoust.data.sources.archive_source import encoded_source
+from jaxmoust.data.image import AS_IT_IS
+from jaxmoust.data.sources.archive_source import readable_source
 from jaxmoust.data.sources.class_list import read_class_list
 from jaxmoust.data.sources.image_folder import image_folder
 from jaxmoust.data.sources.labels import Labelled
@@ -95,7 +96,8 @@ faulthandler.dump_traceback_later(100, exit=True)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 source = image_folder(str(root / "large"), "all")
 print(contact_sheet(source, per_class=4).size == (4 * (256 + 32) - 32, 2 * (256 + 32) - 32))
-print(encoded_source(source.records.members, Labelled(source.records.members.names[:8], (0,) * 8, ("a",)), "x").shape)
+files = Labelled(source.records.members.names[:8], (0,) * 8, ("a",))
+print(readable_source(source.records.members, files, "x", AS_IT_IS)[0].shape)
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(grown < 400_000 or grown)
 """
