@@ -186,9 +186,10 @@ def test_resources_of_workers_on_kubernetes_fit_them(request):
         assert asked["num_gpus"] <= int(has) and asked["num_cpus"] <= int(of_worker)
 
 
-def test_a_bucket_under_slurm_wants_a_scratch_folder_that_nodes_share(monkeypatch, tmp_path, request):
+def test_a_bucket_under_slurm_wants_a_scratch_folder_that_nodes_share(monkeypatch, tmp_path):
     monkeypatch.delenv("JAXMOUST_SCRATCH", raising=False)
-    words = ("--engine=slurm", f"--resources={request.config.rootpath}/docs/cluster/resources.toml")
+    (tmp_path / "r.toml").write_text(RESOURCES)
+    words = ("--engine=slurm", f"--resources={tmp_path}/r.toml")
     with pytest.raises(BadInput, match=r"every node must see.*--scratch=DIR"):
         chosen(*words, "--store=s3://bucket/stages")
     monkeypatch.setenv("JAXMOUST_SCRATCH", str(tmp_path))

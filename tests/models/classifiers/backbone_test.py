@@ -150,7 +150,7 @@ def test_every_missing_and_every_left_over_tensor_is_named(name, tmp_path):
     weights = {k: v for k, v in weights.items() if k not in last} | {"decoder.weight": np.zeros(2, np.float32)}
     safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(ValueError) as refusal:
-        load_backbone(tmp_path, num_heads=2)
+        load_backbone(tmp_path, num_heads=2 if name == "tv_vit" else 0)
     missing = re.escape(".".join(last[0].split(".")[-2:]))
     assert re.search(rf"missing from the file: \S*{missing}, for ", str(refusal.value))
     assert "not wanted by the model: decoder.weight (2,)" in str(refusal.value)
