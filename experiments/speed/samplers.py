@@ -15,11 +15,10 @@ in blocks of 65,536; a batch is 256 draws; Share's first draw took 0.9 to 1.1 ms
     Weighted               83 ms      120 MB     5.9 M   98 us          4.9 us
     Curriculum ramp       7.1 ms      1.0 MB      21 M  179 us          5.1 us
     EasyToHard             4.2 s      676 MB     2.7 M  310 us          5.8 us
+    Children              590 ms      380 MB     8.1 M  204 us          6.4 us  (of another day)
     grain shuffle + mix   1.2 ms                                       10.2 us  (its IndexSampler: 18.9 us)
     torch RandomSampler    1.1 s      680 MB     5.2 M
     torch Weighted...      8.9 s      679 MB     1.4 M
-Children, alone, at a load of 9.7: first draw 1.7 s of processor time (5.2 s by the clock), 380 MB, 3.8 M keys/s of
-processor time (1.2 M by the clock).
 Over 100 M images Weighted starts in 2.6 s, draws 3.3 M keys/s, and the process peaks at 1.53 GB; torch refuses
 ("number of categories cannot exceed 2^24"). So: Random's first draw 2,000 times sooner than torch's, Weighted's 107
 times sooner; Share one at a time 1.8 times as fast as Grain's shuffle + mix.

@@ -15,6 +15,8 @@ Result on 2 CPU cores (x86_64, jax 0.10.2, torch 2.13.0), float32, images/s and 
     ResNet-18, 128 a batch   30.7 (56 %)     47.1 (86 %) 0.65x     51.1 (93 %) 0.60x
     ViT-S, 64                12.7 (70 %)     14.7 (81 %) 0.87x     17.0 (94 %) 0.75x
     EDM, 8                   1.02 (77 %)     1.36 (103 %) 0.75x    1.31 (99 %) 0.78x
+DiT-S/4, 64 a batch, of another day (jax 0.12.0.1, a product of 0.179 TFLOP/s): 11.0 images/s (53 %), torch run eagerly
+    21.2 (101 %), compiled 21.0 (100 %): 0.52x. It was not profiled.
 What is missing, by profile: forward all of it runs at the product's speed (generate.py); on the way back XLA copies
     the operands of each convolution's weight gradient into another order, batch norm and ReLU pass over memory once
     more, and the two devices wait for each other; ViT's scan over blocks costs a tenth.
