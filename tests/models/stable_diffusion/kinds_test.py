@@ -341,8 +341,9 @@ def test_float16_parameters_answer_what_the_same_numbers_in_float32_do(third):
     rounded = jax.tree.map(lambda x: x.astype(np.float32), half)
     ids, latent = third.pipeline.tokenize(PROMPTS), np.ones((1, 4, 4, 16), np.float32)
     for answer in (lambda p: third.pipeline.encode_text(p, ids), lambda p: third.pipeline.decode_latent(p, latent)):
-        one, other = (jax.jit(answer)(params) for params in (half, rounded))
-        jax.tree.map(np.testing.assert_array_equal, one, other)
+        one, other = (jax.tree.leaves(jax.jit(answer)(params)) for params in (half, rounded))
+        assert one and all(leaf.std() > 0 for leaf in one), "an answer that says something"
+        assert len(one) == len(other) and all(map(np.array_equal, one, other))
 
 
 @pytest.mark.parametrize("task", ["Img2Img", "Inpaint"])
